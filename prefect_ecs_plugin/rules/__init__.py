@@ -1,0 +1,61 @@
+"""What ECS accepts: tables and small functions, and nothing that needs a server.
+
+One implementation for everybody who asks: `ECSRun` when a flow is written, the
+agent before it sends a request, and the sandbox in place of ECS.
+
+    problem     Problem, and Rule: a check with the place where AWS documents it
+    values      reading members out of a request that may be written wrong
+    sizes       "1 vCPU", "2 GB", and the sizes that Fargate has
+    tags        what may be a tag
+    definition  what RegisterTaskDefinition refuses
+    fargate     what it refuses besides when the definition is to run on Fargate
+    run_task    what RunTask refuses
+
+A `Problem` is `certain` where ECS must refuse the request. Where it only may, or
+where the documentation promises a refusal nobody has seen, `certain` is False and
+the problem is a warning: a request that ECS accepts is never an error here.
+"""
+
+from __future__ import annotations
+
+from .definition import (
+    MAX_CONTAINERS,
+    MAX_DEFINITION_BYTES,
+    MAX_FAMILY,
+    check_definition,
+    is_family,
+)
+from .problem import Problem, Rule
+from .run_task import (
+    MAX_CLIENT_TOKEN,
+    MAX_COUNT,
+    MAX_OVERRIDES,
+    MAX_STARTED_BY,
+    check_run_task,
+    overrides_length,
+    placed_on_fargate,
+)
+from .sizes import FARGATE_SIZES, cpu_units, fits_fargate, memory_mib
+from .tags import MAX_TAGS
+
+__all__ = [
+    "FARGATE_SIZES",
+    "MAX_CLIENT_TOKEN",
+    "MAX_CONTAINERS",
+    "MAX_COUNT",
+    "MAX_DEFINITION_BYTES",
+    "MAX_FAMILY",
+    "MAX_OVERRIDES",
+    "MAX_STARTED_BY",
+    "MAX_TAGS",
+    "Problem",
+    "Rule",
+    "check_definition",
+    "check_run_task",
+    "cpu_units",
+    "fits_fargate",
+    "is_family",
+    "memory_mib",
+    "overrides_length",
+    "placed_on_fargate",
+]

@@ -1,0 +1,60 @@
+"""A problem of a request, and the rules that find problems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, Iterator, List, Mapping, Sequence
+
+Request = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a request.
+
+    Attributes:
+        place: where it is, such as `containerDefinitions[1].environment[0].value`;
+            empty for the request as a whole.
+        message: a sentence that says what is wrong and what would be right.
+        certain: True where ECS must refuse the request; False where it may accept
+            it all the same, so that it is worth a warning only.
+    """
+
+    place: str
+    message: str
+    certain: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of ECS.
+
+    Attributes:
+        check: yields the problems that a request has with this rule.
+        source: where the rule can be looked up.
+        whole: the rule is about something missing, so it can only be asked of a
+            request that is complete.
+    """
+
+    check: Callable[[Request], Iterator[Problem]]
+    source: str
+    whole: bool = False
+
+
+def apply(rules: Sequence[Rule], request: Request, *, partial: bool) -> List[Problem]:
+    """The problems of `request`, in the order of the rules.
+
+    Args:
+        rules: the rules to ask.
+        request: a request as ECS would get it.
+        partial: more will be added to the request, so what is missing is no problem.
+    """
+    return [
+        problem
+        for rule in rules
+        if not (partial and rule.whole)
+        for problem in rule.check(request)
+    ]

@@ -1,0 +1,83 @@
+"""CPU and memory of a task, and the sizes that Fargate has.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_definition_parameters.html#task_size
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html#fargate-tasks-size
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Dict, Optional, Tuple, Union
+
+Size = Union[int, float, str, None]
+
+# CPU units to the MiB of memory that go with them.
+FARGATE_SIZES: Dict[int, Tuple[int, ...]] = {
+    256: (512, 1024, 2048),
+    512: tuple(range(1024, 4096 + 1, 1024)),
+    1024: tuple(range(2048, 8192 + 1, 1024)),
+    2048: tuple(range(4096, 16384 + 1, 1024)),
+    4096: tuple(range(8192, 30720 + 1, 1024)),
+    8192: tuple(range(16384, 61440 + 1, 4096)),
+    16384: tuple(range(32768, 122880 + 1, 8192)),
+}
+
+_UNITS_PER_VCPU = 1024
+_MIB_PER_GB = 1024
+_AMOUNT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*\Z", re.IGNORECASE)
+
+
+def cpu_units(cpu: Size) -> Optional[int]:
+    """CPU units of a task's `cpu`, or None where ECS cannot read it.
+
+    Args:
+        cpu: CPU units (`1024`, `"1024"`) or vCPUs (`"1 vCPU"`, `".5 vcpu"`).
+    """
+    return _amount(cpu, "vcpu", _UNITS_PER_VCPU)
+
+
+def memory_mib(memory: Size) -> Optional[int]:
+    """MiB of a task's `memory`, or None where ECS cannot read it.
+
+    Args:
+        memory: MiB (`2048`, `"2048"`) or GB (`"2 GB"`, `"0.5gb"`).
+    """
+    return _amount(memory, "gb", _MIB_PER_GB)
+
+
+def _amount(size: Size, unit: str, factor: int) -> Optional[int]:
+    if size is None or isinstance(size, bool):
+        return None
+    match = _AMOUNT.match(str(size))
+    if match is None or match[2].lower() not in ("", unit):
+        return None
+    amount = Decimal(match[1]) * (factor if match[2] else 1)
+    return int(amount) if amount == int(amount) else None
+
+
+def fits_fargate(cpu: Size, memory: Size) -> bool:
+    """Whether Fargate has tasks of exactly this cpu and memory."""
+    units, mib = cpu_units(cpu), memory_mib(memory)
+    return units is not None and mib in FARGATE_SIZES.get(units, ())
+
+
+def beyond_the_table(cpu: Size) -> bool:
+    """Whether `cpu` is larger than any size known here: AWS may have added it."""
+    units = cpu_units(cpu)
+    return units is not None and units > max(FARGATE_SIZES)
+
+
+def sizes_near(cpu: Size) -> str:
+    """What Fargate has for `cpu`, as words for a message."""
+    memories = FARGATE_SIZES.get(cpu_units(cpu) or 0)
+    if memories is None:
+        return f"cpu is one of {', '.join(map(str, FARGATE_SIZES))}"
+    return f"for cpu {cpu_units(cpu)} memory is {_span(memories)}"
+
+
+def _span(memories: Tuple[int, ...]) -> str:
+    steps = {after - before for before, after in zip(memories, memories[1:])}
+    if len(steps) > 1:
+        return "one of " + ", ".join(map(str, memories))
+    return f"{memories[0]} to {memories[-1]} in steps of {steps.pop()}"
