@@ -1,0 +1,13 @@
+"""A Prefect API and an AWS on loopback, where ECS tasks really run.
+
+- `prefect_api`: a Prefect 1 API.
+- `aws`: moto behind a strict layer; RunTask starts local processes.
+- `environment`: what the sandbox's children see, and nothing else.
+- `children`: the child processes, started and surely stopped.
+- `flows`: flows registered, runs created and read back.
+- `display`: what has happened so far, as lines or as a table (pure).
+- `command`: `prefect agent ecs sandbox`, which puts these together.
+
+Importing this package imports none of them: they need Python 3.10 and the extra
+`prefect-ecs-plugin[sandbox]`, and the command says so where they are missing.
+"""

@@ -1,0 +1,160 @@
+"""Child processes, started and surely stopped.
+
+Each child gets a session of its own, so that Ctrl-C in the terminal reaches only
+the sandbox, which then stops its children one after the other, with their children.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from types import FrameType, TracebackType
+from typing import (
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Type,
+)
+
+#: Seconds between SIGTERM and SIGKILL.
+GRACE = 5.0
+
+#: As many lines of a child's output are kept.
+KEPT_LINES = 400
+
+
+class Child:
+    """A running child process whose output is read line by line.
+
+    Args:
+        command: What to run.
+        environment: All of its environment.
+        on_line: Called with each line of its output, in a thread.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        on_line: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._lines: Deque[str] = deque(maxlen=KEPT_LINES)
+        self._on_line = on_line
+        self._process = subprocess.Popen(
+            list(command),
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.stop()
+
+    @property
+    def exit_code(self) -> Optional[int]:
+        """Its exit code, None while it runs."""
+        return self._process.poll()
+
+    @property
+    def lines(self) -> List[str]:
+        """The last lines of its output; all of them once it has ended."""
+        if self.exit_code is not None:
+            self._reader.join(GRACE)
+        return list(self._lines)
+
+    def stop(self) -> None:
+        """End it and all that it started: SIGTERM, `GRACE` seconds, SIGKILL."""
+        self._signal(signal.SIGTERM)
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            pass
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        self._reader.join(GRACE)
+
+    def _signal(self, number: int) -> None:
+        # The group outlives its leader as long as it has a member.
+        try:
+            os.killpg(self._process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.append(line.rstrip())
+            self._on_line(line.rstrip())
+
+
+class Interrupted(Exception):
+    """Somebody asked the sandbox to stop."""
+
+
+class StopSignals:
+    """While it is entered, SIGINT, SIGTERM and SIGHUP only leave a note.
+
+    So no signal can come between a child's start and the line that remembers it, and
+    a second Ctrl-C does not cut the clearing up short. Whoever waits calls `check`.
+    """
+
+    def __init__(self) -> None:
+        self._previous: Dict[int, Any] = {}
+        self.received: Optional[int] = None
+
+    def __enter__(self) -> StopSignals:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise `Interrupted` when a signal has come."""
+        if self.received is not None:
+            raise Interrupted(signal.Signals(self.received).name)
+
+    def wait_for(self, child: Child) -> int:
+        """Return the child's exit code, as soon as there is one.
+
+        Raises:
+            Interrupted: A signal came first.
+        """
+        while child.exit_code is None:
+            self.check()
+            time.sleep(0.02)
+        return child.exit_code
+
+    def _note(self, number: int, frame: Optional[FrameType]) -> None:
+        self.received = number

@@ -1,0 +1,370 @@
+"""What has happened in the sandbox, as lines or as a table.
+
+Events go in, rows come out, and rows become text: `apply`, `line`, `cells` and
+`summary` are pure. Only `table` knows rich, and only the two screens print.
+
+Times are seconds since the sandbox was started.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    Union,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+#: The states a flow run does not leave, and what they look like.
+FINISHED = {
+    "Success": "green",
+    "Skipped": "green",
+    "Cached": "green",
+    "Failed": "red",
+    "TimedOut": "red",
+    "TriggerFailed": "red",
+    "ValidationFailed": "red",
+    "Cancelled": "magenta",
+}
+UNFINISHED = {
+    "Scheduled": "yellow",
+    "Queued": "yellow",
+    "Submitted": "cyan",
+    "Running": "blue",
+    "Retrying": "yellow",
+    "Cancelling": "magenta",
+}
+STYLES = {**UNFINISHED, **FINISHED}
+
+#: Levels of log lines that are shown with their name.
+LOUD = ("WARNING", "ERROR", "CRITICAL")
+
+
+@dataclass(frozen=True)
+class RunCreated:
+    """A flow run that is to be shown."""
+
+    at: float
+    run_id: str
+    name: str
+    flow: str
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A flow run has a new state; the message is Prefect's."""
+
+    at: float
+    run_id: str
+    state: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class TaskStatus:
+    """A flow run's ECS task has a new status."""
+
+    at: float
+    run_id: str
+    status: str
+    exit_code: Optional[int] = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """A flow run has a new log line."""
+
+    at: float
+    run_id: str
+    level: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that belongs to no flow run: from the sandbox or its agent."""
+
+    at: float
+    text: str
+    level: str = "INFO"
+
+
+Event = Union[RunCreated, RunState, TaskStatus, LogLine, Note]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One flow run, as far as is known."""
+
+    run_id: str
+    name: str
+    flow: str
+    created: float
+    changed: float
+    state: str = "Scheduled"
+    message: str = ""
+    task: str = ""
+    exit_code: Optional[int] = None
+    reason: str = ""
+    ended: Optional[float] = None
+
+    @property
+    def title(self) -> str:
+        """The flow's name and the run's."""
+        return f"{self.flow}/{self.name}"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the flow run has ended, and its task with it, if it has one."""
+        return self.state in FINISHED and self.task in ("", "STOPPED")
+
+    def seconds(self, now: float) -> float:
+        """Return for how long it has been going on, or went on."""
+        return (now if self.ended is None else self.ended) - self.created
+
+
+Rows = Mapping[str, Row]
+
+
+def apply(rows: Rows, event: Event) -> Dict[str, Row]:
+    """Return the rows as they are after an event."""
+    if isinstance(event, RunCreated):
+        row = Row(event.run_id, event.name, event.flow, event.at, event.at)
+        return {**rows, event.run_id: row}
+    if isinstance(event, Note) or event.run_id not in rows:
+        return dict(rows)
+    row = _changed(rows[event.run_id], event)
+    return {**rows, event.run_id: row}
+
+
+def _changed(row: Row, event: Union[RunState, TaskStatus, LogLine]) -> Row:
+    if isinstance(event, RunState):
+        row = dataclasses.replace(row, state=event.state, message=event.message)
+    elif isinstance(event, TaskStatus):
+        row = dataclasses.replace(
+            row, task=event.status, exit_code=event.exit_code, reason=event.reason
+        )
+    if not isinstance(event, LogLine):  # which may come late
+        ended = event.at if row.is_finished else None
+        row = dataclasses.replace(row, ended=ended)
+    return dataclasses.replace(row, changed=event.at)
+
+
+def line(rows: Rows, event: Event) -> Optional[str]:
+    """Return what is printed for an event, given the rows after it.
+
+    None for the log line or the change of a run that is not shown.
+    """
+    if isinstance(event, Note):
+        return _stamped(event.at, _levelled(event.level, event.text))
+    row = rows.get(event.run_id)
+    if row is None:
+        return None
+    if isinstance(event, LogLine):
+        text = f"{row.title} | {_levelled(event.level, event.message)}"
+        return _stamped(event.at, text)
+    return _stamped(event.at, f"{row.title}  {row.state:<9}  {_task(row)}{_why(event)}")
+
+
+def _stamped(at: float, text: str) -> str:
+    return f"{at:6.1f} s  {text}".rstrip()
+
+
+def _levelled(level: str, text: str) -> str:
+    return f"{level} {text}" if level in LOUD else text
+
+
+def _task(row: Row) -> str:
+    if not row.task:
+        return "no task"
+    if row.exit_code is None:
+        return f"task {row.task}"
+    return f"task {row.task}, exit code {row.exit_code}"
+
+
+def _why(event: Event) -> str:
+    """What Prefect or ECS says about an end that is no success."""
+    if isinstance(event, RunState) and FINISHED.get(event.state) == "red":
+        return f": {_one_line(event.message)}" if event.message else ""
+    if isinstance(event, TaskStatus) and event.exit_code != 0 and event.reason:
+        return f": {_one_line(event.reason)}"
+    return ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+HEADINGS = ("flow run", "flow", "state", "ECS task", "seconds")
+
+
+def cells(row: Row, now: float) -> Tuple[str, ...]:
+    """Return a row's cells, under `HEADINGS`."""
+    task = row.task or "-"
+    if row.exit_code is not None:
+        task = f"{task} ({row.exit_code})"
+    return (row.name, row.flow, row.state, task, f"{row.seconds(now):.1f}")
+
+
+def fitting(rows: Rows, lines: int) -> Tuple[List[Row], int]:
+    """Return the rows that fit into so many lines, and how many do not.
+
+    Those that are not finished come first, the newest before the oldest; what is
+    shown stays in the order of creation.
+    """
+    everything = list(rows.values())
+    if len(everything) <= lines:
+        return everything, 0
+    ranked = sorted(everything, key=lambda row: (row.is_finished, -row.created))
+    shown = {row.run_id for row in ranked[: max(lines - 1, 1)]}
+    return [row for row in everything if row.run_id in shown], len(rows) - len(shown)
+
+
+def table(rows: Rows, now: float, lines: int) -> Table:
+    """Return the rows as a table that takes at most so many lines for them."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown, hidden = fitting(rows, lines)
+    result = Table(expand=True, caption=f"and {hidden} more" if hidden else None)
+    for heading, ratio in zip(HEADINGS, (5, 4, 3, 4, 2)):
+        right = "right" if heading == "seconds" else "left"
+        result.add_column(
+            heading, ratio=ratio, no_wrap=True, overflow="ellipsis", justify=right
+        )
+    for row in shown:
+        name, flow, state, task, seconds = cells(row, now)
+        styled = Text(state, style=STYLES.get(state, ""))
+        result.add_row(Text(name), Text(flow), styled, Text(task), seconds)
+    return result
+
+
+def summary(rows: Rows, calls: Mapping[str, int], now: float) -> List[str]:
+    """Return the last words: each run's end, and what AWS was asked.
+
+    Args:
+        rows: All the runs.
+        calls: How often each operation was called, as `ecs.RunTask`.
+        now: The time at which those that are not finished were given up.
+    """
+    return [*_outcomes(rows, now), *_counted(calls)]
+
+
+def _outcomes(rows: Rows, now: float) -> List[str]:
+    return [
+        f"{row.title}: {row.state}, {_task(row)}, {row.seconds(now):.1f} s"
+        for row in rows.values()
+    ]
+
+
+def _counted(calls: Mapping[str, int]) -> List[str]:
+    ecs = {name[4:]: n for name, n in calls.items() if name.startswith("ecs.")}
+    others = {name: n for name, n in calls.items() if not name.startswith("ecs.")}
+    lines = ["ECS calls: " + (_listed(ecs) or "none")]
+    if others:
+        lines.append("Other AWS calls: " + _listed(others))
+    return lines
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {number}" for name, number in ranked)
+
+
+class Screen(Protocol):
+    """Where events are shown; `rows` is what is known after the last one."""
+
+    rows: Dict[str, Row]
+
+    def show(self, events: Iterable[Event], now: float) -> None:
+        """Take in what has happened and show it."""
+
+    def say(self, texts: Sequence[str]) -> None:
+        """Print lines that are no events."""
+
+    def close(self) -> None:
+        """Give the terminal back."""
+
+
+class Lines:
+    """A screen for pipes and files: one line for each event.
+
+    Args:
+        write: Prints one line.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self.rows: Dict[str, Row] = {}
+
+    def show(self, events: Iterable[Event], now: float) -> None:
+        """Take in what has happened and print it."""
+        for event in events:
+            self.rows = apply(self.rows, event)
+            text = line(self.rows, event)
+            if text is not None:
+                self._write(text)
+
+    def say(self, texts: Sequence[str]) -> None:
+        """Print lines that are no events."""
+        for text in texts:
+            self._write(text)
+
+    def close(self) -> None:
+        """Leave the screen as it is."""
+
+
+class LiveTable:
+    """A screen for terminals: a table at the bottom, log lines passing above it.
+
+    Args:
+        console: Where to draw.
+    """
+
+    #: Borders, headings and the caption, and some room for log lines.
+    SPARED_LINES = 10
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live
+
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False)
+        self.rows: Dict[str, Row] = {}
+
+    def show(self, events: Iterable[Event], now: float) -> None:
+        """Take in what has happened, print what is a line and draw the table."""
+        for event in events:
+            self.rows = apply(self.rows, event)
+            text = line(self.rows, event)
+            if text is not None and isinstance(event, (LogLine, Note)):
+                self.say([text])
+        if self.rows:
+            self._draw(now)
+
+    def say(self, texts: Sequence[str]) -> None:
+        """Print lines above the table."""
+        for text in texts:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Leave the table as it is and give the terminal back."""
+        self._live.stop()
+
+    def _draw(self, now: float) -> None:
+        room = max(self._console.height - self.SPARED_LINES, 1)
+        self._live.start()
+        self._live.update(table(self.rows, now, room), refresh=True)

@@ -1,0 +1,204 @@
+"""The environment of everything that runs in the sandbox.
+
+It is built from nothing, not cleaned: a variable that nobody thought of stays
+outside. What the user's shell may bring is the table `KEPT`; home directory, AWS
+and Prefect settings are the sandbox's own, so no profile, key, token, endpoint or
+proxy of the user's is read, whatever it is called.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import site
+import sys
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional
+
+REGION = "us-east-1"
+PROJECT = "sandbox"
+
+#: What the user's shell may bring: how a program is found, how text is shown, and
+#: which Python modules there are. Nothing that says where a server is.
+KEPT = frozenset(
+    """
+    PATH LD_LIBRARY_PATH PYTHONPATH
+    LANG LANGUAGE LC_ALL LC_CTYPE LC_COLLATE LC_MESSAGES LC_NUMERIC LC_TIME TZ
+    TERM COLORTERM COLUMNS LINES NO_COLOR
+    USER LOGNAME
+    """.split()
+)
+
+#: The script is read by `sh` first, which hands it to Python: a `#!` line has room
+#: for neither a long path nor one with a space in it. The plugin is found and its
+#: command attached here too, for where it is not installed or start-up files are
+#: skipped: never must the sandbox run Prefect's own ECS agent instead.
+PREFECT_SCRIPT = """\
+#!/bin/sh
+'''exec' {python} "$0" "$@"
+' '''
+import sys
+
+sys.path.append({root!r})
+sys.argv[0] = "prefect"
+
+from prefect.cli import cli
+
+if sys.argv[1:2] == ["agent"]:
+    from prefect_ecs_plugin.cli import ecs
+
+    cli.commands["agent"].add_command(ecs)
+cli()
+"""
+
+
+def sandbox_environment(
+    api_url: str,
+    aws_url: str,
+    home: "os.PathLike[str] | str",
+    shell: Optional[Mapping[str, str]] = None,
+) -> Dict[str, str]:
+    """Return the complete environment of the sandbox's children.
+
+    Args:
+        api_url: Where the sandbox's Prefect API listens.
+        aws_url: Where the sandbox's AWS listens.
+        home: The sandbox's own directory, as `furnish` leaves it.
+        shell: The environment to take `KEPT` from. By default this process's.
+
+    Returns:
+        Every variable, to be handed over as `env`, not merged into anything.
+    """
+    return {
+        **container_environment(home, shell),
+        **aws_settings(aws_url, home),
+        **prefect_settings(api_url, home),
+    }
+
+
+def container_environment(
+    home: "os.PathLike[str] | str", shell: Optional[Mapping[str, str]] = None
+) -> Dict[str, str]:
+    """Return what the sandbox's "image" brings: this Python, and an empty home."""
+    shell = os.environ if shell is None else shell
+    home = Path(home)
+    environment = {name: shell[name] for name in sorted(KEPT & set(shell))}
+    environment.update(python_settings(shell))
+    environment.update(
+        HOME=str(home),
+        TMPDIR=str(home / "tmp"),
+        NO_PROXY="127.0.0.1,localhost",
+        no_proxy="127.0.0.1,localhost",
+        PATH=os.pathsep.join(
+            [str(home / "bin"), os.path.dirname(sys.executable)]
+            + [shell.get("PATH", os.defpath)]
+        ),
+        **prefect_home(home),
+    )
+    return environment
+
+
+def python_settings(shell: Mapping[str, str]) -> Dict[str, str]:
+    """Return what makes a child find the modules that this process finds.
+
+    Packages installed with `pip install --user` are looked for under the home
+    directory, which is another one here; relative entries of PYTHONPATH would
+    depend on the child's working directory.
+    """
+    settings = {"PYTHONUNBUFFERED": "1"}
+    if site.ENABLE_USER_SITE:
+        settings["PYTHONUSERBASE"] = site.getuserbase()
+    if shell.get("PYTHONPATH"):
+        entries = shell["PYTHONPATH"].split(os.pathsep)
+        settings["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, entries))
+    return settings
+
+
+def aws_settings(aws_url: str, home: "os.PathLike[str] | str") -> Dict[str, str]:
+    """Return the settings with which boto3 and the AWS CLI reach the sandbox only.
+
+    AWS_ENDPOINT_URL holds for every service (botocore 1.31 or later):
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+    """
+    aws = Path(home) / ".aws"
+    return {
+        "AWS_ENDPOINT_URL": aws_url,
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
+        "AWS_ACCESS_KEY_ID": "sandbox",
+        "AWS_SECRET_ACCESS_KEY": "sandbox",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": REGION,
+        "AWS_CONFIG_FILE": str(aws / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(aws / "credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "BOTO_CONFIG": str(aws / "boto.cfg"),
+    }
+
+
+def prefect_settings(api_url: str, home: "os.PathLike[str] | str") -> Dict[str, str]:
+    """Return the settings with which Prefect's client reaches the sandbox only."""
+    return {
+        **prefect_home(home),
+        "PREFECT__BACKEND": "server",
+        "PREFECT__CLOUD__API": api_url,
+        "PREFECT__SERVER__ENDPOINT": api_url,
+        "PREFECT__CLOUD__API_KEY": "",
+        "PREFECT__CLOUD__TENANT_ID": "",
+        # No label of this machine's name on flows with Local storage: an agent
+        # without that label would leave their runs alone.
+        "PREFECT__FLOWS__DEFAULTS__STORAGE__ADD_DEFAULT_LABELS": "false",
+    }
+
+
+def prefect_home(home: "os.PathLike[str] | str") -> Dict[str, str]:
+    """Return where Prefect looks for its files: in the sandbox, all of them."""
+    prefect = Path(home) / ".prefect"
+    return {
+        "PREFECT__HOME_DIR": str(prefect),
+        "PREFECT__USER_CONFIG_PATH": str(prefect / "config.toml"),
+        "PREFECT__BACKEND_CONFIG_PATH": str(prefect / "backend.toml"),
+    }
+
+
+def furnish(home: "os.PathLike[str] | str") -> None:
+    """Fill a new directory with what `sandbox_environment` points to."""
+    home = Path(home)
+    for name in ("bin", "tmp", ".aws", ".prefect"):
+        (home / name).mkdir()
+    for name in ("config", "credentials", "boto.cfg"):
+        (home / ".aws" / name).touch()
+    prefect = home / "bin" / "prefect"
+    root = str(Path(__file__).parents[2])
+    script = PREFECT_SCRIPT.format(python=shlex.quote(sys.executable), root=root)
+    prefect.write_text(script, encoding="utf-8")
+    prefect.chmod(0o755)
+
+
+def prefect_command(home: "os.PathLike[str] | str") -> List[str]:
+    """Return how a child runs `prefect`: this Python's, with this plugin."""
+    return [sys.executable, str(Path(home) / "bin" / "prefect")]
+
+
+#: First of all what another terminal has of these goes away: a profile or an
+#: endpoint for one service there would win over the lines that follow.
+FORGET = (
+    "for name in $(env | grep -oE '^(AWS|PREFECT_)_[A-Za-z0-9_]+'); "
+    'do unset "$name"; done'
+)
+
+
+def exports(environment: Mapping[str, str]) -> List[str]:
+    """Return the shell lines that make another terminal talk to the sandbox.
+
+    The home directory of that terminal stays: everything that would be read there
+    is named by a variable of its own.
+    """
+    names = sorted(
+        name
+        for name in environment
+        if name.startswith(("AWS_", "PREFECT__"))
+        or name in ("NO_PROXY", "no_proxy", "BOTO_CONFIG")
+    )
+    return [FORGET] + [
+        f"export {name}={shlex.quote(environment[name])}" for name in names
+    ]
