@@ -1,0 +1,53 @@
+"""Run Prefect 1 flows as Amazon ECS tasks.
+
+`ECSAgent` deploys flow runs, `ECSRun` configures a flow for it; the errors both
+raise derive from `PrefectECSError`. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, List
+
+if TYPE_CHECKING:
+    from .agent import ECSAgent
+    from .errors import (
+        ConfigurationError,
+        LaunchError,
+        PrefectECSError,
+        RunConfigError,
+        SourceError,
+        UnsupportedRunConfig,
+    )
+    from .run_config import ECSRun
+
+    __version__: str
+
+__all__ = [
+    "ConfigurationError",
+    "ECSAgent",
+    "ECSRun",
+    "LaunchError",
+    "PrefectECSError",
+    "RunConfigError",
+    "SourceError",
+    "UnsupportedRunConfig",
+    "__version__",
+]
+
+_ROOMS = {"ECSAgent": "agent", "ECSRun": "run_config"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("prefect-ecs-plugin")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = importlib.import_module(f".{_ROOMS.get(name, 'errors')}", __name__)
+    return getattr(room, name)
+
+
+def __dir__() -> List[str]:
+    return __all__

@@ -1,0 +1,101 @@
+"""The agent's AWS session: credentials the boto3 way, the user's retry settings."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, Mapping, Optional
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, NoRegionError
+
+from .errors import ConfigurationError
+
+
+class AWSClients:
+    """Makes clients of one session, with one configuration.
+
+    Args:
+        aws_access_key_id: An explicit key; else boto3's own chain counts.
+        aws_secret_access_key: Its secret.
+        aws_session_token: Its token, for temporary keys.
+        region_name: The region; else boto3's own chain counts.
+        botocore_config: Options of `botocore.config.Config`.
+        max_pool_connections: How many connections a client keeps, unless
+            botocore_config says so itself.
+
+    Raises:
+        ConfigurationError: one line with what to set, if there is no region, there
+            are no credentials, or the configuration is not valid.
+    """
+
+    def __init__(
+        self,
+        aws_access_key_id: Optional[str] = None,
+        aws_secret_access_key: Optional[str] = None,
+        aws_session_token: Optional[str] = None,
+        region_name: Optional[str] = None,
+        botocore_config: Optional[Mapping[str, Any]] = None,
+        max_pool_connections: int = 10,
+    ) -> None:
+        try:
+            self.session = boto3.Session(
+                aws_access_key_id=aws_access_key_id,
+                aws_secret_access_key=aws_secret_access_key,
+                aws_session_token=aws_session_token,
+                region_name=region_name,
+            )
+            self._config = client_config(
+                self.session, botocore_config or {}, max_pool_connections
+            )
+            has_credentials = self.session.get_credentials() is not None
+        except (BotoCoreError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"The AWS settings cannot be used: {error}"
+            ) from error
+        if not has_credentials:
+            raise ConfigurationError(
+                "There are no AWS credentials; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY or AWS_PROFILE, run `aws configure`, or give "
+                "the machine or task a role."
+            )
+
+    def __call__(self, service: str) -> Any:
+        """A new client for a service, such as `ecs`.
+
+        Raises:
+            ConfigurationError: if there is no region.
+        """
+        try:
+            return self.session.client(service, config=self._config)
+        except NoRegionError as error:
+            raise ConfigurationError(
+                "There is no AWS region; set AWS_DEFAULT_REGION, or region in "
+                "~/.aws/config."
+            ) from error
+        except (BotoCoreError, ValueError) as error:
+            raise ConfigurationError(
+                f"The AWS settings cannot be used: {error}"
+            ) from error
+
+
+def client_config(
+    session: boto3.Session, options: Mapping[str, Any], max_pool_connections: int
+) -> Config:
+    """The user's options, and `standard` retries where the user said nothing.
+
+    botocore takes a mode in Config before AWS_RETRY_MODE before the config file,
+    and resolves the number of attempts separately, so only the mode is added.
+    https://boto3.amazonaws.com/v1/documentation/api/latest/guide/retries.html
+    """
+    defaults: Dict[str, Any] = {"max_pool_connections": max_pool_connections}
+    config = Config(**{**defaults, **options})
+    retries = dict(config.retries or {})
+    if "mode" in retries or _names_retry_mode(session):
+        return config
+    return config.merge(Config(retries={**retries, "mode": "standard"}))
+
+
+def _names_retry_mode(session: boto3.Session) -> bool:
+    file = session._session.get_scoped_config()  # boto3 has no public way to it
+    return bool(os.environ.get("AWS_RETRY_MODE") or file.get("retry_mode"))

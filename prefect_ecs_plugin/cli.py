@@ -1,0 +1,135 @@
+"""The click group `ecs`: what `prefect agent ecs` is once the plugin is installed."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any, Iterable, Iterator, List, Mapping
+
+import click
+from prefect import config
+from prefect.cli.agent import COMMON_START_OPTIONS, start_agent
+from prefect.exceptions import AuthorizationError, ClientError
+from prefect.utilities.cli import add_options
+
+from .errors import PrefectECSError
+
+_START_OPTIONS: List[Any] = [
+    click.option(
+        "--cluster",
+        help="The cluster's name or ARN. Default: the account's cluster `default`.",
+    ),
+    click.option(
+        "--launch-type",
+        type=click.Choice(["FARGATE", "EC2"], case_sensitive=False),
+        help="Where tasks run. Default: FARGATE, unless --run-task-kwargs says else.",
+    ),
+    click.option(
+        "--task-role-arn",
+        help="The task role for runs and templates that name none.",
+    ),
+    click.option(
+        "--execution-role-arn",
+        help="The execution role for runs and templates that name none.",
+    ),
+    click.option(
+        "--task-definition",
+        "task_definition_path",
+        metavar="PATH",
+        help="A task definition template for runs that bring none: a YAML file, "
+        "local or at s3://, gs:// or http(s)://.",
+    ),
+    click.option(
+        "--run-task-kwargs",
+        "run_task_kwargs_path",
+        metavar="PATH",
+        help="A YAML file of further arguments for ECS's RunTask, likewise.",
+    ),
+]
+
+
+def _version() -> str:
+    from . import __version__
+
+    return f"prefect-ecs-plugin {__version__}"
+
+
+class _Named(click.Group):
+    """Says in its help which package it comes from; looked up only when asked."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_paragraph()
+        formatter.write_text(f"From {_version()}.")
+
+
+class _NamedCommand(click.Command):
+    """The same for a single command."""
+
+    format_epilog = _Named.format_epilog
+
+
+@click.group(cls=_Named)
+def ecs() -> None:
+    """Run flows as Amazon ECS tasks.
+
+    \b
+    Example:
+        prefect agent ecs start --label prod --cluster my-cluster
+    """
+
+
+@ecs.command(cls=_NamedCommand)
+@add_options(COMMON_START_OPTIONS)
+@add_options(_START_OPTIONS)
+def start(**options: Any) -> None:
+    """Start an agent that runs flows as ECS tasks.
+
+    \b
+    Examples:
+        prefect agent ecs start --label prod --cluster my-cluster
+        prefect agent ecs start --launch-type EC2 \\
+            --task-definition s3://my-bucket/task_definition.yaml
+    """
+    _check_environment(options["env"])
+    with _one_line_errors(options):
+        from .agent import ECSAgent
+
+        start_agent(ECSAgent, **options)
+
+
+def _check_environment(entries: Iterable[str]) -> None:
+    for entry in entries:
+        if "=" not in entry or entry.startswith("="):
+            raise click.BadParameter(
+                f"{entry!r} is not of the form NAME=value", param_hint="'--env'"
+            )
+
+
+@contextmanager
+def _one_line_errors(options: Mapping[str, Any]) -> Iterator[None]:
+    """What keeps the agent from starting is one line; the rest is for debugging."""
+    try:
+        yield
+    except Exception as error:
+        if _is_debugging(options):
+            raise
+        raise click.ClickException(_sentence(error, options)) from error
+
+
+def _is_debugging(options: Mapping[str, Any]) -> bool:
+    level = options.get("log_level") or config.cloud.agent.get("level")
+    return str(level).upper() == "DEBUG"
+
+
+def _sentence(error: Exception, options: Mapping[str, Any]) -> str:
+    if isinstance(error, PrefectECSError):
+        return str(error)
+    api = options.get("api") or config.cloud.api
+    reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+    if isinstance(error, AuthorizationError):
+        return f"The Prefect API at {api} does not accept the API key: {reason}"
+    if isinstance(error, (OSError, ClientError, RuntimeError)):
+        return (
+            f"The Prefect API at {api} cannot be used: {reason}. Set --api or "
+            "PREFECT__CLOUD__API, and check that it is up."
+        )
+    return f"{type(error).__name__}: {reason}. --log-level DEBUG shows where."

@@ -1,0 +1,116 @@
+"""The agent's options, files and default VPC become its frozen settings.
+
+Whatever is wrong here keeps the agent from starting, with one line.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from . import kwargs, network, template
+from .errors import ConfigurationError, PrefectECSError
+from .settings import AgentSettings
+from .sources import ClientFactory, load_mapping
+
+#: The template for runs and agents that bring none.
+DEFAULT_TASK_DEFINITION_PATH = os.path.join(
+    os.path.dirname(__file__), "task_definition.yaml"
+)
+
+_LAUNCH_TYPES = ("FARGATE", "EC2")
+
+
+def agent_settings(
+    clients: ClientFactory,
+    logger: logging.Logger,
+    task_definition_path: Optional[str] = None,
+    run_task_kwargs_path: Optional[str] = None,
+    launch_type: Optional[str] = None,
+    cluster: Optional[str] = None,
+    task_role_arn: Optional[str] = None,
+    execution_role_arn: Optional[str] = None,
+    env: Optional[Mapping[str, Any]] = None,
+) -> AgentSettings:
+    """Read and check everything the agent was told.
+
+    Args:
+        clients: Makes AWS clients.
+        logger: Told about a network that will be missed only by some runs.
+        task_definition_path: The template's path; None for the packaged one.
+        run_task_kwargs_path: The path of the run_task kwargs; None for none.
+        launch_type: `FARGATE` or `EC2` in any case; None if it was not given.
+        cluster: The cluster's name or ARN.
+        task_role_arn: The default task role.
+        execution_role_arn: The default execution role.
+        env: Variables for every run.
+
+    Raises:
+        ConfigurationError: one line with the file or option and what to do.
+    """
+    settings = AgentSettings(
+        task_definition=_template(task_definition_path, clients),
+        run_task_kwargs=_run_task_kwargs(run_task_kwargs_path, clients),
+        launch_type=_checked_launch_type(launch_type),
+        cluster=cluster,
+        task_role_arn=task_role_arn,
+        execution_role_arn=execution_role_arn,
+        env=env or {},
+    )
+    return settings.with_subnets(_inferred_subnets(settings, clients, logger))
+
+
+def _template(path: Optional[str], clients: ClientFactory) -> Dict[str, Any]:
+    path = path or DEFAULT_TASK_DEFINITION_PATH
+    content = load_mapping(path, clients)
+    _check(path, lambda: template.fitted(content))
+    return content
+
+
+def _run_task_kwargs(path: Optional[str], clients: ClientFactory) -> Dict[str, Any]:
+    if not path:
+        return {}
+    content = load_mapping(path, clients)
+    _check(path, lambda: kwargs.check(content))
+    return content
+
+
+def _check(path: str, check: Any) -> None:
+    """Say which file it is that has something wrong."""
+    try:
+        check()
+    except PrefectECSError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _checked_launch_type(launch_type: Optional[str]) -> Optional[str]:
+    if launch_type is None or launch_type.upper() in _LAUNCH_TYPES:
+        return launch_type and launch_type.upper()
+    raise ConfigurationError(
+        f"The launch type {launch_type!r} is not known; use FARGATE or EC2, or a "
+        "capacityProviderStrategy in the file of --run-task-kwargs."
+    )
+
+
+def _inferred_subnets(
+    settings: AgentSettings, clients: ClientFactory, logger: logging.Logger
+) -> Tuple[str, ...]:
+    """The default VPC's subnets where a run may need them.
+
+    On Fargate every run does, so an agent without them does not start. Elsewhere
+    runs can bring a network or another network mode, so it only warns.
+    """
+    merged = kwargs.agent_level(settings)
+    if merged.get("networkConfiguration"):
+        return ()
+    is_fargate = merged.get("launchType") == "FARGATE"
+    if not is_fargate and settings.task_definition.get("networkMode") != "awsvpc":
+        return ()
+    try:
+        return network.default_subnets(clients("ec2"))
+    except ConfigurationError as error:
+        if is_fargate:
+            raise
+        logger.warning("Runs in network mode awsvpc will fail: %s", error)
+        return ()

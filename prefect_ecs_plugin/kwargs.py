@@ -1,0 +1,385 @@
+"""The agent's and the run's run_task kwargs become the RunTask request of a run.
+
+Pure: `merge` lays one set of kwargs over another, `build` makes the request out of
+the merged set and the definition it will run. No input is ever changed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Tuple
+
+from . import rules, shapes
+from .errors import RunConfigError
+from .flow_run import FlowRun, plain
+from .settings import AgentSettings, PrefectSettings, environment_entries
+from .template import (
+    FLOW_CONTAINER,
+    dict_of,
+    raise_problems,
+    secret_names,
+    with_tags,
+)
+
+if TYPE_CHECKING:
+    from .run_config import ECSRun
+
+#: What run_task kwargs may not say, because one run is one task of ours.
+_RESERVED = {
+    "taskDefinition": "name the definition with task_definition_arn of the ECSRun",
+    "clientToken": "the agent makes one per flow run, so that no task starts twice",
+    "startedBy": "the agent puts the flow run's id there, to find its task again",
+}
+
+#: Each excludes the other; the one merged later stays.
+_PLACEMENT = {
+    "launchType": "capacityProviderStrategy",
+    "capacityProviderStrategy": "launchType",
+}
+
+#: The API key under the names that flow images of all versions know.
+API_KEY_NAMES = ("PREFECT__CLOUD__API_KEY", "PREFECT__CLOUD__AUTH_TOKEN")
+
+
+def check(kwargs: Mapping[str, Any]) -> None:
+    """Refuse kwargs whose keys or types ECS cannot take.
+
+    Args:
+        kwargs: One level's run_task kwargs, as the user wrote them.
+
+    Raises:
+        RunConfigError: naming each key that is wrong and the likely right one.
+    """
+    raise_problems(shapes.fit("RunTask", kwargs, strict=True)[1])
+    for key, instead in _RESERVED.items():
+        if kwargs.get(key) is not None:
+            raise RunConfigError(f"{key} cannot be set in run_task kwargs: {instead}")
+    if kwargs.get("count") not in (None, 1, "1"):
+        raise RunConfigError("count must be 1: a flow run is one task")
+    _check_override_names(kwargs)
+
+
+def _check_override_names(kwargs: Mapping[str, Any]) -> None:
+    for index, override in enumerate(_container_overrides(kwargs)):
+        if not override.get("name"):
+            raise RunConfigError(
+                f"overrides.containerOverrides[{index}]: name is missing; "
+                f"say which container is meant, such as {FLOW_CONTAINER!r}"
+            )
+
+
+def agent_level(settings: AgentSettings) -> Dict[str, Any]:
+    """The agent's own kwargs: its file, its launch type and its cluster.
+
+    `--launch-type` beats the file's launchType, and the file's strategy beats
+    both, as in Prefect's own agent. Without either, FARGATE. A `launchType: null`
+    in the file leaves the choice to the cluster's default strategy.
+    """
+    kwargs = plain(settings.run_task_kwargs)
+    launch_type = settings.launch_type or kwargs.get("launchType", "FARGATE")
+    if kwargs.get("capacityProviderStrategy") is not None:
+        launch_type = None
+    kwargs.pop("launchType", None)
+    placement = {"launchType": launch_type.upper()} if launch_type else {}
+    cluster = {"cluster": settings.cluster} if settings.cluster else {}
+    return {**_without_nulls(kwargs), **placement, **cluster}
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Dict[str, Any]:
+    """Lay one set of run_task kwargs over another; `over` wins.
+
+    Keys replace each other; `overrides` is merged key by key, its
+    `containerOverrides` are paired by container name and their `environment` by
+    variable. A key that is null in `over` is removed. Of launchType and
+    capacityProviderStrategy the one in `over` drops the other.
+
+    Args:
+        base: The lower level, such as the agent's.
+        over: The higher level, such as the run's.
+
+    Returns:
+        A new dict that shares nothing with its inputs.
+    """
+    lower, upper = _without_nulls(plain(base)), plain(over)
+    for key, excluded in _PLACEMENT.items():
+        if upper.get(key) is not None and excluded not in upper:
+            lower.pop(excluded, None)
+    return _merge_keys(lower, upper, {"overrides": _merge_overrides})
+
+
+def _merge_keys(
+    base: Dict[str, Any], over: Dict[str, Any], deeper: Mapping[str, Any]
+) -> Dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        merge_value = deeper.get(key)
+        if value is None:
+            merged.pop(key, None)
+        elif merge_value is not None:
+            merged[key] = merge_value(merged.get(key) or type(value)(), value)
+        else:
+            merged[key] = _without_nulls(value)
+    return merged
+
+
+def _merge_overrides(base: Dict[str, Any], over: Dict[str, Any]) -> Dict[str, Any]:
+    return _merge_keys(base, over, {"containerOverrides": _merge_containers})
+
+
+def _merge_containers(base: List[Any], over: List[Any]) -> List[Dict[str, Any]]:
+    return _merge_named(base, over, _merge_container)
+
+
+def _merge_container(base: Dict[str, Any], over: Dict[str, Any]) -> Dict[str, Any]:
+    return _merge_keys(base, over, {"environment": _merge_environment})
+
+
+def _merge_environment(base: List[Any], over: List[Any]) -> List[Dict[str, Any]]:
+    """Pair variables by name; one whose value is null is removed."""
+    merged = _merge_named(base, over, lambda _, entry: entry)
+    return [entry for entry in merged if "value" in entry]
+
+
+def _merge_named(
+    base: Iterable[Dict[str, Any]], over: Iterable[Dict[str, Any]], pair: Any
+) -> List[Dict[str, Any]]:
+    """Merge two lists whose entries are known by their `name`, in stable order."""
+    merged = {entry.get("name"): entry for entry in base}
+    for entry in over:
+        name = entry.get("name")
+        merged[name] = pair(merged.get(name, {}), entry)
+    return [_without_nulls(entry) for entry in merged.values()]
+
+
+def _without_nulls(value: Any) -> Any:
+    """Null means "not given"."""
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value if item is not None]
+    return value
+
+
+def build(
+    merged: Mapping[str, Any],
+    definition: Mapping[str, Any],
+    flow_run: FlowRun,
+    run_config: ECSRun,
+    settings: AgentSettings,
+    prefect: PrefectSettings,
+) -> Dict[str, Any]:
+    """Make the RunTask request of a flow run; only `taskDefinition` is left out.
+
+    Args:
+        merged: The agent's and the run's run_task kwargs, merged.
+        definition: The task definition it will run, rendered or described.
+        flow_run: The run.
+        run_config: Its run config.
+        settings: The agent's defaults.
+        prefect: What the flow needs to reach its API.
+
+    Raises:
+        RunConfigError: if ECS would refuse the request, or the run overrides a
+            container that the definition does not have; all reasons are named.
+    """
+    _check_own_overrides(run_config, definition)
+    request = plain(merged)
+    overrides = request.setdefault("overrides", {})
+    _set_roles(overrides, definition, run_config, settings)
+    _set_size(overrides, run_config)
+    containers = _present(overrides.get("containerOverrides", []), definition)
+    flow = _named_entry(containers, FLOW_CONTAINER)
+    flow["command"] = ["/bin/sh", "-c", flow_run.command]
+    flow["environment"] = _environment(
+        flow, definition, flow_run, run_config, settings, prefect
+    )
+    overrides["containerOverrides"] = containers
+    _set_network(request, definition, merged, run_config, settings)
+    request.update(startedBy=flow_run.id, clientToken=flow_run.client_token)
+    return _checked(with_tags(request, _tags(flow_run)), definition)
+
+
+def dropped_overrides(
+    merged: Mapping[str, Any], definition: Mapping[str, Any]
+) -> Tuple[str, ...]:
+    """The containers that the agent's kwargs override and the definition lacks."""
+    present = _container_names(definition)
+    names = (override["name"] for override in _container_overrides(merged))
+    return tuple(name for name in names if name not in present)
+
+
+def _checked(
+    request: Mapping[str, Any], definition: Mapping[str, Any]
+) -> Dict[str, Any]:
+    fitted, problems = shapes.fit("RunTask", request, strict=True)
+    whole = {"taskDefinition": "known-by-then", **fitted}
+    raise_problems(problems + rules.check_run_task(whole, definition))
+    return fitted
+
+
+def _container_overrides(kwargs: Mapping[str, Any]) -> List[Dict[str, Any]]:
+    return (kwargs.get("overrides") or {}).get("containerOverrides") or []
+
+
+def _container_names(definition: Mapping[str, Any]) -> Tuple[str, ...]:
+    return tuple(
+        container["name"] for container in definition.get("containerDefinitions", [])
+    )
+
+
+def _check_own_overrides(run_config: ECSRun, definition: Mapping[str, Any]) -> None:
+    """The run's own overrides must fit; the agent's are for many definitions."""
+    present = _container_names(definition)
+    for override in _container_overrides(run_config.run_task_kwargs or {}):
+        if override["name"] not in present:
+            raise RunConfigError(
+                f"run_task_kwargs overrides the container {override['name']!r}, which "
+                f"the task definition does not have; it has {', '.join(present)}"
+            )
+
+
+def _present(
+    overrides: List[Dict[str, Any]], definition: Mapping[str, Any]
+) -> List[Dict[str, Any]]:
+    present = _container_names(definition)
+    return [override for override in overrides if override["name"] in present]
+
+
+def _named_entry(entries: List[Dict[str, Any]], name: str) -> Dict[str, Any]:
+    for entry in entries:
+        if entry.get("name") == name:
+            return entry
+    entries.append({"name": name})
+    return entries[-1]
+
+
+def _set_roles(
+    overrides: Dict[str, Any],
+    definition: Mapping[str, Any],
+    run_config: ECSRun,
+    settings: AgentSettings,
+) -> None:
+    """Roles: the run config's, else the definition's, else the agent's.
+
+    The definition's own needs no override; one that the kwargs brought would beat
+    it, and is taken out.
+    """
+    for key, own, default in (
+        ("taskRoleArn", run_config.task_role_arn, settings.task_role_arn),
+        (
+            "executionRoleArn",
+            run_config.execution_role_arn,
+            settings.execution_role_arn,
+        ),
+    ):
+        if own and own != definition.get(key):
+            overrides[key] = own
+        elif definition.get(key):
+            overrides.pop(key, None)
+        elif default:
+            overrides[key] = default
+
+
+def _set_size(overrides: Dict[str, Any], run_config: ECSRun) -> None:
+    for key, own in (("cpu", run_config.cpu), ("memory", run_config.memory)):
+        if own:
+            overrides[key] = str(own)
+
+
+def _environment(
+    container: Mapping[str, Any],
+    definition: Mapping[str, Any],
+    flow_run: FlowRun,
+    run_config: ECSRun,
+    settings: AgentSettings,
+    prefect: PrefectSettings,
+) -> List[Dict[str, str]]:
+    """The flow container's variables, the later beating the earlier.
+
+    A variable that the definition brings as a secret stays the definition's when
+    it is the API key: ECS takes a name only once.
+    """
+    env: Dict[str, Any] = {
+        entry["name"]: entry.get("value", "")
+        for entry in container.get("environment", [])
+    }
+    chosen = {
+        **environment_entries(settings.env),
+        **environment_entries(run_config.env or {}),
+    }
+    env.update({"PREFECT__LOGGING__LEVEL": prefect.logging_level, **chosen})
+    env.update(_required(flow_run, prefect))
+    env.update(_log_switch(chosen, prefect))
+    for name in set(secret_names(_flow_of(definition))).intersection(API_KEY_NAMES):
+        del env[name]
+    return [{"name": name, "value": value} for name, value in env.items()]
+
+
+def _flow_of(definition: Mapping[str, Any]) -> Mapping[str, Any]:
+    for container in definition.get("containerDefinitions", []):
+        if container.get("name") == FLOW_CONTAINER:
+            return dict_of(container)
+    return {}
+
+
+def _required(flow_run: FlowRun, prefect: PrefectSettings) -> Dict[str, str]:
+    """What a flow run cannot do without; nobody overrides these."""
+    key = prefect.api_key or ""
+    return {
+        "PREFECT__BACKEND": prefect.backend,
+        "PREFECT__CLOUD__API": prefect.api,
+        "PREFECT__CLOUD__API_KEY": key,
+        "PREFECT__CLOUD__TENANT_ID": (prefect.tenant_id or "") if key else "",
+        "PREFECT__CLOUD__AGENT__LABELS": str(list(prefect.labels)),
+        "PREFECT__CLOUD__USE_LOCAL_SECRETS": "false",
+        "PREFECT__CONTEXT__FLOW_RUN_ID": flow_run.id,
+        "PREFECT__CONTEXT__FLOW_ID": flow_run.flow_id,
+        "PREFECT__ENGINE__FLOW_RUNNER__DEFAULT_CLASS": (
+            "prefect.engine.cloud.CloudFlowRunner"
+        ),
+        # Images before Prefect 1.0.0 and 0.15.0 know the next two by these names.
+        "PREFECT__CLOUD__AUTH_TOKEN": key,
+        "PREFECT__LOGGING__LOG_TO_CLOUD": str(prefect.log_to_api).lower(),
+    }
+
+
+def _log_switch(chosen: Mapping[str, str], prefect: PrefectSettings) -> Dict[str, str]:
+    """A run may turn its logs off, but not on where the agent has them off."""
+    name = "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS"
+    if not prefect.log_to_api:
+        return {name: "false"}
+    return {name: chosen.get(name, "true")}
+
+
+def _set_network(
+    request: Dict[str, Any],
+    definition: Mapping[str, Any],
+    merged: Mapping[str, Any],
+    run_config: ECSRun,
+    settings: AgentSettings,
+) -> None:
+    """Infer the network exactly where the definition is awsvpc and nobody gave one.
+
+    A run that says `networkConfiguration: null` wants none, and gets none.
+    """
+    own = run_config.run_task_kwargs or {}
+    unset = "networkConfiguration" in own and own["networkConfiguration"] is None
+    given = "networkConfiguration" in merged or unset
+    if given or definition.get("networkMode") != "awsvpc" or not settings.subnets:
+        return
+    awsvpc: Dict[str, Any] = {"subnets": list(settings.subnets)}
+    if _takes_public_ip(merged):
+        awsvpc["assignPublicIp"] = "ENABLED"
+    request["networkConfiguration"] = {"awsvpcConfiguration": awsvpc}
+
+
+def _takes_public_ip(merged: Mapping[str, Any]) -> Optional[bool]:
+    """Only Fargate assigns public addresses; elsewhere ECS refuses the wish."""
+    return rules.placed_on_fargate(merged)
+
+
+def _tags(flow_run: FlowRun) -> List[Dict[str, str]]:
+    return [
+        {"key": "prefect:flow-id", "value": flow_run.flow_id},
+        {"key": "prefect:flow-version", "value": str(flow_run.flow_version)},
+        {"key": "prefect:flow-run-id", "value": flow_run.id},
+    ]

@@ -1,0 +1,335 @@
+"""An answer of AWS becomes a verdict: ask again, wait, look elsewhere or give up.
+
+Pure. The cast: an `Answer` is what came back, whichever way it came; `judge` finds
+its row in `TABLE`; its `Verdict` says what the launch does next; `Refused` carries
+all of it; `Patience` is how long one launch goes on asking, and what it has heard.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+import re
+from dataclasses import dataclass
+from typing import Any, Callable, Iterable, Mapping, Optional, Pattern, Tuple
+
+from .errors import LaunchError
+from .waiting import Pause, Result, Steps
+
+
+class Verdict(enum.Enum):
+    """What an answer means for the launch that got it."""
+
+    THROTTLED = "ask again, and slower: nothing was done"
+    RETRY = "ask again: the answer was lost, and something may have been done"
+    LOOK = "look whether the definition exists by now, then ask again"
+    WAIT = "ask again later: there is no room for the task at present"
+    FORGET = "the definition is gone: register it once more"
+    ADOPT = "the task was started by an earlier request: take that one"
+    FINAL = "asking again would not help"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An error, or a RunTask that started nothing, in one form.
+
+    Attributes:
+        code: AWS's error code, botocore's exception name, or `failures` for a
+            RunTask that answered 200 with failures and no task.
+        message: What it says; for failures, their reasons and details.
+        status: The HTTP status, None where no answer came.
+        resource_ids: For ConflictException, the tasks that the token started.
+    """
+
+    code: str
+    message: str = ""
+    status: Optional[int] = None
+    resource_ids: Tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}" if self.message else self.code
+
+    @classmethod
+    def from_failures(cls, failures: Iterable[Mapping[str, Any]]) -> Answer:
+        """Every entry of a RunTask's `failures`, not only the first."""
+        return cls("failures", "; ".join(map(_failure_sentence, failures)), 200)
+
+
+def _failure_sentence(failure: Mapping[str, Any]) -> str:
+    parts = [failure.get("reason") or "no reason given"]
+    parts += [f"detail {failure['detail']}"] if failure.get("detail") else []
+    parts += [f"arn {failure['arn']}"] if failure.get("arn") else []
+    return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: an answer whose code and message match.
+
+    Attributes:
+        code: Matches the whole code.
+        message: Is found in the message.
+        verdict: What the launch does next.
+        cause: What happened, in words that fit after "because".
+        remedy: What a person can do about it, where the verdict is final.
+    """
+
+    code: Pattern[str]
+    message: Pattern[str]
+    verdict: Verdict
+    cause: str
+    remedy: str = ""
+
+
+def _row(
+    code: str, message: str, verdict: Verdict, cause: str, remedy: str = ""
+) -> Row:
+    flags = re.IGNORECASE | re.DOTALL
+    return Row(
+        re.compile(code, flags), re.compile(message, flags), verdict, cause, remedy
+    )
+
+
+#: The first row that matches counts. Sources: the ECS API reference (RunTask and
+#: "Common errors"), the developer guide's "API failure messages"
+#: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html
+#: and, where a row names one, the issue of a user who met it.
+TABLE: Tuple[Row, ...] = (
+    _row("ConflictException", "", Verdict.ADOPT, "the launch was already made"),
+    _row(
+        "ThrottlingException|Throttling|RequestLimitExceeded|SlowDown"
+        "|TooManyRequests(Exception)?|ProvisionedThroughputExceeded|RequestThrottled",
+        "",
+        Verdict.THROTTLED,
+        "AWS limits the rate of requests",
+    ),
+    # https://github.com/PrefectHQ/prefect/issues/10102
+    _row(
+        "ClientException|InvalidParameterException",
+        "too many concurrent attempts to create a new revision",
+        Verdict.LOOK,
+        "the definition's family is being registered elsewhere",
+    ),
+    # A throttle of another service in the coat of a parameter error:
+    # https://github.com/dagster-io/dagster/issues/33439
+    _row(
+        "InvalidParameterException|ClientException",
+        r"error ?code: ?(\w*throttl|requestlimitexceeded|toomanyrequests)"
+        r"|rate exceeded|request limit exceeded",
+        Verdict.THROTTLED,
+        "AWS limits the rate of requests behind ECS",
+    ),
+    _row(
+        "ClientException|LimitExceededException",
+        "provisioning",
+        Verdict.WAIT,
+        "the cluster has as many PROVISIONING tasks as it may have",
+    ),
+    _row(
+        "ClientException|InvalidParameterException",
+        r"task ?definition (is |was )?(inactive|not found|does not exist)"
+        r"|unable to (find|describe) task definition",
+        Verdict.FORGET,
+        "the task definition is not there, or INACTIVE",
+        "name an ACTIVE definition of this account and region",
+    ),
+    _row(
+        "failures",
+        r"resource:|\bagent\b|capacity|concurren|limit|insufficient",
+        Verdict.WAIT,
+        "there is no capacity for the task at present",
+    ),
+    _row(
+        "failures",
+        "attribute",
+        Verdict.FINAL,
+        "no container instance has what the task needs",
+        "compare the definition's requiresAttributes with the cluster's instances",
+    ),
+    _row("failures", "", Verdict.FINAL, "ECS found no place for the task"),
+    _row(
+        "ServerException|InternalFailure|InternalError|InternalServerError"
+        "|ServiceUnavailable(Exception)?|RequestTimeout(Exception)?"
+        "|.*ConnectionError|ConnectionClosedError|ConnectTimeoutError"
+        "|ReadTimeoutError|HTTPClientError|ResponseParserError|ResponseStreamingError",
+        "",
+        Verdict.RETRY,
+        "AWS did not answer properly",
+    ),
+    _row(
+        "ExpiredToken(Exception)?|RequestExpired|CredentialRetrievalError"
+        "|NoCredentialsError|TokenRefreshRequired|SSOTokenLoadError",
+        "",
+        Verdict.RETRY,
+        "the agent's AWS credentials have run out",
+    ),
+    _row(
+        "AccessDenied(Exception)?|UnauthorizedOperation",
+        "iam:PassRole",
+        Verdict.FINAL,
+        "the agent may not hand that role to a task",
+        "grant the agent's role iam:PassRole on it",
+    ),
+    _row(
+        "AccessDenied(Exception)?|UnauthorizedOperation",
+        "",
+        Verdict.FINAL,
+        "the agent's AWS identity lacks a right",
+        "grant it the action that AWS names",
+    ),
+    _row(
+        "ClusterNotFoundException|InvalidClusterException",
+        "",
+        Verdict.FINAL,
+        "the cluster is not there or not ACTIVE",
+        "create it, or name another with --cluster or the run's run_task_kwargs",
+    ),
+    _row(
+        "PlatformUnknownException|PlatformTaskDefinitionIncompatibilityException",
+        "",
+        Verdict.FINAL,
+        "Fargate's platform version does not fit",
+        "correct or leave out platformVersion in run_task_kwargs",
+    ),
+    _row(
+        "UnsupportedFeatureException",
+        "",
+        Verdict.FINAL,
+        "the task asks for a feature that this region does not have",
+        "take it out of the template or run_task_kwargs, or use another region",
+    ),
+    _row(
+        "BlockedException",
+        "",
+        Verdict.FINAL,
+        "AWS has blocked the account",
+        "contact AWS Support",
+    ),
+    _row(
+        "UnrecognizedClientException|InvalidClientTokenId|SignatureDoesNotMatch"
+        "|InvalidSignatureException",
+        "",
+        Verdict.FINAL,
+        "AWS does not accept the agent's credentials",
+        "correct its AWS access key and the machine's clock",
+    ),
+    _row(
+        "InvalidParameterException|ClientException|ParamValidationError"
+        "|ValidationException|SerializationException",
+        "",
+        Verdict.FINAL,
+        "AWS does not accept the request",
+        "correct the template, the run config or the agent's options",
+    ),
+)
+
+_BAD_GATEWAY = _row("", "", Verdict.RETRY, "AWS did not answer properly")
+_UNKNOWN = _row("", "", Verdict.FINAL, "AWS refused the request")
+
+#: Verdicts after which the same request is worth repeating.
+WORTH_WAITING = frozenset(
+    {Verdict.THROTTLED, Verdict.RETRY, Verdict.WAIT, Verdict.LOOK}
+)
+
+
+def judge(answer: Answer) -> Row:
+    """Find the row of the table that an answer falls under."""
+    for row in TABLE:
+        if row.code.fullmatch(answer.code) and row.message.search(answer.message):
+            return row
+    return _BAD_GATEWAY if (answer.status or 0) >= 500 else _UNKNOWN
+
+
+class Refused(LaunchError):
+    """ECS did not do what it was asked; says why, and what to do.
+
+    Attributes:
+        operation: The API's action, such as `RunTask`.
+        answer: What AWS said.
+        verdict: What that means for the launch.
+        cause: The same in words.
+    """
+
+    def __init__(self, operation: str, answer: Answer) -> None:
+        row = judge(answer)
+        self.operation, self.answer = operation, answer
+        self.verdict, self.cause = row.verdict, row.cause
+        remedy = f"; {row.remedy}" if row.remedy else ""
+        super().__init__(f"{operation} failed because {row.cause}{remedy}: {answer}")
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Exponential backoff with full jitter: any time from 0 to a doubling bound.
+
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+
+    Attributes:
+        first: Seconds; the bound of the first pause.
+        longest: Seconds; no bound is longer.
+    """
+
+    first: float
+    longest: float
+
+    def seconds(self, tries: int, random: float) -> float:
+        """How long to wait after so many tries, for a random number from 0 to 1."""
+        return random * min(self.longest, self.first * 2.0 ** min(tries - 1, 32))
+
+
+#: Lost answers and throttles pass in seconds, missing capacity in minutes.
+BACKOFF: Mapping[Verdict, Backoff] = {
+    Verdict.THROTTLED: Backoff(1.0, 30.0),
+    Verdict.RETRY: Backoff(1.0, 30.0),
+    Verdict.LOOK: Backoff(0.5, 10.0),
+    Verdict.WAIT: Backoff(5.0, 60.0),
+}
+
+
+class Patience:
+    """How long one launch goes on asking, and what it has heard so far.
+
+    Args:
+        deadline: The clock's time after which no further attempt is made.
+        clock: Tells the time, in seconds.
+        random: Gives numbers from 0 to 1, for the jitter of pauses.
+    """
+
+    def __init__(
+        self,
+        deadline: float,
+        clock: Callable[[], float],
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._deadline = deadline
+        self._clock = clock
+        self._random = random
+        self.tries = 0
+
+    def attempts(self, attempt: Callable[[], Steps[Result]]) -> Steps[Result]:
+        """Make attempts until one succeeds or asking again would not help.
+
+        Args:
+            attempt: Starts the steps of one attempt.
+
+        Raises:
+            Refused: if the answer is not worth waiting for.
+            LaunchError: if the deadline would pass before the next attempt.
+        """
+        while True:
+            self.tries += 1
+            try:
+                return (yield from attempt())
+            except Refused as refused:
+                if refused.verdict not in WORTH_WAITING:
+                    raise
+                yield self._pause_after(refused)
+
+    def _pause_after(self, refused: Refused) -> Pause:
+        seconds = BACKOFF[refused.verdict].seconds(self.tries, self._random())
+        if self._clock() + seconds > self._deadline:
+            raise LaunchError(
+                f"Gave up after {self.tries} tries because {refused.cause}; the last "
+                f"answer to {refused.operation} was {refused.answer}"
+            ) from refused
+        return Pause(seconds, refused.cause)

@@ -1,0 +1,70 @@
+"""What the agent was started with, frozen, so that building a request is pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+
+@dataclass(frozen=True)
+class PrefectSettings:
+    """What a flow run needs to find its API.
+
+    Attributes:
+        backend: `server` or `cloud`.
+        api: The API's URL.
+        api_key: The key for flow runs, None where the API wants none.
+        tenant_id: The tenant, given to the run only together with a key.
+        labels: The agent's labels.
+        logging_level: The level at which flow runs log.
+        log_to_api: Whether flow runs may send their logs to the API.
+    """
+
+    backend: str
+    api: str
+    api_key: Optional[str] = None
+    tenant_id: Optional[str] = None
+    labels: Tuple[str, ...] = ()
+    logging_level: str = "INFO"
+    log_to_api: bool = True
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """The agent's own defaults for every run.
+
+    Attributes:
+        task_definition: The template that runs without their own use.
+        run_task_kwargs: The content of `--run-task-kwargs`, as written.
+        launch_type: What `--launch-type` said, None where it said nothing.
+        cluster: What `--cluster` said.
+        task_role_arn: The task role for runs and templates that name none.
+        execution_role_arn: The execution role likewise.
+        env: What `--env` and the Prefect config add to every run.
+        subnets: The default VPC's subnets, where the network is inferred.
+    """
+
+    task_definition: Mapping[str, Any] = field(default_factory=dict)
+    run_task_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    launch_type: Optional[str] = None
+    cluster: Optional[str] = None
+    task_role_arn: Optional[str] = None
+    execution_role_arn: Optional[str] = None
+    env: Mapping[str, Any] = field(default_factory=dict)
+    subnets: Tuple[str, ...] = ()
+
+    def with_subnets(self, subnets: Tuple[str, ...]) -> AgentSettings:
+        """The same settings with an inferred network."""
+        return replace(self, subnets=subnets)
+
+
+def environment_entries(env: Mapping[str, Any]) -> Dict[str, str]:
+    """Environment values as ECS wants them: strings; None means not given.
+
+    `True` becomes `true`, as Prefect itself writes booleans for its containers.
+    """
+    return {
+        str(name): str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in env.items()
+        if value is not None
+    }

@@ -1,0 +1,283 @@
+"""Two requests become one ECS task: the definition found or registered once, the
+task launched exactly once. The only room that asks ECS to start anything.
+
+Guarantees:
+
+* One run, one task: every attempt of a launch is the same request with the same
+  clientToken, and a ConflictException hands over the task it names.
+* One call per run once its definition exists: definitions are named by their
+  content, looked for before they are registered, and remembered by their ARN.
+* Two launches that need the same new definition at once register it once; the
+  others wait for it without holding a thread.
+* A started task is never lost to housekeeping: nothing is called after RunTask.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Dict, Mapping, Optional
+
+from botocore import xform_name
+from botocore.exceptions import BotoCoreError, ClientError
+
+from .definitions import DefinitionMemory
+from .errors import LaunchError
+from .retrying import Answer, Patience, Refused, Verdict
+from .waiting import Steps
+
+#: What boto3.client("ecs") returns; boto3 makes its clients' classes at run time.
+ECSClient = Any
+
+
+class Submission:
+    """Launches tasks through one ECS client.
+
+    Args:
+        ecs: The ECS client.
+        logger: Told, once each, about rights that the agent lacks.
+    """
+
+    def __init__(self, ecs: ECSClient, logger: logging.Logger) -> None:
+        self._ecs = ecs
+        self._logger = logger
+        self._definitions = DefinitionMemory()
+        self._may_look = True
+        self._may_tag = True
+        self.has_client_token = _takes(ecs, "RunTask", "clientToken")
+
+    def launch(
+        self,
+        definition: Mapping[str, Any],
+        request: Mapping[str, Any],
+        patience: Patience,
+    ) -> Steps[str]:
+        """Launch a task with a rendered definition.
+
+        Args:
+            definition: The register_task_definition request, named by its content.
+            request: The RunTask request, all but `taskDefinition`.
+            patience: How long this launch may wait.
+
+        Returns:
+            The task's ARN.
+
+        Raises:
+            LaunchError: if ECS refuses it, or says "not now" for too long.
+        """
+        arn = yield from self._provided(definition, patience)
+        try:
+            return (yield from self.launch_by_arn(arn, request, patience))
+        except Refused as refused:
+            if refused.verdict is not Verdict.FORGET:
+                raise
+        self._definitions.forget(definition["family"], arn)
+        arn = yield from self._provided(definition, patience)
+        return (yield from self.launch_by_arn(arn, request, patience))
+
+    def launch_by_arn(
+        self, task_definition: str, request: Mapping[str, Any], patience: Patience
+    ) -> Steps[str]:
+        """Launch a task with a definition that is there already.
+
+        Args:
+            task_definition: Its ARN or `family:revision`.
+            request: The RunTask request, all but `taskDefinition`.
+            patience: How long this launch may wait.
+
+        Returns:
+            The task's ARN.
+
+        Raises:
+            LaunchError: as `launch`.
+        """
+        whole = {**request, "taskDefinition": task_definition}
+        if not self.has_client_token:
+            whole.pop("clientToken", None)
+        return (yield from patience.attempts(lambda: self._run(whole)))
+
+    def described(self, task_definition: str, patience: Patience) -> Steps[Any]:
+        """The definition that a run config names.
+
+        Args:
+            task_definition: A full ARN, `family:revision` or `family`.
+            patience: How long this launch may wait.
+
+        Returns:
+            The definition as ECS describes it. It is remembered, unless it was
+            named without a revision and may be another one tomorrow.
+
+        Raises:
+            LaunchError: if it is not there, INACTIVE, or must not be read.
+        """
+        known = self._definitions.described.get(task_definition)
+        if known is None:
+            known = yield from patience.attempts(lambda: self._read(task_definition))
+            if ":" in task_definition.rpartition("/")[2]:
+                self._definitions.described[task_definition] = known
+        return known
+
+    # -- One attempt each -------------------------------------------------------
+
+    def _run(self, request: Mapping[str, Any]) -> Steps[str]:
+        try:
+            answer = yield from self._tagged_call("RunTask", request)
+        except Refused as refused:
+            if refused.verdict is Verdict.ADOPT and refused.answer.resource_ids:
+                return refused.answer.resource_ids[0]
+            raise
+        if answer.get("tasks"):
+            return str(answer["tasks"][0]["taskArn"])
+        raise Refused("RunTask", Answer.from_failures(answer.get("failures") or [{}]))
+
+    def _read(self, task_definition: str) -> Steps[Any]:
+        answer = yield from self._call(
+            "DescribeTaskDefinition", {"taskDefinition": task_definition}
+        )
+        definition = answer["taskDefinition"]
+        if definition.get("status") == "INACTIVE":
+            raise LaunchError(
+                f"The task definition {task_definition} is INACTIVE and ECS starts no "
+                "new tasks with it; name an active revision in the run config."
+            )
+        return definition
+
+    def _register(self, definition: Mapping[str, Any]) -> Steps[str]:
+        answer = yield from self._tagged_call("RegisterTaskDefinition", definition)
+        arn = str(answer["taskDefinition"]["taskDefinitionArn"])
+        self._logger.debug("Registered task definition %s", arn)
+        return arn
+
+    def _find(self, family: str) -> Steps[Optional[str]]:
+        """The newest active revision of a family, None where there is none.
+
+        An agent that may not look registers instead, as Prefect's own would.
+        """
+        try:
+            answer = yield from self._call(
+                "DescribeTaskDefinition", {"taskDefinition": family}
+            )
+            return str(answer["taskDefinition"]["taskDefinitionArn"])
+        except Refused as refused:
+            if "AccessDenied" in refused.answer.code:
+                self._stop_looking()
+            elif refused.verdict is not Verdict.FORGET:
+                raise
+            return None
+
+    # -- Providing a definition -------------------------------------------------
+
+    def _provided(
+        self, definition: Mapping[str, Any], patience: Patience
+    ) -> Steps[str]:
+        """The ARN of a rendered definition, found or registered on first need."""
+        family = definition["family"]
+        while True:
+            promise, ours = self._definitions.claim(family)
+            if ours:
+                return (yield from self._provide(definition, patience))
+            yield promise
+            error = promise.exception()
+            if error is None:
+                return promise.result()
+            if isinstance(error, Refused):  # ECS would refuse ours for the same cause
+                raise LaunchError(str(error)) from error
+
+    def _provide(self, definition: Mapping[str, Any], patience: Patience) -> Steps[str]:
+        family = definition["family"]
+        try:
+            arn = yield from self._find_or_register(definition, patience)
+        except BaseException as error:
+            self._definitions.fail(family, error)
+            raise
+        self._definitions.keep(family, arn)
+        return arn
+
+    def _find_or_register(
+        self, definition: Mapping[str, Any], patience: Patience
+    ) -> Steps[str]:
+        """Look, then register; look again where a lost answer may have registered."""
+        look = True
+
+        def attempt() -> Steps[str]:
+            nonlocal look
+            found = None
+            if look and self._may_look:
+                found = yield from self._find(definition["family"])
+            look = False
+            try:
+                return found or (yield from self._register(definition))
+            except Refused as refused:
+                look = refused.verdict is not Verdict.THROTTLED
+                raise
+
+        return (yield from patience.attempts(attempt))
+
+    def _stop_looking(self) -> None:
+        self._may_look = False
+        self._logger.warning(
+            "The agent may not call ecs:DescribeTaskDefinition, so it registers its "
+            "task definitions anew at each start; grant it that right."
+        )
+
+    # -- Calling ECS ------------------------------------------------------------
+
+    def _tagged_call(
+        self, operation: str, request: Mapping[str, Any]
+    ) -> Steps[Dict[str, Any]]:
+        """Call with tags, or without them where the account refuses tags."""
+        if self._may_tag:
+            try:
+                return (yield from self._call(operation, request))
+            except Refused as refused:
+                if not _is_about_tags(refused.answer):
+                    raise
+                self._stop_tagging(refused)
+        untagged = {key: value for key, value in request.items() if key != "tags"}
+        return (yield from self._call(operation, untagged))
+
+    def _stop_tagging(self, refused: Refused) -> None:
+        if self._may_tag:
+            self._may_tag = False
+            self._logger.warning(
+                "Tasks and task definitions get no tags: the agent lacks the right "
+                "ecs:TagResource (%s)",
+                refused.answer,
+            )
+
+    def _call(
+        self, operation: str, request: Mapping[str, Any]
+    ) -> Steps[Dict[str, Any]]:
+        """Make one call; the steps are there for those who pace it."""
+        yield from ()
+        try:
+            answer = getattr(self._ecs, xform_name(operation))(**request)
+        except (ClientError, BotoCoreError) as error:
+            raise Refused(operation, _answer(error)) from error
+        return dict(answer)
+
+
+def _answer(error: Exception) -> Answer:
+    if not isinstance(error, ClientError):
+        return Answer(type(error).__name__, str(error))
+    details = error.response.get("Error", {})
+    return Answer(
+        code=details.get("Code", type(error).__name__),
+        message=details.get("Message", ""),
+        status=error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
+        resource_ids=tuple(error.response.get("resourceIds") or ()),
+    )
+
+
+def _is_about_tags(answer: Answer) -> bool:
+    """A right that is missing, or an account that still has the short ARN format.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/supported-iam-actions-tagging.html
+    """
+    text = answer.message.lower()
+    denied = "AccessDenied" in answer.code and "ecs:tagresource" in text
+    return denied or ("arn format" in text and "tag" in text)
+
+
+def _takes(ecs: ECSClient, operation: str, member: str) -> bool:
+    shape = ecs.meta.service_model.operation_model(operation).input_shape
+    return member in shape.members

@@ -1,0 +1,200 @@
+"""A task definition template becomes the register_task_definition request of a run.
+
+Pure: plain dicts in, a new plain dict out. What belongs to one run alone (its id,
+its environment, its cpu and memory) goes into the RunTask request instead, so that
+equal templates give equal definitions and one registration serves every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+
+from . import rules, shapes
+from .errors import LaunchError, RunConfigError
+from .flow_run import FlowRun
+from .settings import AgentSettings
+
+if TYPE_CHECKING:
+    from .run_config import ECSRun
+
+#: The container in which the flow runs; all others are sidecars.
+FLOW_CONTAINER = "flow"
+
+#: Marks the definitions that this plugin registered.
+OWNER_TAG = {"key": "prefect:registered-by", "value": "prefect-ecs-plugin"}
+
+_DIGEST_LENGTH = 16
+
+
+def build(
+    template: Mapping[str, Any],
+    flow_run: FlowRun,
+    run_config: ECSRun,
+    settings: AgentSettings,
+    placement: Mapping[str, Any],
+) -> Dict[str, Any]:
+    """Render the definition with which a flow run is launched.
+
+    Args:
+        template: The run's own template or the agent's. Every key that
+            register_task_definition takes may stand in it.
+        flow_run: The run.
+        run_config: Its run config.
+        settings: The agent's defaults.
+        placement: The run's merged run_task kwargs, for its launchType or
+            capacityProviderStrategy.
+
+    Returns:
+        The request, named by its own content and ready to be sent.
+
+    Raises:
+        RunConfigError: if ECS would refuse the definition; all reasons are named.
+        LaunchError: if the flow's Docker storage names no image.
+    """
+    definition = fitted(template)
+    flow = flow_container(definition)
+    flow["image"] = _image(flow_run, run_config, flow)
+    _set_environment(flow, "PREFECT__CONTEXT__IMAGE", flow["image"])
+    _set_execution_role(definition, run_config, settings)
+    _set_compatibilities(definition, placement)
+    request = named(definition)
+    raise_problems(rules.check_definition(request))
+    return request
+
+
+def fitted(template: Mapping[str, Any]) -> Dict[str, Any]:
+    """A new copy of a template, its values as ECS wants them on the wire.
+
+    Raises:
+        RunConfigError: if it has an unknown key or a value of the wrong type.
+    """
+    definition, problems = shapes.fit("RegisterTaskDefinition", template, strict=True)
+    raise_problems(problems)
+    return definition
+
+
+def raise_problems(problems: List[rules.Problem]) -> None:
+    """Raise what ECS must refuse, as one line; what it only may refuse is its to say.
+
+    Raises:
+        RunConfigError: if any problem is certain.
+    """
+    certain = [str(problem) for problem in problems if problem.certain]
+    if certain:
+        raise RunConfigError("; ".join(certain))
+
+
+def flow_container(definition: Dict[str, Any]) -> Dict[str, Any]:
+    """The container `flow` of a definition, added to it where it has none."""
+    containers = definition.setdefault("containerDefinitions", [])
+    for container in containers:
+        if container.get("name") == FLOW_CONTAINER:
+            return dict_of(container)
+    containers.append({"name": FLOW_CONTAINER})
+    return dict_of(containers[-1])
+
+
+def dict_of(value: Any) -> Dict[str, Any]:
+    """Narrow a value that the service model has vouched for."""
+    assert isinstance(value, dict)
+    return value
+
+
+def secret_names(container: Mapping[str, Any]) -> List[str]:
+    """The variables that a container gets from its `secrets`."""
+    return [entry.get("name", "") for entry in container.get("secrets", [])]
+
+
+def named(definition: Mapping[str, Any]) -> Dict[str, Any]:
+    """The definition under a family that is unique to its content.
+
+    The digest is taken over all of it, the template's own family included; the
+    owner's tag is added afterwards where ECS's 50 tags leave room for it.
+    """
+    digest = content_digest(definition)
+    stem = definition.get("family") or _image_family(definition)
+    room = rules.MAX_FAMILY - len(digest) - 1
+    family = f"{_slug(stem)[:room].rstrip('-_') or 'prefect'}-{digest}"
+    return with_tags({**definition, "family": family}, [OWNER_TAG])
+
+
+def content_digest(definition: Mapping[str, Any]) -> str:
+    """Equal content gives equal digests, whatever the order of the keys."""
+    canonical = json.dumps(definition, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGEST_LENGTH]
+
+
+def with_tags(request: Dict[str, Any], ours: List[Dict[str, str]]) -> Dict[str, Any]:
+    """Add tags of ours where they fit; the user's always win.
+
+    ECS takes at most 50 tags on a resource, each key once:
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-using-tags.html
+    """
+    theirs = request.get("tags", [])
+    taken = {tag.get("key") for tag in theirs}
+    fresh = [tag for tag in ours if tag["key"] not in taken]
+    tags = theirs + fresh[: max(0, rules.MAX_TAGS - len(theirs))]
+    return {**request, "tags": tags} if tags else request
+
+
+def _image(flow_run: FlowRun, run_config: ECSRun, container: Mapping[str, Any]) -> str:
+    if flow_run.has_docker_storage:
+        if flow_run.docker_image:
+            return flow_run.docker_image
+        raise LaunchError(
+            f"The Docker storage of flow {flow_run.flow_name!r} names no image and "
+            "tag; register the flow again after building its storage."
+        )
+    return run_config.image or container.get("image") or flow_run.default_image
+
+
+def _set_environment(container: Dict[str, Any], name: str, value: str) -> None:
+    """Set a variable, unless the container already gets it as a secret.
+
+    A name may stand in `environment` or in `secrets`, not in both.
+    """
+    others = [
+        entry for entry in container.get("environment", []) if entry.get("name") != name
+    ]
+    if name not in secret_names(container):
+        container["environment"] = [{"name": name, "value": value}, *others]
+
+
+def _set_execution_role(
+    definition: Dict[str, Any], run_config: ECSRun, settings: AgentSettings
+) -> None:
+    role = run_config.execution_role_arn or settings.execution_role_arn
+    if role:
+        definition.setdefault("executionRoleArn", role)
+
+
+def _set_compatibilities(
+    definition: Dict[str, Any], placement: Mapping[str, Any]
+) -> None:
+    """Ask for what the run is placed on, so that ECS checks the definition for it."""
+    compatibility = _compatibility(placement)
+    if compatibility:
+        definition.setdefault("requiresCompatibilities", [compatibility])
+
+
+def _compatibility(placement: Mapping[str, Any]) -> Optional[str]:
+    if placement.get("launchType"):
+        return str(placement["launchType"])
+    return "FARGATE" if rules.placed_on_fargate(placement) else None
+
+
+def _image_family(definition: Mapping[str, Any]) -> str:
+    flow = next(
+        container
+        for container in definition["containerDefinitions"]
+        if container["name"] == FLOW_CONTAINER
+    )
+    return f"prefect-{flow['image']}"
+
+
+def _slug(text: str) -> str:
+    """Text as a family may spell it: letters, digits, `-` and `_`."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")

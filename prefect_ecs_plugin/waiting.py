@@ -1,0 +1,54 @@
+"""How a launch waits without holding a thread.
+
+A launch is a generator: ordinary code from its start to its end that says
+`yield Pause(...)` or `yield future` wherever it has to wait. Whoever drives it
+decides what waiting is: `drive` sleeps, the dispatcher puts the launch aside, a
+simulation moves its clock.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Callable, Generator, TypeVar, Union
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Go on after some time.
+
+    Attributes:
+        seconds: How long, from now.
+        reason: Why, in words that fit after "waits because".
+    """
+
+    seconds: float
+    reason: str = ""
+
+
+#: What a launch yields: a time to let pass, or something that others will finish.
+Wait = Union[Pause, "Future[Any]"]
+Steps = Generator[Wait, None, Result]
+
+
+def drive(steps: Steps[Result], sleep: Callable[[float], None]) -> Result:
+    """Run steps to their end in this thread.
+
+    Args:
+        steps: The generator to run.
+        sleep: Called with the seconds of each pause.
+
+    Returns:
+        What the steps return; what they raise is raised here.
+    """
+    while True:
+        try:
+            wait = next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # StopIteration is untyped
+        if isinstance(wait, Pause):
+            sleep(wait.seconds)
+        else:
+            wait.exception()

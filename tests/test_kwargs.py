@@ -1,0 +1,634 @@
+"""The agent's and the run's run_task kwargs -> RunTask request, whole."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any, Dict, List
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_ecs_plugin import kwargs
+from prefect_ecs_plugin.errors import RunConfigError
+from prefect_ecs_plugin.flow_run import FlowRun
+from prefect_ecs_plugin.run_config import ECSRun
+from prefect_ecs_plugin.settings import AgentSettings, PrefectSettings
+
+DEFINITION: Dict[str, Any] = {
+    "networkMode": "awsvpc",
+    "cpu": "1024",
+    "memory": "2048",
+    "requiresCompatibilities": ["FARGATE"],
+    "containerDefinitions": [{"name": "flow", "image": "x"}],
+}
+BRIDGE = {
+    **DEFINITION,
+    "networkMode": "bridge",
+    "requiresCompatibilities": ["EC2"],
+}
+NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
+SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
+
+
+def as_list(env: Dict[str, str]) -> List[Dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in env.items()]
+
+
+def env_of(request: Dict[str, Any], container: str = "flow") -> Dict[str, str]:
+    for override in request["overrides"]["containerOverrides"]:
+        if override["name"] == container:
+            return {entry["name"]: entry["value"] for entry in override["environment"]}
+    raise AssertionError(f"no override for {container}")
+
+
+@pytest.fixture
+def build(flow_run: FlowRun, prefect_settings: PrefectSettings) -> Any:
+    def build(
+        run_config: Any = None,
+        definition: Any = DEFINITION,
+        run: FlowRun = flow_run,
+        prefect: PrefectSettings = prefect_settings,
+        **settings: Any,
+    ) -> Dict[str, Any]:
+        config = run_config or ECSRun()
+        agent = AgentSettings(**{"subnets": ("subnet-1",), **settings})
+        merged = kwargs.merge(kwargs.agent_level(agent), config.run_task_kwargs or {})
+        return kwargs.build(merged, definition, run, config, agent, prefect)
+
+    return build
+
+
+# -- The whole request -------------------------------------------------------------
+
+
+def test_packaged_request_whole(
+    build: Any, flow_run: FlowRun, required_env: Dict[str, str]
+) -> None:
+    request = build()
+    env = env_of(request)
+    request["overrides"]["containerOverrides"][0].pop("environment")
+    assert env == required_env
+    assert request == {
+        "launchType": "FARGATE",
+        "networkConfiguration": {
+            "awsvpcConfiguration": {
+                "subnets": ["subnet-1"],
+                "assignPublicIp": "ENABLED",
+            }
+        },
+        "overrides": {
+            "containerOverrides": [
+                {
+                    "name": "flow",
+                    "command": ["/bin/sh", "-c", "prefect execute flow-run"],
+                }
+            ]
+        },
+        "startedBy": flow_run.id,
+        "clientToken": f"{flow_run.id}-7",
+        "tags": [
+            {"key": "prefect:flow-id", "value": flow_run.flow_id},
+            {"key": "prefect:flow-version", "value": "3"},
+            {"key": "prefect:flow-run-id", "value": flow_run.id},
+        ],
+    }
+
+
+def test_everything_given_whole(
+    build: Any, flow_run: FlowRun, required_env: Dict[str, str]
+) -> None:
+    request = build(
+        ECSRun(
+            cpu=512,
+            memory=1024,
+            env={"RUN": 1, "BOTH": "run"},
+            task_role_arn="arn:aws:iam::123456789012:role/run-task",
+            execution_role_arn="arn:aws:iam::123456789012:role/run-exec",
+            run_task_kwargs={
+                "enableExecuteCommand": True,
+                "overrides": {
+                    "containerOverrides": [
+                        {
+                            "name": "flow",
+                            "cpu": "256",
+                            "environment": [{"name": "KWARGS", "value": "run"}],
+                        }
+                    ]
+                },
+            },
+        ),
+        {
+            **DEFINITION,
+            "containerDefinitions": [{"name": "flow"}, {"name": "proxy"}],
+        },
+        cluster="prod",
+        env={"AGENT": True, "BOTH": "agent"},
+        run_task_kwargs={
+            "cluster": "other",
+            "networkConfiguration": NETWORK,
+            "platformVersion": "1.4.0",
+            "tags": [{"key": "team", "value": "data"}],
+            "overrides": {
+                "ephemeralStorage": {"sizeInGiB": 30},
+                "containerOverrides": [
+                    {
+                        "name": "flow",
+                        "memory": "512",
+                        "environment": [
+                            {"name": "KWARGS", "value": "agent"},
+                            {"name": "FILE", "value": 2},
+                        ],
+                    },
+                    {"name": "proxy", "command": ["envoy"]},
+                    {"name": "absent", "command": ["x"]},
+                ],
+            },
+        },
+    )
+    env = env_of(request)
+    request["overrides"]["containerOverrides"][0].pop("environment")
+    assert env == {
+        **required_env,
+        "AGENT": "true",
+        "BOTH": "run",
+        "RUN": "1",
+        "KWARGS": "run",
+        "FILE": "2",
+    }
+    assert request == {
+        "cluster": "prod",
+        "launchType": "FARGATE",
+        "networkConfiguration": NETWORK,
+        "platformVersion": "1.4.0",
+        "enableExecuteCommand": True,
+        "overrides": {
+            "cpu": "512",
+            "memory": "1024",
+            "ephemeralStorage": {"sizeInGiB": 30},
+            "taskRoleArn": "arn:aws:iam::123456789012:role/run-task",
+            "executionRoleArn": "arn:aws:iam::123456789012:role/run-exec",
+            "containerOverrides": [
+                {
+                    "name": "flow",
+                    "memory": 512,
+                    "cpu": 256,
+                    "command": ["/bin/sh", "-c", "prefect execute flow-run"],
+                },
+                {"name": "proxy", "command": ["envoy"]},
+            ],
+        },
+        "startedBy": flow_run.id,
+        "clientToken": f"{flow_run.id}-7",
+        "tags": [
+            {"key": "team", "value": "data"},
+            {"key": "prefect:flow-id", "value": flow_run.flow_id},
+            {"key": "prefect:flow-version", "value": "3"},
+            {"key": "prefect:flow-run-id", "value": flow_run.id},
+        ],
+    }
+
+
+# -- Placement ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "option, file, run, expected",
+    [
+        (None, {}, {}, {"launchType": "FARGATE"}),
+        ("EC2", {}, {}, {"launchType": "EC2"}),
+        (None, {"launchType": "EC2"}, {}, {"launchType": "EC2"}),
+        ("FARGATE", {"launchType": "EC2"}, {}, {"launchType": "FARGATE"}),
+        (
+            "EC2",
+            {"capacityProviderStrategy": SPOT},
+            {},
+            {"capacityProviderStrategy": SPOT},
+        ),
+        (
+            None,
+            {},
+            {"capacityProviderStrategy": SPOT},
+            {"capacityProviderStrategy": SPOT},
+        ),
+        (
+            None,
+            {"capacityProviderStrategy": SPOT},
+            {"launchType": "EC2"},
+            {"launchType": "EC2"},
+        ),
+        (None, {"launchType": None}, {}, {}),
+        (None, {}, {"launchType": None}, {}),
+        (None, {"capacityProviderStrategy": []}, {}, {"capacityProviderStrategy": []}),
+    ],
+)
+def test_placement(option: Any, file: Any, run: Any, expected: Any) -> None:
+    agent = AgentSettings(launch_type=option, run_task_kwargs=file)
+    assert kwargs.merge(kwargs.agent_level(agent), run) == expected
+
+
+@pytest.mark.parametrize(
+    "option, file, expected",
+    [(None, None, None), (None, "f", "f"), ("o", "f", "o"), ("o", None, "o")],
+)
+def test_cluster_option_beats_the_file(option: Any, file: Any, expected: Any) -> None:
+    agent = AgentSettings(cluster=option, run_task_kwargs={"cluster": file})
+    assert kwargs.agent_level(agent).get("cluster") == expected
+
+
+# -- Merging -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "base, over, merged",
+    [
+        ({"a": 1}, {"b": 2}, {"a": 1, "b": 2}),
+        ({"group": "x"}, {"group": "y"}, {"group": "y"}),
+        ({"group": "x"}, {"group": None}, {}),
+        ({"tags": [1]}, {"tags": [2]}, {"tags": [2]}),
+        (
+            {"overrides": {"cpu": "1", "memory": "2"}},
+            {"overrides": {"cpu": "3"}},
+            {"overrides": {"cpu": "3", "memory": "2"}},
+        ),
+        (
+            {"overrides": {"cpu": "1", "memory": "2"}},
+            {"overrides": {"cpu": None}},
+            {"overrides": {"memory": "2"}},
+        ),
+        ({"overrides": {"cpu": "1"}}, {"overrides": None}, {}),
+        (
+            {"overrides": {"containerOverrides": [{"name": "flow", "cpu": 1}]}},
+            {"overrides": {"containerOverrides": [{"name": "s", "cpu": 2}]}},
+            {
+                "overrides": {
+                    "containerOverrides": [
+                        {"name": "flow", "cpu": 1},
+                        {"name": "s", "cpu": 2},
+                    ]
+                }
+            },
+        ),
+        (
+            {
+                "overrides": {
+                    "containerOverrides": [
+                        {
+                            "name": "flow",
+                            "cpu": 1,
+                            "environment": [
+                                {"name": "A", "value": "1"},
+                                {"name": "B", "value": "1"},
+                                {"name": "C", "value": "1"},
+                            ],
+                        }
+                    ]
+                }
+            },
+            {
+                "overrides": {
+                    "containerOverrides": [
+                        {
+                            "name": "flow",
+                            "environment": [
+                                {"name": "B", "value": "2"},
+                                {"name": "C", "value": None},
+                                {"name": "D", "value": "2"},
+                            ],
+                        }
+                    ]
+                }
+            },
+            {
+                "overrides": {
+                    "containerOverrides": [
+                        {
+                            "name": "flow",
+                            "cpu": 1,
+                            "environment": [
+                                {"name": "A", "value": "1"},
+                                {"name": "B", "value": "2"},
+                                {"name": "D", "value": "2"},
+                            ],
+                        }
+                    ]
+                }
+            },
+        ),
+    ],
+)
+def test_merge(base: Any, over: Any, merged: Any) -> None:
+    assert kwargs.merge(base, over) == merged
+
+
+names = st.sampled_from(["flow", "sidecar", "proxy"])
+scalars = st.none() | st.integers(1, 9)
+environments = st.none() | st.lists(
+    st.fixed_dictionaries(
+        {"name": st.sampled_from("ABC"), "value": st.none() | st.sampled_from("123")}
+    )
+)
+container_overrides = st.lists(
+    st.fixed_dictionaries(
+        {"name": names},
+        optional={"cpu": scalars, "memory": scalars, "environment": environments},
+    ),
+    max_size=3,
+    unique_by=lambda override: override["name"],
+)
+run_task_kwargs = st.fixed_dictionaries(
+    {},
+    optional={
+        "cluster": st.none() | st.sampled_from("xyz"),
+        "launchType": st.none() | st.sampled_from(["FARGATE", "EC2"]),
+        "capacityProviderStrategy": st.none() | st.just(SPOT),
+        "networkConfiguration": st.none() | st.just(NETWORK),
+        "overrides": st.none()
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "cpu": scalars,
+                "containerOverrides": st.none() | container_overrides,
+            },
+        ),
+    },
+)
+
+
+@given(run_task_kwargs, run_task_kwargs)
+def test_merging_is_idempotent(base: Any, over: Any) -> None:
+    once = kwargs.merge(base, over)
+    assert kwargs.merge(once, over) == once
+
+
+@given(run_task_kwargs, run_task_kwargs)
+def test_guarantee_8_merging_changes_no_input(base: Any, over: Any) -> None:
+    before = copy.deepcopy((base, over))
+    merged = kwargs.merge(base, over)
+    merged.clear()
+    assert (base, over) == before
+
+
+@given(run_task_kwargs)
+def test_merging_shares_nothing_with_its_inputs(over: Any) -> None:
+    before = copy.deepcopy(over)
+    merged = kwargs.merge({}, over)
+    merged.get("overrides", {}).get("containerOverrides", []).append("spoiled")
+    assert over == before
+
+
+# -- Roles, size, command ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["taskRoleArn", "executionRoleArn"])
+@pytest.mark.parametrize(
+    "run, definition, agent, file, override",
+    [
+        ("run", "def", "agent", "file", "run"),
+        ("def", "def", "agent", "file", None),
+        (None, "def", "agent", "file", None),
+        (None, None, "agent", "file", "agent"),
+        (None, None, None, "file", "file"),
+        (None, None, None, None, None),
+    ],
+)
+def test_roles(
+    build: Any,
+    key: str,
+    run: Any,
+    definition: Any,
+    agent: Any,
+    file: Any,
+    override: Any,
+) -> None:
+    option = {"taskRoleArn": "task_role_arn", "executionRoleArn": "execution_role_arn"}
+    request = build(
+        ECSRun(**{option[key]: run}),
+        {**DEFINITION, **({key: definition} if definition else {})},
+        **{option[key]: agent},
+        run_task_kwargs={"overrides": {key: file}},
+    )
+    assert request["overrides"].get(key) == override
+
+
+@pytest.mark.parametrize(
+    "run, file, expected",
+    [
+        (512, 2048, "512"),
+        ("512", None, "512"),
+        (None, 2048, "2048"),
+        (None, None, None),
+    ],
+)
+def test_cpu_of_the_run_beats_the_kwargs(
+    build: Any, run: Any, file: Any, expected: Any
+) -> None:
+    request = build(
+        ECSRun(cpu=run),
+        {**DEFINITION, "memory": "4096"},
+        run_task_kwargs={"overrides": {"cpu": file}},
+    )
+    assert request["overrides"].get("cpu") == expected
+
+
+@pytest.mark.parametrize(
+    "core_version, command",
+    [
+        ("1.4.1", "prefect execute flow-run"),
+        ("0.13.0", "prefect execute flow-run"),
+        ("0.12.6+3.g1234", "prefect execute cloud-flow"),
+        ("master", "prefect execute flow-run"),
+        (None, "prefect execute cloud-flow"),
+    ],
+)
+def test_command(
+    build: Any, flow_run: FlowRun, core_version: Any, command: str
+) -> None:
+    request = build(run=replace(flow_run, core_version=core_version))
+    override = request["overrides"]["containerOverrides"][0]
+    assert override["command"] == ["/bin/sh", "-c", command]
+
+
+# -- Environment -------------------------------------------------------------------
+
+
+def test_environment_precedence(build: Any, required_env: Dict[str, str]) -> None:
+    """kwargs < logging level < --env < run config < required."""
+    taken = "PREFECT__CLOUD__API"
+    request = build(
+        ECSRun(env={"RUN": "run", taken: "run"}),
+        env={"RUN": "agent", "AGENT": "agent", taken: "agent"},
+        run_task_kwargs={
+            "overrides": {
+                "containerOverrides": [
+                    {
+                        "name": "flow",
+                        "environment": [
+                            {"name": name, "value": "kwargs"}
+                            for name in (
+                                "RUN",
+                                "AGENT",
+                                "KWARGS",
+                                "PREFECT__LOGGING__LEVEL",
+                                taken,
+                            )
+                        ],
+                    }
+                ]
+            }
+        },
+    )
+    assert env_of(request) == {
+        **required_env,
+        "RUN": "run",
+        "AGENT": "agent",
+        "KWARGS": "kwargs",
+    }
+
+
+def test_logging_level_can_be_set_by_the_user(build: Any) -> None:
+    name = "PREFECT__LOGGING__LEVEL"
+    assert env_of(build(env={name: "DEBUG"}))[name] == "DEBUG"
+
+
+@pytest.mark.parametrize(
+    "log_to_api, chosen, expected",
+    [
+        (True, None, "true"),
+        (True, "false", "false"),
+        (True, True, "true"),
+        (False, "true", "false"),
+    ],
+)
+def test_a_run_may_turn_its_logs_off_but_not_on(
+    build: Any,
+    prefect_settings: PrefectSettings,
+    log_to_api: bool,
+    chosen: Any,
+    expected: str,
+) -> None:
+    name = "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS"
+    request = build(
+        ECSRun(env={name: chosen}),
+        prefect=replace(prefect_settings, log_to_api=log_to_api),
+    )
+    assert env_of(request)[name] == expected
+    assert env_of(request)["PREFECT__LOGGING__LOG_TO_CLOUD"] == str(log_to_api).lower()
+
+
+def test_without_a_key_there_is_no_tenant(
+    build: Any, prefect_settings: PrefectSettings
+) -> None:
+    env = env_of(build(prefect=replace(prefect_settings, api_key=None)))
+    assert env["PREFECT__CLOUD__API_KEY"] == ""
+    assert env["PREFECT__CLOUD__AUTH_TOKEN"] == ""
+    assert env["PREFECT__CLOUD__TENANT_ID"] == ""
+
+
+def test_guarantee_7_a_key_that_comes_as_a_secret_is_not_sent(build: Any) -> None:
+    secret = {"name": "PREFECT__CLOUD__API_KEY", "valueFrom": "arn:aws:ssm:a:1:p/k"}
+    flow = {"name": "flow", "image": "x", "secrets": [secret]}
+    request = build(definition={**DEFINITION, "containerDefinitions": [flow]})
+    assert "PREFECT__CLOUD__API_KEY" not in env_of(request)
+
+
+# -- Network -----------------------------------------------------------------------
+
+PUBLIC = {"awsvpcConfiguration": {"subnets": ["subnet-1"], "assignPublicIp": "ENABLED"}}
+
+
+@pytest.mark.parametrize(
+    "placement, definition, run, expected",
+    [
+        ({}, DEFINITION, {}, PUBLIC),
+        ({"launchType": "EC2"}, BRIDGE, {}, None),
+        (
+            {"launchType": "EC2"},
+            {**DEFINITION, "requiresCompatibilities": ["EC2"]},
+            {},
+            NETWORK,
+        ),
+        ({"capacityProviderStrategy": SPOT}, DEFINITION, {}, PUBLIC),
+        (
+            {"networkConfiguration": NETWORK},
+            BRIDGE,
+            {"launchType": "EC2", "networkConfiguration": None},
+            None,
+        ),
+        ({}, BRIDGE, {"launchType": "EC2"}, None),
+    ],
+)
+def test_network_is_inferred_exactly_where_the_definition_is_awsvpc(
+    build: Any, placement: Any, definition: Any, run: Any, expected: Any
+) -> None:
+    request = build(ECSRun(run_task_kwargs=run), definition, run_task_kwargs=placement)
+    assert request.get("networkConfiguration") == expected
+
+
+# -- One run, one task -------------------------------------------------------------
+
+
+def test_guarantee_1_the_token_names_the_run_in_its_state(flow_run: FlowRun) -> None:
+    again = replace(flow_run, version=8)
+    retry = replace(flow_run, due_task_runs=(("task", 2),))
+    later = replace(flow_run, due_task_runs=(("task", 4),))
+    tokens = [run.client_token for run in (flow_run, again, retry, later)]
+    assert len(set(tokens)) == 4
+    assert all(len(token) <= 64 for token in tokens)
+
+
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        ({"taskDefinition": "x"}, "task_definition_arn"),
+        ({"clientToken": "x"}, "clientToken"),
+        ({"startedBy": "x"}, "startedBy"),
+        ({"count": 2}, "one task"),
+        ({"networkconfiguration": {}}, "networkConfiguration"),
+        ({"somethingNew": 1}, "somethingNew"),
+        ({"overrides": {"containerOverrides": [{"cpu": 1}]}}, "name is missing"),
+        ({"overrides": []}, "overrides"),
+    ],
+)
+def test_kwargs_that_cannot_be_used_are_refused(bad: Any, message: str) -> None:
+    with pytest.raises(RunConfigError, match=message):
+        kwargs.check(bad)
+
+
+def test_kwargs_with_nulls_and_numbers_are_fine() -> None:
+    kwargs.check({"count": 1, "cluster": None, "overrides": {"cpu": 512}})
+
+
+# -- Tags and what ECS refuses -----------------------------------------------------
+
+
+def test_tags_of_the_run_replace_those_of_the_agent_and_ours_fit_in(
+    build: Any,
+) -> None:
+    own = [{"key": f"k{i}", "value": "v"} for i in range(48)]
+    request = build(
+        ECSRun(run_task_kwargs={"tags": own}),
+        run_task_kwargs={"tags": [{"key": "agent", "value": "v"}]},
+    )
+    assert [tag["key"] for tag in request["tags"]][-2:] == [
+        "prefect:flow-id",
+        "prefect:flow-version",
+    ]
+    assert len(request["tags"]) == 50
+
+
+def test_an_override_of_the_run_for_a_container_that_is_not_there(build: Any) -> None:
+    overrides = {"containerOverrides": [{"name": "nope", "cpu": 1}]}
+    with pytest.raises(RunConfigError, match="'nope'.*it has flow"):
+        build(ECSRun(run_task_kwargs={"overrides": overrides}))
+
+
+def test_an_override_of_the_agent_for_such_a_container_is_dropped() -> None:
+    overrides = {"containerOverrides": [{"name": "nope"}, {"name": "flow"}]}
+    assert kwargs.dropped_overrides({"overrides": overrides}, DEFINITION) == ("nope",)
+
+
+def test_a_size_that_fargate_lacks_is_refused(build: Any) -> None:
+    with pytest.raises(RunConfigError, match="(?i)fargate"):
+        build(ECSRun(cpu=256, memory=8192))

@@ -1,0 +1,300 @@
+"""Template and run -> register_task_definition request, whole."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any, Dict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_ecs_plugin import template
+from prefect_ecs_plugin.errors import LaunchError, RunConfigError
+from prefect_ecs_plugin.flow_run import FlowRun
+from prefect_ecs_plugin.run_config import ECSRun
+from prefect_ecs_plugin.settings import AgentSettings
+
+FARGATE = {"launchType": "FARGATE"}
+PACKAGED: Dict[str, Any] = {
+    "networkMode": "awsvpc",
+    "cpu": 1024,
+    "memory": 2048,
+    "containerDefinitions": [{"name": "flow"}],
+}
+OWNER = {"key": "prefect:registered-by", "value": "prefect-ecs-plugin"}
+
+
+def build(
+    flow_run: FlowRun,
+    template_: Any = PACKAGED,
+    run_config: Any = None,
+    placement: Any = FARGATE,
+    **settings: Any,
+) -> Dict[str, Any]:
+    return template.build(
+        template_,
+        flow_run,
+        run_config or ECSRun(),
+        AgentSettings(**settings),
+        placement,
+    )
+
+
+def without_name(definition: Dict[str, Any]) -> Dict[str, Any]:
+    return {k: v for k, v in definition.items() if k not in ("family", "tags")}
+
+
+def image_env(image: str) -> Dict[str, str]:
+    return {"name": "PREFECT__CONTEXT__IMAGE", "value": image}
+
+
+def test_packaged_template_whole(flow_run: FlowRun) -> None:
+    image = "prefecthq/prefect:1.4.1"
+    definition = build(flow_run)
+    family = definition.pop("family")
+    assert definition == {
+        "networkMode": "awsvpc",
+        "cpu": "1024",
+        "memory": "2048",
+        "requiresCompatibilities": ["FARGATE"],
+        "containerDefinitions": [
+            {"name": "flow", "image": image, "environment": [image_env(image)]}
+        ],
+        "tags": [OWNER],
+    }
+    assert family.startswith("prefect-prefecthq-prefect-1-4-1-")
+
+
+def test_every_key_of_a_template_is_kept(flow_run: FlowRun) -> None:
+    rich = {
+        "family": "etl",
+        "taskRoleArn": "arn:aws:iam::123456789012:role/task",
+        "executionRoleArn": "arn:aws:iam::123456789012:role/exec",
+        "networkMode": "bridge",
+        "requiresCompatibilities": ["EC2"],
+        "volumes": [{"name": "data", "host": {"sourcePath": "/data"}}],
+        "placementConstraints": [{"type": "memberOf", "expression": "a == b"}],
+        "containerDefinitions": [
+            {"name": "log", "image": "fluent-bit", "memory": 64},
+            {
+                "name": "flow",
+                "image": "mine:1",
+                "memoryReservation": "512",
+                "environment": [
+                    {"name": "A", "value": 1},
+                    {"name": "B", "value": True},
+                ],
+                "secrets": [
+                    {"name": "S", "valueFrom": "arn:aws:ssm:eu-west-1:1:parameter/s"}
+                ],
+            },
+        ],
+        "tags": [{"key": "team", "value": "data"}],
+    }
+    definition = build(flow_run, rich, placement={"launchType": "EC2"})
+    family = definition.pop("family")
+    assert definition == {
+        **{key: value for key, value in rich.items() if key != "family"},
+        "containerDefinitions": [
+            {"name": "log", "image": "fluent-bit", "memory": 64},
+            {
+                "name": "flow",
+                "image": "mine:1",
+                "memoryReservation": 512,
+                "environment": [
+                    image_env("mine:1"),
+                    {"name": "A", "value": "1"},
+                    {"name": "B", "value": "true"},
+                ],
+                "secrets": rich["containerDefinitions"][1]["secrets"],
+            },
+        ],
+        "tags": [{"key": "team", "value": "data"}, OWNER],
+    }
+    assert family.startswith("etl-")
+
+
+@pytest.mark.parametrize(
+    "storage, run_image, template_image, core_version, expected",
+    [
+        ("reg/flow:9", "run:1", "tmpl:1", "1.4.1", "reg/flow:9"),
+        (None, "run:1", "tmpl:1", "1.4.1", "run:1"),
+        (None, None, "tmpl:1", "1.4.1", "tmpl:1"),
+        (None, None, None, "1.4.1", "prefecthq/prefect:1.4.1"),
+        (None, None, None, "0.15.4+12.gabc", "prefecthq/prefect:0.15.4"),
+        (None, None, None, None, "prefecthq/prefect:latest"),
+    ],
+)
+def test_image(
+    flow_run: FlowRun,
+    storage: Any,
+    run_image: Any,
+    template_image: Any,
+    core_version: Any,
+    expected: str,
+) -> None:
+    run = replace(
+        flow_run,
+        docker_image=storage,
+        has_docker_storage=bool(storage),
+        core_version=core_version,
+    )
+    container = {"name": "flow", "image": template_image}
+    definition = build(
+        run,
+        {**PACKAGED, "containerDefinitions": [container]},
+        ECSRun(image=run_image),
+    )
+    assert without_name(definition)["containerDefinitions"] == [
+        {"name": "flow", "image": expected, "environment": [image_env(expected)]}
+    ]
+
+
+def test_docker_storage_without_an_image_is_an_error(flow_run: FlowRun) -> None:
+    with pytest.raises(LaunchError, match="names no image"):
+        build(replace(flow_run, has_docker_storage=True))
+
+
+def test_flow_container_is_added_to_a_template_without_one(flow_run: FlowRun) -> None:
+    sidecar = {"name": "proxy", "image": "envoy"}
+    definition = build(flow_run, {**PACKAGED, "containerDefinitions": [sidecar]})
+    assert [c["name"] for c in definition["containerDefinitions"]] == ["proxy", "flow"]
+
+
+def test_image_variable_gives_way_to_a_secret_of_that_name(flow_run: FlowRun) -> None:
+    secret = {"name": "PREFECT__CONTEXT__IMAGE", "valueFrom": "arn:aws:ssm:a:1:p/i"}
+    container = {"name": "flow", "secrets": [secret]}
+    definition = build(
+        flow_run,
+        {
+            **PACKAGED,
+            "containerDefinitions": [container],
+            "executionRoleArn": "arn:aws:iam::123456789012:role/exec",
+        },
+    )
+    assert "environment" not in definition["containerDefinitions"][0]
+
+
+@pytest.mark.parametrize(
+    "template_role, run_role, agent_role, expected",
+    [
+        ("template", "run", "agent", "template"),
+        (None, "run", "agent", "run"),
+        (None, None, "agent", "agent"),
+        (None, None, None, None),
+    ],
+)
+def test_execution_role(
+    flow_run: FlowRun,
+    template_role: Any,
+    run_role: Any,
+    agent_role: Any,
+    expected: Any,
+) -> None:
+    definition = build(
+        flow_run,
+        {**PACKAGED, "executionRoleArn": template_role},
+        ECSRun(execution_role_arn=run_role),
+        execution_role_arn=agent_role,
+    )
+    assert definition.get("executionRoleArn") == expected
+
+
+@pytest.mark.parametrize(
+    "own, placement, expected",
+    [
+        (["EC2", "FARGATE"], FARGATE, ["EC2", "FARGATE"]),
+        (None, FARGATE, ["FARGATE"]),
+        (None, {"launchType": "EC2"}, ["EC2"]),
+        (None, {}, None),
+        (
+            None,
+            {"capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT"}]},
+            ["FARGATE"],
+        ),
+        (None, {"capacityProviderStrategy": [{"capacityProvider": "my-asg"}]}, None),
+    ],
+)
+def test_compatibilities_follow_the_placement(
+    flow_run: FlowRun, own: Any, placement: Any, expected: Any
+) -> None:
+    definition = build(
+        flow_run, {**PACKAGED, "requiresCompatibilities": own}, placement=placement
+    )
+    assert definition.get("requiresCompatibilities") == expected
+
+
+@pytest.mark.parametrize("theirs, has_ours", [(0, True), (49, True), (50, False)])
+def test_fifty_tags_at_most_and_theirs_stay(
+    flow_run: FlowRun, theirs: int, has_ours: bool
+) -> None:
+    tags = [{"key": f"k{i}", "value": "v"} for i in range(theirs)]
+    definition = build(flow_run, {**PACKAGED, "tags": tags})
+    assert definition["tags"] == tags + ([OWNER] if has_ours else [])
+
+
+def test_a_tag_of_ours_that_is_theirs_already_stays_theirs(flow_run: FlowRun) -> None:
+    tags = [{"key": OWNER["key"], "value": "me"}]
+    assert build(flow_run, {**PACKAGED, "tags": tags})["tags"] == tags
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"executionRoleARN": "x"}, "executionRoleArn"),
+        ({"containerDefinitions": [{"name": "flow", "Image": "x"}]}, "'image'"),
+        (
+            {"containerDefinitions": [{"name": "flow"}, {"name": "s", "image": [1]}]},
+            r"containerDefinitions\[1\]\.image",
+        ),
+        ({"cpu": 300}, "cpu"),
+        ({"networkMode": "bridge"}, "awsvpc"),
+    ],
+)
+def test_what_ecs_would_refuse_is_named_by_its_place(
+    flow_run: FlowRun, change: Any, message: str
+) -> None:
+    with pytest.raises(RunConfigError, match=message):
+        build(flow_run, {**PACKAGED, **change})
+
+
+def test_null_means_not_given(flow_run: FlowRun) -> None:
+    nulls = {"taskRoleArn": None, "volumes": None, "tags": None, "family": None}
+    assert build(flow_run, {**PACKAGED, **nulls}) == build(flow_run)
+
+
+def test_guarantee_8_inputs_stay_as_they_were(flow_run: FlowRun) -> None:
+    before = copy.deepcopy(PACKAGED)
+    build(flow_run)
+    assert before == PACKAGED
+
+
+def test_guarantee_3_runs_and_flows_share_a_definition(flow_run: FlowRun) -> None:
+    other = replace(flow_run, id="other", flow_id="other", flow_name="B", version=1)
+    assert build(flow_run) == build(other, run_config=ECSRun(cpu=512, env={"A": "1"}))
+
+
+def test_other_content_has_another_name(flow_run: FlowRun) -> None:
+    larger = build(flow_run, {**PACKAGED, "memory": 4096})
+    assert larger["family"] != build(flow_run)["family"]
+
+
+def test_families_are_bounded_and_legal(flow_run: FlowRun) -> None:
+    family = build(flow_run, {**PACKAGED, "family": "é/" * 300 + "x" * 300})["family"]
+    assert len(family) <= 255
+    assert template.rules.is_family(family)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(), json_values))
+def test_equal_content_equal_digest(content: Dict[str, Any]) -> None:
+    reordered = dict(reversed(list(content.items())))
+    assert template.content_digest(content) == template.content_digest(reordered)
