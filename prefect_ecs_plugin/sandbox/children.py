@@ -6,6 +6,7 @@ the sandbox, which then stops its children one after the other, with their child
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -88,20 +89,16 @@ class Child:
     def stop(self) -> None:
         """End it and all that it started: SIGTERM, `GRACE` seconds, SIGKILL."""
         self._signal(signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            pass
         self._signal(signal.SIGKILL)
         self._process.wait()
         self._reader.join(GRACE)
 
     def _signal(self, number: int) -> None:
         # The group outlives its leader as long as it has a member.
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -242,10 +242,8 @@ def table(rows: Rows, now: float, lines: int) -> Table:
     shown, hidden = fitting(rows, lines)
     result = Table(expand=True, caption=f"and {hidden} more" if hidden else None)
     for heading, ratio in zip(HEADINGS, (5, 4, 3, 4, 2)):
-        right = "right" if heading == "seconds" else "left"
-        result.add_column(
-            heading, ratio=ratio, no_wrap=True, overflow="ellipsis", justify=right
-        )
+        result.add_column(heading, ratio=ratio, no_wrap=True, overflow="ellipsis")
+    result.columns[-1].justify = "right"
     for row in shown:
         name, flow, state, task, seconds = cells(row, now)
         styled = Text(state, style=STYLES.get(state, ""))

@@ -55,7 +55,7 @@ cli()
 def sandbox_environment(
     api_url: str,
     aws_url: str,
-    home: "os.PathLike[str] | str",
+    home: os.PathLike[str] | str,
     shell: Optional[Mapping[str, str]] = None,
 ) -> Dict[str, str]:
     """Return the complete environment of the sandbox's children.
@@ -77,7 +77,7 @@ def sandbox_environment(
 
 
 def container_environment(
-    home: "os.PathLike[str] | str", shell: Optional[Mapping[str, str]] = None
+    home: os.PathLike[str] | str, shell: Optional[Mapping[str, str]] = None
 ) -> Dict[str, str]:
     """Return what the sandbox's "image" brings: this Python, and an empty home."""
     shell = os.environ if shell is None else shell
@@ -114,7 +114,7 @@ def python_settings(shell: Mapping[str, str]) -> Dict[str, str]:
     return settings
 
 
-def aws_settings(aws_url: str, home: "os.PathLike[str] | str") -> Dict[str, str]:
+def aws_settings(aws_url: str, home: os.PathLike[str] | str) -> Dict[str, str]:
     """Return the settings with which boto3 and the AWS CLI reach the sandbox only.
 
     AWS_ENDPOINT_URL holds for every service (botocore 1.31 or later):
@@ -135,7 +135,7 @@ def aws_settings(aws_url: str, home: "os.PathLike[str] | str") -> Dict[str, str]
     }
 
 
-def prefect_settings(api_url: str, home: "os.PathLike[str] | str") -> Dict[str, str]:
+def prefect_settings(api_url: str, home: os.PathLike[str] | str) -> Dict[str, str]:
     """Return the settings with which Prefect's client reaches the sandbox only."""
     return {
         **prefect_home(home),
@@ -150,7 +150,7 @@ def prefect_settings(api_url: str, home: "os.PathLike[str] | str") -> Dict[str, 
     }
 
 
-def prefect_home(home: "os.PathLike[str] | str") -> Dict[str, str]:
+def prefect_home(home: os.PathLike[str] | str) -> Dict[str, str]:
     """Return where Prefect looks for its files: in the sandbox, all of them."""
     prefect = Path(home) / ".prefect"
     return {
@@ -160,7 +160,7 @@ def prefect_home(home: "os.PathLike[str] | str") -> Dict[str, str]:
     }
 
 
-def furnish(home: "os.PathLike[str] | str") -> None:
+def furnish(home: os.PathLike[str] | str) -> None:
     """Fill a new directory with what `sandbox_environment` points to."""
     home = Path(home)
     for name in ("bin", "tmp", ".aws", ".prefect"):
@@ -174,7 +174,7 @@ def furnish(home: "os.PathLike[str] | str") -> None:
     prefect.chmod(0o755)
 
 
-def prefect_command(home: "os.PathLike[str] | str") -> List[str]:
+def prefect_command(home: os.PathLike[str] | str) -> List[str]:
     """Return how a child runs `prefect`: this Python's, with this plugin."""
     return [sys.executable, str(Path(home) / "bin" / "prefect")]
 

@@ -1,0 +1,175 @@
+"""`prefect agent ecs sandbox`: the options, and what has to be there first."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
+
+import click
+
+if TYPE_CHECKING:
+    from prefect_ecs_plugin.sandbox.display import Screen
+
+INSTALL = "pip install 'prefect-ecs-plugin[sandbox]'"
+
+#: What the extra brings: module, and the lowest version that will do.
+NEEDED = ("graphql", "moto", "flask", "flask_cors", "rich")
+
+#: The first botocore that knows AWS_ENDPOINT_URL; an older one would go to AWS.
+BOTOCORE = (1, 31)
+
+#: Options of `prefect agent ecs start` that make no sense here, and why.
+REFUSED: Dict[str, str] = {
+    "api": "the agent talks to the sandbox's own API",
+    "key": "the sandbox's API takes no key and no real one is ever used",
+    "tenant_id": "the sandbox's API has one tenant only",
+    "agent_config_id": "the sandbox's API has no agent configurations",
+    "max_polls": "the sandbox stops its agent itself",
+    "agent_address": "the sandbox listens on loopback, on ports of its own choice",
+}
+
+HELP = """\
+Run flows as ECS tasks on this machine: no AWS account, no Prefect server.
+
+Starts a Prefect API and an AWS on loopback, registers the flows in each FLOW.py (by
+default an example), runs every one once through `prefect agent ecs start`, and shows
+what happens. Options are those of the agent.
+
+\b
+  prefect agent ecs sandbox
+  prefect agent ecs sandbox my_flow.py --task-definition template.yaml
+  prefect agent ecs sandbox --keep-running
+
+A task is a local process: the command of its `flow` container, run by this Python
+with the environment that ECS would give it. What AWS would refuse is refused.
+
+What it is not: images are not pulled, sidecars do not run, roles and permissions are
+not checked, CPU and memory are not limited, and there is one machine only.
+
+Nothing outside this machine is touched: your AWS and Prefect settings, profiles, keys
+and proxies are not seen by anything the sandbox starts. Exit code 0 if every flow run
+ended Success.
+"""
+
+NOTICE = (
+    "A sandbox, not AWS: images are not pulled, roles are not checked, CPU and memory "
+    "are not limited, one machine."
+)
+
+
+class SandboxCommand(click.Command):
+    """A command that also has the options of `prefect agent ecs start`."""
+
+    def get_params(self, ctx: click.Context) -> List[click.Parameter]:
+        """Return its own parameters and those of the agent's command."""
+        params = super().get_params(ctx)
+        return params[:-1] + agent_options() + params[-1:]  # --help stays last
+
+
+def agent_options() -> List[click.Parameter]:
+    """Return the options of `prefect agent ecs start`; the refused ones hidden."""
+    from prefect_ecs_plugin.cli import start
+
+    options: List[click.Parameter] = []
+    for param in start.params:
+        if isinstance(param, click.Option) and param.name in REFUSED:
+            options.append(_refusing(param))
+        else:
+            options.append(param)
+    return options
+
+
+def _refusing(option: click.Option) -> click.Option:
+    def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value is not None:
+            reason = REFUSED[str(param.name)]
+            raise click.UsageError(f"{param.opts[0]} cannot be used here: {reason}.")
+
+    declared = [*option.opts, str(option.name)]
+    return click.Option(declared, hidden=True, expose_value=False, callback=refuse)
+
+
+def agent_arguments(
+    options: Sequence[click.Parameter], values: Dict[str, Any]
+) -> Tuple[str, ...]:
+    """Return the command line that gives the agent what the sandbox was given."""
+    arguments: List[str] = []
+    for option in options:
+        value = values.get(str(option.name))
+        if value is None or value is False or value == ():
+            continue
+        if value is True:
+            arguments.append(option.opts[0])
+            continue
+        items = value if isinstance(value, tuple) else (value,)
+        # With "=" a value may begin with a dash.
+        arguments += [f"{option.opts[0]}={item}" for item in items]
+    return tuple(arguments)
+
+
+def missing(version: Tuple[int, int] = sys.version_info[:2]) -> Optional[str]:
+    """Return why the sandbox cannot run here, as one line, or None."""
+    if version < (3, 10):
+        found = ".".join(map(str, version))
+        return f"The sandbox needs Python 3.10 or later; this is Python {found}."
+    absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if absent:
+        return f"The sandbox needs {', '.join(absent)}: {INSTALL}"
+    import botocore
+
+    if tuple(map(int, botocore.__version__.split(".")[:2])) < BOTOCORE:
+        return f"The sandbox needs botocore 1.31 or later: {INSTALL}"
+    return None
+
+
+def screen() -> Screen:
+    """Return a live table on a terminal that can have one, plain lines elsewhere."""
+    from rich.console import Console
+
+    from prefect_ecs_plugin.sandbox.display import Lines, LiveTable
+
+    console = Console()
+    if sys.stdout.isatty() and not console.is_dumb_terminal:
+        return LiveTable(console)
+    return Lines(click.echo)
+
+
+@click.command("sandbox", cls=SandboxCommand, help=HELP)
+@click.argument("paths", metavar="[FLOW.py]...", nargs=-1)
+@click.option(
+    "--keep-running",
+    is_flag=True,
+    help="Stay when all runs have ended, and show how other terminals join in.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=300.0,
+    show_default=True,
+    help="Seconds in which nothing happens to a run before it is given up.",
+)
+@click.pass_context
+def sandbox(
+    ctx: click.Context,
+    paths: Tuple[str, ...],
+    keep_running: bool,
+    timeout: float,
+    **values: Any,
+) -> None:
+    reason = missing()
+    if reason is not None:
+        click.echo(reason, err=True)
+        ctx.exit(1)
+    from prefect_ecs_plugin.sandbox.session import Plan, run
+
+    plan = Plan(
+        paths=paths,
+        agent_arguments=agent_arguments(agent_options(), values),
+        labels=values.get("label") or (),
+        keep_running=keep_running,
+        timeout=timeout,
+        verbose=str(values.get("log_level")).upper() == "DEBUG",
+    )
+    click.echo(NOTICE)
+    ctx.exit(run(plan, screen()))

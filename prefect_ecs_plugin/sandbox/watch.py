@@ -1,0 +1,177 @@
+"""What happens in the sandbox, gathered from its servers and its agent.
+
+The servers call back in threads of their own; everything is put in one queue and
+taken out by the main thread, which alone touches the screen.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import time
+from typing import Callable, List, Optional, Set
+
+from prefect_ecs_plugin.sandbox.display import (
+    LOUD,
+    Event,
+    LogLine,
+    Note,
+    Row,
+    RunCreated,
+    RunState,
+    Screen,
+    TaskStatus,
+)
+
+#: Loggers of Prefect's own machinery; their INFO lines are no flow's.
+MACHINERY = re.compile(r"prefect\.Cloud(Flow|Task)Runner$|CloudHandler$")
+
+#: A line as Prefect's default format has it.
+AGENT_LINE = re.compile(r"\[.+?\] (?P<level>[A-Z]+) - (?P<name>.+?) \| (?P<text>.*)")
+
+#: Seconds between two looks at what has happened.
+TICK = 0.1
+
+#: Seconds after which a run is given up whose task failed without a word.
+LAST_WORDS = 15.0
+
+
+class Watch:
+    """The events of one use of the sandbox, and what follows from them.
+
+    Args:
+        screen: Where they are shown.
+        verbose: Show every line of the agent and of Prefect's runners.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        screen: Screen,
+        verbose: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._screen = screen
+        self._verbose = verbose
+        self._clock = clock
+        self._started = clock()
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._seen: Set[str] = set()
+        self._agent_is_heard = verbose
+        self._given_up: Set[str] = set()
+
+    @property
+    def now(self) -> float:
+        """Seconds since the start."""
+        return self._clock() - self._started
+
+    # What comes in, from any thread --------------------------------------------------
+
+    def note(self, text: str, level: str = "INFO") -> None:
+        """Take a line that belongs to no run."""
+        self._events.put(Note(self.now, text, level))
+
+    def run_state(
+        self, run_id: str, name: str, flow: str, state: str, message: str
+    ) -> None:
+        """Take a flow run's new state; the first one makes the run known."""
+        if run_id not in self._seen:
+            self._seen.add(run_id)
+            self._events.put(RunCreated(self.now, run_id, name, flow))
+        elif state != "Pending":
+            self._events.put(RunState(self.now, run_id, state, message))
+
+    def log(self, run_id: str, name: str, level: str, message: str) -> None:
+        """Take a line of a flow run's log, if it is the flow's or important."""
+        is_the_flows = level != "DEBUG" and not MACHINERY.search(name)
+        if self._verbose or level in LOUD or is_the_flows:
+            self._events.put(LogLine(self.now, run_id, level, message))
+
+    def task(
+        self,
+        run_id: str,
+        status: str,
+        exit_code: Optional[int] = None,
+        reason: str = "",
+    ) -> None:
+        """Take the new status of a flow run's ECS task."""
+        self._events.put(TaskStatus(self.now, run_id, status, exit_code, reason))
+
+    def agent_line(self, text: str) -> None:
+        """Take a line of the agent's output: warnings and errors, or all of them.
+
+        A line that is no log line belongs to the one before it.
+        """
+        match = AGENT_LINE.match(text)
+        if match:
+            self._agent_is_heard = self._verbose or match["level"] in LOUD
+        if self._agent_is_heard and match:
+            self.note(f"agent | {match['text']}", match["level"])
+        elif self._agent_is_heard and text:
+            self.note(f"agent | {text}")
+
+    # What goes out, in the main thread -----------------------------------------------
+
+    def refresh(self, wait: float = TICK) -> None:
+        """Show what has happened, after waiting a moment for it."""
+        self._screen.show(self._taken(wait), self.now)
+
+    def _taken(self, wait: float) -> List[Event]:
+        try:
+            events = [self._events.get(timeout=wait)]
+        except queue.Empty:
+            return []
+        while True:
+            try:
+                events.append(self._events.get_nowait())
+            except queue.Empty:
+                return events
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every run has ended or was given up."""
+        rows = self._screen.rows
+        return bool(rows) and all(
+            row.is_finished or row.run_id in self._given_up for row in rows.values()
+        )
+
+    @property
+    def all_succeeded(self) -> bool:
+        """Whether there were runs and every one ended Success."""
+        return {row.state for row in self._screen.rows.values()} == {"Success"}
+
+    def give_up(self, timeout: float) -> None:
+        """Report the runs to which nothing has happened for so many seconds."""
+        for row in self._screen.rows.values():
+            patience = min(timeout, LAST_WORDS) if _is_dead(row) else timeout
+            waited = self.now - row.changed
+            if not row.is_finished and waited > patience:
+                self._give_up(row, waited)
+
+    def _give_up(self, row: Row, waited: float) -> None:
+        if row.run_id not in self._given_up:
+            self._given_up.add(row.run_id)
+            self.note(_stuck(row, waited), "ERROR")
+
+
+def _is_dead(row: Row) -> bool:
+    """Whether a run's task failed although the run has not ended.
+
+    After exit code 0 the run may come back: a flow with a retry that is due later
+    ends its task and is launched again.
+    """
+    return row.task == "STOPPED" and row.exit_code != 0
+
+
+def _stuck(row: Row, waited: float) -> str:
+    if not row.task:
+        task = "it has no task"
+    elif row.exit_code is None:
+        task = f"its task is {row.task}"
+    else:
+        task = f"its task is {row.task} with exit code {row.exit_code}"
+    reason = f" ({row.reason})" if row.reason else ""
+    return (
+        f"{row.title}: nothing has happened for {waited:.0f} s. The run is "
+        f"{row.state}, {task}{reason}."
+    )
