@@ -1,0 +1,132 @@
+"""What a container runs, and with which environment: the definition under the
+overrides, as ECS itself lays them over each other. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
+
+from .task import Container, Task
+
+
+def command(container: Container) -> List[str]:
+    """The words of the command: entryPoint, then the override's command, else the
+    definition's. Empty where only the image would know."""
+    entry_point = container.definition.get("entryPoint") or []
+    words = container.override.get("command") or container.definition.get("command")
+    return [*entry_point, *(words or [])]
+
+
+def environment(
+    container: Container,
+    brought: Mapping[str, str],
+    files: Iterable[Mapping[str, str]] = (),
+    secrets: Optional[Mapping[str, str]] = None,
+) -> Dict[str, str]:
+    """The effective environment.
+
+    Args:
+        container: Its definition and override.
+        brought: What is there before: the image's own, and ECS's.
+        files: The contents of `environmentFiles`; an earlier one wins.
+        secrets: The values of `secrets`.
+    """
+    effective = dict(brought)
+    for file in reversed(list(files)):
+        effective.update(file)
+    effective.update(_pairs(container.definition))
+    effective.update(secrets or {})
+    effective.update(_pairs(container.override))
+    return effective
+
+
+def injected(task: Task, container: Container, url: str) -> Dict[str, str]:
+    """What ECS puts into every container, and what keeps it on this machine.
+
+    In AWS the task's credentials and metadata are at link-local addresses; here
+    they are on loopback. Without the rest a flow's own boto3 would look for the
+    user's profiles, or ask the machine it runs on for credentials.
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4-fargate.html
+    """
+    found = {
+        "ECS_CONTAINER_METADATA_URI_V4": f"{url}/v4/{container.token}",
+        "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE" if task.on_fargate else "AWS_ECS_EC2",
+        "AWS_REGION": task.region,
+        "AWS_DEFAULT_REGION": task.region,
+        "AWS_ENDPOINT_URL": url,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    if task_role(task):
+        uri = f"{url}/v2/credentials/{container.token}"
+        found["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = uri
+    return found
+
+
+def task_role(task: Task) -> Optional[str]:
+    """The role that the task's own calls to AWS have."""
+    overrides = task.request.get("overrides", {})
+    role = overrides.get("taskRoleArn") or task.definition.get("taskRoleArn")
+    return None if role is None else str(role)
+
+
+def secrets_of(
+    container: Container, find: Callable[[str], Optional[str]]
+) -> Tuple[Dict[str, str], List[str]]:
+    """The values of a container's secrets, and those that could not be found."""
+    values, missing = {}, []
+    for secret in container.definition.get("secrets") or []:
+        value = find(secret["valueFrom"])
+        if value is None:
+            missing.append(secret["valueFrom"])
+        else:
+            values[secret["name"]] = value
+    return values, missing
+
+
+def files_of(
+    container: Container, find: Callable[[str], Optional[str]]
+) -> Tuple[List[Dict[str, str]], List[str]]:
+    """The contents of a container's environmentFiles, and those not found.
+
+    The override's files come before the definition's, and the first one wins.
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/use-environment-file.html
+    """
+    entries = [
+        *(container.override.get("environmentFiles") or []),
+        *(container.definition.get("environmentFiles") or []),
+    ]
+    texts = [(entry["value"], find(entry["value"])) for entry in entries]
+    missing = [name for name, text in texts if text is None]
+    return [_parse(text) for _, text in texts if text is not None], missing
+
+
+def awslogs(task: Task, container: Container) -> Optional[Tuple[str, str]]:
+    """Log group and stream of a container that logs to CloudWatch.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/using_awslogs.html
+    """
+    configuration = container.definition.get("logConfiguration") or {}
+    options = configuration.get("options") or {}
+    if configuration.get("logDriver") != "awslogs" or "awslogs-group" not in options:
+        return None
+    prefix = options.get("awslogs-stream-prefix")
+    stream = f"{prefix}/{container.name}/{task.id}" if prefix else container.id
+    return options["awslogs-group"], stream
+
+
+def show(words: List[str]) -> str:
+    """The command as one would type it."""
+    return " ".join(map(shlex.quote, words))
+
+
+def _pairs(part: Mapping[str, Any]) -> Dict[str, str]:
+    return {
+        entry["name"]: entry.get("value", "") for entry in part.get("environment") or []
+    }
+
+
+def _parse(text: str) -> Dict[str, str]:
+    """VARIABLE=VALUE lines; blank ones and those that begin with # do not count."""
+    lines = (line.strip() for line in text.splitlines())
+    pairs = (line.partition("=") for line in lines if line and line[0] != "#")
+    return {name: value for name, sign, value in pairs if sign}

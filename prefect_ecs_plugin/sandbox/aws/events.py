@@ -1,0 +1,81 @@
+"""What happened, told to whoever wants to know, in the order in which it happened."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from dataclasses import dataclass
+from typing import Callable, List, Optional, Union
+
+from .task import TaskView
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TaskChanged:
+    """A task has another status than before; `task` is how it was then."""
+
+    task: TaskView
+
+
+@dataclass(frozen=True)
+class LineWritten:
+    """A container wrote a line.
+
+    Attributes:
+        at: Seconds since 1970.
+    """
+
+    task_arn: str
+    started_by: Optional[str]
+    container: str
+    line: str
+    at: float
+
+
+Event = Union[TaskChanged, LineWritten]
+Subscriber = Callable[[Event], None]
+
+
+class Events:
+    """Delivers events on a thread of its own, so nobody waits for a subscriber."""
+
+    def __init__(self) -> None:
+        self._subscribers: List[Subscriber] = []
+        self._queue: queue.SimpleQueue[Optional[Event]] = queue.SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._deliver, name="sandbox-aws-events", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._subscribers)
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call `subscriber` with every event from now on."""
+        self._subscribers.append(subscriber)
+
+    def publish(self, event: Event) -> None:
+        """Tell everybody, soon."""
+        self._queue.put(event)
+
+    def stop(self) -> None:
+        """Deliver what is still waiting, and end."""
+        self._queue.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=10)
+
+    def _deliver(self) -> None:
+        while True:
+            event = self._queue.get()
+            if event is None:
+                return
+            for subscriber in list(self._subscribers):
+                try:
+                    subscriber(event)
+                except Exception:  # one listener's trouble is not the others'
+                    logger.exception("A subscriber of the sandbox's events failed.")

@@ -1,0 +1,326 @@
+"""Moto: everything of AWS that lies around ECS's tasks and their definitions.
+
+Requests for EC2, S3, IAM, logs and the others go to moto as they are; ECS's own
+rooms ask it what they need to know (clusters, subnets, secrets) through the small
+methods here. Moto keeps its state in plain dicts without locks, and for the whole
+process, so everything goes through one lock and starts from nothing.
+
+Moto calls nobody: it runs as a server application here, without patching any
+client, so there is no request that it could pass through to the real AWS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from io import BytesIO
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
+from urllib.parse import unquote_to_bytes
+
+from .answers import Refusal
+from .http import Request, Response
+from .task import Task
+
+ACCOUNT = "123456789012"
+
+# What the sandbox serves. Moto knows more services, but a request for one of them
+# is more likely a mistake than a wish.
+SERVED = frozenset(
+    {
+        "autoscaling",
+        "cloudformation",
+        "ec2",
+        "ecr",
+        "ecs",
+        "iam",
+        "kms",
+        "logs",
+        "monitoring",
+        "s3",
+        "secretsmanager",
+        "ssm",
+        "sts",
+        "tagging",
+    }
+)
+
+
+class Moto:
+    """Moto's backends and its WSGI application, behind one lock.
+
+    Making one forgets everything that moto knew in this process.
+    """
+
+    def __init__(self) -> None:
+        # Some 700 machine images that nobody asks for here; moto reads this when
+        # its first EC2 backend is made.
+        os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+        from moto.backends import get_backend
+        from moto.moto_server.werkzeug_app import (
+            DomainDispatcherApplication,
+            create_backend_app,
+        )
+
+        self.lock = threading.RLock()
+        self._get_backend: Any = get_backend  # overloaded on every service's name
+        self._application = DomainDispatcherApplication(create_backend_app)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: clusters, networks, buckets, secrets, logs."""
+        with self.lock:
+            self._get_backend("moto_api")["global"].reset()
+
+    def answer(self, request: Request) -> Response:
+        """Let moto answer a request."""
+        from werkzeug.test import run_wsgi_app
+
+        with self.lock:
+            content, status, headers = run_wsgi_app(
+                self._application, _environ(request), buffered=True
+            )
+            body = b"".join(content)
+        return Response(int(status.split()[0]), _kept(headers), body)
+
+    def backend(self, service: str, region: str) -> Any:
+        """Moto's own object for one service in one region."""
+        try:
+            return self._get_backend(service)[ACCOUNT][region]
+        except KeyError:
+            raise Refusal(
+                "UnrecognizedClientException", f"There is no region {region!r}."
+            ) from None
+
+
+class Neighbours:
+    """What ECS has to know about the rest of AWS in its region.
+
+    Args:
+        moto: Where that is kept.
+        region: Which region this is about.
+    """
+
+    def __init__(self, moto: Moto, region: str) -> None:
+        self._moto = moto
+        self._region = region
+        moto.backend("ecs", region)  # refuses a region that does not exist
+
+    def _backend(self, service: str) -> Any:
+        return self._moto.backend(service, self._region)
+
+    # Clusters
+
+    def create_default_cluster(self) -> None:
+        """The cluster that the console makes for a new account."""
+        with self._moto.lock:
+            self._backend("ecs").create_cluster(
+                "default", tags=[], capacity_providers=["FARGATE", "FARGATE_SPOT"]
+            )
+
+    def active_cluster(self, name: Optional[str]) -> Any:
+        """Moto's cluster of that name or ARN; no name is `default`.
+
+        Raises:
+            Refusal: ClusterNotFoundException, also for an INACTIVE one.
+        """
+        short = (name or "default").rpartition("/")[2]
+        cluster = self._backend("ecs").clusters.get(short)
+        if cluster is None or cluster.status != "ACTIVE":
+            raise Refusal("ClusterNotFoundException", "Cluster not found.")
+        return cluster
+
+    def count_tasks(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Tell moto how many tasks its clusters have, for DescribeClusters."""
+        for name, cluster in self._backend("ecs").clusters.items():
+            count = counts.get(name, {})
+            cluster.running_tasks_count = count.get("RUNNING", 0)
+            cluster.pending_tasks_count = count.get("PENDING", 0)
+
+    def container_instances(self, cluster: str) -> List[Any]:
+        """The ACTIVE container instances of a cluster."""
+        found = self._backend("ecs").container_instances.get(cluster, {})
+        return [instance for instance in found.values() if instance.status == "ACTIVE"]
+
+    def occupy(self, instance: Any, needs: Mapping[str, int], leave: bool) -> None:
+        """Take a task's CPU and memory from an instance, or give them back."""
+        resources = {**needs, "PORTS": [], "PORTS_UDP": []}
+        with self._moto.lock:
+            self._backend("ecs").update_container_instance_resources(
+                instance, resources, removing=leave
+            )
+
+    def leave(self, task: Task) -> None:
+        """A stopped task leaves its instance."""
+        if task.instance is not None:
+            self.occupy(task.instance, task.needs, leave=True)
+
+    # Networks
+
+    def check_network(
+        self, subnets: Sequence[str], security_groups: Sequence[str]
+    ) -> None:
+        """Refuse subnets and groups that are not there, or not of one VPC."""
+        ec2 = self._backend("ec2")
+        known = _by_id(ec2.subnets)
+        vpcs = {_vpc_of(known, "subnet", subnet) for subnet in subnets}
+        if len(vpcs) > 1:
+            raise Refusal(
+                "InvalidParameterException", "subnets must belong to the same VPC."
+            )
+        known = _by_id(ec2.groups)
+        for group in security_groups:
+            if _vpc_of(known, "security group", group) not in vpcs:
+                raise Refusal(
+                    "InvalidParameterException",
+                    f"Security group {group} does not appear to belong to the same "
+                    "VPC as the input subnets.",
+                )
+
+    def availability_zone(self, subnet: str) -> str:
+        """Where a subnet is."""
+        for zone, subnets in self._backend("ec2").subnets.items():
+            if subnet in subnets:
+                return str(zone)
+        return f"{self._region}a"
+
+    # Secrets
+
+    def secret(self, value_from: str) -> Optional[str]:
+        """The value that a container's secret stands for, None if there is none.
+
+        Args:
+            value_from: As in a definition's `secrets`: the ARN of a secret, with
+                `:json-key:version-stage:version-id` if wanted, or the ARN or name
+                of a parameter.
+        """
+        with self._moto.lock:
+            if ":secretsmanager:" in value_from:
+                return self._secretsmanager(value_from)
+            name = value_from.partition(":parameter")[2] or value_from
+            parameter = self._backend("ssm").get_parameter(name)
+            if parameter is None:
+                parameter = self._backend("ssm").get_parameter(name.lstrip("/"))
+            return None if parameter is None else str(parameter.value)
+
+    def _secretsmanager(self, value_from: str) -> Optional[str]:
+        arn, key, stage, version = _split_secret(value_from)
+        manager = self._backend("secretsmanager")
+        name = _secret_name(manager, arn)
+        if name is None:
+            return None
+        try:
+            text = manager.get_secret_value(name, version, stage)["SecretString"]
+            return str(json.loads(text)[key]) if key else str(text)
+        except Exception:  # moto's many ways to say that there is no such value
+            return None
+
+    # Objects
+
+    def s3_text(self, arn: str) -> Optional[str]:
+        """The text of `arn:aws:s3:::bucket/key`, None if it is not there."""
+        bucket, _, key = arn.partition(":::")[2].partition("/")
+        with self._moto.lock:
+            try:
+                found = self._moto.backend("s3", "aws").get_object(bucket, key)
+            except Exception:  # moto's error for a bucket that is not there
+                return None
+            return None if found is None else bytes(found.value).decode()
+
+    # Logs
+
+    def open_log(self, group: str, stream: str) -> None:
+        """Make a log group and a stream in it, where they are not there yet.
+
+        A group need not exist before, whatever `awslogs-create-group` says: the
+        account whose template is tried here has groups that the sandbox has not.
+        """
+        logs = self._backend("logs")
+        with self._moto.lock:
+            if group not in logs.groups:
+                logs.create_log_group(group, {})
+            logs.ensure_log_stream(group, stream)
+
+    def write_log(self, group: str, stream: str, line: str, at: float) -> None:
+        """Write one line into a stream; `at` is in seconds."""
+        event = {"timestamp": int(at * 1000), "message": line}
+        with self._moto.lock:
+            self._backend("logs").put_log_events(group, stream, [event])
+
+
+def _by_id(nested: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]:
+    """Moto keeps subnets by zone and security groups by VPC."""
+    return {thing.id: thing for things in nested.values() for thing in things.values()}
+
+
+def _vpc_of(known: Mapping[str, Any], kind: str, name: str) -> str:
+    """The VPC of a subnet or group; ECS quotes EC2's own error where it has none."""
+    if name in known:
+        return str(known[name].vpc_id)
+    words, code = {
+        "subnet": (f"The subnet ID '{name}'", "InvalidSubnetID.NotFound"),
+        "security group": (f"The security group '{name}'", "InvalidGroup.NotFound"),
+    }[kind]
+    raise Refusal(
+        "InvalidParameterException",
+        f"Error retrieving {kind} information for [{name}]: "
+        f"{words} does not exist (ErrorCode: {code})",
+    )
+
+
+def _split_secret(value_from: str) -> Tuple[str, str, str, str]:
+    """ARN, JSON key, version stage and version id; absent ones are empty."""
+    parts = value_from.split(":") + [""] * 3
+    return ":".join(parts[:7]), parts[7], parts[8], parts[9]
+
+
+def _secret_name(manager: Any, arn: str) -> Optional[str]:
+    """The secret of an ARN; ECS takes it with or without the six random letters."""
+    for name, secret in manager.secrets.items():
+        if arn in (secret.arn, secret.arn[:-7]):
+            return str(name)
+    return None
+
+
+def _environ(request: Request) -> Dict[str, Any]:
+    environ: Dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(request.path).decode("latin-1"),
+        "QUERY_STRING": request.query,
+        "RAW_URI": request.target,
+        "REQUEST_URI": request.target,
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": request.headers.get("host", "").rpartition(":")[2] or "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": BytesIO(request.body),
+        "wsgi.errors": BytesIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for name, value in request.headers.items():
+        key = name.upper().replace("-", "_")
+        known = key in ("CONTENT_TYPE", "CONTENT_LENGTH")
+        environ[key if known else f"HTTP_{key}"] = value
+    environ["CONTENT_LENGTH"] = str(len(request.body))
+    environ.pop("HTTP_TRANSFER_ENCODING", None)
+    return environ
+
+
+def _kept(headers: Iterable[Tuple[str, str]]) -> Tuple[Tuple[str, str], ...]:
+    """Moto's headers, but for those that the server writes itself."""
+    ours = ("server", "date", "connection", "transfer-encoding")
+    return tuple((name, value) for name, value in headers if name.lower() not in ours)

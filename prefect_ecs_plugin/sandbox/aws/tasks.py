@@ -1,0 +1,325 @@
+"""RunTask, StopTask, DescribeTasks and ListTasks."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import Counter
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+
+from ... import rules
+from .answers import Refusal
+from .definitions import Definitions
+from .idempotency import ClientTokens
+from .lifecycle import USER_INITIATED, Lifecycle
+from .neighbours import Neighbours
+from .paging import page
+from .placement import NoRoom, Place, needs_of, places
+from .task import RUNNING, Container, Task
+
+#: A stopped task can be described for about an hour.
+REMEMBERED = 3600.0
+
+_ALONE = ("containerInstance", "family", "serviceName", "launchType")
+
+
+class Tasks:
+    """The tasks of one account in one region.
+
+    Args:
+        arn_prefix: `arn:aws:ecs:REGION:ACCOUNT:`.
+        lock: Held whenever a task is changed.
+        throttle: Told provider and number before a launch on Fargate; may refuse.
+        visible_after: How many seconds a new task is MISSING for describing and
+            listing calls.
+    """
+
+    def __init__(
+        self,
+        arn_prefix: str,
+        lock: threading.RLock,
+        definitions: Definitions,
+        neighbours: Neighbours,
+        lifecycle: Lifecycle,
+        throttle: Callable[[str, int], None],
+        visible_after: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        self._arn_prefix = arn_prefix
+        self._lock = lock
+        self._definitions = definitions
+        self._neighbours = neighbours
+        self._lifecycle = lifecycle
+        self._throttle_launch = throttle
+        self._visible_after = visible_after
+        self._now = now
+        self._tokens = ClientTokens(now)
+        self._tasks: Dict[str, Task] = {}
+
+    # Operations
+
+    def run(self, params: Mapping[str, Any]) -> Dict[str, Any]:
+        """RunTask."""
+        with self._lock:
+            cluster = self._neighbours.active_cluster(params.get("cluster"))
+            earlier = self._tokens.earlier(cluster.name, params)
+            if earlier is None:
+                try:
+                    earlier = self._launch(cluster, params)
+                except NoRoom as no_room:
+                    return {"tasks": [], "failures": no_room.failures}
+            return {
+                "tasks": [self._tasks[arn].describe() for arn in earlier],
+                "failures": [],
+            }
+
+    def stop(self, params: Mapping[str, Any]) -> Dict[str, Any]:
+        """StopTask; of a stopped task it only says so."""
+        with self._lock:
+            cluster = self._neighbours.active_cluster(params.get("cluster"))
+            task = self._find(cluster.name, params["task"])
+            if task is None:
+                raise Refusal(
+                    "InvalidParameterException", "The referenced task was not found."
+                )
+            reason = params.get("reason", "Task stopped by user")
+            self._lifecycle.stop(task, USER_INITIATED, reason)
+            return {"task": task.describe()}
+
+    def describe(self, params: Mapping[str, Any]) -> Dict[str, Any]:
+        """DescribeTasks: a hundred at most, MISSING for those it does not know."""
+        names = params["tasks"]
+        if not 1 <= len(names) <= 100:
+            raise Refusal("InvalidParameterException", "Tasks can have 1 to 100 items.")
+        with_tags = "TAGS" in params.get("include", ())
+        with self._lock:
+            cluster = self._neighbours.active_cluster(params.get("cluster"))
+            found = [(name, self._visible(cluster.name, name)) for name in names]
+            tasks = [task.describe(with_tags) for _, task in found if task]
+        missing = [name for name, task in found if not task]
+        failures = [
+            {"arn": self._arn(cluster.name, name), "reason": "MISSING"}
+            for name in missing
+        ]
+        return {"tasks": tasks, "failures": failures}
+
+    def list(self, params: Mapping[str, Any]) -> Dict[str, Any]:
+        """ListTasks: the RUNNING ones unless told otherwise; startedBy goes alone."""
+        if "startedBy" in params and any(name in params for name in _ALONE):
+            raise Refusal(
+                "InvalidParameterException",
+                "startedBy must be the only filter that is specified.",
+            )
+        with self._lock:
+            cluster = self._neighbours.active_cluster(params.get("cluster"))
+            arns = [
+                task.arn
+                for task in self._tasks.values()
+                if task.cluster == cluster.name
+                and self._is_visible(task)
+                and _matches(task, params)
+            ]
+        return page(arns, params, "taskArns")
+
+    # For the rest of the house
+
+    def all(self) -> List[Task]:
+        """Every task there was, the forgotten ones included."""
+        with self._lock:
+            return list(self._tasks.values())
+
+    def get(self, arn: str) -> Optional[Task]:
+        """A task by its ARN."""
+        return self._tasks.get(arn)
+
+    def counts(self) -> Dict[str, Counter[str]]:
+        """How many RUNNING and PENDING tasks DescribeClusters shows, by cluster."""
+        counts: Dict[str, Counter[str]] = {}
+        for task in self.all():
+            running = "RUNNING" if task.last_status == RUNNING else "PENDING"
+            if task.desired_status == RUNNING:
+                counts.setdefault(task.cluster, Counter())[running] += 1
+        return counts
+
+    # RunTask
+
+    def _launch(self, cluster: Any, params: Mapping[str, Any]) -> List[str]:
+        definition = self._definitions.runnable(params["taskDefinition"])
+        self._check(params, definition)
+        needs = needs_of(params, definition)
+        found = list(_all_or_none(cluster, params, needs, self._neighbours))
+        self._throttle(found)
+        tasks = [
+            self._task(cluster, params, definition, needs, place) for place in found
+        ]
+        arns = [task.arn for task in tasks]
+        self._tokens.remember(cluster.name, params, arns)
+        for task, place in zip(tasks, found):
+            self._tasks[task.arn] = task
+            if not place.waits:
+                self._lifecycle.launch(task)
+        return arns
+
+    def _check(self, params: Mapping[str, Any], definition: Mapping[str, Any]) -> None:
+        problems = rules.check_run_task(params, definition)
+        certain = [str(problem) for problem in problems if problem.certain]
+        if certain:
+            raise Refusal("InvalidParameterException", "; ".join(certain))
+        network = _awsvpc(params)
+        if network:
+            self._neighbours.check_network(
+                network["subnets"], network.get("securityGroups", [])
+            )
+
+    def _throttle(self, found: List[Place]) -> None:
+        providers = Counter(
+            place.capacity_provider or "FARGATE"
+            for place in found
+            if place.launch_type == "FARGATE"
+        )
+        for provider, number in providers.items():
+            self._throttle_launch(provider, number)
+
+    def _task(
+        self,
+        cluster: Any,
+        params: Mapping[str, Any],
+        definition: Mapping[str, Any],
+        needs: Mapping[str, int],
+        place: Place,
+    ) -> Task:
+        network = _awsvpc(params)
+        task = Task(
+            arn=self._arn(cluster.name, uuid.uuid4().hex),
+            cluster=cluster.name,
+            cluster_arn=cluster.arn,
+            definition=definition,
+            request=params,
+            launch_type=place.launch_type,
+            created_at=self._now(),
+            containers=_containers(params, definition),
+            tags=self._tags(cluster.name, params, definition),
+            capacity_provider=place.capacity_provider,
+            instance=place.instance,
+            needs=needs,
+        )
+        if network:
+            subnet = network["subnets"][0]
+            task.attachment = _attachment(subnet, len(self._tasks))
+            task.availability_zone = self._neighbours.availability_zone(subnet)
+        return task
+
+    def _tags(
+        self, cluster: str, params: Mapping[str, Any], definition: Mapping[str, Any]
+    ) -> List[Dict[str, str]]:
+        tags: Dict[str, str] = {}
+        if params.get("enableECSManagedTags"):
+            tags["aws:ecs:clusterName"] = cluster
+        if params.get("propagateTags") == "TASK_DEFINITION":
+            inherited = self._definitions.tags(definition["taskDefinitionArn"]) or []
+            tags.update((tag["key"], tag.get("value", "")) for tag in inherited)
+        tags.update(
+            (tag["key"], tag.get("value", "")) for tag in params.get("tags", [])
+        )
+        return [{"key": key, "value": value} for key, value in tags.items()]
+
+    # Finding
+
+    def _arn(self, cluster: str, name: str) -> str:
+        is_arn = name.startswith("arn:")
+        return name if is_arn else f"{self._arn_prefix}task/{cluster}/{name}"
+
+    def _find(self, cluster: str, name: str) -> Optional[Task]:
+        """By ARN or id.
+
+        Raises:
+            Refusal: The ARN names another cluster.
+        """
+        of = name.split("/")[1] if name.count("/") == 2 else cluster
+        if of != cluster:
+            raise Refusal(
+                "InvalidParameterException",
+                f"Invalid identifier: Identifier is for cluster {of}. "
+                f"Your cluster is {cluster}",
+            )
+        return self._tasks.get(self._arn(cluster, name))
+
+    def _visible(self, cluster: str, name: str) -> Optional[Task]:
+        task = self._find(cluster, name)
+        return task if task and self._is_visible(task) else None
+
+    def _is_visible(self, task: Task) -> bool:
+        now = self._now()
+        stopped_at = task.times.get("stoppedAt", now)
+        new = now - task.created_at < self._visible_after()
+        return not new and now - stopped_at <= REMEMBERED
+
+
+def _all_or_none(
+    cluster: Any,
+    params: Mapping[str, Any],
+    needs: Mapping[str, int],
+    neighbours: Neighbours,
+) -> List[Place]:
+    """Places for all; where one finds no room, the others give theirs back."""
+    found: List[Place] = []
+    try:
+        for place in places(params, cluster, needs, neighbours):
+            found.append(place)
+    except (NoRoom, Refusal):
+        for place in found:
+            if place.instance is not None:
+                neighbours.occupy(place.instance, needs, leave=True)
+        raise
+    return found
+
+
+def _matches(task: Task, params: Mapping[str, Any]) -> bool:
+    return all(want == have for want, have in _wanted(task, params))
+
+
+def _wanted(task: Task, params: Mapping[str, Any]) -> Iterator[Tuple[Any, Any]]:
+    yield params.get("desiredStatus", RUNNING), task.desired_status
+    if "startedBy" in params:
+        yield params["startedBy"], task.started_by
+    if "family" in params:
+        yield params["family"], task.definition["family"]
+    if "launchType" in params:
+        yield params["launchType"], task.launch_type
+    if "containerInstance" in params:
+        arn = getattr(task.instance, "container_instance_arn", "")
+        yield params["containerInstance"].rpartition("/")[2], arn.rpartition("/")[2]
+    if "serviceName" in params:
+        yield params["serviceName"], None  # a task that RunTask made has no service
+
+
+def _awsvpc(params: Mapping[str, Any]) -> Dict[str, Any]:
+    configuration = params.get("networkConfiguration", {})
+    return dict(configuration.get("awsvpcConfiguration", {}))
+
+
+def _containers(
+    params: Mapping[str, Any], definition: Mapping[str, Any]
+) -> Dict[str, Container]:
+    overrides = params.get("overrides", {}).get("containerOverrides", [])
+    by_name = {override.get("name"): override for override in overrides}
+    return {
+        container["name"]: Container(container, by_name.get(container["name"], {}))
+        for container in definition["containerDefinitions"]
+    }
+
+
+def _attachment(subnet: str, number: int) -> Dict[str, Any]:
+    """An ENI, as DescribeTasks shows it; EC2 (moto) does not know of it."""
+    address = f"172.31.{number // 250 % 256}.{number % 250 + 4}"
+    details = {
+        "subnetId": subnet,
+        "networkInterfaceId": f"eni-{number:017x}",
+        "privateIPv4Address": address,
+    }
+    return {
+        "id": str(uuid.uuid4()),
+        "type": "ElasticNetworkInterface",
+        "status": "PRECREATED",
+        "details": [{"name": name, "value": value} for name, value in details.items()],
+    }
