@@ -25,7 +25,7 @@ _CASE_SENSITIVE = frozenset(
     ("AssignPublicIp", "Compatibility", "LaunchType", "NetworkMode")
 )
 
-# Keys shorter than this have too many neighbours for an edit to be a likely slip.
+# Known keys shorter than this have too many neighbours for an edit to be a likely slip.
 _LONG_ENOUGH_FOR_ONE_EDIT = 4
 _LONG_ENOUGH_FOR_TWO_EDITS = 8
 
@@ -332,7 +332,7 @@ def _distance(key: str, name: str) -> int:
     key, name = _bare(key), _bare(name)
     if key == name or _singular(key) == _singular(name):
         return 0
-    allowed = _edits_allowed(min(len(key), len(name)))
+    allowed = _edits_allowed(len(name))
     if abs(len(key) - len(name)) > allowed:
         return _FAR
     edits = _edits(key, name)

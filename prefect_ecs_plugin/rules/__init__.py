@@ -25,6 +25,7 @@ from .definition import (
     check_definition,
     is_family,
 )
+from .fargate import size as check_fargate_size
 from .problem import Problem, Rule
 from .run_task import (
     MAX_CLIENT_TOKEN,
@@ -51,6 +52,7 @@ __all__ = [
     "Problem",
     "Rule",
     "check_definition",
+    "check_fargate_size",
     "check_run_task",
     "cpu_units",
     "fits_fargate",

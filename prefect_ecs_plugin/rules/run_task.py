@@ -377,11 +377,8 @@ class _Launch(NamedTuple):
     @property
     def chosen_by(self) -> str:
         """The member that says where the task runs."""
-        return (
-            "launchType"
-            if text(self.request, "launchType")
-            else ("capacityProviderStrategy")
-        )
+        by_type = text(self.request, "launchType") is not None
+        return "launchType" if by_type else "capacityProviderStrategy"
 
 
 def _launch(both: Request) -> _Launch:
@@ -444,10 +441,21 @@ def _network_given(both: Request) -> Iterator[Problem]:
 
 
 def _network_wanted(both: Request) -> Iterator[Problem]:
+    launch = _launch(both)
+    mode = network_mode(launch.definition)
+    if mode is not None:
+        yield from _no_network_with(mode, launch)
+
+
+def _network_wanted_by_default(both: Request) -> Iterator[Problem]:
+    launch = _launch(both)
+    if network_mode(launch.definition) is None:
+        yield from _no_network_with("bridge", launch)
+
+
+def _no_network_with(mode: str, launch: _Launch) -> Iterator[Problem]:
     # "Network Configuration is not valid for the given networkMode of this task
     # definition."
-    launch = _launch(both)
-    mode = network_mode(launch.definition) or "bridge"
     if launch.request.get("networkConfiguration") and mode != "awsvpc":
         yield Problem(
             "networkConfiguration",
@@ -531,10 +539,19 @@ LAUNCH_RULES = (
     Rule(_secrets, _API + "API_Secret.html"),
     Rule(_network_given, _RUN_TASK + "#ECS-RunTask-request-networkConfiguration", True),
     Rule(_network_wanted, _RUN_TASK + "#ECS-RunTask-request-networkConfiguration"),
+    Rule(
+        _network_wanted_by_default,
+        _RUN_TASK + "#ECS-RunTask-request-networkConfiguration",
+        whole=True,
+    ),
     Rule(_compatible, _API + "API_TaskDefinition.html"),
     Rule(_requires, _API + "API_TaskDefinition.html"),
     Rule(_fit_for_fargate, _GUIDE, whole=True),
     Rule(_fit_for_external, _API + "API_TaskDefinition.html"),
-    Rule(_effective_size, _GUIDE + "#fargate-tasks-size"),
-    Rule(_task_role_to_exec, _RUN_TASK + "#ECS-RunTask-request-enableExecuteCommand"),
+    Rule(_effective_size, _GUIDE + "#fargate-tasks-size", whole=True),
+    Rule(
+        _task_role_to_exec,
+        _RUN_TASK + "#ECS-RunTask-request-enableExecuteCommand",
+        whole=True,
+    ),
 )
