@@ -1,0 +1,28 @@
+"""A Prefect 1 API on loopback: what Prefect's client, agents and runners talk to.
+
+A document comes in over HTTP at `server`, is parsed and checked by graphql-core against
+`schema.graphql` (`graphql_request`, `schema`, `wording`), its fields go to the rows
+(`resolvers`, `filters`, `tables`) or to the rules (`store`), and the rows go out.
+
+Guarantees:
+- What the schema does not know is refused with status 400, never ignored.
+- Messages that Prefect's client relies on are the real server's, word for word.
+- It binds 127.0.0.1 only.
+"""
+
+from __future__ import annotations
+
+from .errors import Refused
+from .fault import Fault
+from .server import PrefectAPI
+from .store import Event, LogWritten, StateChanged, Store
+
+__all__ = [
+    "Event",
+    "Fault",
+    "LogWritten",
+    "PrefectAPI",
+    "Refused",
+    "StateChanged",
+    "Store",
+]

@@ -1,0 +1,177 @@
+"""From a field of the schema to the store: queries read rows, mutations call rules."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
+
+from graphql import (
+    GraphQLError,
+    GraphQLField,
+    GraphQLObjectType,
+    GraphQLSchema,
+    VariableNode,
+    get_named_type,
+    is_list_type,
+)
+
+from .columns import TABLES
+from .errors import Refused
+from .filters import select
+from .inputs import read
+from .schema import schema
+from .store import Store
+from .tables import RELATIONS, Relation, Row
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, by the headers of the request, and what is asked.
+
+    Args:
+        store: the rows.
+        agent_id: X-PREFECT-AGENT-ID.
+        core_version: X-PREFECT-CORE-VERSION.
+    """
+
+    store: Store
+    agent_id: Optional[str] = None
+    core_version: Optional[str] = None
+
+
+Resolver = Callable[..., Any]
+# A generic of its own in graphql-core 3.3, and not yet one in 3.2.
+if TYPE_CHECKING:
+    from graphql import GraphQLResolveInfo
+
+    Info = GraphQLResolveInfo[Caller]
+else:
+    Info = Any
+
+# What a mutation wants to know of the caller besides its input.
+_OF_CALLER: Dict[str, Tuple[str, ...]] = {
+    "register_agent": ("core_version",),
+    "get_runs_in_queue": ("agent_id",),
+    "set_flow_run_states": ("agent_id",),
+}
+# What a mutation's result is made of, by the type that the schema gives it.
+_PAYLOADS: Dict[str, Callable[[Any], Any]] = {
+    "id_payload": lambda result: {"id": result},
+    "success_payload": lambda result: {"success": True},
+}
+
+
+@functools.lru_cache(maxsize=1)
+def executable_schema() -> GraphQLSchema:
+    """The schema with its resolvers; built once, since that takes a while."""
+    built = schema()
+    assert built.query_type
+    assert built.mutation_type
+    for name, field in built.query_type.fields.items():
+        field.resolve = _of_query(name, field)
+    for name, field in built.mutation_type.fields.items():
+        field.resolve = _refusable(_mutation(name, get_named_type(field.type).name))
+    for table in TABLES:
+        object_type = built.type_map[table]
+        assert isinstance(object_type, GraphQLObjectType)
+        for name, relation in RELATIONS[table].items():
+            object_type.fields[name].resolve = _refusable(_related(name, relation))
+    return built
+
+
+def _refusable(resolve: Resolver) -> Resolver:
+    """What the store refuses is an error of that field, in the store's words."""
+
+    def resolver(source: Any, info: Info, **arguments: Any) -> Any:
+        try:
+            return resolve(source, info, **_read(info, arguments))
+        except Refused as refused:
+            raise GraphQLError(str(refused), original_error=refused) from refused
+
+    return resolver
+
+
+def _read(info: Info, arguments: Dict[str, Any]) -> Dict[str, Any]:
+    definitions = info.parent_type.fields[info.field_name].args
+    variables = {
+        node.name.value: node.value.name.value
+        for node in info.field_nodes[0].arguments or ()
+        if isinstance(node.value, VariableNode)
+    }
+    return {
+        name: read(definitions[name].type, value, (variables.get(name, name),))
+        for name, value in arguments.items()
+    }
+
+
+# ------------------------------------------------------------------ queries
+
+
+def _of_query(name: str, field: GraphQLField) -> Resolver:
+    if name in _SINGLE:
+        return _refusable(_SINGLE[name])
+    if is_list_type(field.type):
+        return _refusable(_rows(name))
+    return _refusable(_by_key(get_named_type(field.type).name))
+
+
+def _rows(table: str) -> Resolver:
+    def resolve(_: Any, info: Info, **arguments: Any) -> List[Row]:
+        return select(info.context.store.tables, table, **arguments)
+
+    return resolve
+
+
+def _by_key(table: str) -> Resolver:
+    def resolve(_: Any, info: Info, id: str) -> Optional[Row]:
+        row: Optional[Row] = info.context.store.tables[table].get(id)
+        return row
+
+    return resolve
+
+
+def _related(name: str, relation: Relation) -> Resolver:
+    def rows(row: Row, info: Info, **arguments: Any) -> Any:
+        tables = info.context.store.tables
+        found = tables.related(row, relation)
+        if not relation.many:
+            return found[0] if found else None
+        return select(tables, relation.table, rows=found, **arguments)
+
+    def count(row: Row, info: Info, **arguments: Any) -> Any:
+        return {"aggregate": {"count": len(rows(row, info, **arguments))}}
+
+    return count if name.endswith("_aggregate") else rows
+
+
+def _task_run_info(_: Any, info: Info, task_run_id: str) -> Row:
+    store: Store = info.context.store
+    return store.row("task_run", task_run_id)
+
+
+def _auth_info(_: Any, info: Info) -> Row:
+    return {"tenant_id": info.context.store.tenant_id, "user_id": None}
+
+
+_SINGLE: Dict[str, Resolver] = {
+    "hello": lambda _, info: "Hello from the sandbox of prefect-ecs-plugin",
+    "get_task_run_info": _task_run_info,
+    "auth_info": _auth_info,
+}
+
+
+# ------------------------------------------------------------------ mutations
+
+
+def _mutation(name: str, payload: str) -> Resolver:
+    """Calls the method of the store that has the mutation's name."""
+    wrap = _PAYLOADS.get(payload, lambda result: result)
+    of_caller = _OF_CALLER.get(name, ())
+
+    def resolve(_: Any, info: Info, input: Dict[str, Any]) -> Any:
+        caller: Caller = info.context
+        known = {each: getattr(caller, each) for each in of_caller}
+        return wrap(getattr(caller.store, name)(**input, **known))
+
+    return resolve
