@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+import os
+from typing import Any, Callable, Dict, Iterator
 
 import pytest
 
@@ -56,3 +57,34 @@ def required_env(flow_run: FlowRun) -> Dict[str, Any]:
         "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS": "true",
         "PREFECT__LOGGING__LEVEL": "INFO",
     }
+
+
+@pytest.fixture
+def aws() -> Iterator[Any]:
+    """An AWS on loopback whose tasks run without a process."""
+    sandbox = pytest.importorskip("prefect_ecs_plugin.sandbox.aws")
+    pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
+    with sandbox.AWS(runs_tasks=False) as running:
+        yield running
+
+
+@pytest.fixture
+def client_of(aws: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Makes real boto3 clients of that AWS."""
+    import boto3
+    from botocore.config import Config
+
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+    def client(service: str, **config: Any) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=aws.url,
+            region_name=aws.region,
+            aws_access_key_id="sandbox",
+            aws_secret_access_key="sandbox",
+            config=Config(**{"retries": {"total_max_attempts": 1}, **config}),
+        )
+
+    return client

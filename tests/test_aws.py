@@ -1,0 +1,136 @@
+"""The agent's AWS session: whose credentials, whose retry settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+from prefect_ecs_plugin.aws import AWSClients
+from prefect_ecs_plugin.errors import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No AWS settings but those of the test."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    return tmp_path
+
+
+KEYS: Dict[str, Any] = {
+    "aws_access_key_id": "key",
+    "aws_secret_access_key": "secret",
+    "region_name": "eu-west-1",
+}
+
+
+def retries(**options: Any) -> Dict[str, Any]:
+    client = AWSClients(**KEYS, **options)("ecs")
+    return dict(client.meta.config.retries)
+
+
+@pytest.mark.parametrize(
+    "config, environment, file, expected",
+    [
+        ({}, {}, "", {"mode": "standard"}),
+        ({}, {"AWS_RETRY_MODE": "adaptive"}, "", {"mode": "adaptive"}),
+        ({}, {}, "retry_mode = adaptive", {"mode": "adaptive"}),
+        ({}, {"AWS_RETRY_MODE": "legacy"}, "retry_mode = adaptive", {"mode": "legacy"}),
+        (
+            {"retries": {"mode": "adaptive"}},
+            {"AWS_RETRY_MODE": "legacy"},
+            "",
+            {"mode": "adaptive"},
+        ),
+        (
+            {},
+            {"AWS_MAX_ATTEMPTS": "7"},
+            "",
+            {"mode": "standard", "total_max_attempts": 7},
+        ),
+        ({}, {}, "max_attempts = 6", {"mode": "standard", "total_max_attempts": 6}),
+        (
+            {"retries": {"max_attempts": 4}},
+            {"AWS_MAX_ATTEMPTS": "7"},
+            "",
+            {"mode": "standard", "total_max_attempts": 5},
+        ),
+        (
+            {"retries": {"max_attempts": 4}},
+            {},
+            "retry_mode = adaptive",
+            {"mode": "adaptive", "total_max_attempts": 5},
+        ),
+    ],
+)
+def test_retry_settings_of_the_user_win_wherever_they_are(
+    clean_environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: Any,
+    environment: Dict[str, str],
+    file: str,
+    expected: Dict[str, Any],
+) -> None:
+    (clean_environment / "config").write_text(f"[default]\n{file}\n")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    seen = retries(botocore_config=config)
+    assert {key: seen.get(key) for key in expected} == expected
+
+
+def test_guarantee_8_the_users_botocore_config_is_not_changed() -> None:
+    options = {"retries": {"max_attempts": 4}, "user_agent_extra": "mine"}
+    AWSClients(**KEYS, botocore_config=options)
+    assert options == {"retries": {"max_attempts": 4}, "user_agent_extra": "mine"}
+
+
+@pytest.mark.parametrize(
+    "given, expected", [({}, 33), ({"max_pool_connections": 5}, 5)]
+)
+def test_the_connection_pool_fits_unless_the_user_says_otherwise(
+    given: Dict[str, Any], expected: int
+) -> None:
+    clients = AWSClients(**KEYS, botocore_config=given, max_pool_connections=33)
+    assert clients("ecs").meta.config.max_pool_connections == expected
+
+
+def test_credentials_come_from_the_users_profile(
+    clean_environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (clean_environment / "credentials").write_text(
+        "[prod]\naws_access_key_id = from-profile\naws_secret_access_key = s\n"
+    )
+    (clean_environment / "config").write_text("[profile prod]\nregion = eu-north-1\n")
+    monkeypatch.setenv("AWS_PROFILE", "prod")
+    clients = AWSClients()
+    assert clients.session.get_credentials().access_key == "from-profile"
+    assert clients("ecs").meta.region_name == "eu-north-1"
+
+
+@pytest.mark.parametrize(
+    "options, environment, message",
+    [
+        ({"region_name": "eu-west-1"}, {}, "no AWS credentials.*AWS_ACCESS_KEY_ID"),
+        ({**KEYS, "region_name": None}, {}, "no AWS region.*AWS_DEFAULT_REGION"),
+        (KEYS, {"AWS_PROFILE": "absent"}, r"cannot be used.*absent"),
+        ({**KEYS, "botocore_config": {"nope": 1}}, {}, "cannot be used.*nope"),
+    ],
+)
+def test_what_is_missing_is_named_with_what_to_set(
+    monkeypatch: pytest.MonkeyPatch,
+    options: Dict[str, Any],
+    environment: Dict[str, str],
+    message: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=message) as error:
+        AWSClients(**options)("ecs")
+    assert "\n" not in str(error.value)

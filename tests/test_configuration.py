@@ -1,0 +1,173 @@
+"""Options, files and the default VPC -> settings; or one line that says what to do."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Callable, Dict
+
+import pytest
+
+from prefect_ecs_plugin.cluster import trouble
+from prefect_ecs_plugin.configuration import agent_settings
+from prefect_ecs_plugin.errors import ConfigurationError
+
+pytestmark = pytest.mark.sandbox
+
+LOGGER = logging.getLogger("agent")
+AWSVPC = "networkMode: awsvpc\ncpu: 256\nmemory: 512\n"
+
+
+@pytest.fixture
+def configure(tmp_path: Path, client_of: Callable[..., Any]) -> Any:
+    """Settings from options; `template` and `kwargs` are the content of files."""
+
+    def configure(template: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        for option, content in (
+            ("task_definition_path", template),
+            ("run_task_kwargs_path", kwargs),
+        ):
+            if content is not None:
+                path = tmp_path / f"{option}.yaml"
+                path.write_text(content)
+                options[option] = str(path)
+        return agent_settings(client_of, LOGGER, **options)
+
+    return configure
+
+
+@pytest.fixture
+def no_default_vpc(client_of: Callable[..., Any]) -> None:
+    ec2 = client_of("ec2")
+    for vpc in ec2.describe_vpcs()["Vpcs"]:
+        for subnet in ec2.describe_subnets()["Subnets"]:
+            ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+        ec2.delete_vpc(VpcId=vpc["VpcId"])
+
+
+def test_the_packaged_defaults(configure: Any, client_of: Callable[..., Any]) -> None:
+    settings = configure()
+    subnets = client_of("ec2").describe_subnets()["Subnets"]
+    assert settings.task_definition == {
+        "networkMode": "awsvpc",
+        "cpu": 1024,
+        "memory": 2048,
+        "containerDefinitions": [{"name": "flow"}],
+    }
+    assert settings.run_task_kwargs == {}
+    assert settings.subnets == tuple(subnet["SubnetId"] for subnet in subnets)
+
+
+def test_files_and_options(configure: Any) -> None:
+    settings = configure(
+        template="cpu: 512\n", kwargs="cluster: c\n", launch_type="ec2", cluster="x"
+    )
+    assert settings.task_definition == {"cpu": 512}
+    assert settings.run_task_kwargs == {"cluster": "c"}
+    assert (settings.launch_type, settings.cluster) == ("EC2", "x")
+
+
+@pytest.mark.parametrize(
+    "options, looked_up",
+    [
+        ({}, True),
+        (
+            {"kwargs": "networkConfiguration: {awsvpcConfiguration: {subnets: [s]}}"},
+            False,
+        ),
+        ({"launch_type": "EC2", "template": "networkMode: bridge"}, False),
+        ({"launch_type": "EC2", "template": AWSVPC}, True),
+        ({"kwargs": "capacityProviderStrategy: [{capacityProvider: p}]"}, True),
+    ],
+)
+def test_the_default_vpc_is_looked_up_only_where_it_is_needed(
+    aws: Any, configure: Any, options: Dict[str, Any], looked_up: bool
+) -> None:
+    assert bool(configure(**options).subnets) is looked_up
+    assert ("ec2.DescribeVpcs" in aws.calls) is looked_up
+
+
+@pytest.mark.usefixtures("no_default_vpc")
+def test_no_default_vpc_on_fargate(configure: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"no default VPC.*us-east-1.*--run-task-kwargs"
+    ):
+        configure()
+
+
+@pytest.mark.usefixtures("no_default_vpc")
+def test_no_default_vpc_on_ec2_is_a_warning(
+    configure: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert configure(launch_type="EC2", template=AWSVPC).subnets == ()
+    assert "no default VPC" in caplog.text
+
+
+def test_no_right_to_read_the_vpc(aws: Any, configure: Any) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    aws.fault = lambda *_: Fault(error_code="UnauthorizedOperation", message="no")
+    with pytest.raises(ConfigurationError, match=r"UnauthorizedOperation.*--run-task"):
+        configure()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"template": "a: [1\n"}, r"task_definition_path\.yaml.*line \d+, column \d+"),
+        ({"template": ""}, r"task_definition_path\.yaml.*empty"),
+        ({"template": "- a\n"}, r"task_definition_path\.yaml.*mapping"),
+        ({"kwargs": "- a\n"}, r"run_task_kwargs_path\.yaml.*mapping"),
+        ({"task_definition_path": "/absent.yaml"}, r"/absent\.yaml: No such file"),
+        ({"task_definition_path": "s3://absent/t.yaml"}, "s3://absent/t.yaml: NoSuch"),
+        ({"task_definition_path": "ftp://x/y"}, "ftp://x/y: unknown scheme"),
+        ({"template": "executionRoleARN: x\n"}, "executionRoleArn"),
+        (
+            {
+                "template": "containerDefinitions:\n- name: side\n  image: i\n"
+                "- name: flow\n  environment:\n  - name: A\n    value: [1]\n"
+            },
+            r"containerDefinitions\[1\]\.environment\[0\]\.value",
+        ),
+        ({"kwargs": "networkconfiguration: {}\n"}, "networkConfiguration"),
+        ({"kwargs": "count: 2\n"}, "one task"),
+        ({"launch_type": "LAMBDA"}, "'LAMBDA'.*FARGATE or EC2"),
+    ],
+)
+def test_guarantee_6_what_is_wrong_is_one_line_with_its_place(
+    configure: Any, options: Dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message) as error:
+        configure(**options)
+    assert "\n" not in str(error.value)
+
+
+# -- The cluster -------------------------------------------------------------------
+
+
+def test_a_cluster_that_is_active_is_no_trouble(client_of: Callable[..., Any]) -> None:
+    assert trouble(client_of("ecs"), None) is None
+
+
+def test_a_cluster_that_is_not_there(client_of: Callable[..., Any]) -> None:
+    sentence = trouble(client_of("ecs"), "prod")
+    assert sentence is not None
+    assert "'prod' is not there in us-east-1" in sentence
+
+
+def test_a_cluster_that_is_inactive(client_of: Callable[..., Any]) -> None:
+    ecs = client_of("ecs")
+    ecs.create_cluster(clusterName="old")
+    ecs.delete_cluster(cluster="old")
+    sentence = trouble(ecs, "old")
+    assert sentence is not None
+    assert "'old' is" in sentence
+
+
+def test_a_cluster_that_cannot_be_seen_is_no_trouble(
+    aws: Any, client_of: Callable[..., Any]
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    aws.fault = lambda *_: Fault(error_code="AccessDeniedException", message="no")
+    assert trouble(client_of("ecs"), None) is None

@@ -1,0 +1,218 @@
+"""Which answers of AWS are worth another try, as one table; pauses; patience."""
+
+from __future__ import annotations
+
+from typing import Any, List
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_ecs_plugin.errors import LaunchError
+from prefect_ecs_plugin.retrying import (
+    BACKOFF,
+    WORTH_WAITING,
+    Answer,
+    Backoff,
+    Patience,
+    Refused,
+    Verdict,
+    judge,
+)
+from prefect_ecs_plugin.waiting import Pause, Steps
+
+
+def failures(*reasons: str) -> Answer:
+    return Answer.from_failures([{"arn": "a", "reason": reason} for reason in reasons])
+
+
+CLIENT, PARAMETER = "ClientException", "InvalidParameterException"
+
+
+@pytest.mark.parametrize(
+    "answer, verdict",
+    [
+        (Answer("ThrottlingException", "Rate exceeded", 400), Verdict.THROTTLED),
+        (Answer("RequestLimitExceeded", "", 503), Verdict.THROTTLED),
+        (Answer("TooManyRequestsException", "", 429), Verdict.THROTTLED),
+        (
+            Answer(
+                CLIENT,
+                "Too many concurrent attempts to create a new revision of the "
+                "specified family.",
+                400,
+            ),
+            Verdict.LOOK,
+        ),
+        (
+            Answer(
+                PARAMETER,
+                "Error retrieving subnet information for [subnet-1]: Rate exceeded "
+                "(ErrorCode: Throttling)",
+                400,
+            ),
+            Verdict.THROTTLED,
+        ),
+        (
+            Answer(PARAMETER, "... (ErrorCode: RequestLimitExceeded)", 400),
+            Verdict.THROTTLED,
+        ),
+        (
+            Answer(
+                CLIENT,
+                "You've reached the limit on the number of tasks you can run "
+                "concurrently in PROVISIONING state",
+                400,
+            ),
+            Verdict.WAIT,
+        ),
+        (failures("RESOURCE:CPU"), Verdict.WAIT),
+        (failures("RESOURCE:MEMORY", "RESOURCE:ENI"), Verdict.WAIT),
+        (failures("AGENT"), Verdict.WAIT),
+        (
+            failures("Capacity is unavailable at this time. Please try again later"),
+            Verdict.WAIT,
+        ),
+        (
+            failures("You've reached the limit on the number of tasks you can run"),
+            Verdict.WAIT,
+        ),
+        (failures("ATTRIBUTE"), Verdict.FINAL),
+        (failures("MISSING"), Verdict.FINAL),
+        (failures("INACTIVE"), Verdict.FINAL),
+        (Answer.from_failures([{}]), Verdict.FINAL),
+        (Answer("ServerException", "", 500), Verdict.RETRY),
+        (Answer("502", "Bad Gateway", 502), Verdict.RETRY),
+        (Answer("Whatever", "", 503), Verdict.RETRY),
+        (Answer("EndpointConnectionError", "Could not connect"), Verdict.RETRY),
+        (Answer("ConnectionClosedError", "closed"), Verdict.RETRY),
+        (Answer("ReadTimeoutError", "Read timeout"), Verdict.RETRY),
+        (Answer("ExpiredTokenException", "expired", 400), Verdict.RETRY),
+        (Answer(CLIENT, "TaskDefinition is inactive", 400), Verdict.FORGET),
+        (Answer(CLIENT, "TaskDefinition not found.", 400), Verdict.FORGET),
+        (Answer(CLIENT, "Unable to describe task definition.", 400), Verdict.FORGET),
+        (
+            Answer("ConflictException", "token in use", 400, ("arn:task",)),
+            Verdict.ADOPT,
+        ),
+        (
+            Answer("AccessDeniedException", "not authorized: ecs:RunTask", 400),
+            Verdict.FINAL,
+        ),
+        (Answer("ClusterNotFoundException", "Cluster not found.", 400), Verdict.FINAL),
+        (Answer(PARAMETER, "No subnets", 400), Verdict.FINAL),
+        (Answer("PlatformUnknownException", "", 400), Verdict.FINAL),
+        (Answer("BlockedException", "", 400), Verdict.FINAL),
+        (Answer("UnsupportedFeatureException", "", 400), Verdict.FINAL),
+        (Answer("ParamValidationError", "Unknown parameter"), Verdict.FINAL),
+        (Answer("NeverHeardOf", "", 400), Verdict.FINAL),
+    ],
+)
+def test_verdicts(answer: Answer, verdict: Verdict) -> None:
+    assert judge(answer).verdict is verdict
+
+
+def test_every_failure_is_reported() -> None:
+    answer = Answer.from_failures(
+        [
+            {"arn": "arn:1", "reason": "RESOURCE:CPU"},
+            {"arn": "arn:2", "reason": "AGENT", "detail": "not connected"},
+        ]
+    )
+    assert str(answer) == (
+        "failures: RESOURCE:CPU, arn arn:1; AGENT, detail not connected, arn arn:2"
+    )
+
+
+def test_a_refusal_says_why_what_to_do_and_what_aws_said() -> None:
+    refused = Refused(
+        "RunTask", Answer("ClusterNotFoundException", "Cluster not found.")
+    )
+    assert str(refused) == (
+        "RunTask failed because the cluster is not there or not ACTIVE; create it, or "
+        "name another with --cluster or the run's run_task_kwargs: "
+        "ClusterNotFoundException: Cluster not found."
+    )
+
+
+@given(
+    st.floats(0.01, 10), st.floats(0.01, 100), st.integers(1, 10_000), st.floats(0, 1)
+)
+def test_a_pause_is_never_longer_than_its_bound(
+    first: float, longest: float, tries: int, random: float
+) -> None:
+    assert 0 <= Backoff(first, longest).seconds(tries, random) <= longest
+
+
+def test_pauses_double_up_to_the_longest() -> None:
+    backoff = Backoff(1, 30)
+    pauses = [backoff.seconds(tries, 1) for tries in range(1, 8)]
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_whatever_is_worth_waiting_has_a_backoff() -> None:
+    assert set(BACKOFF) == set(WORTH_WAITING)
+
+
+class Service:
+    """Gives its answers one after the other."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+
+    def attempt(self) -> Steps[str]:
+        yield from ()
+        answer = self.answers.pop(0)
+        if isinstance(answer, Answer):
+            raise Refused("RunTask", answer)
+        return str(answer)
+
+
+def run(steps: Steps[str], now: List[float]) -> Any:
+    """Drive steps on a simulated clock; the pauses and the result."""
+    pauses: List[Pause] = []
+    while True:
+        try:
+            wait = next(steps)
+        except StopIteration as end:
+            return pauses, end.value
+        assert isinstance(wait, Pause)
+        now[0] += wait.seconds
+        pauses.append(wait)
+
+
+def patience(now: List[float], deadline: float) -> Patience:
+    return Patience(deadline, lambda: now[0], lambda: 1.0)
+
+
+BUSY = Answer("ThrottlingException", "Rate exceeded", 400)
+
+
+def test_guarantee_4_a_launch_waits_until_there_is_room() -> None:
+    now = [0.0]
+    service = Service(failures("RESOURCE:CPU"), BUSY, "arn")
+    pauses, result = run(patience(now, 1800).attempts(service.attempt), now)
+    assert result == "arn"
+    assert pauses == [
+        Pause(5.0, "there is no capacity for the task at present"),
+        Pause(2.0, "AWS limits the rate of requests"),
+    ]
+
+
+def test_a_launch_gives_up_at_its_deadline_and_says_what_was_tried() -> None:
+    now = [0.0]
+    service = Service(*[BUSY] * 10)
+    with pytest.raises(LaunchError) as error:
+        run(patience(now, 10).attempts(service.attempt), now)
+    assert str(error.value) == (
+        "Gave up after 4 tries because AWS limits the rate of requests; the last "
+        "answer to RunTask was ThrottlingException: Rate exceeded"
+    )
+
+
+def test_what_is_final_is_not_tried_again() -> None:
+    now = [0.0]
+    service = Service(Answer("BlockedException"), "never")
+    with pytest.raises(Refused):
+        run(patience(now, 10).attempts(service.attempt), now)
+    assert service.answers == ["never"]

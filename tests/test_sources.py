@@ -1,0 +1,139 @@
+"""YAML mappings from files, S3 and http; and what each kind of trouble is called."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from prefect_ecs_plugin.errors import SourceError
+from prefect_ecs_plugin.sources import load_mapping
+
+TEMPLATE = b"cpu: 512\ncontainerDefinitions:\n  - name: flow\n"
+CONTENT = {"cpu": 512, "containerDefinitions": [{"name": "flow"}]}
+
+
+def no_client(service: str) -> Any:
+    raise AssertionError(f"no {service} client is needed")
+
+
+@pytest.mark.parametrize("scheme", ["", "file://", "local://", "agent://"])
+def test_local_paths(tmp_path: Path, scheme: str) -> None:
+    file = tmp_path / "template.yaml"
+    file.write_bytes(TEMPLATE)
+    assert load_mapping(f"{scheme}{file}", no_client) == CONTENT
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (b"", "empty"),
+        (b"- a\n", "mapping"),
+        (b"a: 1\nb: [1\n", r"line \d+, column \d+"),
+    ],
+)
+def test_files_that_hold_no_mapping(tmp_path: Path, text: bytes, message: str) -> None:
+    file = tmp_path / "template.yaml"
+    file.write_bytes(text)
+    with pytest.raises(SourceError, match=message) as error:
+        load_mapping(str(file), no_client)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"absent\.yaml: No such file"):
+        load_mapping(str(tmp_path / "absent.yaml"), no_client)
+
+
+def test_an_unknown_scheme() -> None:
+    with pytest.raises(SourceError, match="unknown scheme 'ftp'.*s3"):
+        load_mapping("ftp://host/template.yaml", no_client)
+
+
+def test_google_storage_without_its_library() -> None:
+    with pytest.raises(SourceError, match=r"gs://b/k: .*prefect\[gcp\]"):
+        load_mapping("gs://b/k", no_client)
+
+
+# -- S3 ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(client_of: Callable[..., Any]) -> str:
+    client_of("s3").create_bucket(Bucket="templates")
+    client_of("s3").put_object(Bucket="templates", Key="a/b.yaml", Body=TEMPLATE)
+    return "s3://templates"
+
+
+@pytest.mark.sandbox
+def test_s3(bucket: str, client_of: Callable[..., Any]) -> None:
+    assert load_mapping(f"{bucket}/a/b.yaml", client_of) == CONTENT
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize(
+    "path, message",
+    [
+        ("s3://templates/absent.yaml", "NoSuchKey"),
+        ("s3://nowhere/a.yaml", "NoSuchBucket"),
+    ],
+)
+def test_s3_trouble_names_the_path_and_the_reason(
+    bucket: str, client_of: Callable[..., Any], path: str, message: str
+) -> None:
+    with pytest.raises(SourceError, match=f"Cannot read {path}: {message}"):
+        load_mapping(path, client_of)
+
+
+@pytest.mark.sandbox
+def test_s3_access_denied_says_which_right_is_missing(
+    aws: Any, bucket: str, client_of: Callable[..., Any]
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    aws.fault = lambda *_: Fault(error_code="AccessDenied", message="Access Denied")
+    with pytest.raises(SourceError, match="s3:GetObject"):
+        load_mapping(f"{bucket}/a/b.yaml", client_of)
+
+
+# -- http --------------------------------------------------------------------------
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/template.yaml" else 404)
+        self.end_headers()
+        self.wfile.write(TEMPLATE)
+
+    def log_message(self, *_: Any) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def website() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_http(website: str) -> None:
+    assert load_mapping(f"{website}/template.yaml", no_client) == CONTENT
+
+
+def test_http_status_is_looked_at(website: str) -> None:
+    with pytest.raises(SourceError, match=r"absent\.yaml: HTTP 404 Not Found"):
+        load_mapping(f"{website}/absent.yaml", no_client)
+
+
+def test_http_without_a_server() -> None:
+    with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/x: ") as error:
+        load_mapping("http://127.0.0.1:9/x", no_client)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,347 @@
+"""Definitions found or registered once, tasks launched once: against a strict ECS."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any, Callable, Dict, List, Optional
+
+import pytest
+
+from prefect_ecs_plugin.errors import LaunchError
+from prefect_ecs_plugin.retrying import Patience
+from prefect_ecs_plugin.submission import Submission
+from prefect_ecs_plugin.template import named
+from prefect_ecs_plugin.waiting import drive
+
+pytestmark = pytest.mark.sandbox
+
+RUN_ID = "11111111-2222-3333-4444-555555555555"
+
+
+def definition(memory: str = "2048") -> Dict[str, Any]:
+    return named(
+        {
+            "networkMode": "awsvpc",
+            "cpu": "1024",
+            "memory": memory,
+            "requiresCompatibilities": ["FARGATE"],
+            "containerDefinitions": [{"name": "flow", "image": "x"}],
+        }
+    )
+
+
+class Launcher:
+    """A submission, and the simulated clock its launches wait on."""
+
+    def __init__(self, ecs: Any) -> None:
+        self.now = 0.0
+        self.ecs = ecs
+        self.submission = Submission(ecs, logging.getLogger("agent"))
+        subnets = ["subnet"]
+        self.request: Dict[str, Any] = {
+            "launchType": "FARGATE",
+            "networkConfiguration": {"awsvpcConfiguration": {"subnets": subnets}},
+            "startedBy": RUN_ID,
+            "clientToken": f"{RUN_ID}-1",
+            "tags": [{"key": "prefect:flow-run-id", "value": RUN_ID}],
+        }
+
+    def patience(self) -> Patience:
+        return Patience(1800, lambda: self.now, lambda: 0.01)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def launch(self, definition_: Any = None, token: Optional[str] = None) -> str:
+        request = {**self.request, **({"clientToken": token} if token else {})}
+        return drive(
+            self.submission.launch(
+                definition_ or definition(), request, self.patience()
+            ),
+            self.sleep,
+        )
+
+    def tasks(self) -> List[str]:
+        found = self.ecs.list_tasks(startedBy=RUN_ID)["taskArns"]
+        return sorted(found)
+
+
+@pytest.fixture
+def launcher(client_of: Callable[..., Any]) -> Launcher:
+    launcher = Launcher(client_of("ecs"))
+    subnets = client_of("ec2").describe_subnets()["Subnets"]
+    launcher.request["networkConfiguration"]["awsvpcConfiguration"]["subnets"] = [
+        subnet["SubnetId"] for subnet in subnets
+    ]
+    return launcher
+
+
+def ecs_calls(aws: Any) -> Dict[str, int]:
+    return {
+        key.partition(".")[2]: count
+        for key, count in aws.calls.items()
+        if key.startswith("ecs.") and "ListTasks" not in key
+    }
+
+
+def faults(aws: Any, operation: str, *sequence: Any) -> None:
+    """Spoil the first calls of an operation, one fault each."""
+    waiting = list(sequence)
+
+    def fault(called: str, _: Any) -> Any:
+        return waiting.pop(0) if called == operation and waiting else None
+
+    aws.fault = fault
+
+
+def test_guarantee_3_one_call_per_run_once_the_definition_exists(
+    aws: Any, launcher: Launcher
+) -> None:
+    launcher.launch(token="a")
+    assert ecs_calls(aws) == {
+        "DescribeTaskDefinition": 1,
+        "RegisterTaskDefinition": 1,
+        "RunTask": 1,
+    }
+    aws.calls.clear()
+    for token in "bcd":
+        launcher.launch(token=token)
+    assert ecs_calls(aws) == {"RunTask": 3}
+
+
+def test_guarantee_3_another_agent_finds_what_the_first_registered(
+    aws: Any, launcher: Launcher
+) -> None:
+    launcher.launch(token="a")
+    aws.calls.clear()
+    second = Launcher(launcher.ecs)
+    second.request = launcher.request
+    second.launch(token="b")
+    assert ecs_calls(aws) == {"DescribeTaskDefinition": 1, "RunTask": 1}
+
+
+def test_guarantee_3_runs_that_need_a_new_definition_at_once_register_it_once(
+    aws: Any, launcher: Launcher
+) -> None:
+    threads = [
+        threading.Thread(target=launcher.launch, kwargs={"token": f"t{number}"})
+        for number in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ecs_calls(aws) == {
+        "DescribeTaskDefinition": 1,
+        "RegisterTaskDefinition": 1,
+        "RunTask": 8,
+    }
+
+
+def test_guarantee_1_the_same_launch_twice_is_one_task(launcher: Launcher) -> None:
+    assert launcher.launch() == launcher.launch()
+    assert len(launcher.tasks()) == 1
+
+
+def test_guarantee_1_a_lost_answer_starts_no_second_task(
+    aws: Any, launcher: Launcher
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    lost = Fault(drop_connection=True, after_effect=True)
+    faults(aws, "ecs.RunTask", lost, lost)
+    assert [launcher.launch()] == launcher.tasks()
+    assert aws.calls["ecs.RunTask"] == 3
+
+
+def test_guarantee_1_a_conflict_adopts_the_task_it_names(
+    aws: Any, launcher: Launcher
+) -> None:
+    first = launcher.launch()
+    launcher.request["enableExecuteCommand"] = True
+    assert launcher.launch() == first
+
+
+@pytest.mark.parametrize(
+    "operation, code, message",
+    [
+        ("ecs.RunTask", "ThrottlingException", "Rate exceeded"),
+        ("ecs.RegisterTaskDefinition", "ThrottlingException", "Rate exceeded"),
+        ("ecs.DescribeTaskDefinition", "ThrottlingException", "Rate exceeded"),
+        ("ecs.RunTask", "ServerException", "Service Unavailable."),
+        (
+            "ecs.RegisterTaskDefinition",
+            "ClientException",
+            "Too many concurrent attempts to create a new revision of the specified "
+            "family.",
+        ),
+        (
+            "ecs.RunTask",
+            "InvalidParameterException",
+            "Error retrieving subnet information: Rate exceeded (ErrorCode: Throttling)",
+        ),
+    ],
+)
+def test_guarantee_4_trouble_that_passes_is_waited_for(
+    aws: Any, launcher: Launcher, operation: str, code: str, message: str
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    faults(aws, operation, *[Fault(error_code=code, message=message)] * 3)
+    assert [launcher.launch()] == launcher.tasks()
+    assert aws.calls[operation] == 4
+
+
+def test_guarantee_4_missing_capacity_is_waited_for(
+    aws: Any, launcher: Launcher
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    full = Fault(failures=[{"arn": "i-1", "reason": "RESOURCE:MEMORY"}])
+    faults(aws, "ecs.RunTask", full, full)
+    assert [launcher.launch()] == launcher.tasks()
+
+
+def test_a_lost_register_is_looked_for_before_it_is_repeated(
+    aws: Any, launcher: Launcher
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    lost = Fault(drop_connection=True, after_effect=True)
+    faults(aws, "ecs.RegisterTaskDefinition", lost)
+    launcher.launch()
+    assert aws.calls["ecs.RegisterTaskDefinition"] == 1
+
+
+def test_a_definition_that_became_inactive_is_registered_again(
+    aws: Any, launcher: Launcher
+) -> None:
+    launcher.launch(token="a")
+    family = definition()["family"]
+    launcher.ecs.deregister_task_definition(taskDefinition=f"{family}:1")
+    launcher.launch(token="b")
+    described = launcher.ecs.describe_task_definition(taskDefinition=family)
+    assert described["taskDefinition"]["revision"] == 2
+    assert described["taskDefinition"]["status"] == "ACTIVE"
+
+
+def test_failures_that_are_final_are_all_reported(aws: Any, launcher: Launcher) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    reasons = [
+        {"arn": "i-1", "reason": "ATTRIBUTE", "detail": "gpu"},
+        {"arn": "i-2", "reason": "MISSING"},
+    ]
+    faults(aws, "ecs.RunTask", Fault(failures=reasons))
+    with pytest.raises(LaunchError, match=r"ATTRIBUTE, detail gpu, arn i-1; MISSING"):
+        launcher.launch()
+    assert aws.calls["ecs.RunTask"] == 1
+
+
+def test_a_cluster_that_is_not_there_is_named_a_final_trouble(
+    launcher: Launcher,
+) -> None:
+    launcher.request["cluster"] = "nowhere"
+    with pytest.raises(LaunchError, match="--cluster"):
+        launcher.launch()
+
+
+def test_a_definition_that_is_refused_is_asked_for_once_by_all_who_need_it(
+    aws: Any, launcher: Launcher
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    denied = Fault(error_code="AccessDeniedException", message="ecs:Register...")
+    faults(aws, "ecs.RegisterTaskDefinition", *[denied] * 9)
+    first = launcher.submission.launch(
+        definition(), launcher.request, launcher.patience()
+    )
+    second = launcher.submission.launch(
+        definition(), launcher.request, launcher.patience()
+    )
+    promise, ours = launcher.submission._definitions.claim(definition()["family"])
+    assert ours
+    waiting = next(second)
+    assert waiting is promise
+    launcher.submission._definitions.fail(definition()["family"], RuntimeError("gone"))
+    with pytest.raises(LaunchError, match="lacks a right"):
+        drive(first, launcher.sleep)
+    with pytest.raises(LaunchError, match="lacks a right"):
+        drive(second, launcher.sleep)
+
+
+TAGGING = (
+    "User: arn:aws:iam::123456789012:user/agent is not authorized to perform: "
+    "ecs:TagResource on resource: * because no identity-based policy allows it"
+)
+
+
+def test_guarantee_5_without_the_right_to_tag_tasks_start_untagged(
+    aws: Any, launcher: Launcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    def fault(operation: str, params: Dict[str, Any]) -> Optional[Fault]:
+        if params.get("tags"):
+            return Fault(error_code="AccessDeniedException", message=TAGGING)
+        return None
+
+    aws.fault = fault
+    launcher.launch(token="a")
+    launcher.launch(token="b")
+    assert aws.calls["ecs.RunTask"] == 2
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert "ecs:TagResource" in warnings[0]
+
+
+def test_an_agent_that_may_not_look_registers(
+    aws: Any, launcher: Launcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    denied = Fault(error_code="AccessDeniedException", message="not authorized")
+    faults(aws, "ecs.DescribeTaskDefinition", *[denied] * 9)
+    launcher.launch(token="a")
+    launcher.launch(definition("4096"), token="b")
+    assert aws.calls["ecs.DescribeTaskDefinition"] == 1
+    assert caplog.text.count("ecs:DescribeTaskDefinition") == 1
+
+
+# -- Definitions of somebody else --------------------------------------------------
+
+
+def described(launcher: Launcher, name: str) -> Any:
+    return drive(
+        launcher.submission.described(name, launcher.patience()), launcher.sleep
+    )
+
+
+def test_a_definition_named_by_revision_is_read_once(
+    aws: Any, launcher: Launcher
+) -> None:
+    launcher.ecs.register_task_definition(**{**definition(), "family": "own"})
+    aws.calls.clear()
+    for _ in range(3):
+        assert described(launcher, "own:1")["family"] == "own"
+        assert described(launcher, "own")["revision"] == 1
+    assert ecs_calls(aws) == {"DescribeTaskDefinition": 4}
+
+
+@pytest.mark.parametrize("name", ["absent:1", "absent"])
+def test_a_definition_that_is_not_there(launcher: Launcher, name: str) -> None:
+    with pytest.raises(LaunchError, match="not there, or INACTIVE"):
+        described(launcher, name)
+
+
+def test_a_definition_that_is_inactive(launcher: Launcher) -> None:
+    launcher.ecs.register_task_definition(**{**definition(), "family": "own"})
+    launcher.ecs.deregister_task_definition(taskDefinition="own:1")
+    with pytest.raises(LaunchError, match="own:1 is INACTIVE"):
+        described(launcher, "own:1")
+
+
+def test_an_old_botocore_gets_no_client_token(launcher: Launcher) -> None:
+    launcher.submission.has_client_token = False
+    assert launcher.launch() != launcher.launch()
