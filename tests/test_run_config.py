@@ -1,0 +1,668 @@
+"""ECSRun: what it checks, what it stores, and who can read that."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+import venv
+import warnings
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import cloudpickle
+import prefect
+import pytest
+from box import Box
+from prefect.run_configs import ECSRun as PrefectECSRun
+from prefect.run_configs import KubernetesRun, UniversalRun
+from prefect.serialization.run_config import RunConfigSchema
+
+from prefect_ecs_plugin import (
+    ConfigurationError,
+    ECSRun,
+    RunConfigError,
+    SourceError,
+    UnsupportedRunConfig,
+)
+from prefect_ecs_plugin.yaml_text import parse_mapping
+
+ROLE = "arn:aws:iam::123456789012:role/flows"
+
+ARGUMENTS: Tuple[Dict[str, Any], ...] = (
+    {},
+    {
+        "task_definition": {"family": "f", "cpu": 1024, "tags": []},
+        "image": "prefecthq/prefect:1.4.1",
+        "env": {"A": "1", "B": 2, "C": True, "D": 0.5},
+        "cpu": 1024,
+        "memory": "2 GB",
+        "task_role_arn": ROLE,
+        "execution_role_arn": ROLE,
+        "run_task_kwargs": {"cluster": "flows", "launchType": None},
+        "labels": ["b", "a"],
+    },
+    {"task_definition_arn": "flows:3", "labels": ("a",)},
+    {"task_definition_path": "s3://bucket/flow.yaml"},
+    {"task_definition_path": "agent:///etc/flow.yaml", "env": {}},
+)
+
+
+# --- wire and pickle ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+def test_it_serializes_as_prefects_own(arguments: Dict[str, Any]) -> None:
+    ours, theirs = ECSRun(**arguments), PrefectECSRun(**arguments)
+    assert ours.serialize() == theirs.serialize()
+    assert ours.serialize()["type"] == "ECSRun"
+    assert ours == theirs
+    assert vars(ours) == vars(theirs)
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+def test_prefects_agent_reads_ours_and_ours_reads_prefects(
+    arguments: Dict[str, Any],
+) -> None:
+    ours, theirs = ECSRun(**arguments), PrefectECSRun(**arguments)
+    read_by_prefect = RunConfigSchema().load(ours.serialize())
+    assert type(read_by_prefect) is PrefectECSRun
+    assert vars(read_by_prefect) == vars(theirs)
+    read_by_us = ECSRun.from_serialized(theirs.serialize())
+    assert type(read_by_us) is ECSRun
+    assert vars(read_by_us) == vars(ours)
+
+
+def test_a_flow_is_registered_with_it() -> None:
+    flow = prefect.Flow("f", run_config=ECSRun(cpu=256, labels=["a"]))
+    serialized = flow.serialize()["run_config"]
+    assert serialized == PrefectECSRun(cpu=256, labels=["a"]).serialize()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+def test_it_pickles_as_prefects_own(arguments: Dict[str, Any], protocol: int) -> None:
+    pickled = pickle.dumps(ECSRun(**arguments), protocol)
+    assert b"prefect_ecs_plugin" not in pickled
+    loaded = pickle.loads(pickled)
+    assert type(loaded) is PrefectECSRun
+    assert vars(loaded) == vars(PrefectECSRun(**arguments))
+
+
+def test_a_pickled_flow_does_not_need_the_plugin() -> None:
+    pickled = cloudpickle.dumps(prefect.Flow("f", run_config=ECSRun(cpu=256)))
+    assert b"prefect_ecs_plugin" not in pickled
+    assert type(cloudpickle.loads(pickled).run_config) is PrefectECSRun
+
+
+def test_copies_are_of_our_class_and_a_deep_one_shares_nothing() -> None:
+    class Mine(ECSRun):
+        """A subclass of a user's."""
+
+    for run in (ECSRun(run_task_kwargs={"tags": []}), Mine(env={"A": "1"})):
+        shallow, deep = copy.copy(run), copy.deepcopy(run)
+        assert type(shallow) is type(deep) is type(run)
+        assert vars(shallow) == vars(deep) == vars(run)
+        assert shallow.run_task_kwargs is run.run_task_kwargs
+        assert deep.labels is not run.labels
+        if run.run_task_kwargs is not None:
+            assert deep.run_task_kwargs is not run.run_task_kwargs
+
+
+def test_what_the_user_wrote_is_stored_and_not_changed() -> None:
+    definition = {"cpu": 512, "containerDefinitions": ({"name": "flow", "cpu": "5"},)}
+    kwargs = {"overrides": {"cpu": 1024}, "networkConfiguration": None}
+    before = copy.deepcopy((definition, kwargs))
+    run = ECSRun(task_definition=definition, run_task_kwargs=kwargs)
+    assert run.task_definition is definition
+    assert run.run_task_kwargs is kwargs
+    assert (definition, kwargs) == before
+
+
+def test_nothing_of_aws_is_imported_with_it() -> None:
+    program = (
+        "import sys; from prefect_ecs_plugin import ECSRun; ECSRun(env={'A': 1}); "
+        "assert not [name for name in sys.modules if name.startswith('boto')]"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# --- mistakes ----------------------------------------------------------------------
+
+ONE_PATH = {"task_definition_path": "s3://b/k"}
+
+MISTAKES = {
+    "labels is a string": (
+        {"labels": "prod"},
+        "labels is a list of strings, this is one: labels=['prod']",
+    ),
+    "a label is a number": (
+        {"labels": [1]},
+        "labels has to be a list of strings, not int",
+    ),
+    "labels is a number": (
+        {"labels": 1},
+        "labels has to be a list of strings, not int",
+    ),
+    "env is a list": ({"env": ["A=1"]}, "env has to be a dict, not list"),
+    "a name in env": (
+        {"env": {1: "a"}},
+        "env: the name 1 has to be a string, not int",
+    ),
+    "a value in env": (
+        {"env": {"A": {"b": 1}}},
+        "env['A'] has to be a string, number or boolean, not dict",
+    ),
+    "cpu is a float": (
+        {"cpu": 0.5},
+        "cpu has to be an integer or a string, not float",
+    ),
+    "cpu is none": (
+        {"cpu": "1 core"},
+        "cpu: '1 core' is no cpu: CPU units such as 1024, or vCPUs such as '1 vCPU'",
+    ),
+    "memory is none": (
+        {"memory": "2 GiB"},
+        "memory: '2 GiB' is no memory: MiB such as 2048, or GB such as '2 GB'",
+    ),
+    "image is a list": ({"image": ["a"]}, "image has to be a string, not list"),
+    "image has spaces": (
+        {"image": "a b"},
+        "image: 'a b' is no image: REPOSITORY:TAG or REPOSITORY@DIGEST, without spaces",
+    ),
+    "a role that is none": (
+        {"task_role_arn": "arn:aws:iam::123456789012:user/me"},
+        "task_role_arn: 'arn:aws:iam::123456789012:user/me' is no role: "
+        "arn:aws:iam::ACCOUNT:role/NAME",
+    ),
+    "task_definition is a path": (
+        {"task_definition": "s3://bucket/flow.yaml"},
+        "task_definition has to be a dict, not str",
+    ),
+    "run_task_kwargs is a list": (
+        {"run_task_kwargs": []},
+        "run_task_kwargs has to be a dict, not list",
+    ),
+    "two ways of giving a definition": (
+        {"task_definition": {}, "task_definition_arn": "f:1"},
+        "task_definition and task_definition_arn each give a task definition: keep one",
+    ),
+    "three ways of giving a definition": (
+        {"task_definition": {}, "task_definition_arn": "f:1", **ONE_PATH},
+        "task_definition and task_definition_path and task_definition_arn each give a "
+        "task definition: keep one",
+    ),
+    "image and ARN": (
+        {"task_definition_arn": "f:1", "image": "a"},
+        "image cannot be given with task_definition_arn, because the image of a "
+        "registered task definition is fixed: drop one of the two",
+    ),
+    "a scheme that nobody reads": (
+        {"task_definition_path": "ftp://host/flow.yaml"},
+        "task_definition_path 'ftp://host/flow.yaml' has the scheme 'ftp', which no "
+        "agent reads: use one of file, agent, s3, gs, gcs, http, https",
+    ),
+    "a misspelled key in run_task_kwargs": (
+        {"run_task_kwargs": {"networkconfiguration": {}}},
+        "run_task_kwargs.networkconfiguration: unknown key, did you mean "
+        "'networkConfiguration'?",
+    ),
+    "a misspelled key in task_definition": (
+        {
+            "task_definition": {
+                "containerDefinitions": [{"name": "x", "enviroment": []}]
+            }
+        },
+        "task_definition.containerDefinitions[0].enviroment: unknown key, did you mean "
+        "'environment'?",
+    ),
+    "a wrong type": (
+        {"task_definition": {"containerDefinitions": [{"command": "python"}]}},
+        "task_definition.containerDefinitions[0].command: a list is wanted here, and "
+        "this is a string",
+    ),
+    "several mistakes": (
+        {"cpu": "x", "run_task_kwargs": {"launchType": "fargate", "tag": []}},
+        "cpu: 'x' is no cpu: CPU units such as 1024, or vCPUs such as '1 vCPU'; "
+        "run_task_kwargs.launchType: 'fargate' is written 'FARGATE'; "
+        "run_task_kwargs.tag: unknown key, did you mean 'tags'?",
+    ),
+    "the definition in run_task_kwargs": (
+        {"run_task_kwargs": {"taskDefinition": "f:1"}},
+        "run_task_kwargs.taskDefinition: cannot be given: name it with "
+        "task_definition_arn",
+    ),
+    "a client token": (
+        {"run_task_kwargs": {"clientToken": "t"}},
+        "run_task_kwargs.clientToken: cannot be given: the agent makes one per flow "
+        "run, so that no task starts twice",
+    ),
+    "startedBy": (
+        {"run_task_kwargs": {"startedBy": "me"}},
+        "run_task_kwargs.startedBy: cannot be given: the agent puts the flow run's id "
+        "there, to find the task again",
+    ),
+    "two tasks": (
+        {"run_task_kwargs": {"count": 2}},
+        "run_task_kwargs.count: has to be 1: a flow run is one task",
+    ),
+    "launch type and strategy": (
+        {
+            "run_task_kwargs": {
+                "launchType": "EC2",
+                "capacityProviderStrategy": [{"capacityProvider": "mine"}],
+            }
+        },
+        "run_task_kwargs.launchType: cannot be given together with "
+        "capacityProviderStrategy: keep one of the two",
+    ),
+    "an override for nobody": (
+        {
+            "task_definition": {"containerDefinitions": [{"name": "db"}]},
+            "run_task_kwargs": {
+                "overrides": {"containerOverrides": [{"name": "database"}]}
+            },
+        },
+        "run_task_kwargs.overrides.containerOverrides[0].name: the task definition has "
+        "no container 'database', only db, flow",
+    ),
+    "bridge on Fargate": (
+        {
+            "task_definition": {"networkMode": "bridge"},
+            "run_task_kwargs": {"launchType": "FARGATE"},
+        },
+        "task_definition.networkMode: Fargate needs awsvpc, this is 'bridge'",
+    ),
+    "not JSON": (
+        {"run_task_kwargs": {"tags": [{"key": b"k"}]}},
+        "run_task_kwargs: cannot be stored as JSON: Object of type bytes is not JSON "
+        "serializable; run_task_kwargs.tags[0].key: a string is wanted here, and this "
+        "is of type bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("arguments, sentence", MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_an_error_of_one_line(
+    arguments: Dict[str, Any], sentence: str
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ConfigurationError) as raised:
+            ECSRun(**arguments)
+    assert str(raised.value) == f"ECSRun: {sentence}"
+    assert isinstance(raised.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"task_definition": {"family": "f"}, "task_definition_arn": "f:1"},
+        {"task_definition": {"family": "f"}, **ONE_PATH},
+        {"task_definition_arn": "f:1", "image": "a"},
+    ],
+)
+def test_what_prefect_refuses_with_a_valueerror_we_do_too(
+    arguments: Dict[str, Any],
+) -> None:
+    for run_config in (ECSRun, PrefectECSRun):
+        with pytest.raises(ValueError):
+            run_config(**arguments)
+
+
+def test_arguments_are_keyword_only() -> None:
+    with pytest.raises(TypeError):
+        ECSRun({})  # type: ignore[misc]  # the mistake that is tested
+
+
+SMALL = {"cpu": 256, "memory": 8192}
+NO_SUCH_SIZE = (
+    "Fargate has no task with cpu 256 and memory 8192: for cpu 256 memory is one of "
+    "512, 1024, 2048"
+)
+FARGATE = {"launchType": "FARGATE"}
+SPOT = {"capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT"}]}
+REQUIRES_FARGATE = {"requiresCompatibilities": ["FARGATE"]}
+
+
+@pytest.mark.parametrize(
+    "arguments, place",
+    [
+        ({**SMALL, "run_task_kwargs": FARGATE}, "cpu and memory"),
+        ({**SMALL, "run_task_kwargs": SPOT}, "cpu and memory"),
+        ({**SMALL, "task_definition": REQUIRES_FARGATE}, "cpu and memory"),
+        (
+            {"cpu": 256, "run_task_kwargs": {**SPOT, "overrides": {"memory": 8192}}},
+            "cpu and memory",
+        ),
+        (
+            {"run_task_kwargs": {**FARGATE, "overrides": SMALL}},
+            "run_task_kwargs.overrides",
+        ),
+        (
+            {
+                "task_definition": REQUIRES_FARGATE,
+                "run_task_kwargs": {"overrides": SMALL},
+            },
+            "run_task_kwargs.overrides",
+        ),
+        ({"task_definition": {**REQUIRES_FARGATE, **SMALL}}, "task_definition.memory"),
+        (
+            {"task_definition": SMALL, "run_task_kwargs": FARGATE},
+            "task_definition.memory",
+        ),
+    ],
+)
+def test_a_size_that_fargate_does_not_have(
+    arguments: Dict[str, Any], place: str
+) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        ECSRun(**arguments)
+    assert str(raised.value) == f"ECSRun: {place}: {NO_SUCH_SIZE}"
+
+
+FINE: Tuple[Dict[str, Any], ...] = (
+    SMALL,
+    {**SMALL, "run_task_kwargs": {"launchType": "EC2"}},
+    {
+        **SMALL,
+        "task_definition": REQUIRES_FARGATE,
+        "run_task_kwargs": {"launchType": "EC2"},
+    },
+    {"task_definition": SMALL},
+    # The memory may come from the agent's kwargs.
+    {"cpu": 256, "run_task_kwargs": FARGATE},
+    # The argument replaces the override's cpu, and the pair is one of Fargate's.
+    {"cpu": 4096, "run_task_kwargs": {**FARGATE, "overrides": SMALL}},
+    {"cpu": ".25 vCPU", "memory": "0.5 GB", "run_task_kwargs": SPOT},
+    # Family, image, memory and roles are the agent's to add.
+    {"task_definition": {"containerDefinitions": [{"name": "sidecar"}]}},
+    {"run_task_kwargs": {"overrides": {"containerOverrides": [{"name": "flow"}]}}},
+    {
+        "task_definition": {"networkMode": "awsvpc", "family": "f"},
+        "run_task_kwargs": {"overrides": {"containerOverrides": [{"name": "flow"}]}},
+    },
+    {"run_task_kwargs": {"count": 1, "launchType": None}},
+    {"env": {"A": None}, "labels": [], "image": ""},
+    {"labels": (label for label in "ab")},
+)
+
+
+@pytest.mark.parametrize("arguments", FINE)
+def test_what_ecs_may_accept_is_no_error_and_no_warning(
+    arguments: Dict[str, Any],
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ECSRun(**arguments)
+
+
+def test_an_unknown_key_unlike_any_is_a_warning_at_the_users_line() -> None:
+    with pytest.warns(UserWarning) as warned:
+        ECSRun(run_task_kwargs={"orbit": 1}, task_definition={"moon": {}})
+    assert [str(warning.message) for warning in warned] == [
+        "ECSRun: task_definition.moon: unknown key",
+        "ECSRun: run_task_kwargs.orbit: unknown key",
+    ]
+    assert {warning.filename for warning in warned} == {__file__}
+
+
+# --- local paths -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["", "file://", "local://"])
+def test_a_local_path_is_read_at_once(tmp_path: Path, scheme: str) -> None:
+    path = tmp_path / "flow.yaml"
+    path.write_text("family: f\ncpu: 512\n")
+    run = ECSRun(task_definition_path=f"{scheme}{path}")
+    assert run.task_definition == {"family": "f", "cpu": 512}
+    assert run.task_definition_path is None
+    assert vars(run) == vars(PrefectECSRun(task_definition_path=f"{scheme}{path}"))
+
+
+def test_a_path_object_is_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "flow.yaml"
+    path.write_text("family: f")
+    assert ECSRun(task_definition_path=path).task_definition == {"family": "f"}
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "gcs", "agent", "http", "https"])
+def test_other_schemes_are_left_to_the_agent(scheme: str) -> None:
+    run = ECSRun(task_definition_path=f"{scheme}://place/flow.yaml")
+    assert run.task_definition is None
+    assert run.task_definition_path == f"{scheme}://place/flow.yaml"
+
+
+def test_a_definition_in_a_file_is_checked_too(tmp_path: Path) -> None:
+    path = tmp_path / "flow.yaml"
+    path.write_text("containerdefinitions: []")
+    with pytest.raises(ConfigurationError) as raised:
+        ECSRun(task_definition_path=str(path))
+    assert str(raised.value) == (
+        "ECSRun: task_definition.containerdefinitions: unknown key, did you mean "
+        "'containerDefinitions'?"
+    )
+
+
+def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "flow.yaml"
+    with pytest.raises(SourceError) as raised:
+        ECSRun(task_definition_path=str(path))
+    assert str(raised.value) == (
+        f"ECSRun: cannot read task_definition_path {path}: No such file or directory"
+    )
+
+
+BAD_YAML = {
+    "empty": (b"", "is empty, and a mapping of keys to values is wanted"),
+    "only a comment": (b"# x\n", "is empty, and a mapping of keys to values is wanted"),
+    "a list": (
+        b"- family: f",
+        ", line 1, column 1: a list, and a mapping of keys to values is wanted",
+    ),
+    "a word": (
+        b"family",
+        ", line 1, column 1: a single value, and a mapping of keys to values is wanted",
+    ),
+    "unclosed": (
+        b"a: 1\nb: [1",
+        ", line 2, column 6: expected ',' or ']', but got '<stream end>'",
+    ),
+    "two colons": (
+        b"a: b: c",
+        ", line 1, column 5: mapping values are not allowed here",
+    ),
+    "two documents": (
+        b"a: 1\n---\nb: 1",
+        ", line 2, column 1: but found another document",
+    ),
+    "a tag": (
+        b"a: !!python/object:os.system x",
+        ", line 1, column 4: could not determine a constructor for the tag "
+        "'tag:yaml.org,2002:python/object:os.system'",
+    ),
+    "not UTF-8": (b"a: 1\nb: \xff", ", line 2, column 4: invalid start byte"),
+    "a control character": (
+        b"a: 1\nb: \x07",
+        ", line 2, column 4: special characters are not allowed",
+    ),
+    "no date": (b"a: 2022-13-45", ": month must be in 1..12"),
+    "itself": (b"a: &a [*a]", ": an anchor refers to what it stands in"),
+}
+
+
+@pytest.mark.parametrize("text, reason", BAD_YAML.values(), ids=BAD_YAML.keys())
+def test_bad_yaml_is_one_line_with_path_line_and_column(
+    tmp_path: Path, text: bytes, reason: str
+) -> None:
+    where = "is empty" if reason.startswith("is empty") else reason
+    with pytest.raises(SourceError) as raised:
+        parse_mapping(text, "s3://b/k")
+    assert str(raised.value) == f"s3://b/k{' ' * (where == 'is empty')}{reason}"
+    path = tmp_path / "flow.yaml"
+    path.write_bytes(text)
+    with pytest.raises(SourceError) as raised:
+        ECSRun(task_definition_path=str(path))
+    assert f"ECSRun: task_definition_path {path}" in str(raised.value)
+
+
+def test_good_yaml() -> None:
+    text = "a: &x {b: 1}\nc: [*x, é]\n1: true\n"
+    wanted = {"a": {"b": 1}, "c": [{"b": 1}, "é"], 1: True}
+    assert parse_mapping(text, "x") == wanted
+    assert parse_mapping(text.encode(), "x") == wanted
+
+
+# --- what the API stored -----------------------------------------------------------
+
+
+def test_no_run_config_is_an_empty_one() -> None:
+    assert vars(ECSRun.from_serialized(None)) == vars(ECSRun())
+
+
+def test_a_universal_run_gives_env_and_labels() -> None:
+    stored = UniversalRun(env={"A": "1"}, labels=["a"]).serialize()
+    assert vars(ECSRun.from_serialized(stored)) == vars(
+        ECSRun(env={"A": "1"}, labels=["a"])
+    )
+
+
+def test_boxes_of_the_api_client_become_plain() -> None:
+    stored = Box({"type": "ECSRun", "task_definition": {"containerDefinitions": [{}]}})
+    definition = ECSRun.from_serialized(stored).task_definition
+    assert definition == {"containerDefinitions": [{}]}
+    assert type(definition) is dict
+    assert type(definition["containerDefinitions"]) is list
+
+
+def test_what_is_stored_is_not_read_or_judged_by_ecs_rules() -> None:
+    stored = {
+        "type": "ECSRun",
+        "task_definition_path": "/not/there.yaml",
+        "cpu": 1,
+        "run_task_kwargs": {"count": 5, "networkconfiguration": 1},
+    }
+    run = ECSRun.from_serialized(stored)
+    assert vars(run) == {
+        **vars(ECSRun()),
+        "task_definition_path": "/not/there.yaml",
+        "cpu": "1",
+        "run_task_kwargs": {"count": 5, "networkconfiguration": 1},
+    }
+
+
+def test_other_run_configs_are_refused_by_name() -> None:
+    with pytest.raises(UnsupportedRunConfig) as raised:
+        ECSRun.from_serialized(KubernetesRun().serialize())
+    assert str(raised.value) == (
+        "The run config is a KubernetesRun, and this agent takes ECSRun and "
+        "UniversalRun only: change the flow's run_config"
+    )
+
+
+@pytest.mark.parametrize(
+    "stored, what",
+    [
+        ({}, "it has no type"),
+        ({"type": None}, "it has no type"),
+        ([], "it has no type"),
+        ("ECSRun", "it has no type"),
+        ({"type": "ECSRun", "env": []}, "env has to be a dict, not list"),
+        (
+            {"type": "ECSRun", "cpu": {}},
+            "cpu has to be an integer or a string, not dict",
+        ),
+        ({"type": "ECSRun", "image": 1}, "image has to be a string, not int"),
+        (
+            {"type": "UniversalRun", "labels": 1},
+            "labels has to be a list of strings, not int",
+        ),
+        (
+            {"type": "ECSRun", "run_task_kwargs": "x"},
+            "run_task_kwargs has to be a dict, not str",
+        ),
+        (
+            {"type": "ECSRun", "task_definition": {}, "task_definition_arn": "f:1"},
+            "task_definition and task_definition_arn each give a task definition: "
+            "keep one",
+        ),
+    ],
+)
+def test_a_damaged_run_config_is_one_sentence(stored: Any, what: str) -> None:
+    with pytest.raises(RunConfigError) as raised:
+        ECSRun.from_serialized(stored)
+    assert str(raised.value) == (
+        f"The stored run config is damaged: {what}; register the flow again"
+    )
+
+
+# --- two environments --------------------------------------------------------------
+
+PROJECT = Path(__file__).parent.parent
+
+
+def _environment(where: Path, *packages: str) -> Path:
+    """A new virtual environment with `packages`; its Python."""
+    venv.create(where, with_pip=True)
+    python = where / ("Scripts" if os.name == "nt" else "bin") / "python"
+    install = [str(python), "-m", "pip", "install", "--quiet", *packages]
+    subprocess.run(install, check=True, cwd=where)
+    return python
+
+
+@pytest.fixture(scope="session")
+def with_plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _environment(tmp_path_factory.mktemp("author") / "venv", str(PROJECT))
+
+
+@pytest.fixture(scope="session")
+def with_prefect_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    needed = (f"prefect=={prefect.__version__}", "marshmallow<4", "setuptools<81")
+    return _environment(tmp_path_factory.mktemp("image") / "venv", *needed)
+
+
+AUTHOR = """
+    import sys, cloudpickle, prefect
+    from prefect_ecs_plugin import ECSRun
+    flow = prefect.Flow("f", run_config=ECSRun(cpu=256, env={"A": 1}, labels=["a"]))
+    with open(sys.argv[1], "wb") as file:
+        file.write(cloudpickle.dumps(flow))
+"""
+
+IMAGE = """
+    import sys, cloudpickle, prefect, importlib.util
+    assert importlib.util.find_spec("prefect_ecs_plugin") is None
+    with open(sys.argv[1], "rb") as file:
+        flow = cloudpickle.loads(file.read())
+    run = flow.run_config
+    print(type(run).__module__, run.cpu, run.env, run.labels)
+"""
+
+
+@pytest.mark.packaging
+def test_a_flow_pickled_with_it_loads_where_the_plugin_is_not_installed(
+    with_plugin: Path, with_prefect_alone: Path, tmp_path: Path
+) -> None:
+    flow = tmp_path / "flow.pickle"
+    _run(with_plugin, AUTHOR, flow)
+    assert _run(with_prefect_alone, IMAGE, flow) == (
+        "prefect.run_configs.ecs 256 {'A': 1} {'a'}\n"
+    )
+
+
+def _run(python: Path, program: str, argument: Path) -> str:
+    command = [str(python), "-c", textwrap.dedent(program), str(argument)]
+    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    # Away from the checkout, whose folder would be importable.
+    done = subprocess.run(
+        command,
+        check=True,
+        cwd=argument.parent,
+        env=clean,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return done.stdout
