@@ -6,11 +6,14 @@ import copy
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prefect_ecs_plugin import rules
 from prefect_ecs_plugin.rules import Problem, definition, fargate, run_task
+
+# No test fails because a machine is slow.
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 ROLE = "arn:aws:iam::123456789012:role/execution"
 SECRET = {"name": "KEY", "valueFrom": "arn:aws:ssm:us-east-1:123456789012:parameter/k"}
@@ -1190,12 +1193,37 @@ def test_a_problem_reads_as_place_and_sentence() -> None:
     assert str(Problem("", "too much")) == "too much"
 
 
-MEMBERS = """
-    family cpu memory tags volumes networkMode requiresCompatibilities name image key
-    containerDefinitions environment secrets portMappings dependsOn links weight base
-    logConfiguration launchType capacityProviderStrategy capacityProvider overrides
-    containerOverrides networkConfiguration awsvpcConfiguration subnets count startedBy
-""".split()
+MEMBERS = [
+    "family",
+    "cpu",
+    "memory",
+    "tags",
+    "volumes",
+    "networkMode",
+    "requiresCompatibilities",
+    "name",
+    "image",
+    "key",
+    "containerDefinitions",
+    "environment",
+    "secrets",
+    "portMappings",
+    "dependsOn",
+    "links",
+    "weight",
+    "base",
+    "logConfiguration",
+    "launchType",
+    "capacityProviderStrategy",
+    "capacityProvider",
+    "overrides",
+    "containerOverrides",
+    "networkConfiguration",
+    "awsvpcConfiguration",
+    "subnets",
+    "count",
+    "startedBy",
+]
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
@@ -1207,6 +1235,7 @@ ANYTHING = st.recursive(
 REQUEST = st.dictionaries(st.sampled_from(MEMBERS), ANYTHING, max_size=8)
 
 
+@UNTIMED
 @given(REQUEST, REQUEST)
 def test_rules_survive_any_types_and_change_nothing(
     definition_: Dict[str, Any], request_: Dict[str, Any]

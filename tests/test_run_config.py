@@ -298,18 +298,18 @@ def test_a_mistake_is_an_error_of_one_line(
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    "arguments, words",
     [
-        {"task_definition": {"family": "f"}, "task_definition_arn": "f:1"},
-        {"task_definition": {"family": "f"}, **ONE_PATH},
-        {"task_definition_arn": "f:1", "image": "a"},
+        ({"task_definition": {}, "task_definition_arn": "f:1"}, "one|each"),
+        ({"task_definition": {}, **ONE_PATH}, "one|each"),
+        ({"task_definition_arn": "f:1", "image": "a"}, "image"),
     ],
 )
 def test_what_prefect_refuses_with_a_valueerror_we_do_too(
-    arguments: Dict[str, Any],
+    arguments: Dict[str, Any], words: str
 ) -> None:
     for run_config in (ECSRun, PrefectECSRun):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=words):
             run_config(**arguments)
 
 
@@ -401,7 +401,7 @@ def test_what_ecs_may_accept_is_no_error_and_no_warning(
 
 
 def test_an_unknown_key_unlike_any_is_a_warning_at_the_users_line() -> None:
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="unknown key") as warned:
         ECSRun(run_task_kwargs={"orbit": 1}, task_definition={"moon": {}})
     assert [str(warning.message) for warning in warned] == [
         "ECSRun: task_definition.moon: unknown key",
