@@ -37,9 +37,9 @@ class Refusal(Exception):
 THROTTLED = Refusal("ThrottlingException", "Rate exceeded")
 
 
-def json_answer(content: Dict[str, Any], status: int = 200) -> Response:
+def json_answer(content: Dict[str, Any]) -> Response:
     """An answer of a service that speaks JSON, as ECS does."""
-    return Response(status, JSON, json.dumps(content, separators=(",", ":")).encode())
+    return Response(200, JSON, json.dumps(content, separators=(",", ":")).encode())
 
 
 def refusal_answer(service: str, speaks_json: bool, refusal: Refusal) -> Response:
@@ -50,7 +50,8 @@ def refusal_answer(service: str, speaks_json: bool, refusal: Refusal) -> Respons
     """
     if speaks_json:
         body = {"__type": refusal.code, "message": refusal.message, **refusal.members}
-        return json_answer(body, refusal.status)
+        headers = (*JSON, ("x-amzn-ErrorType", refusal.code))
+        return Response(refusal.status, headers, json.dumps(body).encode())
     return Response(refusal.status, XML, _xml(service, refusal).encode())
 
 

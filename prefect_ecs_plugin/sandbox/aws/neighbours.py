@@ -210,7 +210,7 @@ class Neighbours:
             parameter = self._backend("ssm").get_parameter(name)
             if parameter is None:
                 parameter = self._backend("ssm").get_parameter(name.lstrip("/"))
-            return None if parameter is None else str(parameter.value)
+            return None if parameter is None else _decrypted(parameter)
 
     def _secretsmanager(self, value_from: str) -> Optional[str]:
         arn, key, stage, version = _split_secret(value_from)
@@ -289,6 +289,10 @@ def _secret_name(manager: Any, arn: str) -> Optional[str]:
         if arn in (secret.arn, secret.arn[:-7]):
             return str(name)
     return None
+
+
+def _decrypted(parameter: Any) -> str:
+    return str(parameter.response_object(decrypt=True)["Value"])
 
 
 def _environ(request: Request) -> Dict[str, Any]:

@@ -78,7 +78,8 @@ def read(request: Request) -> Operation:
     if service == "s3":
         return Operation(service, region, *_s3(request))
     form = dict(parse_qsl(request.body.decode("utf-8", "replace")))
-    return Operation(service, region, form.pop("Action", request.method), form)
+    name = form.pop("Action", None)  # without one it is a service with paths
+    return Operation(service, region, name or request.method, form, name is None)
 
 
 def _presigned(request: Request) -> str:

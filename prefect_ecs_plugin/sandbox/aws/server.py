@@ -19,6 +19,7 @@ test wants that, and answered by ECS's own rooms or by moto.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -132,6 +133,8 @@ class AWS:
         self._now = now
         self._started = False
         self._counting = threading.Lock()
+        self._making_clients = threading.Lock()
+        self._session: Any = None
         self._lock = threading.RLock()
         self._regions: Dict[str, RegionalECS] = {}
 
@@ -236,8 +239,12 @@ class AWS:
             "aws_access_key_id": "sandbox",
             "aws_secret_access_key": "sandbox",
         }
-        session = boto3.session.Session()
-        return session.client(service, **{**given, **settings})
+        with self._making_clients:
+            # Kept, because each session reads the service models anew.
+            self._session = self._session or boto3.session.Session(
+                botocore_session=_nobodys_session()
+            )
+            return self._session.client(service, **{**given, **settings})
 
     def tasks(self) -> List[TaskView]:
         """All tasks there were, in the order of their launches, as they are now."""
@@ -397,6 +404,15 @@ class AWS:
             if handler is not None:
                 return json_answer(handler(operation.params))
         return self._moto.answer(request)
+
+
+def _nobodys_session() -> Any:
+    """A botocore session that reads no profile and no file of the user's."""
+    from botocore.session import Session
+
+    nothing = (None, None, os.devnull, None)
+    variables = {"config_file": nothing, "credentials_file": nothing}
+    return Session({"profile": (None, None, None, None), **variables})
 
 
 def _spoilt(fault: Fault) -> Response:
