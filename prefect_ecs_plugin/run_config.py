@@ -320,7 +320,7 @@ def _problems(run: ECSRun) -> Iterator[Problem]:
     yield from _unstorable("run_task_kwargs", kwargs)
     yield from _reserved(kwargs or {})
     yield from _problems_of_arguments(run)
-    if definition or kwargs or run.cpu or run.memory:
+    if definition or kwargs:
         yield from _problems_of_requests(run, definition or {}, kwargs or {})
 
 

@@ -250,7 +250,9 @@ DEFINITIONS = {
     "cpu within the task's": Case(
         a_definition(container(cpu=1000), container(name="b", cpu=25)),
         [Problem("cpu", "the containers ask for 1025 CPU units, the task has 1024")],
-        a_definition(container(cpu=1000), container(name="b", cpu=24)),
+        a_definition(
+            container(cpu=1000), container(name="b", cpu=24), container(name="c")
+        ),
     ),
     "a variable has a name": Case(
         a_definition(container(environment=[{"value": "1"}])),
@@ -610,6 +612,7 @@ def test_what_an_author_leaves_to_the_agent_is_no_problem() -> None:
     written = {"requiresCompatibilities": ["FARGATE"], "containerDefinitions": [{}]}
     assert rules.check_definition(written, partial=True) == []
     assert rules.check_run_task({}, {}, partial=True) == []
+    assert rules.check_run_task({"launchType": "FARGATE"}, {}, partial=True) == []
 
 
 # --- RunTask --------------------------------------------------------------------

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from prefect_ecs_plugin import shapes
 from prefect_ecs_plugin.rules import Problem
 
-
 # No test fails because a machine is slow.
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -52,6 +51,7 @@ def fit_container(**members: Any) -> Any:
         ({"name": Port.HTTP}, {"name": "80"}),
         ({"memory": 512}, {"memory": 512}),
         ({"memory": "512"}, {"memory": 512}),
+        ({"memory": "5"}, {"memory": 5}),
         ({"memory": "-1"}, {"memory": -1}),
         ({"memory": 512.0}, {"memory": 512}),
         ({"memory": Port.HTTP}, {"memory": 80}),
@@ -174,6 +174,11 @@ def test_an_unknown_key_is_an_error_for_who_sends_the_request() -> None:
     [
         ("Name", ["name"]),
         ("nmae", ["name"]),
+        ("anme", ["name"]),
+        ("hstnme", ["hostname"]),
+        ("hstnm", []),
+        ("cluuter", ["cluster"]),
+        ("cluuuer", []),
         ("nam", ["name"]),
         ("names", ["name"]),
         ("cpus", ["cpu"]),
@@ -190,8 +195,21 @@ def test_an_unknown_key_is_an_error_for_who_sends_the_request() -> None:
     ],
 )
 def test_likely_meant(key: str, meant: List[str]) -> None:
-    known = ["name", "cpu", "image", "portMappings", "policies", "memory"]
+    known = [
+        "name",
+        "cpu",
+        "image",
+        "portMappings",
+        "policies",
+        "memory",
+        "hostname",
+        "cluster",
+    ]
     assert shapes.likely_meant(key, known) == meant
+
+
+def test_the_nearest_key_is_named_alone() -> None:
+    assert shapes.likely_meant("Names", ["named", "name"]) == ["name"]
 
 
 def test_equally_near_keys_are_all_named() -> None:
