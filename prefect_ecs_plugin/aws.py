@@ -7,7 +7,7 @@ from typing import Any, Dict, Mapping, Optional
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, NoRegionError
+from botocore.exceptions import BotoCoreError
 
 from .errors import ConfigurationError
 
@@ -59,20 +59,20 @@ class AWSClients:
                 "AWS_SECRET_ACCESS_KEY or AWS_PROFILE, run `aws configure`, or give "
                 "the machine or task a role."
             )
+        if not self.session.region_name:
+            raise ConfigurationError(
+                "There is no AWS region; set AWS_DEFAULT_REGION, or region in "
+                "~/.aws/config."
+            )
 
     def __call__(self, service: str) -> Any:
         """A new client for a service, such as `ecs`.
 
         Raises:
-            ConfigurationError: if there is no region.
+            ConfigurationError: if the settings do not go together.
         """
         try:
             return self.session.client(service, config=self._config)
-        except NoRegionError as error:
-            raise ConfigurationError(
-                "There is no AWS region; set AWS_DEFAULT_REGION, or region in "
-                "~/.aws/config."
-            ) from error
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(
                 f"The AWS settings cannot be used: {error}"

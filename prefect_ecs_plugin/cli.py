@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Any, Iterable, Iterator, List, Mapping
+from importlib import import_module
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 import click
 from prefect import config
@@ -67,7 +68,23 @@ class _NamedCommand(click.Command):
     format_epilog = _Named.format_epilog
 
 
-@click.group(cls=_Named)
+class _Lazy(_Named):
+    """Imports a command's room only when the command is named or listed."""
+
+    rooms: Dict[str, str] = {"sandbox": "prefect_ecs_plugin.sandbox.command"}
+
+    def list_commands(self, ctx: click.Context) -> List[str]:
+        return sorted([*super().list_commands(ctx), *self.rooms])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
+        if cmd_name in self.rooms:
+            command = getattr(import_module(self.rooms[cmd_name]), cmd_name)
+            assert isinstance(command, click.Command)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Lazy)
 def ecs() -> None:
     """Run flows as Amazon ECS tasks.
 

@@ -1,0 +1,138 @@
+"""A Prefect API, an AWS where tasks really run, and the real command line."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+
+import prefect
+from prefect.client import Client
+from prefect.utilities.configuration import set_temporary_config
+
+from prefect_ecs_plugin.sandbox import environment
+from prefect_ecs_plugin.sandbox.aws import AWS
+from prefect_ecs_plugin.sandbox.children import Child
+from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
+
+FINISHED = ("Success", "Failed", "Cancelled")
+
+
+def eventually(check: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Ask again and again until the answer is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = check()
+        if answer or time.monotonic() > deadline:
+            return answer
+        time.sleep(0.05)
+
+
+class World:
+    """Everything a flow run meets, on loopback.
+
+    Args:
+        home: An empty directory for all children.
+        aws: Options of the `AWS`; its tasks are processes by default.
+    """
+
+    def __init__(self, home: Path, locks_submitted: bool = True, **aws: Any) -> None:
+        environment.furnish(home)
+        self.home = home
+        image = environment.container_environment(home)
+        self.api = PrefectAPI(locks_submitted=locks_submitted)
+        self.aws = AWS(container_environment=image, **aws)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[World]:
+        """Both servers up, and this process's Prefect client talking to them."""
+        with self.api, self.aws, set_temporary_config(self._prefect_config()):
+            self.client = Client(api_server=self.api.url)
+            self.client.create_project("tests")
+            yield self
+
+    def _prefect_config(self) -> Dict[str, Any]:
+        return {
+            "backend": "server",
+            "cloud.api": self.api.url,
+            "cloud.graphql": self.api.url,
+            "cloud.api_key": None,
+            "cloud.tenant_id": None,
+            "home_dir": str(self.home / ".prefect"),
+        }
+
+    @property
+    def environment(self) -> Dict[str, str]:
+        """What a child sees."""
+        return environment.sandbox_environment(self.api.url, self.aws.url, self.home)
+
+    # -- Children ----------------------------------------------------------------
+
+    def agent(self, *options: str, **variables: str) -> Child:
+        """Start `prefect agent ecs start`."""
+        command = environment.prefect_command(self.home)
+        return Child(
+            [*command, "agent", "ecs", "start", *options],
+            {**self.environment, **variables},
+        )
+
+    def prefect(self, *arguments: str, **variables: str) -> Any:
+        """Run a `prefect` command to its end."""
+        return subprocess.run(
+            [*environment.prefect_command(self.home), *arguments],
+            env={**self.environment, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+
+    # -- Flows and runs ----------------------------------------------------------
+
+    def register(self, flow: prefect.Flow) -> str:
+        """Register a flow with Local storage through the real client."""
+        flow.storage = prefect.storage.Local(
+            directory=str(self.home / "flows"), add_default_labels=False
+        )
+        return str(flow.register(project_name="tests", set_schedule_active=False))
+
+    def run(self, flow_id: str, **options: Any) -> str:
+        """Create a run that is due at once."""
+        return str(self.client.create_flow_run(flow_id=flow_id, **options))
+
+    def store_run_config(self, run_id: str, run_config: Any) -> None:
+        """Put into the API's database what no client would register."""
+        store = self.api.store
+        with store.transaction():
+            store.update(
+                "flow_run", store.row("flow_run", run_id), run_config=run_config
+            )
+
+    def states(self, run_ids: Sequence[str]) -> List[str]:
+        return [self.api.store.flow_run(run_id).state for run_id in run_ids]
+
+    def finished(self, run_ids: Sequence[str], seconds: float = 60.0) -> List[str]:
+        """Wait until all runs have ended, and return their states."""
+        eventually(
+            lambda: all(state in FINISHED for state in self.states(run_ids)), seconds
+        )
+        return self.states(run_ids)
+
+    def log(self, run_id: str, level: Optional[str] = None) -> List[str]:
+        """The messages of a run's log."""
+        lines = self.api.store.logs(run_id)
+        return [line.message for line in lines if level in (None, line.level)]
+
+    def tasks_of(self, run_id: str) -> List[Any]:
+        return [task for task in self.aws.tasks() if task.started_by == run_id]
+
+    def ecs_calls(self) -> Dict[str, int]:
+        """How often each ECS operation was called."""
+        return {
+            name.partition(".")[2]: count
+            for name, count in self.aws.calls.items()
+            if name.startswith("ecs.")
+        }
