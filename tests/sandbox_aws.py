@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 import pytest
@@ -10,10 +12,10 @@ import pytest
 pytest.importorskip("moto", reason="needs the sandbox extra")
 pytest.importorskip("flask", reason="needs the sandbox extra")
 
-from botocore.config import Config  # noqa: E402  (after the check for its company)
-from botocore.exceptions import ClientError  # noqa: E402
+from botocore.config import Config
+from botocore.exceptions import ClientError
 
-from prefect_ecs_plugin.sandbox.aws import AWS, TaskView  # noqa: E402
+from prefect_ecs_plugin.sandbox.aws import AWS, TaskView
 
 #: One attempt, so that a refusal is seen at once and counted once.
 ONCE = Config(retries={"total_max_attempts": 1}, max_pool_connections=32)
@@ -101,3 +103,14 @@ def refusal(call: Callable[..., Any], **params: Any) -> Dict[str, Any]:
 def content(answer: Dict[str, Any]) -> Dict[str, Any]:
     """An answer without what botocore adds."""
     return {key: value for key, value in answer.items() if key != "ResponseMetadata"}
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # A zombie waits for whoever adopted it.
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"

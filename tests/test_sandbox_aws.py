@@ -12,7 +12,8 @@ import threading
 from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
-
+from botocore.config import Config
+from botocore.exceptions import ConnectionClosedError, HTTPClientError
 from sandbox_aws import (
     ARN,
     AWS,
@@ -24,9 +25,6 @@ from sandbox_aws import (
     subnets,
     until,
 )
-
-from botocore.config import Config
-from botocore.exceptions import ConnectionClosedError, HTTPClientError
 
 from prefect_ecs_plugin.sandbox.aws import Fault
 

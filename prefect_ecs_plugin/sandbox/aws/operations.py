@@ -78,8 +78,9 @@ def read(request: Request) -> Operation:
     if service == "s3":
         return Operation(service, region, *_s3(request))
     form = dict(parse_qsl(request.body.decode("utf-8", "replace")))
-    name = form.pop("Action", None)  # without one it is a service with paths
-    return Operation(service, region, name or request.method, form, name is None)
+    # Without an Action it is a service that has paths and speaks JSON.
+    name = form.pop("Action", "")
+    return Operation(service, region, name or request.method, form, not name)
 
 
 def _presigned(request: Request) -> str:
