@@ -23,8 +23,8 @@ from graphql.utilities import value_from_ast_untyped
 from .resolvers import Caller, executable_schema
 from .wording import failure, refusal
 
-# Longer documents carry ids and times in their text and never come twice.
-_LONGEST_KEPT = 2_000
+# Longer documents carry many ids and times in their text and never come twice.
+_LONGEST_KEPT = 1_000
 
 
 class Answer(NamedTuple):
@@ -75,33 +75,47 @@ class Request:
             raise BadRequest("Variables are not an object.")
         return cls(body["query"], variables or {}, body.get("operationName"))
 
-    @property
-    def fields(self) -> List[Tuple[str, Dict[str, Any]]]:
-        """The root fields it asks for with their arguments; none if it is refused."""
-        prepared = prepare(self.query)
-        if prepared.document is None or prepared.errors:
-            return []
-        return [
-            (node.name.value, _arguments(node, self.variables))
-            for node in _root_fields(prepared.document, self.operation_name)
-        ]
+    @functools.cached_property
+    def prepared(self) -> Prepared:
+        """The document, parsed and validated."""
+        return prepare(self.query)
 
     @property
     def names(self) -> List[str]:
         """The root fields it asks for; none if it is refused."""
-        prepared = prepare(self.query)
-        if prepared.document is None or prepared.errors:
-            return []
-        nodes = _root_fields(prepared.document, self.operation_name)
-        return [node.name.value for node in nodes]
+        return [node.name.value for node in self._root_fields()]
+
+    @property
+    def first_field(self) -> Tuple[str, Dict[str, Any]]:
+        """The first root field with its arguments; "" and none if it is refused."""
+        for node in self._root_fields():
+            return node.name.value, _arguments(node, self.variables)
+        return "", {}
 
     @property
     def writes(self) -> bool:
-        prepared = prepare(self.query)
-        return prepared.document is not None and any(
-            node.operation is not OperationType.QUERY
-            for node in _operations(prepared.document, self.operation_name)
+        """Whether it asks for a mutation."""
+        return any(
+            node.operation is not OperationType.QUERY for node in self._operations()
         )
+
+    def _operations(self) -> List[OperationDefinitionNode]:
+        document, errors = self.prepared
+        if document is None or errors:
+            return []
+        nodes = document.definitions
+        operations = [n for n in nodes if isinstance(n, OperationDefinitionNode)]
+        if self.operation_name is None:
+            return operations
+        return [n for n in operations if n.name and n.name.value == self.operation_name]
+
+    def _root_fields(self) -> List[FieldNode]:
+        return [
+            node
+            for operation in self._operations()
+            for node in operation.selection_set.selections
+            if isinstance(node, FieldNode)
+        ]
 
     def answer(self, caller: Caller) -> Answer:
         """Does what it asks, in one transaction.
@@ -109,13 +123,13 @@ class Request:
         A document or variable that does not fit the schema is a 400, a field whose
         resolver fails is null in a 200.
         """
-        prepared = prepare(self.query)
-        if prepared.document is None or prepared.errors:
-            return Answer(400, refusal(prepared.errors, executable_schema()))
+        document, errors = self.prepared
+        if document is None or errors:
+            return Answer(400, refusal(errors, executable_schema()))
         with caller.store.transaction():
             result = execute_sync(
                 executable_schema(),
-                prepared.document,
+                document,
                 context_value=caller,
                 variable_values=self.variables,
                 operation_name=self.operation_name,
@@ -147,26 +161,6 @@ def _prepare(query: str) -> Prepared:
 
 
 _kept = functools.lru_cache(maxsize=512)(_prepare)
-
-
-def _operations(
-    document: DocumentNode, name: Optional[str]
-) -> List[OperationDefinitionNode]:
-    return [
-        node
-        for node in document.definitions
-        if isinstance(node, OperationDefinitionNode)
-        and (name is None or (node.name is not None and node.name.value == name))
-    ]
-
-
-def _root_fields(document: DocumentNode, name: Optional[str]) -> List[FieldNode]:
-    return [
-        node
-        for operation in _operations(document, name)
-        for node in operation.selection_set.selections
-        if isinstance(node, FieldNode)
-    ]
 
 
 def _arguments(node: FieldNode, variables: Dict[str, Any]) -> Dict[str, Any]:

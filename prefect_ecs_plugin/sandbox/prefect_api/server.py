@@ -107,7 +107,7 @@ class PrefectAPI:
         plan = self.fault
         if plan is None:
             return None
-        return plan(*(request.fields or [("", {})])[0])
+        return plan(*request.first_field)
 
 
 class _Server(ThreadingHTTPServer):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet
+from typing import Any, Dict, FrozenSet, Optional
 
 from .errors import Refused
 from .times import iso
 
 # Prefect's state classes by what their is_...() methods answer.
-SCHEDULED: FrozenSet[str] = frozenset({"Scheduled", "Paused", "Resume", "Retrying"})
+SCHEDULED: FrozenSet[str] = frozenset(
+    {"Scheduled", "Paused", "Resume", "Retrying", "Queued"}
+)
 RUNNING: FrozenSet[str] = frozenset({"Running", "Cancelling"})
 META: FrozenSet[str] = frozenset({"Submitted", "Queued", "ClientFailed"})
 SUCCESSFUL: FrozenSet[str] = frozenset({"Success", "Cached", "Mapped", "Skipped"})
@@ -17,8 +19,6 @@ FAILED: FrozenSet[str] = frozenset(
 )
 FINISHED: FrozenSet[str] = SUCCESSFUL | FAILED | {"Finished", "Cancelled", "Looped"}
 ALL: FrozenSet[str] = SCHEDULED | RUNNING | META | FINISHED | {"Pending"}
-
-STARTS: FrozenSet[str] = SCHEDULED | {"Queued"}
 MAX_BYTES = 1_000_000
 
 
@@ -38,10 +38,9 @@ def stored(state: Any, now: str) -> Dict[str, Any]:
     _check(state)
     kept = {"message": None, "context": {}, "cached_inputs": {}, **state}
     if kept.get("_result") is None:
-        version = state.get("__version__")
-        kept["_result"] = {"type": "NoResultType", "__version__": version}
-    if kept["type"] in STARTS:
-        kept["start_time"] = _start_time(kept.get("start_time"), now)
+        kept["_result"] = {"type": "NoResultType"}
+    if kept["type"] in SCHEDULED:
+        kept["start_time"] = _start_time(kept, now)
     if isinstance(kept.get("state"), dict):
         kept["state"] = stored(kept["state"], now)
     return kept
@@ -63,9 +62,11 @@ def _check(state: Any) -> None:
         raise Refused("{'message': ['Not a valid string.']}")
 
 
-def _start_time(value: Any, now: str) -> str:
+def _start_time(state: Dict[str, Any], now: str) -> Optional[str]:
+    """When it is due; a pause without end is due never, anything else at once."""
+    value = state.get("start_time")
     if value is None:
-        return now
+        return None if state["type"] == "Paused" else now
     try:
         return iso(value)
     except ValueError:

@@ -91,7 +91,7 @@ _ALSO_INDEXED = {
     "project": ["name"],
     "flow_group": ["name"],
     "flow": ["name"],
-    "flow_run": ["state", "idempotency_key", "name"],
+    "flow_run": ["state", "agent_id", "idempotency_key", "name"],
     "task_run": ["state"],
 }
 

@@ -12,7 +12,7 @@ from ..states import (
     FINISHED,
     MAX_BYTES,
     RUNNING,
-    STARTS,
+    SCHEDULED,
     simple,
     stored,
 )
@@ -275,7 +275,7 @@ class Runs(Registration):
         self, table: str, run: Row, state: Mapping[str, Any], version: int
     ) -> None:
         now, kind = self.now(), state["type"]
-        start = state.get("start_time") if kind in STARTS else None
+        start = state.get("start_time") if kind in SCHEDULED else None
         common = {"version": version, "state": kind, "serialized_state": state}
         self.insert(
             f"{table}_state",

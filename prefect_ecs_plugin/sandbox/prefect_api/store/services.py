@@ -57,6 +57,7 @@ class Services(Agents):
             return
         self.update("flow_run", run, times_resurrected=times)
         message = f"Lazarus scheduled the run again, attempt {times} of {attempts}."
+        # Between two real visits of Lazarus the lock has long run out.
         self._locked_until.pop(run["id"], None)
         self._enter("flow_run", run, simple("Scheduled", message, start_time=now))
 
