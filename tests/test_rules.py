@@ -565,6 +565,11 @@ FARGATE_DEFINITIONS = {
         [Problem("ephemeralStorage.sizeInGiB", "20 GiB, and Fargate has 21 to 200")],
         on_fargate(ephemeralStorage={"sizeInGiB": 21}),
     ),
+    "ephemeral storage at most": Case(
+        on_fargate(ephemeralStorage={"sizeInGiB": 201}),
+        [Problem("ephemeralStorage.sizeInGiB", "201 GiB, and Fargate has 21 to 200")],
+        on_fargate(ephemeralStorage={"sizeInGiB": 200}),
+    ),
     "stop timeout": Case(
         on_fargate(container(stopTimeout=121)),
         [
@@ -611,6 +616,7 @@ def test_the_launch_type_counts_besides_the_definition() -> None:
 def test_what_an_author_leaves_to_the_agent_is_no_problem() -> None:
     written = {"requiresCompatibilities": ["FARGATE"], "containerDefinitions": [{}]}
     assert rules.check_definition(written, partial=True) == []
+    assert rules.check_definition({}, "FARGATE", partial=True) == []
     assert rules.check_run_task({}, {}, partial=True) == []
     assert rules.check_run_task({"launchType": "FARGATE"}, {}, partial=True) == []
 
@@ -1191,12 +1197,39 @@ def test_placed_on_fargate(request_: Dict[str, Any], placed: Optional[bool]) -> 
     assert rules.placed_on_fargate(request_) is placed
 
 
+@pytest.mark.parametrize(
+    "overrides, length",
+    [
+        (None, 0),
+        ({}, 0),
+        ({"cpu": "256"}, 13),
+        ({"cpu": "256", "memory": None}, 13),
+        ({"cpu": "é"}, 11),
+    ],
+)
+def test_overrides_length(overrides: Optional[Dict[str, Any]], length: int) -> None:
+    assert rules.overrides_length(overrides) == length
+
+
+def test_wrong_types_are_left_to_the_shapes() -> None:
+    assert rules.check_run_task(a_request(tags=[tag(5)], count="two")) == []  # type: ignore[arg-type]  # a wrong type
+
+
 def test_a_problem_reads_as_place_and_sentence() -> None:
     assert str(Problem("cpu", "too much")) == "cpu: too much"
     assert str(Problem("", "too much")) == "too much"
 
 
 MEMBERS = [
+    "options",
+    "linuxParameters",
+    "resourceRequirements",
+    "host",
+    "ephemeralStorage",
+    "compatibilities",
+    "executionRoleArn",
+    "memoryReservation",
+    "assignPublicIp",
     "family",
     "cpu",
     "memory",
@@ -1236,6 +1269,13 @@ ANYTHING = st.recursive(
     max_leaves=12,
 )
 REQUEST = st.dictionaries(st.sampled_from(MEMBERS), ANYTHING, max_size=8)
+
+
+@pytest.mark.parametrize("options", [None, 5, "x", ["awslogs-region"]])
+def test_awslogs_options_of_a_wrong_type(options: Any) -> None:
+    log = {"logDriver": "awslogs", "options": options}
+    (problem,) = rules.check_definition(a_definition(container(logConfiguration=log)))
+    assert problem.message == "awslogs needs awslogs-group and awslogs-region"
 
 
 @UNTIMED

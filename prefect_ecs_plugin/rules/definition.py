@@ -341,9 +341,8 @@ _AWSLOGS_NEEDS = ("awslogs-group", "awslogs-region")
 def _awslogs_options(definition: Request) -> Iterator[Problem]:
     for entry in containers(definition):
         log = structure(entry.value, "logConfiguration")
-        missing = [
-            key for key in _AWSLOGS_NEEDS if key not in (log.get("options") or ())
-        ]
+        options = structure(log, "options")
+        missing = [key for key in _AWSLOGS_NEEDS if options.get(key) is None]
         if log.get("logDriver") == "awslogs" and missing:
             yield Problem(
                 inside(entry.place, "logConfiguration.options"),
