@@ -230,7 +230,10 @@ def test_a_module_that_fails_fails_as_ever_and_can_be_imported_later(
     )
 
 
-def test_without_prefect_the_import_fails_as_ever() -> None:
+def test_without_prefect_the_import_fails_as_ever(tmp_path: Path) -> None:
+    for name in ("__init__.py", "_startup.py"):  # an installed one lies beside Prefect
+        text = (PLUGIN / "prefect_ecs_plugin" / name).read_text(encoding="utf-8")
+        write(tmp_path, {f"prefect_ecs_plugin/{name}": text})
     code = """
     from prefect_ecs_plugin import _startup
     _startup.install()
@@ -239,7 +242,7 @@ def test_without_prefect_the_import_fails_as_ever() -> None:
     except ModuleNotFoundError as error:
         print(error.name)
     """
-    done = python("-c", textwrap.dedent(code), path=[PLUGIN])
+    done = python("-c", textwrap.dedent(code), path=[tmp_path])
     assert (done.stdout.strip(), done.stderr) == ("prefect", "")
 
 

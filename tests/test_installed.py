@@ -1,0 +1,549 @@
+"""The distribution as people install it, in environments of its own.
+
+The quick tests build a wheel and use it beside the libraries of this environment. The
+others, marked `packaging`, install everything afresh, Prefect 1.0 and 1.4 among it:
+
+    pytest -m packaging tests/test_installed.py
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, List, Optional
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = ["prefect_ecs_plugin", "docs"]
+PREFECT_VERSIONS = ["1.0.0", "1.4.1"]
+OURS = "From prefect-ecs-plugin 0.1.0."
+START_UP_FILES = {"prefect_ecs_plugin.pth", "prefect_ecs_plugin.start"}
+START_HELP = ["agent", "ecs", "start", "--help"]
+
+packaging = pytest.mark.packaging
+
+
+# Environments
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment on the disk."""
+
+    folder: Path
+
+    @property
+    def scripts(self) -> Path:
+        return self.folder / ("Scripts" if os.name == "nt" else "bin")
+
+    @property
+    def site_packages(self) -> Path:
+        variables = {"base": str(self.folder), "platbase": str(self.folder)}
+        return Path(sysconfig.get_path("purelib", vars=variables))
+
+    def run(
+        self, program: str, *arguments: str, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one of its programs, as a user with an empty home would."""
+        return run([str(self.scripts / program), *arguments], environment)
+
+    def python(self, code: str, *options: str) -> str:
+        """What its Python prints; nothing on stderr."""
+        done = self.run("python", *options, "-c", code)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    def pip(self, *arguments: str) -> None:
+        succeed([str(self.scripts / "python"), "-m", "pip", *arguments])
+
+    def files(self) -> List[str]:
+        """Everything it has of this plugin."""
+        found = [*self.site_packages.iterdir(), *self.scripts.iterdir()]
+        names = (path.name for path in found)
+        return sorted(name for name in names if re.search("prefect.ecs", name))
+
+
+def run(
+    command: List[str], environment: Optional[Dict[str, str]] = None
+) -> subprocess.CompletedProcess[str]:
+    # Nothing of this process's own environment: neither its folders nor its settings.
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "PREFECT", "AWS", "VIRTUAL_ENV", "PYTEST"))
+    }
+    return subprocess.run(
+        command,
+        env={**kept, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=str(Path(sys.prefix).anchor),
+    )
+
+
+def succeed(command: List[str], **environment: str) -> None:
+    done = run(command, environment)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout: builds leave folders behind, and here they may."""
+    copy = tmp_path_factory.mktemp("sources") / "checkout"
+    copy.mkdir()
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(str(path), str(copy))
+    for folder in filter(Path.is_dir, (ROOT / name for name in SOURCES)):
+        ignored = shutil.ignore_patterns("__pycache__", ".*_cache")
+        shutil.copytree(str(folder), str(copy / folder.name), ignore=ignored)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that pip builds from the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir"]
+    succeed([*command, str(folder), str(sources)])
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+# The wheel, quickly
+
+
+def test_the_wheel_has_every_file_of_the_package_and_the_start_up_files(
+    wheel: Path, sources: Path
+) -> None:
+    package = sources / "prefect_ecs_plugin"
+    expected = {
+        path.relative_to(sources).as_posix()
+        for path in package.rglob("*")
+        if path.is_file()
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == expected | START_UP_FILES
+
+
+@pytest.fixture(scope="session")
+def beside_this(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The wheel in an environment that finds its libraries in the one of the tests."""
+    environment = Environment(tmp_path_factory.mktemp("beside") / "venv")
+    venv.create(str(environment.folder), with_pip=False, symlinks=os.name != "nt")
+    pip = [sys.executable, "-m", "pip", "--python", str(environment.scripts / "python")]
+    succeed([*pip, "install", "--no-deps", "--no-index", str(wheel)])
+    # A path line is no start-up file: those of the folder it names are not run.
+    libraries = environment.site_packages / "zz_libraries.pth"
+    libraries.write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    return environment
+
+
+def test_prefect_agent_ecs_is_ours_once_the_wheel_is_installed(
+    beside_this: Environment,
+) -> None:
+    done = beside_this.run("python", "-m", "prefect", *START_HELP)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert OURS in done.stdout
+
+
+def test_prefect_ecs_is_the_same_command(beside_this: Environment) -> None:
+    done = beside_this.run("prefect-ecs", "start", "--help")
+    assert done.stdout.startswith("Usage: prefect-ecs start [OPTIONS]")
+    assert OURS in done.stdout
+
+
+LOADED = "import sys; print('\\n'.join(sorted(sys.modules)))"
+
+
+def test_a_python_that_does_nothing_has_loaded_the_finder_alone(
+    beside_this: Environment,
+) -> None:
+    with_plugin = set(beside_this.python(LOADED).split())
+    without = set(beside_this.python(LOADED, "-S").split())
+    site = set(beside_this.python("import site; " + LOADED, "-S").split()) - without
+    assert {name for name in with_plugin - without - site if "prefect" in name} == {
+        "prefect_ecs_plugin",
+        "prefect_ecs_plugin._startup",
+    }
+
+
+def test_a_process_of_multiprocessing_has_the_command_too(
+    beside_this: Environment, tmp_path: Path
+) -> None:
+    script = tmp_path / "spawns.py"
+    script.write_text(
+        "import multiprocessing\n"
+        "def work():\n"
+        "    import prefect.cli.agent as module\n"
+        "    return type(module.agent).__name__\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        print(pool.apply(work))\n",
+        encoding="utf-8",
+    )
+    assert beside_this.run("python", str(script)).stdout == "AgentGroup\n"
+
+
+# Fresh environments
+
+
+@pytest.fixture(scope="session")
+def bases(
+    wheel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Environment]:
+    """Makes environments with Prefect and all this plugin needs, but not the plugin."""
+    made: Dict[str, Environment] = {}
+
+    def base(version: str) -> Environment:
+        if version not in made:
+            environment = Environment(tmp_path_factory.mktemp("base") / version)
+            venv.create(str(environment.folder), with_pip=True)
+            environment.pip("install", f"prefect=={version}", str(wheel))
+            environment.pip("uninstall", "--yes", "prefect-ecs-plugin")
+            made[version] = environment
+        return made[version]
+
+    return base
+
+
+def clone(base: Environment, folder: Path) -> Environment:
+    """The same environment elsewhere, in seconds: its files are linked, not copied."""
+    copy = Environment(folder)
+    venv.create(str(folder), with_pip=False)
+    shutil.rmtree(str(copy.site_packages))
+    shutil.copytree(
+        str(base.site_packages), str(copy.site_packages), copy_function=link
+    )
+    for script in base.scripts.iterdir():
+        if not (copy.scripts / script.name).exists():
+            text = script.read_text(encoding="utf-8")
+            moved = text.replace(str(base.folder), str(folder))
+            (copy.scripts / script.name).write_text(moved, encoding="utf-8")
+            (copy.scripts / script.name).chmod(0o755)
+    return copy
+
+
+def link(source: str, target: str) -> None:
+    os.link(source, target)
+
+
+@pytest.fixture(params=PREFECT_VERSIONS)
+def bare(
+    request: pytest.FixtureRequest, bases: Callable[[str], Environment], tmp_path: Path
+) -> Environment:
+    """A fresh environment with Prefect alone, in each version."""
+    return clone(bases(request.param), tmp_path / "venv")
+
+
+@pytest.fixture
+def newest(bases: Callable[[str], Environment], tmp_path: Path) -> Environment:
+    """A fresh environment with the newest Prefect 1 alone."""
+    return clone(bases(PREFECT_VERSIONS[-1]), tmp_path / "venv")
+
+
+@pytest.fixture
+def installed(newest: Environment, wheel: Path) -> Environment:
+    """The newest Prefect 1 and this plugin."""
+    newest.pip("install", "--no-deps", "--no-index", str(wheel))
+    return newest
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """uv and pipx."""
+    environment = Environment(tmp_path_factory.mktemp("tools") / "venv")
+    venv.create(str(environment.folder), with_pip=True)
+    environment.pip("install", "uv", "pipx")
+    return environment
+
+
+def assert_ours(environment: Environment) -> None:
+    """Every way to the command leads to this plugin's; other agents are untouched."""
+    for command in (
+        ["prefect", *START_HELP],
+        ["python", "-m", "prefect", *START_HELP],
+        ["python", "-I", "-m", "prefect", *START_HELP],
+        ["python", "-E", "-m", "prefect", *START_HELP],
+        ["prefect", "agent", "ecs", "--help"],
+        ["prefect-ecs", "start", "--help"],
+    ):
+        done = environment.run(*command)
+        assert (done.returncode, done.stderr) == (0, ""), command
+        assert OURS in done.stdout, command
+
+
+def assert_prefects_own(environment: Environment) -> None:
+    done = environment.run("prefect", *START_HELP)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Start an ECS agent" in done.stdout
+    assert "prefect-ecs-plugin" not in done.stdout
+
+
+def helps_of_the_rest(environment: Environment) -> List[str]:
+    """What Prefect says where this plugin has no business."""
+    return [
+        environment.run("prefect", *arguments).stdout
+        for arguments in (
+            ["--help"],
+            ["version"],
+            ["agent", "local", "--help"],
+            ["agent", "local", "start", "--help"],
+            ["agent", "docker", "start", "--help"],
+            ["agent", "nothing"],
+        )
+    ]
+
+
+@pytest.fixture(scope="session")
+def sdist(sources: Path, tools: Environment) -> Path:
+    tools.pip("install", "build")
+    succeed(
+        [str(tools.scripts / "python"), "-m", "build", "--sdist", str(sources)],
+    )
+    (archive,) = (sources / "dist").glob("*.tar.gz")
+    return archive
+
+
+@packaging
+def test_installed_from_the_wheel_and_uninstalled(
+    bare: Environment, wheel: Path
+) -> None:
+    """Uninstalling brings Prefect's own command back, and leaves nothing behind."""
+    rest = helps_of_the_rest(bare)
+    bare.pip("install", "--no-deps", "--no-index", str(wheel))
+    assert_ours(bare)
+    assert helps_of_the_rest(bare) == rest
+    bare.pip("uninstall", "--yes", "prefect-ecs-plugin")
+    assert bare.files() == []
+    assert_prefects_own(bare)
+    assert helps_of_the_rest(bare) == rest
+
+
+@packaging
+def test_installed_from_the_sdist(newest: Environment, sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {Path(name).name for name in archive.getnames()}
+    assert names >= {*START_UP_FILES, "LICENSE", "README.md", "CHANGELOG.md"}
+    newest.pip("install", "--no-deps", str(sdist))
+    assert_ours(newest)
+    assert set(newest.files()) >= START_UP_FILES
+
+
+@packaging
+@pytest.mark.parametrize("mode", ["lenient", "strict"])
+def test_installed_as_editable_and_uninstalled(
+    newest: Environment, sources: Path, mode: str
+) -> None:
+    setting = f"--config-settings=editable_mode={mode}"
+    newest.pip("install", "--no-deps", setting, "--editable", str(sources))
+    assert_ours(newest)
+    assert str(sources) in newest.python(
+        "import prefect_ecs_plugin.cli as m, os; print(os.path.realpath(m.__file__))"
+    )
+    newest.pip("uninstall", "--yes", "prefect-ecs-plugin")
+    assert_prefects_own(newest)
+    assert newest.files() == []
+
+
+@packaging
+@pytest.mark.parametrize("editable", [False, True])
+def test_installed_by_uv_and_uninstalled(
+    newest: Environment, wheel: Path, sources: Path, tools: Environment, editable: bool
+) -> None:
+    what = ["--editable", str(sources)] if editable else [str(wheel)]
+    uv = [str(tools.scripts / "uv"), "pip"]
+    where = ["--python", str(newest.scripts / "python")]
+    succeed([*uv, "install", *where, "--no-deps", *what])
+    assert_ours(newest)
+    succeed([*uv, "uninstall", *where, "prefect-ecs-plugin"])
+    assert_prefects_own(newest)
+    assert newest.files() == []
+
+
+@packaging
+def test_injected_by_pipx(tools: Environment, wheel: Path, tmp_path: Path) -> None:
+    places = {
+        "PIPX_HOME": str(tmp_path / "home"),
+        "PIPX_BIN_DIR": str(tmp_path / "bin"),
+    }
+    pipx = [str(tools.scripts / "pipx")]
+    python = str(tools.scripts / "python")
+    succeed([*pipx, "install", "--python", python, "prefect==1.4.1"], **places)
+    succeed([*pipx, "inject", "prefect", str(wheel)], **places)
+    command = [str(tmp_path / "bin" / "prefect"), *START_HELP]
+    assert OURS in run(command).stdout
+    succeed([*pipx, "uninject", "prefect", "prefect-ecs-plugin"], **places)
+    assert "Start an ECS agent" in run(command).stdout
+
+
+@packaging
+def test_prefect_installed_again_after_the_plugin(installed: Environment) -> None:
+    installed.pip("install", "--no-deps", "--force-reinstall", "prefect==1.4.1")
+    assert_ours(installed)
+
+
+@packaging
+def test_another_prefect_1_installed_after_the_plugin(installed: Environment) -> None:
+    installed.pip("install", "--no-deps", "prefect==1.0.0")
+    assert_ours(installed)
+
+
+@packaging
+def test_a_folder_that_was_deleted_by_hand_does_no_harm(installed: Environment) -> None:
+    shutil.rmtree(str(installed.site_packages / "prefect_ecs_plugin"))
+    assert installed.python("print('started')") == "started\n"
+    assert_prefects_own(installed)
+
+
+@packaging
+def test_the_script_works_where_start_up_files_are_skipped(
+    installed: Environment,
+) -> None:
+    done = installed.run(
+        "python",
+        "-S",
+        str(installed.scripts / "prefect-ecs"),
+        *START_HELP[2:],
+        PYTHONPATH=str(installed.site_packages),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert OURS in done.stdout
+
+
+@packaging
+def test_the_script_works_from_a_target_folder(
+    newest: Environment, wheel: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    newest.pip("install", "--no-deps", "--target", str(target), str(wheel))
+    script = str(target / "bin" / "prefect-ecs")
+    done = newest.run("python", script, *START_HELP[2:], PYTHONPATH=str(target))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert OURS in done.stdout
+
+
+# What cannot work says so
+
+
+def assert_says_why(environment: Environment, *words: str) -> None:
+    """One line and exit code 1, whatever is asked; nobody else notices."""
+    for command in (
+        ["prefect", "agent", "ecs", "start"],
+        ["prefect", *START_HELP],
+        ["prefect", "agent", "ecs", "--help"],
+        ["prefect-ecs", "start", "--label", "prod"],
+    ):
+        done = environment.run(*command)
+        assert (done.returncode, done.stdout) == (1, ""), command
+        assert done.stderr.startswith("Error: ecs: "), command
+        assert done.stderr.count("\n") == 1, command
+        for word in words:
+            assert word in done.stderr, command
+    listed = environment.run("prefect", "agent", "--help")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "Not usable" in listed.stdout
+    local = environment.run("prefect", "agent", "local", "start", "--help")
+    assert (local.returncode, local.stderr) == (0, "")
+
+
+@packaging
+def test_without_boto3_one_line_says_what_to_install(installed: Environment) -> None:
+    installed.pip("uninstall", "--yes", "boto3", "botocore")
+    assert_says_why(installed, "pip install prefect[aws]", "conda install boto3")
+
+
+@packaging
+def test_with_an_old_boto3_one_line_says_what_to_install(
+    installed: Environment,
+) -> None:
+    installed.pip("install", "--no-deps", "boto3==1.9.253")
+    assert_says_why(installed, "1.9.253", "pip install prefect[aws] 'boto3>=")
+
+
+@packaging
+def test_a_damaged_command_is_never_prefects_own(installed: Environment) -> None:
+    cli = installed.site_packages / "prefect_ecs_plugin" / "cli.py"
+    cli.unlink()
+    cli.write_text("raise RuntimeError('two\\nlines')", encoding="utf-8")
+    assert_says_why(installed, "0.1.0 cannot be loaded (RuntimeError: two lines)")
+
+
+@pytest.fixture
+def offers(installed: Environment) -> Callable[[str, str, str], None]:
+    """Adds a distribution that offers a command for `prefect agent`."""
+
+    def add(name: str, command: str, source: str) -> None:
+        (installed.site_packages / f"{name}.py").write_text(source, encoding="utf-8")
+        metadata = installed.site_packages / f"{name}-3.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: 3.0\n", encoding="utf-8"
+        )
+        (metadata / "entry_points.txt").write_text(
+            f"[prefect.cli.agent]\n{command} = {name}:command\n", encoding="utf-8"
+        )
+
+    return add
+
+
+A_COMMAND = "import click\ncommand = click.Command('x', callback=lambda: print('Ran'))"
+
+
+@packaging
+def test_other_distributions_may_offer_commands_and_fail_alone(
+    installed: Environment, offers: Callable[[str, str, str], None]
+) -> None:
+    offers("nomads", "nomad", A_COMMAND)
+    offers("broken", "broken", "raise OSError('no')")
+    assert_ours(installed)
+    assert installed.run("prefect", "agent", "nomad").stdout == "Ran\n"
+    done = installed.run("prefect", "agent", "broken", "start", "--help")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "broken 3.0 cannot be loaded (OSError: no)" in done.stderr
+
+
+@packaging
+def test_two_distributions_with_one_command_are_both_named(
+    installed: Environment, offers: Callable[[str, str, str], None]
+) -> None:
+    offers("rival", "ecs", A_COMMAND)
+    done = installed.run("prefect", "agent", "ecs", "start")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "prefect-ecs-plugin 0.1.0" in done.stderr
+    assert "rival 3.0" in done.stderr
+
+
+@packaging
+def test_a_second_copy_on_the_path_is_no_rival(
+    installed: Environment, wheel: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    installed.pip("install", "--no-deps", "--target", str(target), str(wheel))
+    done = installed.run("prefect", *START_HELP, PYTHONPATH=str(target))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert OURS in done.stdout
+
+
+@packaging
+def test_the_plugin_leaves_no_trace_in_a_python_that_does_nothing(
+    newest: Environment, wheel: Path
+) -> None:
+    without = set(newest.python(LOADED).split())
+    newest.pip("install", "--no-deps", "--no-index", str(wheel))
+    assert set(newest.python(LOADED).split()) - without == {
+        "prefect_ecs_plugin",
+        "prefect_ecs_plugin._startup",
+    }
