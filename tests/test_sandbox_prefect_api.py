@@ -50,8 +50,6 @@ from prefect_ecs_plugin.sandbox.prefect_api.resolvers import executable_schema
 from prefect_ecs_plugin.sandbox.prefect_api.tables import RELATIONS
 from prefect_ecs_plugin.sandbox.prefect_api.times import iso, moment
 
-pytestmark = pytest.mark.sandbox
-
 NOON = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.timezone.utc)
 SUBMITTED = "State update failed: this run has already been submitted."
 

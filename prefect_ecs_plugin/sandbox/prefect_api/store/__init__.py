@@ -1,11 +1,12 @@
 """The rows of the API and the rules by which they change; no HTTP, no GraphQL.
 
-columns and relations come from schema.graphql and tables; on them stand, each on the
-one before:
+`Store` is built in layers, each a class on the one before:
 
     core          the clock, the lock, events
+    transitions   the states of runs
+    runs          flow runs and task runs
+    logs          logs and artifacts
     registration  tenants, projects, versions of flows
-    runs          flow runs, task runs, states, logs
     agents        agents and the queue
     services      Lazarus and the zombie killer
 
@@ -42,7 +43,7 @@ class Store(Services):
     It starts with one tenant, `default`.
 
     Args:
-        locks_submitted: see `Runs`.
+        locks_submitted: see `Transitions`.
         clock: gives the time in UTC; the system's if not given.
     """
 

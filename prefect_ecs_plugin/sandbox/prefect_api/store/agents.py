@@ -6,13 +6,13 @@ from itertools import islice
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set
 
 from ..tables import Row
-from .runs import Runs
+from .registration import Registration
 
 FETCHED = 75
 RETURNED = 25
 
 
-class Agents(Runs):
+class Agents(Registration):
     """Registering, and the queue."""
 
     def register_agent(

@@ -29,7 +29,12 @@ class Core:
 
     Args:
         clock: gives the time; passed in so that rules about time can be tried.
+
+    Attributes:
+        tenant_id: the tenant of whatever is made without naming one.
     """
+
+    tenant_id: str
 
     def __init__(self, *, clock: Clock = utc_now) -> None:
         self.clock = clock

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from ..errors import Refused
 from ..tables import Row
-from .core import Core
+from .logs import Logs
 
 # What a flow group starts with; the runner asks for the first one.
 _SETTINGS = {
@@ -20,10 +20,8 @@ _SETTINGS = {
 }
 
 
-class Registration(Core):
+class Registration(Logs):
     """What `prefect create project`, `prefect register` and Flow.register ask for."""
-
-    tenant_id: str
 
     # ------------------------------------------------------------ tenants, projects
 
@@ -262,12 +260,6 @@ class Registration(Core):
             flow = self.row("flow", flow_id)
             self.update("flow", flow, is_schedule_active=False)
             self.drop_auto_scheduled(flow)
-
-    def schedule_flow_runs(self, flow_id: str) -> List[str]:
-        raise NotImplementedError
-
-    def drop_auto_scheduled(self, flow: Row) -> None:
-        raise NotImplementedError
 
 
 def _columns_of(flow: Mapping[str, Any], description: Optional[str]) -> Dict[str, Any]:
