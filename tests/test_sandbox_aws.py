@@ -28,8 +28,6 @@ from sandbox_aws import (
 
 from prefect_ecs_plugin.sandbox.aws import Fault
 
-pytestmark = pytest.mark.sandbox
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[AWS]:

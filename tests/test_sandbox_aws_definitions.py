@@ -9,8 +9,6 @@ from typing import Any, Dict, Iterator, List
 import pytest
 from sandbox_aws import ARN, AWS, ONCE, content, definition, flow_container, refusal
 
-pytestmark = pytest.mark.sandbox
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[AWS]:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 
-import pytest
 from sandbox_aws import AWS, definition, gone, run_command, until, wait_for
 
 from prefect_ecs_plugin.sandbox.aws import Phases
-
-pytestmark = pytest.mark.sandbox
 
 IMAGE = {"PATH": os.environ["PATH"]}
 

@@ -11,8 +11,6 @@ from sandbox_aws import AWS, ONCE, definition, refusal, run_request
 
 from prefect_ecs_plugin.sandbox.aws.buckets import Limits, Rate, TokenBucket
 
-pytestmark = pytest.mark.sandbox
-
 
 class Clock:
     """Seconds that only grow, when told to."""

@@ -24,8 +24,6 @@ from sandbox_aws import (
 
 from prefect_ecs_plugin.sandbox.aws import LineWritten
 
-pytestmark = pytest.mark.sandbox
-
 IMAGE = {"PATH": os.environ["PATH"], "IMAGE_SAYS": "hello"}
 
 

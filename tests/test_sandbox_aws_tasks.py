@@ -29,8 +29,6 @@ from prefect_ecs_plugin.sandbox.aws import (
     TaskView,
 )
 
-pytestmark = pytest.mark.sandbox
-
 
 class Clock:
     """A time of day that goes on when it is told to."""

@@ -40,10 +40,14 @@ Subscriber = Callable[[Event], None]
 
 
 class Events:
-    """Delivers events on a thread of its own, so nobody waits for a subscriber."""
+    """Delivers events on a thread of its own, so nobody waits for a subscriber.
 
-    def __init__(self) -> None:
-        self._subscribers: List[Subscriber] = []
+    Args:
+        subscribers: Called with every event; the list may grow.
+    """
+
+    def __init__(self, subscribers: List[Subscriber]) -> None:
+        self._subscribers = subscribers
         self._queue: queue.SimpleQueue[Optional[Event]] = queue.SimpleQueue()
         self._thread = threading.Thread(
             target=self._deliver, name="sandbox-aws-events", daemon=True
@@ -54,10 +58,6 @@ class Events:
     def wanted(self) -> bool:
         """Whether anybody listens."""
         return bool(self._subscribers)
-
-    def subscribe(self, subscriber: Subscriber) -> None:
-        """Call `subscriber` with every event from now on."""
-        self._subscribers.append(subscriber)
 
     def publish(self, event: Event) -> None:
         """Tell everybody, soon."""

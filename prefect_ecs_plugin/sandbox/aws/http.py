@@ -65,14 +65,10 @@ class HttpServer:
     """Serves one application on 127.0.0.1, a thread for each connection.
 
     It has its port as soon as it is made, and answers once it is started.
-
-    Args:
-        application: Answers the requests; called from many threads at once.
     """
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self) -> None:
         self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.application = application
         self._thread = threading.Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": 0.05},
@@ -80,8 +76,13 @@ class HttpServer:
             daemon=True,
         )
 
-    def start(self) -> None:
-        """Answer; connections made before have waited."""
+    def start(self, application: Application) -> None:
+        """Answer.
+
+        Args:
+            application: Answers the requests; called from many threads at once.
+        """
+        self._server.application = application
         self._thread.start()
 
     @property

@@ -1,54 +1,41 @@
 """An AWS on loopback in which ECS tasks really run.
 
-    http        requests in, answers out, connections kept open
-    operations  which operation of which service a request asks for
-    faults      trouble on purpose
-    buckets     AWS's documented request limits
-    ecs         ECS in one region: definitions and tasks ours, the rest moto's
-    definitions, tasks, placement, idempotency, paging   its operations
-    task, lifecycle, timers   a task's record, and its way through its states
-    container, running, processes   what a container runs, and running it
-    metadata    what a container asks for at its link-local addresses
-    neighbours  moto: EC2, S3, IAM, logs, secrets, clusters
-    events      what happened, for displays and tests
-
-A request passes through `AWS._answer`: counted, throttled, delayed, spoilt if a
-test wants that, and answered by ECS's own rooms or by moto.
+http        requests in, answers out, connections kept open
+operations  which operation of which service a request asks for
+dispatch    a request's way: counted, throttled, delayed, spoilt, answered
+buckets, faults   AWS's documented request limits; trouble on purpose
+account     the regions, and the machinery that moves tasks in all of them
+ecs         ECS in one region: definitions and tasks ours, the rest moto's
+definitions, tasks, placement, idempotency, paging   its operations
+task, lifecycle, timers   a task's record, and its way through its states
+container, running, processes   what a container runs, and running it
+metadata    what a container asks for at its link-local addresses
+neighbours  moto: EC2, S3, IAM, logs, secrets, clusters
+events      what happened, for displays and tests
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple
 
-from . import metadata, operations
-from .answers import THROTTLED, Refusal, json_answer, refusal_answer
-from .ecs import Model, RegionalECS
+from .account import Account, Settings
+from .dispatch import Book, Dispatcher
 from .events import Events, Subscriber
 from .faults import Fault, FaultHook
-from .http import DropConnection, HttpServer, Request, Response
+from .http import HttpServer
 from .lifecycle import (
     ESSENTIAL_EXITED,
     SPOT_INTERRUPTION,
     BeforeStart,
-    Lifecycle,
     Outcome,
     Phases,
-    Runner,
-    Slots,
 )
-from .neighbours import SERVED, Moto, Neighbours
-from .operations import Operation
-from .processes import default_most
-from .running import ProcessRunner
-from .task import Task, TaskView, view
-from .timers import Timers
-
-logger = logging.getLogger(__name__)
+from .task import TaskView, view
 
 
 class AWS:
@@ -88,10 +75,8 @@ class AWS:
         now: The time of day in seconds since 1970.
 
     Attributes:
-        calls: How often each operation was asked for: `calls["ecs.RunTask"]`.
-        throttled: How often each was refused by a token bucket.
-        requests: Every request to ECS as (operation, parameters), in order:
-            `("ecs.RunTask", {...})`.
+        latency: As given; it may be changed at any time, as the following.
+        visible_after: As given.
         fault: Asked with operation and parameters before each request; its answer,
             if any, is what goes wrong.
         before_start: Asked with the task before it starts; its answer, if any, is
@@ -116,27 +101,25 @@ class AWS:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.region = region
-        self.runs_tasks = runs_tasks
-        self.container_environment = dict(container_environment or {})
-        self.limits = limits
         self.latency = latency
-        self.task_seconds = task_seconds
-        self.max_processes = max_processes
-        self.phases = phases or Phases()
         self.visible_after = visible_after
         self.fault: Optional[FaultHook] = None
         self.before_start: Optional[BeforeStart] = None
-        self.calls: Counter[str] = Counter()
-        self.throttled: Counter[str] = Counter()
-        self.requests: List[Tuple[str, Dict[str, Any]]] = []
-        self._clock = clock
-        self._now = now
-        self._started = False
-        self._counting = threading.Lock()
-        self._making_clients = threading.Lock()
-        self._session: Any = None
-        self._lock = threading.RLock()
-        self._regions: Dict[str, RegionalECS] = {}
+        self._settings = Settings(
+            region=region,
+            runs_tasks=runs_tasks,
+            container_environment=dict(container_environment or {}),
+            limits=limits,
+            task_seconds=task_seconds,
+            max_processes=max_processes,
+            phases=phases or Phases(),
+            clock=clock,
+            now=now,
+        )
+        self._book = Book()
+        self._subscribers: List[Subscriber] = []
+        self._stopping = ExitStack()
+        self._clients = _Clients()
 
     # Starting and stopping
 
@@ -152,47 +135,33 @@ class AWS:
                 "An AWS runs in this process already; moto has room for one: stop it "
                 "before you start another."
             )
-        try:
-            self._open()
-        except BaseException:
-            AWS._one_at_a_time.release()
-            raise
-        self._started = True
+        with ExitStack() as stopping:
+            stopping.callback(AWS._one_at_a_time.release)
+            self._open(stopping)
+            self._stopping = stopping.pop_all()
         return self
 
-    def _open(self) -> None:
-        self._moto = Moto()
-        self._model = Model()
-        self._server = HttpServer(self._serve)
-        self._timers = Timers()
-        self._events = Events()
-        self._runner = self._make_runner()
-        self._lifecycle = Lifecycle(
-            lock=self._lock,
-            timers=self._timers,
-            events=self._events,
-            phases=self.phases,
-            slots=Slots(self._most_tasks()),
-            runner=self._runner,
-            released=lambda task: self._neighbours(task).leave(task),
+    def _open(self, stopping: ExitStack) -> None:
+        events = Events(self._subscribers)
+        stopping.callback(events.stop)
+        self._server = HttpServer()
+        self._account = Account(
+            self._settings,
+            self._server.url,
+            events,
             before_start=self._ask_before_start,
-            now=self._now,
+            visible_after=lambda: self.visible_after,
         )
-        self._region(self.region).neighbours.create_default_cluster()
-        self._server.start()
+        stopping.callback(self._account.close)
+        dispatcher = Dispatcher(
+            self._account, self._book, self._ask_latency, self._ask_fault
+        )
+        self._server.start(dispatcher)
+        stopping.callback(self._server.stop)
 
     def stop(self) -> None:
         """Stop listening and kill everything that still runs. Twice is no harm."""
-        if not self._started:
-            return
-        self._started = False
-        try:
-            self._server.stop()
-            self._timers.stop()
-            self._runner.close()
-            self._events.stop()
-        finally:
-            AWS._one_at_a_time.release()
+        self._stopping.close()
 
     def __enter__(self) -> AWS:
         return self.start()
@@ -200,22 +169,16 @@ class AWS:
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
-    def _make_runner(self) -> Runner:
-        if not self.runs_tasks:
-            return Runner(self._timers, self.task_seconds)
-        return ProcessRunner(
-            self._lock,
-            self._timers,
-            self._events,
-            self.container_environment,
-            self.url,
-            self._neighbours,
-        )
+    # The hooks may be set at any time, so they are looked up at each request.
 
-    def _most_tasks(self) -> Optional[int]:
-        if self.max_processes is None and self.runs_tasks:
-            return default_most()
-        return self.max_processes
+    def _ask_latency(self, operation: str) -> float:
+        return self.latency(operation) if self.latency else 0.0
+
+    def _ask_fault(self, operation: str, params: Dict[str, Any]) -> Optional[Fault]:
+        return self.fault(operation, params) if self.fault else None
+
+    def _ask_before_start(self, task: TaskView) -> Outcome:
+        return self.before_start(task) if self.before_start else None
 
     # What tests and displays use
 
@@ -231,25 +194,18 @@ class AWS:
             service: `ecs`, `s3`, ...
             settings: As for `boto3.client`, `region_name` or `config` say.
         """
-        import boto3
-
         given: Dict[str, Any] = {
             "region_name": self.region,
             "endpoint_url": self.url,
             "aws_access_key_id": "sandbox",
             "aws_secret_access_key": "sandbox",
         }
-        with self._making_clients:
-            # Kept, because each session reads the service models anew.
-            self._session = self._session or boto3.session.Session(
-                botocore_session=_nobodys_session()
-            )
-            return self._session.client(service, **{**given, **settings})
+        return self._clients.make(service, {**given, **settings})
 
     def tasks(self) -> List[TaskView]:
         """All tasks there were, in the order of their launches, as they are now."""
-        with self._lock:
-            return [view(task) for task in self._all_tasks()]
+        with self._account.lock:
+            return [view(task) for task in self._account.tasks()]
 
     def task(self, task_arn: str) -> TaskView:
         """One task as it is now.
@@ -257,29 +213,46 @@ class AWS:
         Raises:
             KeyError: There is no such task.
         """
-        with self._lock:
-            return view(self._task(task_arn))
+        with self._account.lock:
+            return view(self._account.task(task_arn))
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How often each operation was asked for: `calls["ecs.RunTask"]`."""
+        return self._book.calls
+
+    @property
+    def throttled(self) -> Counter[str]:
+        """How often each was refused by a token bucket."""
+        return self._book.throttled
+
+    @property
+    def requests(self) -> List[Tuple[str, Dict[str, Any]]]:
+        """Every request to ECS in order: `("ecs.RunTask", {...})`."""
+        return self._book.requests
 
     def sent(self, operation: str) -> List[Dict[str, Any]]:
         """The parameters of every request for one of ECS's operations (`RunTask`)."""
-        with self._counting:
-            return [
-                params for name, params in self.requests if name == f"ecs.{operation}"
-            ]
+        return self._book.sent(operation)
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Have `subscriber` called with each `TaskChanged` and `LineWritten`."""
-        self._events.subscribe(subscriber)
+        """Have `subscriber` called with each `TaskChanged` and `LineWritten`.
+
+        They come in order, on a thread of their own, before or after `start`.
+        """
+        self._subscribers.append(subscriber)
 
     def interrupt(self, task_arn: str) -> None:
         """Take a Spot task's capacity away: SIGTERM, then SIGKILL after stopTimeout."""
-        self._lifecycle.stop(
-            self._task(task_arn), SPOT_INTERRUPTION, "Your Spot Task was interrupted."
+        self._account.lifecycle.stop(
+            self._account.task(task_arn),
+            SPOT_INTERRUPTION,
+            "Your Spot Task was interrupted.",
         )
 
     def release(self, task_arn: str) -> None:
         """Let a task go on that `before_start` holds PENDING."""
-        self._lifecycle.release(self._task(task_arn))
+        self._account.lifecycle.release(self._account.task(task_arn))
 
     def finish(
         self,
@@ -299,111 +272,28 @@ class AWS:
             stop_code: The task's stopCode.
             stopped_reason: The task's stoppedReason.
         """
-        task = self._task(task_arn)
-        self._lifecycle.exited(
+        task = self._account.task(task_arn)
+        self._account.lifecycle.exited(
             task, exit_code, container_reason, stop_code, stopped_reason
         )
-        self._runner.abandon(task)
+        self._account.runner.abandon(task)
 
-    def _task(self, task_arn: str) -> Task:
-        for region in list(self._regions.values()):
-            task = region.tasks.get(task_arn)
-            if task is not None:
-                return task
-        raise KeyError(f"There is no task {task_arn}.")
 
-    def _all_tasks(self) -> List[Task]:
-        return [
-            task
-            for region in list(self._regions.values())
-            for task in region.tasks.all()
-        ]
+class _Clients:
+    """Makes boto3 clients; the session is kept, because each reads all models anew."""
 
-    def _neighbours(self, task: Task) -> Neighbours:
-        return self._region(task.region).neighbours
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._session: Any = None
 
-    def _region(self, name: str) -> RegionalECS:
+    def make(self, service: str, settings: Mapping[str, Any]) -> Any:
+        import boto3
+
         with self._lock:
-            if name not in self._regions:
-                self._regions[name] = RegionalECS(
-                    region=name,
-                    lock=self._lock,
-                    moto=self._moto,
-                    lifecycle=self._lifecycle,
-                    limited=self.limits,
-                    visible_after=lambda: self.visible_after,
-                    clock=self._clock,
-                    now=self._now,
-                )
-            return self._regions[name]
-
-    def _ask_before_start(self, task: TaskView) -> Outcome:
-        return self.before_start(task) if self.before_start else None
-
-    # A request's way
-
-    def _serve(self, request: Request) -> Response:
-        if request.path.startswith(metadata.PREFIXES):
-            return metadata.answer(request.path, self._all_tasks())
-        try:
-            operation = operations.read(request)
-        except Refusal as refusal:
-            speaks_json = "x-amz-target" in request.headers
-            return refusal_answer("s3", speaks_json, refusal)
-        try:
-            return self._answer(operation, request)
-        except DropConnection:
-            raise
-        except Refusal as refusal:
-            return self._refuse(operation, refusal)
-        except Exception as error:
-            logger.exception("The sandbox could not answer %s.", operation.full_name)
-            return self._refuse(operation, Refusal("InternalFailure", repr(error), 500))
-
-    def _refuse(self, operation: Operation, refusal: Refusal) -> Response:
-        if refusal is THROTTLED:
-            with self._counting:
-                self.throttled[operation.full_name] += 1
-        return refusal_answer(operation.service, operation.speaks_json, refusal)
-
-    def _answer(self, operation: Operation, request: Request) -> Response:
-        self._count(operation)
-        if operation.service == "ecs":
-            self._region(operation.region).throttle(operation.name)
-        if self.latency:
-            time.sleep(self.latency(operation.full_name))
-        fault = self._fault(operation)
-        if fault is None:
-            return self._effect(operation, request)
-        time.sleep(fault.delay)
-        if fault.changes_answer and not fault.after_effect:
-            return _spoilt(fault)
-        answer = self._effect(operation, request)
-        return _spoilt(fault) if fault.changes_answer else answer
-
-    def _fault(self, operation: Operation) -> Optional[Fault]:
-        return self.fault and self.fault(operation.full_name, operation.params)
-
-    def _count(self, operation: Operation) -> None:
-        with self._counting:
-            self.calls[operation.full_name] += 1
-            if operation.service == "ecs":
-                self.requests.append((operation.full_name, operation.params))
-
-    def _effect(self, operation: Operation, request: Request) -> Response:
-        if operation.service not in SERVED:
-            raise Refusal(
-                "NotImplemented",
-                f"The sandbox does not serve {operation.service}.",
-                501,
-            )
-        if operation.service == "ecs":
-            self._model.check(operation.name, operation.params)
-            region = self._region(operation.region)
-            handler = region.handler(operation.name, operation.params)
-            if handler is not None:
-                return json_answer(handler(operation.params))
-        return self._moto.answer(request)
+            if self._session is None:
+                session = _nobodys_session()
+                self._session = boto3.session.Session(botocore_session=session)
+            return self._session.client(service, **settings)
 
 
 def _nobodys_session() -> Any:
@@ -413,12 +303,3 @@ def _nobodys_session() -> Any:
     nothing = (None, None, os.devnull, None)
     variables = {"config_file": nothing, "credentials_file": nothing}
     return Session({"profile": (None, None, None, None), **variables})
-
-
-def _spoilt(fault: Fault) -> Response:
-    """What the client gets in place of the answer."""
-    if fault.drop_connection:
-        raise DropConnection
-    if fault.failures is not None:
-        return json_answer({"tasks": [], "failures": list(fault.failures)})
-    raise fault.refusal()

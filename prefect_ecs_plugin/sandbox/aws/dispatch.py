@@ -1,0 +1,133 @@
+"""A request's way through: counted, throttled, delayed, spoilt, answered."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from . import metadata, operations
+from .account import Account
+from .answers import THROTTLED, Refusal, json_answer, refusal_answer
+from .ecs import Model
+from .faults import Fault, FaultHook
+from .http import DropConnection, Request, Response
+from .neighbours import SERVED
+from .operations import Operation
+
+logger = logging.getLogger(__name__)
+
+
+class Book:
+    """What was asked for. Its members are those of `AWS`."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.throttled: Counter[str] = Counter()
+        self.requests: List[Tuple[str, Dict[str, Any]]] = []
+        self._lock = threading.Lock()
+
+    def count(self, operation: Operation) -> None:
+        """A request has come in."""
+        with self._lock:
+            self.calls[operation.full_name] += 1
+            if operation.service == "ecs":
+                self.requests.append((operation.full_name, operation.params))
+
+    def count_throttled(self, operation: Operation) -> None:
+        """A token bucket has refused it."""
+        with self._lock:
+            self.throttled[operation.full_name] += 1
+
+    def sent(self, operation: str) -> List[Dict[str, Any]]:
+        """The parameters of every request for one operation of ECS."""
+        with self._lock:
+            wanted = f"ecs.{operation}"
+            return [params for name, params in self.requests if name == wanted]
+
+
+class Dispatcher:
+    """Answers requests; called from many threads at once.
+
+    Args:
+        account: Whose requests they are.
+        book: Where they are counted.
+        latency: Seconds to wait before an operation takes effect.
+        fault: What goes wrong with a request, if anything.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        book: Book,
+        latency: Callable[[str], float],
+        fault: FaultHook,
+    ) -> None:
+        self._account = account
+        self._book = book
+        self._latency = latency
+        self._fault = fault
+        self._model = Model()
+
+    def __call__(self, request: Request) -> Response:
+        """Answer a request of any kind."""
+        if request.path.startswith(metadata.PREFIXES):
+            return metadata.answer(request.path, self._account.tasks())
+        try:
+            operation = operations.read(request)
+        except Refusal as refusal:
+            speaks_json = "x-amz-target" in request.headers
+            return refusal_answer("s3", speaks_json, refusal)
+        try:
+            return self._answer(operation, request)
+        except DropConnection:
+            raise
+        except Refusal as refusal:
+            return self._refuse(operation, refusal)
+        except Exception as error:
+            logger.exception("The sandbox could not answer %s.", operation.full_name)
+            return self._refuse(operation, Refusal("InternalFailure", repr(error), 500))
+
+    def _refuse(self, operation: Operation, refusal: Refusal) -> Response:
+        if refusal is THROTTLED:
+            self._book.count_throttled(operation)
+        return refusal_answer(operation.service, operation.speaks_json, refusal)
+
+    def _answer(self, operation: Operation, request: Request) -> Response:
+        self._book.count(operation)
+        if operation.service == "ecs":
+            self._account.region(operation.region).throttle(operation.name)
+        time.sleep(self._latency(operation.full_name))
+        fault = self._fault(operation.full_name, operation.params)
+        if fault is None:
+            return self._effect(operation, request)
+        time.sleep(fault.delay)
+        if fault.changes_answer and not fault.after_effect:
+            return _spoilt(fault)
+        answer = self._effect(operation, request)
+        return _spoilt(fault) if fault.changes_answer else answer
+
+    def _effect(self, operation: Operation, request: Request) -> Response:
+        if operation.service not in SERVED:
+            message = f"The sandbox does not serve {operation.service}."
+            raise Refusal("NotImplemented", message, 501)
+        answer = self._ecs(operation) if operation.service == "ecs" else None
+        return answer or self._account.moto.answer(request)
+
+    def _ecs(self, operation: Operation) -> Optional[Response]:
+        """ECS's answer, None where it is moto's to give."""
+        self._model.check(operation.name, operation.params)
+        region = self._account.region(operation.region)
+        handler = region.handler(operation.name, operation.params)
+        return None if handler is None else json_answer(handler(operation.params))
+
+
+def _spoilt(fault: Fault) -> Response:
+    """What the client gets in place of the answer."""
+    if fault.drop_connection:
+        raise DropConnection
+    if fault.failures is not None:
+        return json_answer({"tasks": [], "failures": list(fault.failures)})
+    raise fault.refusal()
