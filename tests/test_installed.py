@@ -227,12 +227,12 @@ def clone(base: Environment, folder: Path) -> Environment:
     shutil.copytree(
         str(base.site_packages), str(copy.site_packages), copy_function=link
     )
-    for script in base.scripts.iterdir():
-        if not (copy.scripts / script.name).exists():
-            text = script.read_text(encoding="utf-8")
-            moved = text.replace(str(base.folder), str(folder))
-            (copy.scripts / script.name).write_text(moved, encoding="utf-8")
-            (copy.scripts / script.name).chmod(0o755)
+    for script in filter(Path.is_file, base.scripts.iterdir()):
+        moved = copy.scripts / script.name
+        if not moved.exists():
+            here, there = os.fsencode(base.folder), os.fsencode(folder)
+            moved.write_bytes(script.read_bytes().replace(here, there))
+            moved.chmod(0o755)
     return copy
 
 
