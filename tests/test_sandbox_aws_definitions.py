@@ -274,3 +274,12 @@ def test_tagging_a_definition(ecs: Any) -> None:
     assert ecs.list_tags_for_resource(resourceArn=arn)["tags"] == tags
     ecs.untag_resource(resourceArn=arn, tagKeys=["a"])
     assert ecs.list_tags_for_resource(resourceArn=arn)["tags"] == tags[1:]
+
+
+def test_services_run_our_definitions(ecs: Any) -> None:
+    for _ in range(2):
+        ecs.register_task_definition(**definition(family="agent"))
+    service = ecs.create_service(serviceName="agent", taskDefinition="agent")["service"]
+    assert service["taskDefinition"] == ARN + "task-definition/agent:2"
+    answer = refusal(ecs.create_service, serviceName="x", taskDefinition="nothing")
+    assert answer["Message"] == "TaskDefinition not found."

@@ -23,6 +23,10 @@ Handler = Callable[[Mapping[str, Any]], Dict[str, Any]]
 # Operations on tasks that moto would answer with tasks that do not exist.
 _NOT_SERVED = frozenset({"StartTask", "ExecuteCommand"})
 
+# Operations on services, which are moto's but run definitions of ours. Their tasks
+# are numbers that moto makes up: nothing runs.
+_OF_SERVICES = frozenset({"CreateService", "UpdateService", "CreateTaskSet"})
+
 
 class Model:
     """What botocore's own model says a request may look like."""
@@ -125,6 +129,9 @@ class RegionalECS:
         if operation in self._tag_handlers:
             ours = self._tags(params) is not None
             return self._tag_handlers[operation] if ours else None
+        if operation in _OF_SERVICES and "taskDefinition" in params:
+            definition = self.definitions.runnable(params["taskDefinition"])
+            self.neighbours.show_definition(definition)
         if operation == "DescribeClusters":
             self.neighbours.count_tasks(self.tasks.counts())
         return self._handlers.get(operation)

@@ -146,6 +146,25 @@ class Neighbours:
             cluster.running_tasks_count = count.get("RUNNING", 0)
             cluster.pending_tasks_count = count.get("PENDING", 0)
 
+    def show_definition(self, definition: Mapping[str, Any]) -> None:
+        """Let moto's services know a task definition, which is ours otherwise."""
+        from moto.ecs.models import TaskDefinition
+
+        make: Any = TaskDefinition  # abstract, to a type checker
+        ecs, revision = self._backend("ecs"), definition["revision"]
+        family = ecs.task_definitions.setdefault(definition["family"], {})
+        family[revision] = make(
+            definition["family"],
+            revision,
+            definition["containerDefinitions"],
+            account_id=ACCOUNT,
+            region_name=self._region,
+            network_mode=definition.get("networkMode"),
+            requires_compatibilities=definition.get("requiresCompatibilities"),
+            cpu=definition.get("cpu"),
+            memory=definition.get("memory"),
+        )
+
     def container_instances(self, cluster: str) -> List[Any]:
         """The ACTIVE container instances of a cluster."""
         found = self._backend("ecs").container_instances.get(cluster, {})
