@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
 import click
 import pytest
 from click.testing import CliRunner
+from shell import DEADLINE, Shell
 
 from prefect_ecs_plugin.sandbox import command, flows
 from prefect_ecs_plugin.sandbox.display import Lines
 from prefect_ecs_plugin.sandbox.watch import Watch
-
 
 # Options ---------------------------------------------------------------------------
 
@@ -85,7 +96,8 @@ def test_help_shows_an_example_and_says_what_it_is_not() -> None:
         "--run-task-kwargs",
     ):
         assert text in result.output
-    assert "--api" not in result.output and "--key" not in result.output
+    assert "--api" not in result.output
+    assert "--key" not in result.output
 
 
 @pytest.mark.parametrize(
@@ -219,7 +231,7 @@ def test_a_flow_that_cannot_be_registered_is_one_line(
     assert str(caught.value) == message
 
 
-# What is shown -------------------------------------------------------------------------
+# What is shown -----------------------------------------------------------------------
 
 
 class Clock:
@@ -246,12 +258,17 @@ def started(watch: Watch, state: str) -> None:
         watch.run_state("r1", "cat", "f", name, "")
 
 
+STAMP = "[2022-01-01 00:00:00,000]"
+
 AGENT = [
     " ____            __           _        _                    _",
-    "[2022-01-01 00:00:00,000] INFO - agent | Waiting for flow runs...",
-    "[2022-01-01 00:00:00,000] WARNING - agent | Cluster 'x' is INACTIVE",
+    f"{STAMP} INFO - agent | Waiting for flow runs...",
+    f"{STAMP} WARNING - agent | Cluster 'x' is INACTIVE",
     "  its second line",
-    "[2022-01-01 00:00:00,000] INFO - agent | Deploying flow run r1",
+    " ____            __           _        _                    _",
+    f"{STAMP} INFO - agent | Deploying flow run r1",
+    f"{STAMP} ERROR - agent | Flow run r1 cannot be launched",
+    "  for this reason",
     "",
 ]
 
@@ -269,11 +286,12 @@ AGENT = [
         (
             True,
             [
-                f"   0.0 s  agent | {AGENT[0]}",
                 "   0.0 s  agent | Waiting for flow runs...",
                 "   0.0 s  WARNING agent | Cluster 'x' is INACTIVE",
                 "   0.0 s  agent |   its second line",
                 "   0.0 s  agent | Deploying flow run r1",
+                "   0.0 s  ERROR agent | Flow run r1 cannot be launched",
+                "   0.0 s  agent |   for this reason",
             ],
         ),
     ],
@@ -282,31 +300,41 @@ def test_the_agents_warnings_are_shown_and_all_it_says_when_debugging(
     verbose: bool, expected: List[str]
 ) -> None:
     watch, written, _ = watching(verbose)
+    started(watch, "Submitted")
+    watch.refresh(0)
     for text in AGENT:
         watch.agent_line(text)
     watch.refresh(0)
-    assert written == expected
+    assert written[3:] == expected
+
+
+TASK_RUNNER, FLOW_RUNNER = "prefect.CloudTaskRunner", "prefect.CloudFlowRunner"
 
 
 @pytest.mark.parametrize(
-    "name, level, verbose, shown",
+    "name, level, message, shown, shown_when_debugging",
     [
-        ("prefect.my task", "INFO", False, True),
-        ("prefect.CloudFlowRunner", "INFO", False, False),
-        ("prefect.CloudTaskRunner", "INFO", True, True),
-        ("prefect.CloudTaskRunner", "ERROR", False, True),
-        ("prefect.my task", "DEBUG", False, False),
-        ("prefect.my task", "DEBUG", True, True),
+        ("prefect.my task", "INFO", "hello", True, True),
+        ("prefect.my task", "DEBUG", "hello", False, True),
+        ("prefect.my task", "INFO", "Beginning Flow run for 'f'", True, True),
+        (TASK_RUNNER, "INFO", "printed by a task", True, True),
+        (TASK_RUNNER, "INFO", "Task 't[0]': Starting task run...", False, True),
+        (TASK_RUNNER, "INFO", "Task 't': Finished task run for task", False, True),
+        (TASK_RUNNER, "ERROR", "Task 't': Starting task run...", True, True),
+        (FLOW_RUNNER, "INFO", "Beginning Flow run for 'f'", False, True),
+        (FLOW_RUNNER, "INFO", "Flow run FAILED: some tasks failed.", False, True),
+        ("agent", "INFO", "Submitted for execution: Task arn", True, True),
     ],
 )
 def test_the_flows_own_log_lines_are_shown(
-    name: str, level: str, verbose: bool, shown: bool
+    name: str, level: str, message: str, shown: bool, shown_when_debugging: bool
 ) -> None:
-    watch, written, _ = watching(verbose)
-    started(watch, "Running")
-    watch.log("r1", name, level, "hello")
-    watch.refresh(0)
-    assert any("hello" in line for line in written) is shown
+    for verbose, expected in ((False, shown), (True, shown_when_debugging)):
+        watch, written, _ = watching(verbose)
+        started(watch, "Running")
+        watch.log("r1", name, level, message)
+        watch.refresh(0)
+        assert any(message in line for line in written) is expected
 
 
 def test_a_run_to_which_nothing_happens_is_given_up_once() -> None:
@@ -320,7 +348,8 @@ def test_a_run_to_which_nothing_happens_is_given_up_once() -> None:
     for _ in range(2):
         watch.give_up(30.0)
         watch.refresh(0)
-    assert watch.is_over and not watch.all_succeeded
+    assert watch.is_over
+    assert not watch.all_succeeded
     assert written[3:] == [
         "  30.5 s  ERROR f/cat: nothing has happened for 30 s. The run is Submitted, "
         "it has no task."
@@ -349,3 +378,233 @@ def test_a_run_that_waits_for_a_retry_is_not_given_up_soon() -> None:
     clock.now = 100.0
     watch.give_up(300.0)
     assert not watch.is_over
+
+
+# The whole of it --------------------------------------------------------------------
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
+    return Shell(tmp_path)
+
+
+GREET = """
+import os
+from prefect import Flow, task
+from prefect_ecs_plugin import ECSRun
+
+@task(log_stdout=True)
+def greet():
+    print(os.environ["GREETING"], os.environ["WHOM"])
+
+with Flow("greet", run_config=ECSRun(env={"WHOM": "world"}, labels=["mine"])) as flow:
+    greet()
+"""
+
+FAIL = """
+from prefect import Flow, task
+
+@task
+def fail():
+    raise ValueError("as it should")
+
+with Flow("fail") as flow:
+    fail()
+"""
+
+CRASH = """
+import os
+from prefect import Flow, task
+
+@task
+def crash():
+    print("last words", flush=True)
+    os._exit(7)
+
+with Flow("crash") as flow:
+    crash()
+"""
+
+NEEDS = """
+from prefect import Flow, Parameter
+
+with Flow("needs") as flow:
+    Parameter("x") + 1
+"""
+
+SLOW = """
+import subprocess, time
+from prefect import Flow, task
+
+@task
+def slow():
+    subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    time.sleep(1000)
+
+with Flow("slow") as flow:
+    slow()
+"""
+
+
+def test_ones_own_flows_run_once_each_with_the_agents_options(shell: Shell) -> None:
+    for name, text in (("greet", GREET), ("fail", FAIL), ("cr[a]sh", CRASH)):
+        shell.write(f"{name}.py", text)
+    files = ("greet.py", "fail.py", "cr[a]sh.py")
+    done = shell.run(*files, "--label", "l", "--env", "GREETING=hello", "--timeout=5")
+    assert done.returncode == 1, done.stderr
+    for pattern in (
+        r"Its run gets the agent's labels \['l'\], not the flow's \['mine'\]",
+        r"greet/\S+ \| hello\n",
+        r"greet/\S+ \| world\n",
+        r"fail/\S+ \| ERROR Task 'fail': Exception encountered",
+        r"crash/\S+ \| task \| last words\n",
+        r"ERROR crash/\S+: nothing has happened for 5 s\. The run is Running, its "
+        r"task is STOPPED with exit code 7 \(Essential container in task exited\)\.",
+        r"^greet/\S+: Success, task STOPPED, exit code 0, ",
+        r"^fail/\S+: Failed, task STOPPED, exit code 0, ",
+        r"^crash/\S+: Running, task STOPPED, exit code 7, ",
+        r"^ECS calls: RunTask 3, DescribeClusters 1, ",
+    ):
+        assert re.search(pattern, done.stdout, re.MULTILINE), pattern + done.stdout
+    assert shell.left_behind() == []
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            ["no.py"],
+            "no.py cannot be registered: Path 'no.py' doesn't exist",
+        ),
+        (
+            ["greet.py", "broken.py"],
+            "broken.py cannot be registered: ModuleNotFoundError: No module named "
+            "'nothing_like_this'",
+        ),
+        (
+            ["needs.py"],
+            "Flow 'needs' cannot be run: Required parameters are missing: ['x']",
+        ),
+        (
+            ["--task-definition", "no.yaml"],
+            "The agent ended with exit code 1 before the flow runs did. Its last "
+            "lines:\nError: Cannot read no.yaml: No such file or directory.",
+        ),
+    ],
+)
+def test_what_cannot_begin_ends_with_the_reason(
+    shell: Shell, arguments: List[str], message: str
+) -> None:
+    shell.write("greet.py", GREET)
+    shell.write("broken.py", "import nothing_like_this")
+    shell.write("needs.py", NEEDS)
+    done = shell.run(*arguments)
+    assert done.returncode == 1
+    assert f" s  {message}\n" in done.stdout, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert shell.left_behind() == []
+
+
+def lines_until(pattern: str, process: subprocess.Popen[str], heard: List[str]) -> None:
+    """Read a process's output up to a line that matches."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        heard.append(line)
+        if re.search(pattern, line):
+            return
+    pytest.fail("".join(heard))
+
+
+@pytest.fixture
+def deadline() -> Any:
+    """Kills what is appended to it when it takes too long, and in any case."""
+    processes: List[subprocess.Popen[str]] = []
+    timer = threading.Timer(DEADLINE, lambda: [p.kill() for p in processes])
+    timer.start()
+    yield processes
+    timer.cancel()
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+#: What somebody does in another terminal.
+OTHER_TERMINAL = """
+. {script}
+prefect() {{ "$PYTHON" -m prefect "$@"; }}
+prefect register --project sandbox --path needs.py || exit
+prefect run --project sandbox --name needs --param x=1 --watch || exit
+"$PYTHON" -c "import boto3; print(boto3.client('ecs').list_clusters()['clusterArns'])"
+"""
+
+
+def test_another_terminal_joins_a_sandbox_that_keeps_running(
+    shell: Shell, deadline: Any
+) -> None:
+    shell.write("needs.py", NEEDS)
+    process = shell.start("--keep-running", stdout=subprocess.PIPE)
+    deadline.append(process)
+    heard: List[str] = []
+    lines_until(r"example/.* Success +task STOPPED, exit code 0", process, heard)
+    script = re.findall(r"^or, all of them at once:  \. (\S+)$", "".join(heard), re.M)
+    done = subprocess.run(
+        ["/bin/sh", "-c", OTHER_TERMINAL.format(script=script[0])],
+        env={**shell.environment, "PYTHON": sys.executable, "AWS_PROFILE": "nobody"},
+        cwd=shell.work,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "Flow run succeeded!" in done.stdout
+    assert "['arn:aws:ecs:us-east-1:123456789012:cluster/default']" in done.stdout
+    lines_until(r"needs/.* Success +task STOPPED, exit code 0", process, heard)
+    process.send_signal(signal.SIGINT)
+    lines_until("Stopping everything, as asked by SIGINT", process, heard)
+    assert process.wait(DEADLINE) == 0
+    assert shell.left_behind() == []
+
+
+def test_a_signal_stops_all_that_was_started_in_a_terminal(
+    shell: Shell, deadline: Any
+) -> None:
+    shell.write("slow.py", SLOW)
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    shell.environment["TERM"] = "xterm-256color"
+    process = shell.start("slow.py", stdout=its, stderr=its)
+    deadline.append(process)
+    os.close(its)
+    shown = ""
+    while not re.search(r"│ slow +│ Running +│ RUNNING +│", shown):
+        shown += read(ours)
+    assert len(shell.left_behind()) > 3
+    process.send_signal(signal.SIGTERM)
+    while "Stopping everything, as asked by SIGTERM" not in shown:
+        shown += read(ours)
+    rest = threading.Thread(target=read_all, args=(ours,), daemon=True)
+    rest.start()
+    assert process.wait(DEADLINE) == 1
+    assert "seconds" in shown  # the whole heading, in 80 columns
+    assert shell.left_behind() == []
+
+
+def read(terminal: int) -> str:
+    """What a terminal is given, without colours and moves of the cursor."""
+    try:
+        text = os.read(terminal, 65536).decode("utf-8", "replace")
+    except OSError:  # so Linux says that the other side is closed
+        pytest.fail("the sandbox ended too soon")
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+def read_all(terminal: int) -> None:
+    """Nobody is kept waiting for a reader."""
+    try:
+        while os.read(terminal, 65536):
+            pass
+    except OSError:
+        pass

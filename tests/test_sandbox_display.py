@@ -244,7 +244,8 @@ def test_the_table_fits_a_terminal_of_80_by_24() -> None:
     }
     text = drawn(rows)
     lines = text.splitlines()
-    assert len(lines) <= 24 and max(map(len, lines)) <= 80
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
     assert "and 87 more" in text
 
 
@@ -257,7 +258,8 @@ def test_states_are_coloured_unless_no_color_is_set() -> None:
 
 def test_names_are_not_markup() -> None:
     rows = {"r1": Row("r1", "[red]x", "[/]", 0.0, 0.0)}
-    assert "[red]x" in drawn(rows) and "[/]" in drawn(rows)
+    assert "[red]x" in drawn(rows)
+    assert "[/]" in drawn(rows)
 
 
 def test_the_summary_counts_what_aws_was_asked() -> None:
@@ -288,6 +290,8 @@ def test_the_live_table_prints_only_log_lines_and_notes_above_it() -> None:
     screen.show([*SUCCESS, Note(5.0, "[b]careful[/b]")], now=5.0)
     screen.close()
     text = console.file.getvalue()
-    assert "example/happy-cat | hello" in text and "[b]careful[/b]" in text
-    assert "no task" not in text and "STOPPED (0)" in text
+    assert "example/happy-cat | hello" in text
+    assert "[b]careful[/b]" in text
+    assert "no task" not in text
+    assert "STOPPED (0)" in text
     assert screen.rows == rows_after(SUCCESS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 import pytest
+from shell import Shell
 
 from prefect_ecs_plugin.sandbox import environment as env
 
@@ -219,6 +221,26 @@ def test_no_setting_of_the_users_gets_in(
     assert trap.requests == []
     assert sorted(inside.requests) == ["GET /bucket/key"] + 4 * ["POST /"]
     assert not (tmp_path / "mark").exists()
+
+
+def test_the_whole_sandbox_in_a_hostile_shell(
+    hostile: Dict[str, str], trap: Recorder, tmp_path: Path
+) -> None:
+    pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
+    shell = Shell(tmp_path, hostile)
+    done = shell.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| You would jump highest on Mars" in done.stdout
+    assert re.search(
+        r"^example/\S+: Success, task STOPPED, exit code 0, [\d.]+ s\n"
+        r"ECS calls: DescribeClusters 1, DescribeTaskDefinition 1, "
+        r"RegisterTaskDefinition 1, RunTask 1\n",
+        done.stdout,
+        re.MULTILINE,
+    ), done.stdout
+    assert trap.requests == []
+    assert not (tmp_path / "mark").exists()
+    assert shell.left_behind() == []
 
 
 def test_the_trap_catches_a_shell_that_is_not_replaced(

@@ -149,9 +149,7 @@ def screen() -> Screen:
     show_default=True,
     help="Seconds in which nothing happens to a run before it is given up.",
 )
-@click.pass_context
 def sandbox(
-    ctx: click.Context,
     paths: Tuple[str, ...],
     keep_running: bool,
     timeout: float,
@@ -160,7 +158,7 @@ def sandbox(
     reason = missing()
     if reason is not None:
         click.echo(reason, err=True)
-        ctx.exit(1)
+        sys.exit(1)
     from prefect_ecs_plugin.sandbox.session import Plan, run
 
     plan = Plan(
@@ -172,4 +170,4 @@ def sandbox(
         verbose=str(values.get("log_level")).upper() == "DEBUG",
     )
     click.echo(NOTICE)
-    ctx.exit(run(plan, screen()))
+    sys.exit(run(plan, screen()))

@@ -215,7 +215,7 @@ HEADINGS = ("flow run", "flow", "state", "ECS task", "seconds")
 def cells(row: Row, now: float) -> Tuple[str, ...]:
     """Return a row's cells, under `HEADINGS`."""
     task = row.task or "-"
-    if row.exit_code is not None:
+    if row.task == "STOPPED" and row.exit_code is not None:
         task = f"{task} ({row.exit_code})"
     return (row.name, row.flow, row.state, task, f"{row.seconds(now):.1f}")
 
@@ -241,8 +241,10 @@ def table(rows: Rows, now: float, lines: int) -> Table:
 
     shown, hidden = fitting(rows, lines)
     result = Table(expand=True, caption=f"and {hidden} more" if hidden else None)
-    for heading, ratio in zip(HEADINGS, (5, 4, 3, 4, 2)):
-        result.add_column(heading, ratio=ratio, no_wrap=True, overflow="ellipsis")
+    for heading, width in zip(HEADINGS, (8, 6, 10, 14, 7)):
+        result.add_column(heading, min_width=width, no_wrap=True, overflow="ellipsis")
+    for column in result.columns[:2]:  # the names get what is left
+        column.ratio = 1
     result.columns[-1].justify = "right"
     for row in shown:
         name, flow, state, task, seconds = cells(row, now)

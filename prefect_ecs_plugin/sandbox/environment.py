@@ -21,12 +21,13 @@ PROJECT = "sandbox"
 #: What the user's shell may bring: how a program is found, how text is shown, and
 #: which Python modules there are. Nothing that says where a server is.
 KEPT = frozenset(
-    """
-    PATH LD_LIBRARY_PATH PYTHONPATH
-    LANG LANGUAGE LC_ALL LC_CTYPE LC_COLLATE LC_MESSAGES LC_NUMERIC LC_TIME TZ
-    TERM COLORTERM COLUMNS LINES NO_COLOR
-    USER LOGNAME
-    """.split()
+    [
+        *("PATH", "LD_LIBRARY_PATH", "PYTHONPATH"),
+        *("LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_COLLATE", "LC_MESSAGES"),
+        *("LC_NUMERIC", "LC_TIME", "TZ"),
+        *("TERM", "COLORTERM", "COLUMNS", "LINES", "NO_COLOR"),
+        *("USER", "LOGNAME"),
+    ]
 )
 
 #: The script is read by `sh` first, which hands it to Python: a `#!` line has room
@@ -82,6 +83,7 @@ def container_environment(
     """Return what the sandbox's "image" brings: this Python, and an empty home."""
     shell = os.environ if shell is None else shell
     home = Path(home)
+    binaries = (str(home / "bin"), os.path.dirname(sys.executable))
     environment = {name: shell[name] for name in sorted(KEPT & set(shell))}
     environment.update(python_settings(shell))
     environment.update(
@@ -89,10 +91,7 @@ def container_environment(
         TMPDIR=str(home / "tmp"),
         NO_PROXY="127.0.0.1,localhost",
         no_proxy="127.0.0.1,localhost",
-        PATH=os.pathsep.join(
-            [str(home / "bin"), os.path.dirname(sys.executable)]
-            + [shell.get("PATH", os.defpath)]
-        ),
+        PATH=os.pathsep.join([*binaries, shell.get("PATH", os.defpath)]),
         **prefect_home(home),
     )
     return environment

@@ -15,7 +15,7 @@ from prefect import Flow, Parameter, task
 from prefect_ecs_plugin import ECSRun
 
 #: How strongly each planet pulls, the Earth being 1.
-PULL: Dict[str, float] = {"Mercury": 0.38, "Mars": 0.38, "Jupiter": 2.53}
+PULL: Dict[str, float] = {"Mars": 0.38, "Jupiter": 2.53, "Saturn": 1.06}
 
 
 @task

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +21,14 @@ from prefect_ecs_plugin.sandbox import aws, flows, prefect_api
 from prefect_ecs_plugin.sandbox import environment as env
 from prefect_ecs_plugin.sandbox.children import Child, Interrupted, StopSignals
 from prefect_ecs_plugin.sandbox.display import Screen, summary
-from prefect_ecs_plugin.sandbox.watch import Watch
+from prefect_ecs_plugin.sandbox.watch import WORD, Watch
 
 EXAMPLE_FLOW = Path(__file__).with_name("example_flow.py")
 
 #: Where boto3 in this process would go if it were asked before AWS is up: nowhere.
 NOWHERE = "http://127.0.0.1:9"
 
-#: How many lines of an agent that ended by itself are shown.
+#: How many lines are shown of an agent that ended by itself, or of a task.
 LAST_LINES = 15
 
 
@@ -172,7 +171,7 @@ class Session:
     def _check_agent(self) -> None:
         if self._agent.exit_code is None:
             return
-        lines = [line for line in self._agent.lines if re.search(r"\w", line)]
+        lines = [line for line in self._agent.lines if WORD.search(line)]
         raise AgentEnded(
             f"The agent ended with exit code {self._agent.exit_code} before the flow "
             f"runs did. Its last lines:\n" + "\n".join(lines[-LAST_LINES:])
@@ -199,8 +198,8 @@ class Session:
         """Show the last events and the summary, and return the exit code."""
         self._watch.refresh(0)
         self._screen.close()
-        if self._aws is not None:
-            rows, now = self._screen.rows, self._watch.now
+        rows, now = self._screen.rows, self._watch.now
+        if self._aws is not None and rows:
             self._screen.say(["", *summary(rows, self._aws.calls, now)])
         return 0 if self._watch.all_succeeded and not failed else 1
 
@@ -222,13 +221,15 @@ class Session:
 
     def _on_aws(self, event: aws.Event) -> None:
         if isinstance(event, aws.TaskChanged) and event.task.started_by:
-            task = event.task
-            self._watch.task(
-                task.started_by,
-                task.last_status,
-                task.exit_code,
-                task.container_reason or task.stopped_reason or "",
-            )
+            self._on_task(event.task.started_by, event.task)
+
+    def _on_task(self, run_id: str, task: aws.TaskView) -> None:
+        reason = task.container_reason or task.stopped_reason or ""
+        if task.last_status == "STOPPED" and task.exit_code != 0:
+            # It crashed, so it may have had no time to say why in the run's log.
+            for line in task.lines[-LAST_LINES:]:
+                self._watch.task_output(run_id, line)
+        self._watch.task(run_id, task.last_status, task.exit_code, reason)
 
 
 class AgentEnded(PrefectECSError):

@@ -23,11 +23,19 @@ from prefect_ecs_plugin.sandbox.display import (
     TaskStatus,
 )
 
-#: Loggers of Prefect's own machinery; their INFO lines are no flow's.
-MACHINERY = re.compile(r"prefect\.Cloud(Flow|Task)Runner$|CloudHandler$")
+#: Loggers of Prefect's runners, and what these say of every run. A task's own prints
+#: come from there too (`log_stdout`).
+RUNNER = re.compile(r"prefect\.Cloud(Flow|Task)Runner$")
+ROUTINE = re.compile(
+    r"Task '.*': (Starting|Finished) task run|Beginning Flow run for '"
+    r"|Flow run (SUCCESS|FAILED|RUNNING): "
+)
 
 #: A line as Prefect's default format has it.
 AGENT_LINE = re.compile(r"\[.+?\] (?P<level>[A-Z]+) - (?P<name>.+?) \| (?P<text>.*)")
+
+#: What a line of the agent's banner has not.
+WORD = re.compile(r"[A-Za-z0-9]")
 
 #: Seconds between two looks at what has happened.
 TICK = 0.1
@@ -83,8 +91,8 @@ class Watch:
 
     def log(self, run_id: str, name: str, level: str, message: str) -> None:
         """Take a line of a flow run's log, if it is the flow's or important."""
-        is_the_flows = level != "DEBUG" and not MACHINERY.search(name)
-        if self._verbose or level in LOUD or is_the_flows:
+        is_routine = RUNNER.search(name) and ROUTINE.match(message)
+        if self._verbose or level in LOUD or (level != "DEBUG" and not is_routine):
             self._events.put(LogLine(self.now, run_id, level, message))
 
     def task(
@@ -97,18 +105,27 @@ class Watch:
         """Take the new status of a flow run's ECS task."""
         self._events.put(TaskStatus(self.now, run_id, status, exit_code, reason))
 
+    def task_output(self, run_id: str, text: str) -> None:
+        """Take a line that a flow run's task has written to its standard output."""
+        self._events.put(LogLine(self.now, run_id, "INFO", f"task | {text}"))
+
     def agent_line(self, text: str) -> None:
         """Take a line of the agent's output: warnings and errors, or all of them.
 
-        A line that is no log line belongs to the one before it.
+        What it says of a flow run stands in the run's own log. A line that is no log
+        line belongs to the one before it, unless it is of the agent's banner.
         """
         match = AGENT_LINE.match(text)
         if match:
-            self._agent_is_heard = self._verbose or match["level"] in LOUD
+            is_heard = match["level"] in LOUD and not self._is_of_a_run(text)
+            self._agent_is_heard = self._verbose or is_heard
         if self._agent_is_heard and match:
             self.note(f"agent | {match['text']}", match["level"])
-        elif self._agent_is_heard and text:
+        elif self._agent_is_heard and WORD.search(text):
             self.note(f"agent | {text}")
+
+    def _is_of_a_run(self, text: str) -> bool:
+        return any(run_id in text for run_id in self._seen.copy())
 
     # What goes out, in the main thread -----------------------------------------------
 
