@@ -1,50 +1,63 @@
 """The ECS agent, and the map of the house.
 
-A flow run's way through it:
+    agent        Prefect's hooks; asks the queue for runs           (this room)
+    launching    one run's way to its task, as steps that can wait
+    dispatcher   drives all those steps with few threads
+    reporting    what Prefect is told about a run
+    flow_run, run_config, settings         frozen values            (pure)
+    template, kwargs                       the two requests         (pure)
+    rules, shapes                          what ECS accepts         (pure)
+    submission, definitions                the only room that starts tasks
+    retrying, pacing, schedule, polling    when to ask, and again   (pure)
+    aws, sources, network, cluster, configuration    what AWS and files say
 
-    queue -> _launch            waits for its start, marks it Submitted
-          -> FlowRun, ECSRun    flow_run, run_config: plain frozen values
-          -> kwargs.merge       the agent's and the run's run_task kwargs
-          -> template.build     the register_task_definition request
-          -> kwargs.build       the RunTask request
-          -> Submission         definition found or registered, task launched
-          -> a line in its log, or Failed with one sentence
-
-All but the first and the last two are pure. This is the only room that knows all
-others, and the only one where Prefect's private methods are overridden; Prefect 1
-is frozen, and the tests run against its 1.0.0 and 1.4.1.
+This is the only room that knows all others, and the only one where Prefect's
+private methods are overridden; Prefect 1 is frozen, and the tests run against its
+1.0.0 and 1.4.1.
 """
 
 from __future__ import annotations
 
+import math
+import threading
 import time
-from typing import Any, Dict, Iterable, Mapping, Optional
+from typing import Any, Dict, Iterable, Optional, Set
 
 import pendulum
 import prefect
 from prefect.agent import Agent
-from prefect.agent.agent import ascii_name
-from prefect.serialization.state import StateSchema
+from prefect.agent.agent import AGENT_WAKE_EVENT, ascii_name
 from prefect.utilities.graphql import GraphQLResult
 
-from . import __version__, console, kwargs, template
+from . import __version__, kwargs
 from . import cluster as clusters
 from .aws import AWSClients
 from .configuration import agent_settings
-from .errors import RunConfigError
-from .flow_run import FlowRun, plain
-from .retrying import Patience
-from .run_config import ECSRun
+from .dispatcher import Dispatcher
+from .flow_run import plain
+from .launching import Launcher
+from .pacing import Pacer, limits_for
+from .polling import Rhythm
+from .reporting import Reporter
 from .settings import PrefectSettings
-from .sources import load_mapping
 from .submission import Submission
-from .waiting import Pause, Steps, drive
+from .waiting import Steps, drive
 
-#: Seconds after which a launch that ECS puts off is given up.
-_LAUNCH_TIMEOUT = 30 * 60.0
+#: Seconds from its start for which a run may be refused before it is Failed.
+DEFAULT_LAUNCH_TIMEOUT = 30 * 60.0
 
-#: Prefect's words for "another agent was faster", from its API's state lock.
-_TAKEN = "State update failed"
+#: RunTask takes about 0.4 s and the calls to Prefect's API about 0.1 s, so this many
+#: threads launch some 64 runs a second, three times what AWS allows on Fargate.
+_WORKERS = 32
+
+#: Seconds that runs are shown ahead of their start: the longest pause between looks.
+_PREFETCH = 10
+
+_QUEUE = {
+    "mutation($input: get_runs_in_queue_input!)": {
+        "get_runs_in_queue(input: $input)": {"flow_run_ids"}
+    }
+}
 
 
 class ECSAgent(Agent):
@@ -75,6 +88,10 @@ class ECSAgent(Agent):
         execution_role_arn: The execution role likewise.
         botocore_config: Options of `botocore.config.Config`. Retries are in mode
             `standard` unless this, AWS_RETRY_MODE or the config file says otherwise.
+        launches_per_second: How many tasks a second to launch at most; default what
+            AWS documents, 20 on Fargate and 40 on EC2.
+        launch_timeout: Seconds from its start for which a run that ECS puts off is
+            tried again; 0 to try once. Default 1800.
 
     Raises:
         ConfigurationError: one line that says what to set, if the agent cannot
@@ -101,6 +118,8 @@ class ECSAgent(Agent):
         task_role_arn: Optional[str] = None,
         execution_role_arn: Optional[str] = None,
         botocore_config: Optional[Dict[str, Any]] = None,
+        launches_per_second: Optional[float] = None,
+        launch_timeout: float = DEFAULT_LAUNCH_TIMEOUT,
     ) -> None:
         super().__init__(
             agent_config_id=agent_config_id,
@@ -117,6 +136,7 @@ class ECSAgent(Agent):
             aws_session_token=aws_session_token,
             region_name=region_name,
             botocore_config=botocore_config,
+            max_pool_connections=_WORKERS,
         )
         self.ecs_client = self._clients("ecs")
         self.settings = agent_settings(
@@ -130,16 +150,31 @@ class ECSAgent(Agent):
             execution_role_arn=execution_role_arn,
             env=plain(self.env_vars),
         )
-        self._run_task_kwargs = kwargs.agent_level(self.settings)
-        self._submission = Submission(self.ecs_client, self.logger)
+        self._dispatcher = Dispatcher.threaded(_WORKERS, self._report_crash)
+        self._reporter = Reporter(self.client, self.name, self.logger)
+        pacer = Pacer(
+            limits_for(launches_per_second),
+            self._dispatcher.clock,
+            self._dispatcher.call_later,
+        )
+        self._launcher = Launcher(
+            self.settings,
+            self._prefect_settings,
+            self._clients,
+            Submission(self.ecs_client, pacer, self.logger),
+            self._reporter,
+            self.logger,
+            launch_timeout,
+            self._run_was_taken,
+        )
+        self._rhythm = Rhythm(self._loop_intervals)
 
     # -- Prefect's public hooks -------------------------------------------------
 
     def on_startup(self) -> None:
         """Warn about a cluster that cannot take tasks."""
-        trouble = clusters.trouble(
-            self.ecs_client, self._run_task_kwargs.get("cluster")
-        )
+        cluster = kwargs.agent_level(self.settings).get("cluster")
+        trouble = clusters.trouble(self.ecs_client, cluster)
         if trouble:
             self.logger.warning(trouble)
 
@@ -155,17 +190,18 @@ class ECSAgent(Agent):
         Raises:
             PrefectECSError: one sentence, if the run cannot be launched.
         """
-        return drive(self._deployment(plain(flow_run)), time.sleep)
+        return drive(self._launcher.deploy(plain(flow_run)), time.sleep)
+
+    def heartbeat(self) -> None:
+        """Send heartbeats for runs that wait for their task.
+
+        Without them the server's Lazarus launches a run again that has been waiting
+        for ten minutes.
+        """
+        for run_id in list(self._launcher.under_way):
+            self._reporter.heartbeat(run_id)
 
     # -- Prefect's private methods, overridden ----------------------------------
-
-    def _deploy_flow_run(self, flow_run: GraphQLResult) -> None:
-        """Launch a run and tell Prefect how it went.
-
-        Overridden because Prefect's own reports a task Failed when only the log
-        line about its launch could not be written, and prints tracebacks.
-        """
-        drive(self._launch(flow_run), time.sleep)
 
     def _show_startup_display(self) -> None:
         """Say who is starting; Prefect's own banner would not tell the two apart."""
@@ -177,74 +213,66 @@ class ECSAgent(Agent):
         )
         self.logger.info("Waiting for flow runs...")
 
-    # -- A run's way ------------------------------------------------------------
+    def _enter_work_polling_loop(self, exit_event: threading.Event) -> None:
+        """Look into the queue and start what is new, until asked to stop.
 
-    def _launch(self, row: GraphQLResult) -> Steps[None]:
-        yield Pause(_seconds_until_start(row))
+        Overridden because Prefect's own gives each run a thread of a small pool to
+        wait in, and looks away for up to ten seconds when the API's window of 25
+        is full of runs that are not due yet.
+        """
+        polls = math.inf if self.max_polls is None else self.max_polls
+        while not exit_event.is_set() and polls > 0:
+            polls -= 1
+            AGENT_WAKE_EVENT.clear()
+            pause = self._poll()
+            self.logger.debug("Looking into the queue again in %s s", pause)
+            AGENT_WAKE_EVENT.wait(timeout=pause)
+        self._dispatcher.wait_until_done()
+        self._dispatcher.close()
+
+    def _poll(self) -> float:
+        """Look once; the seconds until the next look."""
         try:
-            self._mark_flow_as_submitted(row)
-        except Exception as error:  # whatever it is, the run is not ours to launch
-            self._report_not_taken(row, error)
-            return
-        try:
-            deployment = yield from self._deployment(plain(row))
-        except Exception as error:  # one run's trouble is nobody else's
-            self._report_failure(row, error)
-        else:
-            self._report_success(row, deployment)
+            seen = self._seen_in_queue()
+            rows = self._get_flow_run_metadata(seen - self.submitting_flow_runs)
+        except Exception as error:
+            self.logger.error("The queue of flow runs cannot be read: %s", error)
+            return self._rhythm.after(0, 0)
+        for row in rows:
+            self.submitting_flow_runs.add(row.id)
+            self._dispatcher.start(self._launch(plain(row)))
+        return self._rhythm.after(len(seen), len(rows))
 
-    def _deployment(self, row: Mapping[str, Any]) -> Steps[str]:
-        flow_run = FlowRun.from_api(row)
-        run_config = ECSRun.from_serialized(row.get("run_config"))
-        kwargs.check(run_config.run_task_kwargs or {})
-        merged = kwargs.merge(self._run_task_kwargs, run_config.run_task_kwargs or {})
-        patience = Patience(time.monotonic() + _LAUNCH_TIMEOUT, time.monotonic)
-        if run_config.task_definition_arn:
-            task_definition = _own_definition(flow_run, run_config)
-            definition = yield from self._submission.described(
-                task_definition, patience
-            )
-            request = self._request(merged, definition, flow_run, run_config)
-            task_arn = yield from self._submission.launch_by_arn(
-                task_definition, request, patience
-            )
-        else:
-            definition = template.build(
-                self._template(run_config), flow_run, run_config, self.settings, merged
-            )
-            request = self._request(merged, definition, flow_run, run_config)
-            task_arn = yield from self._submission.launch(definition, request, patience)
-        return _links(task_arn, definition)
+    # -- The queue --------------------------------------------------------------
 
-    def _template(self, run_config: ECSRun) -> Mapping[str, Any]:
-        if run_config.task_definition:
-            return run_config.task_definition
-        if run_config.task_definition_path:
-            return load_mapping(run_config.task_definition_path, self._clients)
-        return self.settings.task_definition
-
-    def _request(
-        self,
-        merged: Mapping[str, Any],
-        definition: Mapping[str, Any],
-        flow_run: FlowRun,
-        run_config: ECSRun,
-    ) -> Dict[str, Any]:
-        for name in kwargs.dropped_overrides(merged, definition):
-            self.logger.debug(
-                "Flow run %s has no container %r; the agent's override for it is left "
-                "out",
-                flow_run.id,
-                name,
-            )
-        return kwargs.build(
-            merged,
-            definition,
-            flow_run,
-            run_config,
-            self.settings,
-            self._prefect_settings(),
+    def _seen_in_queue(self) -> Set[str]:
+        """The ids that the API shows, those that this agent has in hand included."""
+        answer = self.client.graphql(
+            _QUEUE,
+            variables={
+                "input": {
+                    "before": pendulum.now("UTC").add(seconds=_PREFETCH).isoformat(),
+                    "labels": list(self.labels),
+                    "tenant_id": self.client.tenant_id,
+                }
+            },
         )
+        return set(answer.data.get_runs_in_queue.flow_run_ids)
+
+    def _launch(self, row: Dict[str, Any]) -> Steps[None]:
+        try:
+            yield from self._launcher.launch(row)
+        finally:
+            self.submitting_flow_runs.discard(row["id"])
+
+    def _run_was_taken(self) -> None:
+        """There is room in the API's window now; look whether a run was behind it."""
+        if self._rhythm.window_is_full:
+            AGENT_WAKE_EVENT.set()
+
+    def _report_crash(self, error: BaseException) -> None:
+        self.logger.error("A launch broke off: %s: %s", type(error).__name__, error)
+        self.logger.debug("The error in full", exc_info=error)
 
     def _prefect_settings(self) -> PrefectSettings:
         key = self.flow_run_api_key
@@ -257,66 +285,3 @@ class ECSAgent(Agent):
             logging_level=prefect.config.logging.level,
             log_to_api=self.log_to_cloud,
         )
-
-    # -- Telling Prefect --------------------------------------------------------
-
-    def _report_not_taken(self, row: GraphQLResult, error: Exception) -> None:
-        if _TAKEN in str(error):
-            self.logger.debug("Flow run %s was taken by another agent", row.id)
-        else:
-            self.logger.error(
-                "Flow run %s could not be marked Submitted and stays in the queue: %s",
-                row.id,
-                error,
-            )
-
-    def _report_success(self, row: GraphQLResult, deployment: str) -> None:
-        self.logger.info("Flow run %s was submitted: %s", row.id, deployment)
-        self._write_log(row, f"Submitted for execution: {deployment}", "INFO")
-
-    def _report_failure(self, row: GraphQLResult, error: Exception) -> None:
-        message = str(error) or type(error).__name__
-        self.logger.error("Flow run %s cannot be launched: %s", row.id, message)
-        self.logger.debug("The error in full", exc_info=error)
-        self._write_log(row, message, "ERROR")
-        try:
-            self._mark_flow_as_failed(flow_run=row, message=message)
-        except Exception as second:
-            self.logger.error(
-                "Flow run %s could not be marked Failed: %s", row.id, second
-            )
-
-    def _write_log(self, row: GraphQLResult, message: str, level: str) -> None:
-        """Housekeeping: a log line that cannot be written changes nothing else."""
-        try:
-            self._safe_write_run_log(row, message=message, level=level)
-        except Exception as error:
-            self.logger.warning(
-                "A line for flow run %s could not be written: %s", row.id, error
-            )
-
-
-def _seconds_until_start(row: GraphQLResult) -> float:
-    """How long until a run is due; the queue hands it out up to 10 s before.
-
-    A run that comes back for the retry of a task is Running and due at once.
-    """
-    state = StateSchema().load(row.serialized_state)
-    start = getattr(state, "start_time", None) or pendulum.now("UTC")
-    return float(max(0.0, (start - pendulum.now("UTC")).total_seconds()))
-
-
-def _own_definition(flow_run: FlowRun, run_config: ECSRun) -> str:
-    """The definition that a run names, if it may name one."""
-    if flow_run.has_docker_storage:
-        raise RunConfigError(
-            "A flow with Docker storage cannot use task_definition_arn, since the "
-            "image is part of the storage; give a task_definition, or other storage."
-        )
-    return str(run_config.task_definition_arn)
-
-
-def _links(task_arn: str, definition: Mapping[str, Any]) -> str:
-    links = f"Task {task_arn} ({console.task_url(task_arn)})"
-    logs = console.log_url(task_arn, definition)
-    return f"{links}; logs: {logs}" if logs else links

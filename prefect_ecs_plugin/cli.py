@@ -45,6 +45,20 @@ _START_OPTIONS: List[Any] = [
         metavar="PATH",
         help="A YAML file of further arguments for ECS's RunTask, likewise.",
     ),
+    click.option(
+        "--launches-per-second",
+        type=click.FloatRange(min=0, min_open=True),
+        help="How many tasks to launch per second at most. Default: what AWS "
+        "documents, 20 on Fargate and 40 on EC2.",
+    ),
+    click.option(
+        "--launch-timeout",
+        type=click.FloatRange(min=0),
+        default=1800.0,
+        show_default=True,
+        help="Seconds from its start for which a run that ECS puts off is tried "
+        "again. 0: it is tried once.",
+    ),
 ]
 
 

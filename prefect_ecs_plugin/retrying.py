@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import random
 import re
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Mapping, Optional, Pattern, Tuple
 
@@ -290,21 +291,24 @@ class Patience:
     """How long one launch goes on asking, and what it has heard so far.
 
     Args:
-        deadline: The clock's time after which no further attempt is made.
+        due: The run's start, in seconds since 1970; earlier runs go first.
+        seconds: How long from now it may be refused; 0: not twice.
         clock: Tells the time, in seconds.
         random: Gives numbers from 0 to 1, for the jitter of pauses.
     """
 
     def __init__(
         self,
-        deadline: float,
+        due: float,
+        seconds: float,
         clock: Callable[[], float],
         random: Callable[[], float] = random.random,
     ) -> None:
-        self._deadline = deadline
+        self.due = due
         self._clock = clock
         self._random = random
-        self.tries = 0
+        self._began = clock()
+        self._deadline = self._began + seconds
 
     def attempts(self, attempt: Callable[[], Steps[Result]]) -> Steps[Result]:
         """Make attempts until one succeeds or asking again would not help.
@@ -316,20 +320,29 @@ class Patience:
             Refused: if the answer is not worth waiting for.
             LaunchError: if the deadline would pass before the next attempt.
         """
+        tries = 0
         while True:
-            self.tries += 1
+            tries += 1
             try:
                 return (yield from attempt())
             except Refused as refused:
                 if refused.verdict not in WORTH_WAITING:
                     raise
-                yield self._pause_after(refused)
+                yield self._pause_after(refused, tries)
 
-    def _pause_after(self, refused: Refused) -> Pause:
-        seconds = BACKOFF[refused.verdict].seconds(self.tries, self._random())
+    def queue(self, turn: Future[Any]) -> Steps[None]:
+        """Wait for a turn, at nobody's expense."""
+        if not turn.done():
+            since = self._clock()
+            yield turn
+            self._deadline += self._clock() - since
+
+    def _pause_after(self, refused: Refused, tries: int) -> Pause:
+        seconds = BACKOFF[refused.verdict].seconds(tries, self._random())
         if self._clock() + seconds > self._deadline:
             raise LaunchError(
-                f"Gave up after {self.tries} tries because {refused.cause}; the last "
-                f"answer to {refused.operation} was {refused.answer}"
+                f"Gave up after {self._clock() - self._began:.0f} s and {tries} tries "
+                f"because {refused.cause}; the last answer to {refused.operation} was "
+                f"{refused.answer}"
             ) from refused
         return Pause(seconds, refused.cause)

@@ -20,8 +20,10 @@ from typing import Any, Dict, Mapping, Optional
 from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
 
+from . import rules
 from .definitions import DefinitionMemory
 from .errors import LaunchError
+from .pacing import Pacer
 from .retrying import Answer, Patience, Refused, Verdict
 from .waiting import Steps
 
@@ -34,11 +36,13 @@ class Submission:
 
     Args:
         ecs: The ECS client.
+        pacer: Says when a call may be made.
         logger: Told, once each, about rights that the agent lacks.
     """
 
-    def __init__(self, ecs: ECSClient, logger: logging.Logger) -> None:
+    def __init__(self, ecs: ECSClient, pacer: Pacer, logger: logging.Logger) -> None:
         self._ecs = ecs
+        self._pacer = pacer
         self._logger = logger
         self._definitions = DefinitionMemory()
         self._may_look = True
@@ -93,7 +97,7 @@ class Submission:
         whole = {**request, "taskDefinition": task_definition}
         if not self.has_client_token:
             whole.pop("clientToken", None)
-        return (yield from patience.attempts(lambda: self._run(whole)))
+        return (yield from patience.attempts(lambda: self._run(whole, patience)))
 
     def described(self, task_definition: str, patience: Patience) -> Steps[Any]:
         """The definition that a run config names.
@@ -111,16 +115,18 @@ class Submission:
         """
         known = self._definitions.described.get(task_definition)
         if known is None:
-            known = yield from patience.attempts(lambda: self._read(task_definition))
+            known = yield from patience.attempts(
+                lambda: self._read(task_definition, patience)
+            )
             if ":" in task_definition.rpartition("/")[2]:
                 self._definitions.described[task_definition] = known
         return known
 
     # -- One attempt each -------------------------------------------------------
 
-    def _run(self, request: Mapping[str, Any]) -> Steps[str]:
+    def _run(self, request: Mapping[str, Any], patience: Patience) -> Steps[str]:
         try:
-            answer = yield from self._tagged_call("RunTask", request)
+            answer = yield from self._tagged_call("RunTask", request, patience)
         except Refused as refused:
             if refused.verdict is Verdict.ADOPT and refused.answer.resource_ids:
                 return refused.answer.resource_ids[0]
@@ -129,9 +135,9 @@ class Submission:
             return str(answer["tasks"][0]["taskArn"])
         raise Refused("RunTask", Answer.from_failures(answer.get("failures") or [{}]))
 
-    def _read(self, task_definition: str) -> Steps[Any]:
+    def _read(self, task_definition: str, patience: Patience) -> Steps[Any]:
         answer = yield from self._call(
-            "DescribeTaskDefinition", {"taskDefinition": task_definition}
+            "DescribeTaskDefinition", {"taskDefinition": task_definition}, patience
         )
         definition = answer["taskDefinition"]
         if definition.get("status") == "INACTIVE":
@@ -141,20 +147,24 @@ class Submission:
             )
         return definition
 
-    def _register(self, definition: Mapping[str, Any]) -> Steps[str]:
-        answer = yield from self._tagged_call("RegisterTaskDefinition", definition)
+    def _register(
+        self, definition: Mapping[str, Any], patience: Patience
+    ) -> Steps[str]:
+        answer = yield from self._tagged_call(
+            "RegisterTaskDefinition", definition, patience
+        )
         arn = str(answer["taskDefinition"]["taskDefinitionArn"])
         self._logger.debug("Registered task definition %s", arn)
         return arn
 
-    def _find(self, family: str) -> Steps[Optional[str]]:
+    def _find(self, family: str, patience: Patience) -> Steps[Optional[str]]:
         """The newest active revision of a family, None where there is none.
 
         An agent that may not look registers instead, as Prefect's own would.
         """
         try:
             answer = yield from self._call(
-                "DescribeTaskDefinition", {"taskDefinition": family}
+                "DescribeTaskDefinition", {"taskDefinition": family}, patience
             )
             return str(answer["taskDefinition"]["taskDefinitionArn"])
         except Refused as refused:
@@ -202,10 +212,10 @@ class Submission:
             nonlocal look
             found = None
             if look and self._may_look:
-                found = yield from self._find(definition["family"])
+                found = yield from self._find(definition["family"], patience)
             look = False
             try:
-                return found or (yield from self._register(definition))
+                return found or (yield from self._register(definition, patience))
             except Refused as refused:
                 look = refused.verdict is not Verdict.THROTTLED
                 raise
@@ -222,18 +232,18 @@ class Submission:
     # -- Calling ECS ------------------------------------------------------------
 
     def _tagged_call(
-        self, operation: str, request: Mapping[str, Any]
+        self, operation: str, request: Mapping[str, Any], patience: Patience
     ) -> Steps[Dict[str, Any]]:
         """Call with tags, or without them where the account refuses tags."""
         if self._may_tag:
             try:
-                return (yield from self._call(operation, request))
+                return (yield from self._call(operation, request, patience))
             except Refused as refused:
                 if not _is_about_tags(refused.answer):
                     raise
                 self._stop_tagging(refused)
         untagged = {key: value for key, value in request.items() if key != "tags"}
-        return (yield from self._call(operation, untagged))
+        return (yield from self._call(operation, untagged, patience))
 
     def _stop_tagging(self, refused: Refused) -> None:
         if self._may_tag:
@@ -245,15 +255,31 @@ class Submission:
             )
 
     def _call(
-        self, operation: str, request: Mapping[str, Any]
+        self, operation: str, request: Mapping[str, Any], patience: Patience
     ) -> Steps[Dict[str, Any]]:
-        """Make one call; the steps are there for those who pace it."""
-        yield from ()
+        """Make one call when its turn has come.
+
+        The time spent queueing is not taken from the launch's patience: AWS's
+        limits make a run wait, never fail.
+        """
+        kind = _kind(operation, request)
+        yield from patience.queue(self._pacer.turn(kind, patience.due))
         try:
             answer = getattr(self._ecs, xform_name(operation))(**request)
         except (ClientError, BotoCoreError) as error:
-            raise Refused(operation, _answer(error)) from error
+            refused = Refused(operation, _answer(error))
+            if refused.verdict is Verdict.THROTTLED:
+                self._pacer.throttled(kind)
+            raise refused from error
+        self._pacer.succeeded(kind)
         return dict(answer)
+
+
+def _kind(operation: str, request: Mapping[str, Any]) -> str:
+    """Which of AWS's limits a request falls under; the tighter one when in doubt."""
+    if operation == "RunTask" and rules.placed_on_fargate(request) is not False:
+        return "RunTask on Fargate"
+    return operation
 
 
 def _answer(error: Exception) -> Answer:

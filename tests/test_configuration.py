@@ -12,8 +12,6 @@ from prefect_ecs_plugin.cluster import trouble
 from prefect_ecs_plugin.configuration import agent_settings
 from prefect_ecs_plugin.errors import ConfigurationError
 
-pytestmark = pytest.mark.sandbox
-
 LOGGER = logging.getLogger("agent")
 AWSVPC = "networkMode: awsvpc\ncpu: 256\nmemory: 512\n"
 

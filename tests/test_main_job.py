@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 import prefect
@@ -16,11 +15,9 @@ from prefect.run_configs import LocalRun, UniversalRun
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
-from prefect_ecs_plugin import ECSRun, __version__  # noqa: E402  after the skip
-
 from world import World, eventually  # noqa: E402  after the skip
 
-pytestmark = pytest.mark.sandbox
+from prefect_ecs_plugin import ECSRun, __version__  # noqa: E402  after the skip
 
 
 @pytest.fixture(scope="module")

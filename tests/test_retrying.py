@@ -182,7 +182,7 @@ def run(steps: Steps[str], now: List[float]) -> Any:
 
 
 def patience(now: List[float], deadline: float) -> Patience:
-    return Patience(deadline, lambda: now[0], lambda: 1.0)
+    return Patience(0, deadline, lambda: now[0], lambda: 1.0)
 
 
 BUSY = Answer("ThrottlingException", "Rate exceeded", 400)
@@ -205,7 +205,7 @@ def test_a_launch_gives_up_at_its_deadline_and_says_what_was_tried() -> None:
     with pytest.raises(LaunchError) as error:
         run(patience(now, 10).attempts(service.attempt), now)
     assert str(error.value) == (
-        "Gave up after 4 tries because AWS limits the rate of requests; the last "
+        "Gave up after 7 s and 4 tries because AWS limits the rate of requests; the last "
         "answer to RunTask was ThrottlingException: Rate exceeded"
     )
 

@@ -69,12 +69,10 @@ def bucket(client_of: Callable[..., Any]) -> str:
     return "s3://templates"
 
 
-@pytest.mark.sandbox
 def test_s3(bucket: str, client_of: Callable[..., Any]) -> None:
     assert load_mapping(f"{bucket}/a/b.yaml", client_of) == CONTENT
 
 
-@pytest.mark.sandbox
 @pytest.mark.parametrize(
     "path, message",
     [
@@ -89,7 +87,6 @@ def test_s3_trouble_names_the_path_and_the_reason(
         load_mapping(path, client_of)
 
 
-@pytest.mark.sandbox
 def test_s3_access_denied_says_which_right_is_missing(
     aws: Any, bucket: str, client_of: Callable[..., Any]
 ) -> None:

@@ -9,12 +9,12 @@ from typing import Any, Callable, Dict, List, Optional
 import pytest
 
 from prefect_ecs_plugin.errors import LaunchError
+from prefect_ecs_plugin.pacing import LIMITS, Pacer
 from prefect_ecs_plugin.retrying import Patience
+from prefect_ecs_plugin.simulation import Simulation
 from prefect_ecs_plugin.submission import Submission
 from prefect_ecs_plugin.template import named
 from prefect_ecs_plugin.waiting import drive
-
-pytestmark = pytest.mark.sandbox
 
 RUN_ID = "11111111-2222-3333-4444-555555555555"
 
@@ -32,35 +32,34 @@ def definition(memory: str = "2048") -> Dict[str, Any]:
 
 
 class Launcher:
-    """A submission, and the simulated clock its launches wait on."""
+    """A submission whose launches wait on a simulated clock."""
 
     def __init__(self, ecs: Any) -> None:
-        self.now = 0.0
+        self.simulation = Simulation()
         self.ecs = ecs
-        self.submission = Submission(ecs, logging.getLogger("agent"))
-        subnets = ["subnet"]
+        pacer = Pacer(
+            LIMITS, lambda: self.simulation.now, self.simulation.dispatcher.call_later
+        )
+        self.submission = Submission(ecs, pacer, logging.getLogger("agent"))
         self.request: Dict[str, Any] = {
             "launchType": "FARGATE",
-            "networkConfiguration": {"awsvpcConfiguration": {"subnets": subnets}},
+            "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet"]}},
             "startedBy": RUN_ID,
             "clientToken": f"{RUN_ID}-1",
             "tags": [{"key": "prefect:flow-run-id", "value": RUN_ID}],
         }
 
     def patience(self) -> Patience:
-        return Patience(1800, lambda: self.now, lambda: 0.01)
+        return Patience(0, 1800, lambda: self.simulation.now, lambda: 0.01)
 
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
+    def steps(self, definition_: Any = None, token: Optional[str] = None) -> Any:
+        request = {**self.request, **({"clientToken": token} if token else {})}
+        return self.submission.launch(
+            definition_ or definition(), request, self.patience()
+        )
 
     def launch(self, definition_: Any = None, token: Optional[str] = None) -> str:
-        request = {**self.request, **({"clientToken": token} if token else {})}
-        return drive(
-            self.submission.launch(
-                definition_ or definition(), request, self.patience()
-            ),
-            self.sleep,
-        )
+        return str(self.simulation.result_of(self.steps(definition_, token)))
 
     def tasks(self) -> List[str]:
         found = self.ecs.list_tasks(startedBy=RUN_ID)["taskArns"]
@@ -125,7 +124,9 @@ def test_guarantee_3_runs_that_need_a_new_definition_at_once_register_it_once(
     aws: Any, launcher: Launcher
 ) -> None:
     threads = [
-        threading.Thread(target=launcher.launch, kwargs={"token": f"t{number}"})
+        threading.Thread(
+            target=drive, args=(launcher.steps(token=f"t{number}"), lambda _: None)
+        )
         for number in range(8)
     ]
     for thread in threads:
@@ -254,21 +255,15 @@ def test_a_definition_that_is_refused_is_asked_for_once_by_all_who_need_it(
 
     denied = Fault(error_code="AccessDeniedException", message="ecs:Register...")
     faults(aws, "ecs.RegisterTaskDefinition", *[denied] * 9)
-    first = launcher.submission.launch(
-        definition(), launcher.request, launcher.patience()
-    )
-    second = launcher.submission.launch(
-        definition(), launcher.request, launcher.patience()
-    )
-    promise, ours = launcher.submission._definitions.claim(definition()["family"])
+    first, second = launcher.steps(), launcher.steps()
+    family = definition()["family"]
+    promise, ours = launcher.submission._definitions.claim(family)
     assert ours
-    waiting = next(second)
-    assert waiting is promise
-    launcher.submission._definitions.fail(definition()["family"], RuntimeError("gone"))
-    with pytest.raises(LaunchError, match="lacks a right"):
-        drive(first, launcher.sleep)
-    with pytest.raises(LaunchError, match="lacks a right"):
-        drive(second, launcher.sleep)
+    assert next(second) is promise
+    launcher.submission._definitions.fail(family, RuntimeError("gone"))
+    for steps in (first, second):
+        with pytest.raises(LaunchError, match="lacks a right"):
+            launcher.simulation.result_of(steps)
 
 
 TAGGING = (
@@ -313,8 +308,8 @@ def test_an_agent_that_may_not_look_registers(
 
 
 def described(launcher: Launcher, name: str) -> Any:
-    return drive(
-        launcher.submission.described(name, launcher.patience()), launcher.sleep
+    return launcher.simulation.result_of(
+        launcher.submission.described(name, launcher.patience())
     )
 
 

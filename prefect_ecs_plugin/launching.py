@@ -1,0 +1,202 @@
+"""One run's way from the queue to its task, as steps that can wait.
+
+row of the API -> FlowRun, ECSRun     plain, frozen values
+               -> kwargs.merge        the agent's and the run's run_task kwargs
+               -> template.build      the register_task_definition request
+               -> kwargs.build        the RunTask request
+               -> Submission          definition found or registered, task launched
+               -> Reporter            a line in the run's log, or Failed
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Callable, Dict, Mapping, Set
+
+from . import console, kwargs, template
+from .errors import RunConfigError
+from .flow_run import FlowRun
+from .pacing import Turn
+from .reporting import Reporter, seconds_until_start
+from .retrying import Patience
+from .run_config import ECSRun
+from .settings import AgentSettings, PrefectSettings
+from .sources import ClientFactory, load_mapping
+from .submission import Submission
+from .waiting import Pause, Result, Steps, Wait
+
+#: Seconds of queueing before the run's log says why nothing happens.
+_LONG_QUEUE = 10.0
+
+
+class Launcher:
+    """Launches runs.
+
+    Args:
+        settings: The agent's defaults.
+        prefect_settings: Asked for each run what it needs to reach its API.
+        clients: Makes AWS clients, for templates on S3.
+        submission: Launches tasks.
+        reporter: Tells Prefect.
+        logger: The agent's own log.
+        timeout: Seconds from its start for which a run may be refused.
+        on_submitted: Called when a run has left the queue.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        prefect_settings: Callable[[], PrefectSettings],
+        clients: ClientFactory,
+        submission: Submission,
+        reporter: Reporter,
+        logger: logging.Logger,
+        timeout: float,
+        on_submitted: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._prefect_settings = prefect_settings
+        self._clients = clients
+        self._submission = submission
+        self._reporter = reporter
+        self._logger = logger
+        self._timeout = timeout
+        self._on_submitted = on_submitted
+        self._run_task_kwargs = kwargs.agent_level(settings)
+        #: Runs that are Submitted and have no task yet.
+        self.under_way: Set[str] = set()
+
+    def launch(self, row: Mapping[str, Any]) -> Steps[None]:
+        """Take a run when it is due, launch it, and tell Prefect how it went.
+
+        Args:
+            row: The run as the API's `flow_run` query gave it, in plain values.
+        """
+        yield Pause(seconds_until_start(row))
+        if not self._reporter.mark_submitted(row):
+            return
+        self._on_submitted()
+        self.under_way.add(row["id"])
+        try:
+            task = yield from self._told(row["id"], self.deploy(row))
+        except Exception as error:  # one run's trouble is nobody else's
+            message = str(error) or type(error).__name__
+            self._logger.error("Flow run %s cannot be launched: %s", row["id"], message)
+            self._logger.debug("The error in full", exc_info=error)
+            self._reporter.mark_failed(row, message)
+        else:
+            self._logger.info("Flow run %s was submitted: %s", row["id"], task)
+            self._reporter.log(row["id"], f"Submitted for execution: {task}")
+        finally:
+            self.under_way.discard(row["id"])
+
+    def deploy(self, row: Mapping[str, Any]) -> Steps[str]:
+        """Launch a run that has been taken.
+
+        Returns:
+            The task's ARN and the links to it.
+
+        Raises:
+            PrefectECSError: one sentence, if the run cannot be launched.
+        """
+        flow_run = FlowRun.from_api(row)
+        run_config = ECSRun.from_serialized(row.get("run_config"))
+        own_kwargs = run_config.run_task_kwargs or {}
+        kwargs.check(own_kwargs)
+        merged = kwargs.merge(self._run_task_kwargs, own_kwargs)
+        patience = self._patience(row)
+        if run_config.task_definition_arn:
+            name = _own_definition(flow_run, run_config)
+            definition = yield from self._submission.described(name, patience)
+            request = self._request(merged, definition, flow_run, run_config)
+            task_arn = yield from self._submission.launch_by_arn(
+                name, request, patience
+            )
+        else:
+            definition = template.build(
+                self._template(run_config), flow_run, run_config, self._settings, merged
+            )
+            request = self._request(merged, definition, flow_run, run_config)
+            task_arn = yield from self._submission.launch(definition, request, patience)
+        return _with_links(task_arn, definition)
+
+    def _patience(self, row: Mapping[str, Any]) -> Patience:
+        """A run that the agent found late is not punished for it."""
+        late = max(0.0, -seconds_until_start(row))
+        return Patience(time.time() - late, self._timeout, time.monotonic)
+
+    def _template(self, run_config: ECSRun) -> Mapping[str, Any]:
+        if run_config.task_definition:
+            return run_config.task_definition
+        if run_config.task_definition_path:
+            return load_mapping(run_config.task_definition_path, self._clients)
+        return self._settings.task_definition
+
+    def _request(
+        self,
+        merged: Mapping[str, Any],
+        definition: Mapping[str, Any],
+        flow_run: FlowRun,
+        run_config: ECSRun,
+    ) -> Dict[str, Any]:
+        for name in kwargs.dropped_overrides(merged, definition):
+            self._logger.debug(
+                "Flow run %s has no container %r: the agent's override is left out",
+                flow_run.id,
+                name,
+            )
+        return kwargs.build(
+            merged,
+            definition,
+            flow_run,
+            run_config,
+            self._settings,
+            self._prefect_settings(),
+        )
+
+    # -- Telling why nothing happens ----------------------------------------------
+
+    def _told(self, run_id: str, steps: Steps[Result]) -> Steps[Result]:
+        """Pass on the waits of a run, and say in its log, once, why it waits."""
+        told = False
+        try:
+            wait = next(steps)
+            while True:
+                reason = "" if told else self._reason(wait)
+                if reason:
+                    told = True
+                    self._logger.info("Flow run %s waits: %s", run_id, reason)
+                    self._reporter.log(run_id, f"Waiting for ECS: {reason}")
+                yield wait
+                wait = next(steps)
+        except StopIteration as end:
+            if told:
+                self._reporter.log(run_id, "ECS has accepted the task now")
+            return end.value  # type: ignore[no-any-return]  # StopIteration is untyped
+
+    def _reason(self, wait: Wait) -> str:
+        if isinstance(wait, Pause):
+            return wait.reason
+        if isinstance(wait, Turn) and wait.seconds > _LONG_QUEUE:
+            return (
+                f"AWS limits the rate of launches, and {wait.ahead} others are ahead; "
+                f"about {wait.seconds:.0f} s"
+            )
+        return ""
+
+
+def _own_definition(flow_run: FlowRun, run_config: ECSRun) -> str:
+    """The definition that a run names, if it may name one."""
+    if flow_run.has_docker_storage:
+        raise RunConfigError(
+            "A flow with Docker storage cannot use task_definition_arn, since the "
+            "image is part of the storage; give a task_definition, or other storage."
+        )
+    return str(run_config.task_definition_arn)
+
+
+def _with_links(task_arn: str, definition: Mapping[str, Any]) -> str:
+    links = f"Task {task_arn} ({console.task_url(task_arn)})"
+    logs = console.log_url(task_arn, definition)
+    return f"{links}; logs: {logs}" if logs else links
