@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -20,11 +21,13 @@ from graphql import (
 )
 from graphql.utilities import value_from_ast_untyped
 
+from .errors import Refused
 from .resolvers import Caller, executable_schema
 from .wording import failure, refusal
 
 # Longer documents carry many ids and times in their text and never come twice.
 _LONGEST_KEPT = 1_000
+_log = logging.getLogger(__name__)
 
 
 class Answer(NamedTuple):
@@ -141,6 +144,9 @@ def _answer(result: ExecutionResult) -> Answer:
     errors = result.errors or []
     if any(error.path is None for error in errors):
         return Answer(400, refusal(errors, executable_schema()))
+    for error in errors:
+        if not isinstance(error.original_error, Refused):
+            _log.error("a resolver is broken", exc_info=error.original_error)
     body: Dict[str, Any] = {"data": result.data}
     if errors:
         body["errors"] = [failure(error) for error in errors]
