@@ -14,7 +14,7 @@ from prefect.utilities.cli import add_options
 
 from .errors import PrefectECSError
 
-_START_OPTIONS: List[Any] = [
+_START_OPTIONS: Any = [
     click.option(
         "--cluster",
         help="The cluster's name or ARN. Default: the account's cluster `default`.",

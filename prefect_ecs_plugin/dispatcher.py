@@ -107,9 +107,14 @@ class Dispatcher:
         while not self._closed:
             self.do_due()
             with self._changed:
-                next_due = self._schedule.next_due
-                if not self._closed and (next_due or self.clock() + 1) > self.clock():
-                    self._changed.wait(next_due and next_due - self.clock())
+                seconds = self._seconds_left()
+                if not self._closed and seconds != 0:
+                    self._changed.wait(seconds)
+
+    def _seconds_left(self) -> Optional[float]:
+        """Until something is due; None if nothing is planned."""
+        due = self._schedule.next_due
+        return None if due is None else max(0.0, due - self.clock())
 
     # -- A worker -----------------------------------------------------------------
 

@@ -125,7 +125,8 @@ def seconds_until_start(row: Mapping[str, Any]) -> float:
 
     A run that comes back for the retry of a task is Running and due at once.
     """
-    start = (row["serialized_state"] or {}).get("start_time")
-    if not start:
+    text = (row["serialized_state"] or {}).get("start_time")
+    if not text:
         return 0.0
-    return float((pendulum.parse(start) - pendulum.now("UTC")).total_seconds())
+    start: Any = pendulum.parse(text)
+    return float((start - pendulum.now("UTC")).total_seconds())

@@ -620,7 +620,7 @@ def test_tags_of_the_run_replace_those_of_the_agent_and_ours_fit_in(
 
 def test_an_override_of_the_run_for_a_container_that_is_not_there(build: Any) -> None:
     overrides = {"containerOverrides": [{"name": "nope", "cpu": 1}]}
-    with pytest.raises(RunConfigError, match="'nope'.*it has flow"):
+    with pytest.raises(RunConfigError, match=r"'nope'.*it has flow"):
         build(ECSRun(run_task_kwargs={"overrides": overrides}))
 
 
@@ -630,5 +630,5 @@ def test_an_override_of_the_agent_for_such_a_container_is_dropped() -> None:
 
 
 def test_a_size_that_fargate_lacks_is_refused(build: Any) -> None:
-    with pytest.raises(RunConfigError, match="(?i)fargate"):
+    with pytest.raises(RunConfigError, match=r"(?i)fargate"):
         build(ECSRun(cpu=256, memory=8192))

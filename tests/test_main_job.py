@@ -15,9 +15,9 @@ from prefect.run_configs import LocalRun, UniversalRun
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
-from world import World, eventually  # noqa: E402  after the skip
+from world import World, eventually
 
-from prefect_ecs_plugin import ECSRun, __version__  # noqa: E402  after the skip
+from prefect_ecs_plugin import ECSRun, __version__
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +89,17 @@ def test_flows_run_as_ecs_tasks(
     assert "total 60" in world.log(with_parameters)
     for run_id in [*runs.values(), with_parameters]:
         (ecs_task,) = world.tasks_of(run_id)
-        assert eventually(lambda: _stopped(world, run_id)).exit_code == 0
+        assert _stopped(world, run_id).exit_code == 0
         (line,) = [m for m in world.log(run_id) if m.startswith("Submitted for")]
         assert ecs_task.task_arn in line
         assert "console.aws.amazon.com/ecs/v2/clusters/default/tasks/" in line
 
 
 def _stopped(world: World, run_id: str) -> Any:
+    """The run's only task, once it has stopped."""
+    eventually(lambda: world.tasks_of(run_id)[0].last_status == "STOPPED")
     (ecs_task,) = world.tasks_of(run_id)
-    return ecs_task if ecs_task.last_status == "STOPPED" else None
+    return ecs_task
 
 
 def test_the_banner_names_the_plugin_and_its_version(agent: Any) -> None:

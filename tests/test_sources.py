@@ -50,7 +50,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_an_unknown_scheme() -> None:
-    with pytest.raises(SourceError, match="unknown scheme 'ftp'.*s3"):
+    with pytest.raises(SourceError, match=r"unknown scheme 'ftp'.*s3"):
         load_mapping("ftp://host/template.yaml", no_client)
 
 
