@@ -309,6 +309,14 @@ def test_stop_sends_sigterm_first(aws: AWS, ecs: Any) -> None:
     assert stopped.stop_code == "UserInitiated"
 
 
+def test_sigterm_reaches_the_whole_group(aws: AWS, ecs: Any) -> None:
+    child = "trap 'echo child; exit' TERM; echo up; while :; do sleep 0.02; done"
+    task = run_command(aws, f'trap : TERM; sh -c "{child}" & wait $!; wait $!')
+    until(lambda: aws.task(task.task_arn).lines == ("up",))
+    ecs.stop_task(task=task.task_arn)
+    assert "child" in wait_for(aws, task.task_arn).lines
+
+
 def test_and_sigkill_after_the_stop_timeout(aws: AWS, ecs: Any) -> None:
     script = "trap 'echo no' TERM; echo up; while :; do sleep 0.02; done"
     task = run_command(aws, script, stopTimeout=2)
