@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 from graphql import (
-    GraphQLError,
     GraphQLField,
     GraphQLObjectType,
     GraphQLSchema,
@@ -17,7 +16,6 @@ from graphql import (
 )
 
 from .columns import TABLES
-from .errors import Refused
 from .filters import select
 from .inputs import read
 from .schema import schema
@@ -71,23 +69,20 @@ def executable_schema() -> GraphQLSchema:
     for name, field in built.query_type.fields.items():
         field.resolve = _of_query(name, field)
     for name, field in built.mutation_type.fields.items():
-        field.resolve = _refusable(_mutation(name, get_named_type(field.type).name))
+        field.resolve = _reading(_mutation(name, get_named_type(field.type).name))
     for table in TABLES:
         object_type = built.type_map[table]
         assert isinstance(object_type, GraphQLObjectType)
         for name, relation in RELATIONS[table].items():
-            object_type.fields[name].resolve = _refusable(_related(name, relation))
+            object_type.fields[name].resolve = _reading(_related(name, relation))
     return built
 
 
-def _refusable(resolve: Resolver) -> Resolver:
-    """What the store refuses is an error of that field, in the store's words."""
+def _reading(resolve: Resolver) -> Resolver:
+    """A resolver whose arguments are read first."""
 
     def resolver(source: Any, info: Info, **arguments: Any) -> Any:
-        try:
-            return resolve(source, info, **_read(info, arguments))
-        except Refused as refused:
-            raise GraphQLError(str(refused), original_error=refused) from refused
+        return resolve(source, info, **_read(info, arguments))
 
     return resolver
 
@@ -110,10 +105,10 @@ def _read(info: Info, arguments: Dict[str, Any]) -> Dict[str, Any]:
 
 def _of_query(name: str, field: GraphQLField) -> Resolver:
     if name in _SINGLE:
-        return _refusable(_SINGLE[name])
+        return _reading(_SINGLE[name])
     if is_list_type(field.type):
-        return _refusable(_rows(name))
-    return _refusable(_by_key(get_named_type(field.type).name))
+        return _reading(_rows(name))
+    return _reading(_by_key(get_named_type(field.type).name))
 
 
 def _rows(table: str) -> Resolver:
