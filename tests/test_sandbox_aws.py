@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, List, Optional
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError, HTTPClientError
+from botocore.parsers import ResponseParserError
 from sandbox_aws import (
     ARN,
     AWS,
@@ -325,6 +326,21 @@ def test_a_lost_answer_and_botocores_own_retry_start_one_task(aws: AWS) -> None:
     assert [task.task_arn for task in aws.tasks()[before:]] == [
         answer["tasks"][0]["taskArn"]
     ]
+
+
+def test_rubbish_in_place_of_an_answer(aws: AWS, ecs: Any) -> None:
+    """botocore takes any body of a JSON service for an answer without members."""
+    aws.fault = only("ecs.ListTasks", Fault(body=b"<html>"))
+    assert content(ecs.list_tasks()) == {}
+    aws.fault = only("sts.GetCallerIdentity", Fault(body=b"<html>"))
+    with pytest.raises(ResponseParserError):
+        aws.client("sts", config=ONCE).get_caller_identity()
+
+
+def test_a_lost_refusal_is_lost_too(aws: AWS, ecs: Any) -> None:
+    aws.fault = only("ecs.RunTask", Fault(drop_connection=True, after_effect=True))
+    with pytest.raises(ConnectionClosedError):
+        ecs.run_task(taskDefinition="nothing")
 
 
 def test_delay_outlasts_a_read_timeout(aws: AWS) -> None:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import metadata, operations
@@ -104,10 +105,12 @@ class Dispatcher:
         if fault is None:
             return self._effect(operation, request)
         time.sleep(fault.delay)
-        if fault.changes_answer and not fault.after_effect:
-            return _spoilt(fault)
-        answer = self._effect(operation, request)
-        return _spoilt(fault) if fault.changes_answer else answer
+        if not fault.changes_answer:
+            return self._effect(operation, request)
+        if fault.after_effect:
+            with suppress(Refusal):  # this answer does not arrive either
+                self._effect(operation, request)
+        return _spoilt(fault)
 
     def _effect(self, operation: Operation, request: Request) -> Response:
         if operation.service not in SERVED:
@@ -130,4 +133,6 @@ def _spoilt(fault: Fault) -> Response:
         raise DropConnection
     if fault.failures is not None:
         return json_answer({"tasks": [], "failures": list(fault.failures)})
+    if fault.body is not None:
+        return Response(fault.status or 200, body=fault.body)
     raise fault.refusal()

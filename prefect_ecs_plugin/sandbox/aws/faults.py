@@ -18,6 +18,7 @@ class Fault:
         status: Its HTTP status; from 500 on without an error_code, AWS's own
             InternalServerError is answered.
         members: Further members of the error, `{"resourceIds": [...]}`.
+        body: Answer these bytes, with status 200 unless told.
         failures: Answer 200 with no tasks and these `failures[]` (RunTask).
         drop_connection: End the connection without an answer.
         after_effect: Do what was asked for first, and only then go wrong: the
@@ -28,8 +29,9 @@ class Fault:
 
     error_code: Optional[str] = None
     message: str = "Rate exceeded"
-    status: int = 400
+    status: Optional[int] = None
     members: Optional[Mapping[str, Any]] = None
+    body: Optional[bytes] = None
     failures: Optional[Sequence[Mapping[str, Any]]] = None
     drop_connection: bool = False
     after_effect: bool = False
@@ -38,17 +40,14 @@ class Fault:
     @property
     def changes_answer(self) -> bool:
         """False for a fault that is nothing but slow."""
-        return bool(
-            self.drop_connection
-            or self.failures is not None
-            or self.error_code
-            or self.status >= 500
-        )
+        kinds = (self.error_code, self.status, self.body, self.failures)
+        return self.drop_connection or any(kind is not None for kind in kinds)
 
     def refusal(self) -> Refusal:
         """The error to answer."""
         code = self.error_code or "InternalServerError"
-        return Refusal(code, self.message, self.status, **dict(self.members or {}))
+        members = dict(self.members or {})
+        return Refusal(code, self.message, self.status or 400, **members)
 
 
 FaultHook = Callable[[str, Dict[str, Any]], Optional[Fault]]
