@@ -178,7 +178,6 @@ def stand_in(name: str, reason: str) -> click.Command:
         callback=say_why,
         params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
         context_settings={"ignore_unknown_options": True, "help_option_names": []},
-        add_help_option=False,
         short_help=f"Not usable: {line}",
     )
 
