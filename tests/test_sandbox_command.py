@@ -34,7 +34,8 @@ def parsed(*arguments: str) -> Tuple[str, ...]:
     @click.command(cls=command.SandboxCommand)
     @click.argument("paths", nargs=-1)
     def sandbox(paths: Tuple[str, ...], **values: Any) -> None:
-        got.append(command.agent_arguments(command.agent_options(), values))
+        typed = command.given(click.get_current_context())
+        got.append(command.agent_arguments(command.agent_options(), typed))
 
     sandbox(list(arguments), standalone_mode=False)
     return got[0]
@@ -105,25 +106,43 @@ def test_help_shows_an_example_and_says_what_it_is_not() -> None:
     [
         ((3, 8), "The sandbox needs Python 3.10 or later; this is Python 3.8."),
         ((3, 9), "The sandbox needs Python 3.10 or later; this is Python 3.9."),
-        ((3, 10), None),
-        ((3, 13), None),
     ],
 )
-def test_an_older_python_is_one_line(
-    version: Tuple[int, int], message: Optional[str]
-) -> None:
+def test_an_older_python_is_one_line(version: Tuple[int, int], message: str) -> None:
     assert command.missing(version) == message
 
 
+INSTALL = "pip install 'prefect-ecs-plugin[sandbox]'"
+
+
+@pytest.mark.parametrize(
+    "needed, botocore, message",
+    [
+        (
+            ("sys", "no_such_module", "nor_this"),
+            "1.31.0",
+            f"The sandbox needs no_such_module, nor_this: {INSTALL}",
+        ),
+        (("sys",), "1.30.9", f"The sandbox needs botocore 1.31 or later: {INSTALL}"),
+        (("sys",), "1.31.0", None),
+        (("sys",), "2.0", None),
+    ],
+)
 def test_a_missing_extra_is_one_line_that_says_what_to_install(
+    needed: Tuple[str, ...],
+    botocore: str,
+    message: Optional[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(command, "NEEDED", ("sys", "no_such_module"))
+    monkeypatch.setattr(command, "NEEDED", needed)
+    monkeypatch.setattr("botocore.__version__", botocore)
+    assert command.missing((3, 10)) == message
+
+
+def test_the_command_ends_with_that_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "missing", lambda: "Something is missing.")
     result = CliRunner().invoke(command.sandbox, [])
-    assert (result.exit_code, result.output) == (
-        1,
-        "The sandbox needs no_such_module: pip install 'prefect-ecs-plugin[sandbox]'\n",
-    )
+    assert (result.exit_code, result.output) == (1, "Something is missing.\n")
 
 
 # What `prefect register` says --------------------------------------------------------

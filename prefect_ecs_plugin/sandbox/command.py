@@ -90,14 +90,24 @@ def _refusing(option: click.Option) -> click.Option:
     return click.Option(declared, hidden=True, expose_value=False, callback=refuse)
 
 
+def given(ctx: click.Context) -> Dict[str, Any]:
+    """Return the options that stand on the command line, defaults left out."""
+    typed = click.core.ParameterSource.COMMANDLINE
+    return {
+        name: value
+        for name, value in ctx.params.items()
+        if ctx.get_parameter_source(name) is typed
+    }
+
+
 def agent_arguments(
     options: Sequence[click.Parameter], values: Dict[str, Any]
 ) -> Tuple[str, ...]:
-    """Return the command line that gives the agent what the sandbox was given."""
+    """Return the command line that gives an agent these values of its options."""
     arguments: List[str] = []
     for option in options:
         value = values.get(str(option.name))
-        if value is None or value is False or value == ():
+        if value is None or value is False:
             continue
         if value is True:
             arguments.append(option.opts[0])
@@ -163,7 +173,9 @@ def sandbox(
 
     plan = Plan(
         paths=paths,
-        agent_arguments=agent_arguments(agent_options(), values),
+        agent_arguments=agent_arguments(
+            agent_options(), given(click.get_current_context())
+        ),
         labels=values.get("label") or (),
         keep_running=keep_running,
         timeout=timeout,

@@ -102,6 +102,7 @@ class Session:
         self._start_servers()
         for flow in self._registered_flows():
             self._create_run(flow)
+        self.say("Starting prefect agent ecs start.")
         self._agent = self._stack.enter_context(
             self._child(
                 ["agent", "ecs", "start", *self._plan.agent_arguments],
@@ -127,6 +128,7 @@ class Session:
         api = flows.API(self._api.url)
         api.create_project()
         paths = self._plan.paths or (str(EXAMPLE_FLOW),)
+        self.say(f"Registering {', '.join(self._plan.paths) or 'the example flow'}.")
         arguments = flows.register_arguments(paths)
         with self._child(arguments) as child:
             exit_code = self._signals.wait_for(child)
