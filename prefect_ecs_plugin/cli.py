@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
+from typing import Any, ClassVar, Dict, Iterable, Iterator, List, Mapping, Optional
 
 import click
 from prefect import config
@@ -85,7 +85,7 @@ class _NamedCommand(click.Command):
 class _Lazy(_Named):
     """Imports a command's room only when the command is named or listed."""
 
-    rooms: Dict[str, str] = {"sandbox": "prefect_ecs_plugin.sandbox.command"}
+    rooms: ClassVar[Dict[str, str]] = {"sandbox": "prefect_ecs_plugin.sandbox.command"}
 
     def list_commands(self, ctx: click.Context) -> List[str]:
         return sorted([*super().list_commands(ctx), *self.rooms])
@@ -109,7 +109,8 @@ def ecs() -> None:
 
 
 @ecs.command(cls=_NamedCommand)
-@add_options(COMMON_START_OPTIONS)
+# Prefect says Option where it means the decorators that click.option makes.
+@add_options(COMMON_START_OPTIONS)  # type: ignore[arg-type]
 @add_options(_START_OPTIONS)
 def start(**options: Any) -> None:
     """Start an agent that runs flows as ECS tasks.

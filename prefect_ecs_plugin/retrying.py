@@ -53,7 +53,8 @@ class Answer:
     @classmethod
     def from_failures(cls, failures: Iterable[Mapping[str, Any]]) -> Answer:
         """Every entry of a RunTask's `failures`, not only the first."""
-        return cls("failures", "; ".join(map(_failure_sentence, failures)), 200)
+        sentences = "; ".join(map(_failure_sentence, failures))
+        return cls("failures", sentences or "no reason given", 200)
 
 
 def _failure_sentence(failure: Mapping[str, Any]) -> str:
@@ -152,7 +153,8 @@ TABLE: Tuple[Row, ...] = (
         "ServerException|InternalFailure|InternalError|InternalServerError"
         "|ServiceUnavailable(Exception)?|RequestTimeout(Exception)?"
         "|.*ConnectionError|ConnectionClosedError|ConnectTimeoutError"
-        "|ReadTimeoutError|HTTPClientError|ResponseParserError|ResponseStreamingError",
+        "|ReadTimeoutError|HTTPClientError|ResponseParserError|ResponseStreamingError"
+        "|IncompleteAnswer",
         "",
         Verdict.RETRY,
         "AWS did not answer properly",

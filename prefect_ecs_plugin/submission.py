@@ -30,6 +30,14 @@ from .waiting import Steps
 #: What boto3.client("ecs") returns; boto3 makes its clients' classes at run time.
 ECSClient = Any
 
+#: What a whole answer has at least one of. botocore takes a body that it cannot
+#: read for an answer without members.
+_MEMBERS = {
+    "DescribeTaskDefinition": ("taskDefinition",),
+    "RegisterTaskDefinition": ("taskDefinition",),
+    "RunTask": ("tasks", "failures"),
+}
+
 
 class Submission:
     """Launches tasks through one ECS client.
@@ -133,7 +141,7 @@ class Submission:
             raise
         if answer.get("tasks"):
             return str(answer["tasks"][0]["taskArn"])
-        raise Refused("RunTask", Answer.from_failures(answer.get("failures") or [{}]))
+        raise Refused("RunTask", Answer.from_failures(answer.get("failures", [])))
 
     def _read(self, task_definition: str, patience: Patience) -> Steps[Any]:
         answer = yield from self._call(
@@ -271,6 +279,8 @@ class Submission:
             if refused.verdict is Verdict.THROTTLED:
                 self._pacer.throttled(kind)
             raise refused from error
+        if not any(member in answer for member in _MEMBERS[operation]):
+            raise Refused(operation, Answer("IncompleteAnswer", "it says nothing"))
         self._pacer.succeeded(kind)
         return dict(answer)
 

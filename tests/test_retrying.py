@@ -80,7 +80,8 @@ CLIENT, PARAMETER = "ClientException", "InvalidParameterException"
         (failures("ATTRIBUTE"), Verdict.FINAL),
         (failures("MISSING"), Verdict.FINAL),
         (failures("INACTIVE"), Verdict.FINAL),
-        (Answer.from_failures([{}]), Verdict.FINAL),
+        (Answer.from_failures([]), Verdict.FINAL),
+        (Answer("IncompleteAnswer"), Verdict.RETRY),
         (Answer("ServerException", "", 500), Verdict.RETRY),
         (Answer("502", "Bad Gateway", 502), Verdict.RETRY),
         (Answer("Whatever", "", 503), Verdict.RETRY),
@@ -125,9 +126,8 @@ def test_every_failure_is_reported() -> None:
 
 
 def test_a_refusal_says_why_what_to_do_and_what_aws_said() -> None:
-    refused = Refused(
-        "RunTask", Answer("ClusterNotFoundException", "Cluster not found.")
-    )
+    answer = Answer("ClusterNotFoundException", "Cluster not found.")
+    refused = Refused("RunTask", answer)
     assert str(refused) == (
         "RunTask failed because the cluster is not there or not ACTIVE; create it, or "
         "name another with --cluster or the run's run_task_kwargs: "
@@ -205,8 +205,8 @@ def test_a_launch_gives_up_at_its_deadline_and_says_what_was_tried() -> None:
     with pytest.raises(LaunchError) as error:
         run(patience(now, 10).attempts(service.attempt), now)
     assert str(error.value) == (
-        "Gave up after 7 s and 4 tries because AWS limits the rate of requests; the last "
-        "answer to RunTask was ThrottlingException: Rate exceeded"
+        "Gave up after 7 s and 4 tries because AWS limits the rate of requests; the "
+        "last answer to RunTask was ThrottlingException: Rate exceeded"
     )
 
 

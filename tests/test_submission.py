@@ -156,6 +156,24 @@ def test_guarantee_1_a_lost_answer_starts_no_second_task(
     assert aws.calls["ecs.RunTask"] == 3
 
 
+@pytest.mark.parametrize(
+    "operation, asked",
+    [
+        ("ecs.RunTask", 2),
+        ("ecs.DescribeTaskDefinition", 2),
+        ("ecs.RegisterTaskDefinition", 1),  # found when it is looked for again
+    ],
+)
+def test_guarantee_1_rubbish_for_an_answer_is_asked_again(
+    aws: Any, launcher: Launcher, operation: str, asked: int
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    faults(aws, operation, Fault(body=b"rubbish", after_effect=True))
+    assert [launcher.launch()] == launcher.tasks()
+    assert aws.calls[operation] == asked
+
+
 def test_guarantee_1_a_conflict_adopts_the_task_it_names(
     aws: Any, launcher: Launcher
 ) -> None:
@@ -180,7 +198,7 @@ def test_guarantee_1_a_conflict_adopts_the_task_it_names(
         (
             "ecs.RunTask",
             "InvalidParameterException",
-            "Error retrieving subnet information: Rate exceeded (ErrorCode: Throttling)",
+            "Error retrieving subnets: Rate exceeded (ErrorCode: Throttling)",
         ),
     ],
 )
