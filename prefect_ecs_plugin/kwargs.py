@@ -23,13 +23,6 @@ from .template import (
 if TYPE_CHECKING:
     from .run_config import ECSRun
 
-#: What run_task kwargs may not say, because one run is one task of ours.
-_RESERVED = {
-    "taskDefinition": "name the definition with task_definition_arn of the ECSRun",
-    "clientToken": "the agent makes one per flow run, so that no task starts twice",
-    "startedBy": "the agent puts the flow run's id there, to find its task again",
-}
-
 #: Each excludes the other; the one merged later stays.
 _PLACEMENT = {
     "launchType": "capacityProviderStrategy",
@@ -49,12 +42,8 @@ def check(kwargs: Mapping[str, Any]) -> None:
     Raises:
         RunConfigError: naming each key that is wrong and the likely right one.
     """
-    raise_problems(shapes.fit("RunTask", kwargs, strict=True)[1])
-    for key, instead in _RESERVED.items():
-        if kwargs.get(key) is not None:
-            raise RunConfigError(f"{key} cannot be set in run_task kwargs: {instead}")
-    if kwargs.get("count") not in (None, 1, "1"):
-        raise RunConfigError("count must be 1: a flow run is one task")
+    _, problems = shapes.fit("RunTask", kwargs, strict=True)
+    raise_problems(problems + rules.check_one_task(kwargs))
     _check_override_names(kwargs)
 
 

@@ -48,13 +48,6 @@ if TYPE_CHECKING:
 #: The container in which the flow runs; the agent adds it where there is none.
 _FLOW_CONTAINER = "flow"
 
-#: Keys of run_task_kwargs that would break "one run, one task".
-_RESERVED = {
-    "taskDefinition": "name it with task_definition_arn",
-    "clientToken": "the agent makes one per flow run, so that no task starts twice",
-    "startedBy": "the agent puts the flow run's id there, to find the task again",
-}
-
 _SCHEMES = ("file", "agent", "s3", "gs", "gcs", "http", "https")
 
 _DEFINITIONS = ("task_definition", "task_definition_path", "task_definition_arn")
@@ -414,13 +407,10 @@ def _within(argument: str, problems: Iterable[Problem]) -> Iterator[Problem]:
 
 
 def _reserved(kwargs: Mapping[str, Any]) -> Iterator[Problem]:
-    from .rules import Problem
+    from .rules import Problem, check_one_task
 
-    for key, instead in _RESERVED.items():
-        if kwargs.get(key) is not None:
-            yield Problem(f"run_task_kwargs.{key}", f"cannot be given: {instead}")
-    if kwargs.get("count") not in (None, 1, "1"):
-        yield Problem("run_task_kwargs.count", "has to be 1: a flow run is one task")
+    for problem in check_one_task(kwargs):
+        yield Problem(f"run_task_kwargs.{problem.place}", problem.message)
 
 
 def _unstorable(argument: str, value: Any) -> Iterator[Problem]:

@@ -243,7 +243,7 @@ MISTAKES = {
     "startedBy": (
         {"run_task_kwargs": {"startedBy": "me"}},
         "run_task_kwargs.startedBy: cannot be given: the agent puts the flow run's id "
-        "there, to find the task again",
+        "there, to find its task again",
     ),
     "two tasks": (
         {"run_task_kwargs": {"count": 2}},

@@ -10,6 +10,7 @@ agent before it sends a request, and the sandbox in place of ECS.
     definition  what RegisterTaskDefinition refuses
     fargate     what it refuses besides when the definition is to run on Fargate
     run_task    what RunTask refuses
+    one_task    what its kwargs may not say, because one run is one task
 
 A `Problem` is `certain` where ECS must refuse the request. Where it only may, or
 where the documentation promises a refusal nobody has seen, `certain` is False and
@@ -26,6 +27,7 @@ from .definition import (
     is_family,
 )
 from .fargate import size as check_fargate_size
+from .one_task import check_one_task
 from .problem import Problem, Rule
 from .run_task import (
     MAX_CLIENT_TOKEN,
@@ -52,6 +54,7 @@ __all__ = [
     "Problem",
     "Rule",
     "check_definition",
+    "check_one_task",
     "check_fargate_size",
     "check_run_task",
     "cpu_units",
