@@ -13,7 +13,7 @@ import sys
 import termios
 import threading
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import Any, Iterator, List, Optional, Tuple
 
 import click
 import pytest
@@ -536,16 +536,21 @@ def lines_until(pattern: str, process: subprocess.Popen[str], heard: List[str]) 
 
 
 @pytest.fixture
-def deadline() -> Any:
-    """Kills what is appended to it when it takes too long, and in any case."""
+def deadline() -> Iterator[List[subprocess.Popen[str]]]:
+    """Stops the processes in this list when they take too long, and in any case."""
     processes: List[subprocess.Popen[str]] = []
-    timer = threading.Timer(DEADLINE, lambda: [p.kill() for p in processes])
+
+    def stop() -> None:
+        for process in processes:
+            process.terminate()  # it still has to stop what it has started
+
+    timer = threading.Timer(DEADLINE, stop)
     timer.start()
     yield processes
     timer.cancel()
+    stop()
     for process in processes:
-        process.kill()
-        process.wait()
+        process.wait(DEADLINE)
 
 
 #: What somebody does in another terminal.
@@ -559,7 +564,7 @@ prefect run --project sandbox --name needs --param x=1 --watch || exit
 
 
 def test_another_terminal_joins_a_sandbox_that_keeps_running(
-    shell: Shell, deadline: Any
+    shell: Shell, deadline: List[subprocess.Popen[str]]
 ) -> None:
     shell.write("needs.py", NEEDS)
     process = shell.start("--keep-running", stdout=subprocess.PIPE)
@@ -588,7 +593,7 @@ def test_another_terminal_joins_a_sandbox_that_keeps_running(
 
 
 def test_a_signal_stops_all_that_was_started_in_a_terminal(
-    shell: Shell, deadline: Any
+    shell: Shell, deadline: List[subprocess.Popen[str]]
 ) -> None:
     shell.write("slow.py", SLOW)
     ours, its = pty.openpty()

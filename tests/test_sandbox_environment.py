@@ -301,6 +301,16 @@ def test_a_container_has_neither_keys_nor_servers(home: Path) -> None:
     }
 
 
+def test_this_process_too_sees_only_what_it_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "hostile")
+    before = dict(os.environ)
+    with env.only({"A": "b"}):
+        seen = dict(os.environ)
+    assert (seen, dict(os.environ)) == ({"A": "b"}, before)
+
+
 def test_relative_entries_of_pythonpath_hold_in_any_directory() -> None:
     settings = env.python_settings({"PYTHONPATH": os.pathsep.join(["src", "/lib"])})
     expected = os.pathsep.join([os.path.abspath("src"), os.path.abspath("/lib")])

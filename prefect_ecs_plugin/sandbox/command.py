@@ -42,7 +42,8 @@ what happens. Options are those of the agent.
   prefect agent ecs sandbox --keep-running
 
 A task is a local process: the command of its `flow` container, run by this Python
-with the environment that ECS would give it. What AWS would refuse is refused.
+with the environment that ECS would give it. What AWS would refuse is refused. This
+Python's packages are the image; modules of your own are found if PYTHONPATH says where.
 
 What it is not: images are not pulled, sidecars do not run, roles and permissions are
 not checked, CPU and memory are not limited, and there is one machine only.

@@ -234,13 +234,20 @@ def fitting(rows: Rows, lines: int) -> Tuple[List[Row], int]:
     return [row for row in everything if row.run_id in shown], len(rows) - len(shown)
 
 
-def table(rows: Rows, now: float, lines: int) -> Table:
-    """Return the rows as a table that takes at most so many lines for them."""
+def table(rows: Rows, now: float, lines: int, width: int) -> Table:
+    """Return the rows as a table.
+
+    Args:
+        rows: All of them.
+        now: The time.
+        lines: How many lines it may take for rows.
+        width: How wide it is to be.
+    """
     from rich.table import Table
     from rich.text import Text
 
     shown, hidden = fitting(rows, lines)
-    result = Table(expand=True, caption=f"and {hidden} more" if hidden else None)
+    result = Table(width=width, caption=f"and {hidden} more" if hidden else None)
     for heading, width in zip(HEADINGS, (8, 6, 10, 14, 7)):
         result.add_column(heading, min_width=width, no_wrap=True, overflow="ellipsis")
     for column in result.columns[:2]:  # the names get what is left
@@ -338,6 +345,11 @@ class LiveTable:
     #: Borders, headings and the caption, and some room for log lines.
     SPARED_LINES = 10
 
+    #: In the last columns there is room for the ^C that a terminal echoes: if it went
+    #: to the next line, the table would be drawn anew one line too low.
+    SPARED_COLUMNS = 2
+    MOST_COLUMNS = 100
+
     def __init__(self, console: Console) -> None:
         from rich.live import Live
 
@@ -366,5 +378,6 @@ class LiveTable:
 
     def _draw(self, now: float) -> None:
         room = max(self._console.height - self.SPARED_LINES, 1)
+        width = min(self._console.width - self.SPARED_COLUMNS, self.MOST_COLUMNS)
         self._live.start()
-        self._live.update(table(self.rows, now, room), refresh=True)
+        self._live.update(table(self.rows, now, room, width), refresh=True)

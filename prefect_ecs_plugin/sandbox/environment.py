@@ -8,12 +8,13 @@ proxy of the user's is read, whatever it is called.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import site
 import sys
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional
+from typing import Dict, Iterator, List, Mapping, Optional
 
 REGION = "us-east-1"
 PROJECT = "sandbox"
@@ -176,6 +177,22 @@ def furnish(home: os.PathLike[str] | str) -> None:
 def prefect_command(home: os.PathLike[str] | str) -> List[str]:
     """Return how a child runs `prefect`: this Python's, with this plugin."""
     return [sys.executable, str(Path(home) / "bin" / "prefect")]
+
+
+@contextlib.contextmanager
+def only(environment: Mapping[str, str]) -> Iterator[None]:
+    """Make this process see an environment and nothing else, for a while.
+
+    The sandbox's servers run in this process, where moto and boto3 read settings.
+    """
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 #: First of all what another terminal has of these goes away: a profile or an

@@ -10,11 +10,10 @@ the agent, AWS with its tasks, the API, the home directory.
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from prefect_ecs_plugin.errors import PrefectECSError
 from prefect_ecs_plugin.sandbox import aws, flows, prefect_api
@@ -92,6 +91,7 @@ class Session:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._screen.close()
         self._stack.close()
 
     # Opening -------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Session:
     def _start_servers(self) -> None:
         container = env.container_environment(self._home)
         self._stack.enter_context(
-            _only({**container, **env.aws_settings(NOWHERE, self._home)})
+            env.only({**container, **env.aws_settings(NOWHERE, self._home)})
         )
         self._api = self._stack.enter_context(prefect_api.PrefectAPI())
         self._aws = self._stack.enter_context(aws.AWS(container_environment=container))
@@ -245,19 +245,3 @@ def _home() -> Iterator[Path]:
         home = Path(path).resolve()
         env.furnish(home)
         yield home
-
-
-@contextlib.contextmanager
-def _only(environment: Dict[str, str]) -> Iterator[None]:
-    """Make this process see an environment and nothing else, for a while.
-
-    The servers run in this process, and moto and boto3 read settings there.
-    """
-    before = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(environment)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
