@@ -219,6 +219,12 @@ def test_observed_log_unknown_run(raw: Raw, run_id: str) -> None:
     assert raw.api.store.logs(run_id) == []
 
 
+def test_log_of_an_unknown_task_run(raw: Raw, run_id: str) -> None:
+    log = {"flow_run_id": run_id, "task_run_id": str(uuid.uuid4()), "message": "hi"}
+    answer = raw.write_logs([log])
+    assert answer == (200, failed("write_run_logs", "Foreign key violation.", 36))
+
+
 def test_observed_log_6_mb(raw: Raw) -> None:
     response = HTTP.post(raw.api.url, data=b'"' + b"x" * 6_000_000 + b'"')
     assert response.status_code == 413
@@ -602,11 +608,16 @@ def test_subscribers_hear_states_and_logs_in_order(own: Raw) -> None:
     run_id = store.create_flow_run(flow_id, flow_run_name="tonight")
     agent_id = own.register_agent()
     own.set_state(run_id, {"type": "Submitted", "message": "mine"}, agent_id)
-    own.write_logs([{"flow_run_id": run_id, "message": "hi", "name": "me"}])
-    until(lambda: len(heard) == 3)
+    own.write_logs(
+        [
+            {"flow_run_id": run_id, "message": "hi", "name": "me"},
+            {"flow_run_id": run_id, "message": "ho", "level": "ERROR"},
+        ]
+    )
+    until(lambda: len(heard) == 4)
     end()
     own.set_state(run_id, {"type": "Running"})
-    log = store.logs(run_id)[0]
+    hi, ho = store.logs(run_id)
     times = [state.timestamp for state in store.states(run_id)]
     common = ("nightly", "Scheduled", "Flow run scheduled.", 1, times[1], None)
     assert heard == [
@@ -614,7 +625,8 @@ def test_subscribers_hear_states_and_logs_in_order(own: Raw) -> None:
         StateChanged(
             run_id, "tonight", "nightly", "Submitted", "mine", 2, times[2], agent_id
         ),
-        LogWritten(run_id, None, log.timestamp, "INFO", "me", "hi"),
+        LogWritten(run_id, None, hi.timestamp, "INFO", "me", "hi"),
+        LogWritten(run_id, None, ho.timestamp, "ERROR", None, "ho"),
     ]
 
 

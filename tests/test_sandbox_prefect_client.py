@@ -505,6 +505,7 @@ def test_an_agent_runs_a_flow_that_creates_another_ones_run(field: Field) -> Non
     agents = {agent.id: agent for agent in field.api.store.agents()}
     assert run.agent_id is not None
     assert agents[run.agent_id].type == "LocalAgent"
+    assert agents[run.agent_id].last_queried is not None
     (child,) = (
         each for each in field.api.store.flow_runs() if each.labels == ["child"]
     )

@@ -58,6 +58,9 @@ def test_a_running_run_with_a_due_retry_comes_back(store: Store, clock: Clock) -
     assert store.get_runs_in_queue()["flow_run_ids"] == []
     before = iso(due)
     assert store.get_runs_in_queue(before=before)["flow_run_ids"] == [run_id]
+    store.set_flow_run_state(run_id, {"type": "Cancelling"})
+    assert store.get_runs_in_queue(before=before)["flow_run_ids"] == []
+    store.set_flow_run_state(run_id, {"type": "Running"})
     submitted = {"type": "Submitted"}
     store.set_task_run_states([{"task_run_id": task_run.id, "state": submitted}])
     assert store.get_runs_in_queue(before=before)["flow_run_ids"] == []
@@ -547,6 +550,25 @@ def test_lazarus_leaves_runs_alone_that_have_work(
     change = {"task_run_id": task_run.id, "state": {"type": task_state}}
     store.set_task_run_states([change])
     assert store.run_lazarus(clock.advance(hours=1)) == []
+
+
+def test_a_runs_heartbeat_is_its_running_tasks_heartbeat(
+    store: Store, clock: Clock
+) -> None:
+    run_id = store.create_flow_run(new_flow(store))
+    (task_run,) = store.task_runs(run_id)
+    seen = []
+    for name in ("Scheduled", "Running", "Success"):
+        change = {"task_run_id": task_run.id, "state": {"type": name}}
+        store.set_task_run_states([change])
+        clock.advance(seconds=1)
+        store.update_flow_run_heartbeat(run_id)
+        assert store.flow_run(run_id).heartbeat == clock.now
+        seen.append(store.task_runs(run_id)[0].heartbeat)
+    second = NOON + datetime.timedelta(seconds=2)
+    assert seen == [None, second, second]
+    store.update_task_run_heartbeat(task_run.id)
+    assert store.task_runs(run_id)[0].heartbeat == clock.now
 
 
 def test_heartbeats_keep_lazarus_away(store: Store, clock: Clock) -> None:
