@@ -263,11 +263,16 @@ def test_names_are_not_markup() -> None:
 
 
 def test_the_summary_counts_what_aws_was_asked() -> None:
-    rows = {**rows_after(SUCCESS), "r2": Row("r2", "sad-dog", "other", 2.0, 2.0)}
+    rows = {
+        **rows_after(SUCCESS),
+        "r2": Row("r2", "sad-dog", "other", 2.0, 2.0),
+        "r3": Row("r3", "old-fox", "bad", 2.0, 2.0, "Failed", "No\ngood.", ended=3.0),
+    }
     calls = {"ecs.RunTask": 2, "ecs.DescribeTasks": 3, "ec2.DescribeVpcs": 1}
     assert summary(rows, calls, 9.0) == [
         "example/happy-cat: Success, task STOPPED, exit code 0, 3.5 s",
         "other/sad-dog: Scheduled, no task, 7.0 s",
+        "bad/old-fox: Failed, no task, 1.0 s: No good.",
         "ECS calls: DescribeTasks 3, RunTask 2",
         "Other AWS calls: ec2.DescribeVpcs 1",
     ]

@@ -198,11 +198,17 @@ def _task(row: Row) -> str:
 
 def _why(event: Event) -> str:
     """What Prefect or ECS says about an end that is no success."""
-    if isinstance(event, RunState) and FINISHED.get(event.state) == "red":
-        return f": {_one_line(event.message)}" if event.message else ""
+    if isinstance(event, RunState):
+        return _complaint(event.state, event.message)
     if isinstance(event, TaskStatus) and event.exit_code != 0 and event.reason:
         return f": {_one_line(event.reason)}"
     return ""
+
+
+def _complaint(state: str, message: str) -> str:
+    if FINISHED.get(state) != "red" or not message:
+        return ""
+    return f": {_one_line(message)}"
 
 
 def _one_line(text: str) -> str:
@@ -274,6 +280,7 @@ def summary(rows: Rows, calls: Mapping[str, int], now: float) -> List[str]:
 def _outcomes(rows: Rows, now: float) -> List[str]:
     return [
         f"{row.title}: {row.state}, {_task(row)}, {row.seconds(now):.1f} s"
+        + _complaint(row.state, row.message)
         for row in rows.values()
     ]
 
