@@ -34,7 +34,7 @@ PURE = [
 KNOW_AWS = {"aws", "cluster", "network", "sources", "submission"}
 
 #: The rooms at the door.
-KNOW_PREFECT = {"agent", "cli", "reporting", "run_config", "sources", "_commands"}
+KNOW_PREFECT = {"agent", "api", "cli", "reporting", "run_config", "sources", "_commands"}
 
 ROOMS = sorted(
     str(path.relative_to(HOUSE).with_suffix(""))

@@ -1,0 +1,167 @@
+"""What the agent asks of the Prefect API, over connections that are kept.
+
+Prefect's own client opens a connection for every request and wraps every answer into
+python-box objects. For the few operations that an agent repeats all day this one
+does neither; everything else it inherits.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any, Dict, Iterable, List, Mapping, Optional
+
+import pendulum
+from prefect.client import Client
+from prefect.exceptions import ClientError
+from prefect.utilities.graphql import parse_graphql, with_args
+
+#: Seconds that runs are shown ahead of their start: the longest pause between looks.
+PREFETCH = 10
+
+#: Seconds for which a retry is left to the container that failed.
+_OWN_RETRY = 3
+
+#: What a launch needs to know of a run, of its flow, and of a task's due retry.
+_RUN_FIELDS = ("id", "name", "version", "state", "serialized_state", "run_config")
+_FLOW_FIELDS = {"id", "name", "version", "core_version", "storage"}
+_TASK_RUN_FIELDS = {"id", "version", "serialized_state"}
+
+_QUEUE = """
+mutation($input: get_runs_in_queue_input!) {
+  get_runs_in_queue(input: $input) { flow_run_ids }
+}
+"""
+
+_SET_FLOW_RUN_STATES = """
+mutation($input: set_flow_run_states_input!) {
+  set_flow_run_states(input: $input) { states { id status message } }
+}
+"""
+
+_SET_TASK_RUN_STATES = """
+mutation($input: set_task_run_states_input!) {
+  set_task_run_states(input: $input) { states { id status message } }
+}
+"""
+
+_WRITE_LOGS = """
+mutation($input: write_run_logs_input!) { write_run_logs(input: $input) { success } }
+"""
+
+
+class AgentClient(Client):
+    """Prefect's client for one agent; threads may share it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._kept = threading.local()
+
+    def ask(self, query: str, **variables: Any) -> Dict[str, Any]:
+        """Send a query and return its data in plain values.
+
+        Args:
+            query: The GraphQL text.
+            variables: Its variables.
+
+        Raises:
+            ClientError: if the API answers with errors, or not in JSON.
+            requests.RequestException: if it does not answer.
+        """
+        answer = self.post(
+            path="",
+            server=self.api_server,
+            params={"query": query, "variables": json.dumps(variables)},
+        )
+        if answer.get("errors") or answer.get("data") is None:
+            raise ClientError(answer.get("errors") or "The API answered without data.")
+        data: Dict[str, Any] = answer["data"]
+        return data
+
+    def _send_request(self, session: Any, *args: Any, **kwargs: Any) -> Any:
+        """Use this thread's kept session in place of the new one.
+
+        Overridden because there is no public way to keep a connection open; each
+        request would pay for one, and on Prefect Cloud for a TLS handshake.
+        """
+        if not hasattr(self._kept, "session"):
+            self._kept.session = session
+        return super()._send_request(self._kept.session, *args, **kwargs)
+
+    # -- The queue ----------------------------------------------------------------
+
+    def ready_runs(self, labels: Iterable[str]) -> List[str]:
+        """The ids of runs that are due, or will be in ten seconds; at most 25."""
+        before = pendulum.now("UTC").add(seconds=PREFETCH).isoformat()
+        answer = self.ask(
+            _QUEUE,
+            input={
+                "before": before,
+                "labels": list(labels),
+                "tenant_id": self.tenant_id,
+            },
+        )
+        ids: List[str] = answer["get_runs_in_queue"]["flow_run_ids"]
+        return ids
+
+    def runs_to_take(self, ids: Iterable[str]) -> List[Dict[str, Any]]:
+        """Of these runs, the rows of those that nobody has taken, the earliest first.
+
+        A run is free if it is Scheduled, or if it is Running and the retry of one of
+        its tasks is due: its container has ended meanwhile.
+        """
+        wanted = list(ids)
+        if not wanted:
+            return []
+        latest = pendulum.now("UTC").subtract(seconds=_OWN_RETRY).isoformat()
+        due = {"state_start_time": {"_lte": latest}}
+        free = [
+            {"state": {"_eq": "Scheduled"}},
+            {"state": {"_eq": "Running"}, "task_runs": due},
+        ]
+        fields = {
+            **dict.fromkeys(_RUN_FIELDS, True),
+            "flow": _FLOW_FIELDS,
+            with_args("task_runs", {"where": due}): _TASK_RUN_FIELDS,
+        }
+        where = {"id": {"_in": wanted}, "_or": free}
+        query = {"query": {with_args("flow_run", {"where": where}): fields}}
+        rows: List[Dict[str, Any]] = self.ask(parse_graphql(query))["flow_run"]
+        return sorted(rows, key=_start_time)
+
+    # -- States and logs ----------------------------------------------------------
+
+    def set_run_state(
+        self, run_id: str, version: Optional[int], state: Mapping[str, Any]
+    ) -> None:
+        """Set the serialized state of a flow run."""
+        change = {"flow_run_id": run_id, "version": version, "state": state}
+        self.ask(_SET_FLOW_RUN_STATES, input={"states": [change]})
+
+    def set_task_state(
+        self, task_run_id: str, version: Optional[int], state: Mapping[str, Any]
+    ) -> None:
+        """Set the serialized state of a task run."""
+        change = {"task_run_id": task_run_id, "version": version, "state": state}
+        self.ask(_SET_TASK_RUN_STATES, input={"states": [change]})
+
+    def is_submitted_by_us(self, run_id: str) -> bool:
+        """Whether a run is Submitted, by an agent of our id.
+
+        Agents of the same name and labels share an id. That does no harm, as both
+        would launch the run with the same clientToken.
+        """
+        field = with_args("flow_run_by_pk", {"id": run_id})
+        query = {"query": {field: {"state", "agent_id"}}}
+        run = self.ask(parse_graphql(query))["flow_run_by_pk"] or {}
+        ours = self._attached_headers.get("X-PREFECT-AGENT-ID")
+        return run.get("state") == "Submitted" and run.get("agent_id") == ours
+
+    def write_logs(self, lines: List[Dict[str, Any]]) -> None:
+        """Write lines into the logs of runs."""
+        self.ask(_WRITE_LOGS, input={"logs": lines})
+
+
+def _start_time(row: Mapping[str, Any]) -> str:
+    """When a run starts; one without a start time has begun already."""
+    return str((row.get("serialized_state") or {}).get("start_time") or "")
