@@ -1,0 +1,36 @@
+"""What a stopped task means for its flow run, and how to tell people.
+
+    described     what DescribeTasks says, read
+    judging       task and run -> verdict
+    explaining    verdict -> the words for the run's state and log
+    redacting     those words without secrets
+
+Pure. The table of causes and remedies is in `hints`.
+"""
+
+from .explaining import Explanation, explain
+from .judging import (
+    GRACE,
+    RELAUNCH_BACKOFF,
+    START_ATTEMPTS,
+    Judgement,
+    Launch,
+    Run,
+    Verdict,
+    judge,
+    waits,
+)
+
+__all__ = [
+    "GRACE",
+    "RELAUNCH_BACKOFF",
+    "START_ATTEMPTS",
+    "Explanation",
+    "Judgement",
+    "Launch",
+    "Run",
+    "Verdict",
+    "explain",
+    "judge",
+    "waits",
+]
