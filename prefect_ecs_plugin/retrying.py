@@ -343,8 +343,8 @@ class Patience:
         seconds = BACKOFF[refused.verdict].seconds(tries, self._random())
         if self._clock() + seconds > self._deadline:
             raise LaunchError(
-                f"Gave up after {self._clock() - self._began:.0f} s and {tries} tries "
-                f"because {refused.cause}; the last answer to {refused.operation} was "
+                f"Gave up after {self._clock() - self._began:.0f} s and {tries} "
+                f"{'try' if tries == 1 else 'tries'} because {refused.cause}; the last answer to {refused.operation} was "
                 f"{refused.answer}"
             ) from refused
         return Pause(seconds, refused.cause)
