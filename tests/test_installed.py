@@ -146,8 +146,12 @@ def beside_this(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Enviro
     pip = [sys.executable, "-m", "pip", "--python", str(environment.scripts / "python")]
     succeed([*pip, "install", "--no-deps", "--no-index", str(wheel)])
     # A path line is no start-up file: those of the folder it names are not run.
-    libraries = environment.site_packages / "zz_libraries.pth"
-    libraries.write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    here = Path(sysconfig.get_path("purelib"))
+    libraries = environment.site_packages / "a_libraries.pth"
+    libraries.write_text(str(here), encoding="utf-8")
+    # Save that of setuptools, with which Prefect 1.0 finds distutils on Python 3.12.
+    if (here / "distutils-precedence.pth").exists():
+        shutil.copy(str(here / "distutils-precedence.pth"), environment.site_packages)
     return environment
 
 
@@ -211,6 +215,8 @@ def bases(
         if version not in made:
             environment = Environment(tmp_path_factory.mktemp("base") / version)
             venv.create(str(environment.folder), with_pip=True)
+            # pip 24.1 and later find fault with the metadata of Prefect 1.0.
+            environment.pip("install", "pip<24.1")
             environment.pip("install", f"prefect=={version}", str(wheel))
             environment.pip("uninstall", "--yes", "prefect-ecs-plugin")
             made[version] = environment
