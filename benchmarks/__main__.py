@@ -1,0 +1,150 @@
+"""`python -m benchmarks`: measure, print, and write docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import time
+from datetime import date
+from pathlib import Path
+from typing import List, Sequence
+
+from . import environments, report
+from .contender import Contender
+from .figures import OURS, THEIRS, Results, figures, floor
+from .measuring import measure, time_help
+from .plot import Curve, svg
+from .scenarios import HELP, NAMES, SCENARIOS, Scenario
+
+_DOCS = environments.ROOT / "docs"
+_PLOT = "start-delays.svg"
+
+#: How often the help is timed; its differences are of milliseconds.
+_HELP_REPEATS = 21
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    arguments = _arguments()
+    names = arguments.scenarios or list(NAMES)
+    prefect = environments.prepare()
+    contenders = [
+        Contender(OURS, prefect["plugin"], ("--launches-per-second", "1000")),
+        Contender(THEIRS, prefect["plain"]),
+    ]
+    results = Results()
+    began = time.monotonic()
+    for name in names:
+        for _ in range(arguments.repeat):
+            if name == HELP:
+                _time_help(results, contenders, 3 if arguments.quick else _HELP_REPEATS)
+            else:
+                scenario = SCENARIOS[name]
+                chosen = scenario.quick() if arguments.quick else scenario
+                _measure_pairs(results, chosen, contenders)
+    print(f"\n{time.monotonic() - began:.0f} s\n\n{_measured(results)}")
+    _keep(results)
+    if arguments.write or not (arguments.scenarios or arguments.quick):
+        _write(results)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Puts this agent and Prefect's own through the same scenarios. "
+        "With no arguments: through all, and writes docs/benchmarks.md.",
+    )
+    add = parser.add_argument
+    add("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(NAMES))
+    add("--quick", action="store_true", help="small sizes, to see that it works")
+    add("--repeat", type=int, default=1, metavar="N", help="N pairs of each; medians")
+    add("--write", action="store_true", help="write the docs in any case")
+    arguments = parser.parse_args()
+    unknown = set(arguments.scenarios) - set(NAMES)
+    if unknown:
+        parser.error(f"no scenario {sorted(unknown)}; there are {', '.join(NAMES)}")
+    return arguments
+
+
+def _measure_pairs(
+    results: Results, scenario: Scenario, contenders: Sequence[Contender]
+) -> None:
+    """Each size, the two agents one after the other."""
+    for runs in scenario.runs:
+        for contender in contenders[: 1 if scenario.ours_only else None]:
+            began = time.monotonic()
+            found = measure(scenario, runs, contender)
+            results.measurements.append(found)
+            waves = found.waves
+            print(
+                f"{scenario.name} {runs} {contender.name}: "
+                f"{sum(wave.launched for wave in waves)} launched, "
+                f"{sum(wave.failed for wave in waves)} failed, "
+                f"{found.cpu_per_run * 1000:.1f} ms CPU per run, "
+                f"{time.monotonic() - began:.0f} s",
+                flush=True,
+            )
+
+
+def _time_help(results: Results, contenders: Sequence[Contender], repeats: int) -> None:
+    for _ in range(repeats):
+        for contender in contenders:
+            seconds = time_help(contender.prefect)
+            results.help_seconds[contender.name].append(seconds)
+    print(f"help: {repeats} pairs", flush=True)
+
+
+def _measured(results: Results) -> str:
+    circumstances = report.circumstances(
+        str(date.today()),
+        os.cpu_count() or 1,
+        platform.python_version(),
+        environments.versions(),
+    )
+    return report.measured(figures(results), results, circumstances)
+
+
+def _keep(results: Results) -> None:
+    """Everything that was measured, for those who want to look closer."""
+    kept = environments.CACHE / "results.json"
+    measurements = [dataclasses.asdict(found) for found in results.measurements]
+    content = {"measurements": measurements, "help_seconds": results.help_seconds}
+    kept.write_text(json.dumps(content, indent=1))
+    print(f"\nAll measurements are in {kept}.")
+
+
+def _write(results: Results) -> None:
+    page = _DOCS / "benchmarks.md"
+    page.write_text(
+        report.page_with(page.read_text(encoding="utf-8"), _measured(results)),
+        encoding="utf-8",
+    )
+    written: List[Path] = [page]
+    if results.of("burst", OURS) and results.of("burst", THEIRS):
+        written.append(_DOCS / _PLOT)
+        written[-1].write_text(_plot(results), encoding="utf-8")
+    print("Written:", ", ".join(str(path) for path in written))
+
+
+def _plot(results: Results) -> str:
+    """Each run's delay in the burst, in the order of their starts."""
+    ours, theirs = (results.of("burst", agent)[0].waves[-1] for agent in (OURS, THEIRS))
+    lost = f": {theirs.failed} of {theirs.runs} runs Failed" if theirs.failed else ""
+    limit = [(float(runs), floor(runs)) for runs in range(1, ours.runs + 1)]
+    return svg(
+        f"{ours.runs} runs due at one moment: when each is started",
+        "runs, in the order of their starts",
+        "seconds from the scheduled start to the task",
+        [
+            Curve("AWS's documented limit", "c", limit, below=True),
+            Curve("this agent", "a", list(enumerate(ours.delays, 1))),
+            Curve(f"Prefect's own{lost}", "b", list(enumerate(theirs.delays, 1))),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,336 @@
+"""What must be reached, beside what was measured. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+
+from .measuring import Measurement, Wave
+
+OURS, THEIRS = "ours", "theirs"
+
+#: Fargate's bucket for RunTask: launches at once, and per second from then on.
+#: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/throttling.html
+FARGATE_BURST, FARGATE_RATE = 20, 20.0
+
+_MIB = 2.0**20
+
+#: Seconds: differences this small are the clock's ticks.
+_TICK = 0.02
+
+
+def floor(launches: int) -> float:
+    """Seconds that AWS's limits make the last of so many simultaneous launches wait."""
+    return max(0.0, (launches - FARGATE_BURST) / FARGATE_RATE)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A line of the table.
+
+    Attributes:
+        scenario: Where it was measured.
+        wanted: What must be reached.
+        ours: What this agent reached.
+        theirs: What Prefect's own agent did; empty if it was not asked.
+        holds: Whether it is reached.
+    """
+
+    scenario: str
+    wanted: str
+    ours: str
+    theirs: str
+    holds: bool
+
+
+class Results:
+    """All measurements of one go; of repeated ones, the median counts."""
+
+    def __init__(self) -> None:
+        self.measurements: List[Measurement] = []
+        self.help_seconds: Dict[str, List[float]] = {OURS: [], THEIRS: []}
+
+    def of(
+        self, scenario: str, agent: str, runs: Optional[int] = None
+    ) -> List[Measurement]:
+        """An agent's measurements in a scenario, of one size or of all."""
+        return [
+            measurement
+            for measurement in self.measurements
+            if (measurement.scenario, measurement.agent) == (scenario, agent)
+            and runs in (None, measurement.runs)
+        ]
+
+    def sizes(self, scenario: str) -> List[int]:
+        """How many runs it was measured with."""
+        return sorted({found.runs for found in self.of(scenario, OURS)})
+
+    def median(
+        self,
+        scenario: str,
+        agent: str,
+        value: Callable[[Measurement], float],
+        runs: Optional[int] = None,
+    ) -> float:
+        """The median of a value over the repetitions."""
+        return median(value(found) for found in self.of(scenario, agent, runs))
+
+
+def figures(results: Results) -> List[Figure]:
+    """The lines for the scenarios that were measured."""
+    return [line for table in _TABLES for line in table(results)]
+
+
+def _burst(results: Results) -> Iterator[Figure]:
+    ours, theirs = _last_waves(results, "burst")
+    if not ours or not theirs:
+        return
+    limit = 1.15 * floor(ours[0].runs) + 2
+    yield Figure(
+        "burst",
+        f"{ours[0].runs} launched, 0 failed, 0 duplicates",
+        _outcome(ours),
+        _outcome(theirs),
+        all(_is_complete(wave) for wave in ours),
+    )
+    last = median(_last(wave) for wave in ours)
+    yield Figure(
+        "burst",
+        f"the last starts within 1.15 x AWS's floor + 2 s = {limit:.2f} s",
+        f"{last:.2f} s",
+        f"{median(_last(wave) for wave in theirs):.2f} s, of those launched",
+        last <= limit,
+    )
+    share = median(_throttled(wave) for wave in ours)
+    yield Figure(
+        "burst",
+        "throttled answers under 1% of the calls to ECS",
+        f"{share:.1%}",
+        f"{median(_throttled(wave) for wave in theirs):.1%}",
+        share < 0.01,
+    )
+    first = median(_first_twenty(wave) for wave in ours)
+    yield Figure(
+        "burst",
+        "median delay of the first 20 under 1 s",
+        f"{first:.2f} s",
+        f"{median(_first_twenty(wave) for wave in theirs):.2f} s",
+        first < 1.0,
+    )
+
+
+def _definitions(results: Results) -> Iterator[Figure]:
+    ours, theirs = results.of("definitions", OURS), results.of("definitions", THEIRS)
+    if not ours or not theirs:
+        return
+    cold, warm = ours[0].waves[0], ours[0].waves[-1]
+    definitions = cold.ecs_calls.get("RegisterTaskDefinition", 0)
+    yield Figure(
+        "definitions",
+        "cold: 1 register and at most 1 describe for each definition, 0 failed",
+        f"{_calls(cold)}; {_outcome([cold])}",
+        f"{_calls(theirs[0].waves[0])}; {_outcome([theirs[0].waves[0]])}",
+        cold.ecs_calls.get("DescribeTaskDefinition", 0) <= definitions
+        and _is_complete(cold),
+    )
+    yield Figure(
+        "definitions",
+        "warm: 1.00 calls to ECS per run",
+        f"{_calls_per_run(warm):.2f}",
+        f"{_calls_per_run(theirs[0].waves[-1]):.2f} per run launched",
+        _calls_per_run(warm) == 1.0 and _is_complete(warm),
+    )
+
+
+def _throughput(results: Results) -> Iterator[Figure]:
+    cases = (("throughput", "latencies", 8.0), ("growth", "no latencies", 2.0))
+    for scenario, what, factor in cases:
+        if results.of(scenario, THEIRS):
+            size = results.sizes(scenario)[-1]
+            ours, theirs = (
+                results.median(scenario, agent, _rate, size) for agent in (OURS, THEIRS)
+            )
+            yield Figure(
+                scenario,
+                f"throughput, {what}: at least {factor:g} x",
+                f"{ours:.1f}/s: {ours / theirs:.1f} x",
+                f"{theirs:.1f}/s",
+                ours >= factor * theirs,
+            )
+
+
+def _cpu(results: Results) -> Iterator[Figure]:
+    sizes = results.sizes("growth")
+    if not sizes or not results.of("growth", THEIRS):
+        return
+    ours, theirs = (
+        [results.median("growth", agent, _cpu_per_run, size) for size in sizes]
+        for agent in (OURS, THEIRS)
+    )
+    yield Figure(
+        "growth",
+        "CPU per run: at most 0.6 x",
+        f"{ours[-1] * 1000:.1f} ms: {ours[-1] / theirs[-1]:.2f} x",
+        f"{theirs[-1] * 1000:.1f} ms",
+        ours[-1] <= 0.6 * theirs[-1],
+    )
+    yield Figure(
+        "growth",
+        f"CPU per run flat within 10% from {sizes[0]:,} to {sizes[-1]:,} runs",
+        _row(f"{seconds * 1000:.1f}" for seconds in ours) + " ms",
+        _row(f"{seconds * 1000:.1f}" for seconds in theirs) + " ms",
+        ours[-1] <= 1.1 * ours[0],
+    )
+
+
+def _memory(results: Results) -> Iterator[Figure]:
+    compared = [
+        (_memory_of(results, name, OURS, size), _memory_of(results, name, THEIRS, size))
+        for name in dict.fromkeys(found.scenario for found in results.measurements)
+        for size in results.sizes(name)
+        if results.of(name, THEIRS, size)
+    ]
+    if compared:
+        ours, theirs = max(compared, key=lambda pair: pair[0] / pair[1])
+        yield Figure(
+            "all of them",
+            "peak memory under 1.15 x in every scenario",
+            f"{ours / _MIB:.1f} MiB: {ours / theirs:.2f} x at worst",
+            f"{theirs / _MIB:.1f} MiB",
+            ours < 1.15 * theirs,
+        )
+    for long in results.of("memory", OURS)[:1]:
+        resident = [wave.memory / _MIB for wave in long.waves]
+        runs = sum(wave.runs for wave in long.waves)
+        yield Figure(
+            "memory",
+            f"memory flat over {runs:,} runs (2%)",
+            _row(f"{mib:.1f}" for mib in resident)
+            + f" MiB after each {long.runs:,}; {_outcome(long.waves)}",
+            "",
+            resident[-1] <= 1.02 * resident[0],
+        )
+
+
+def _capacity(results: Results) -> Iterator[Figure]:
+    ours, theirs = _last_waves(results, "capacity")
+    if ours and theirs:
+        yield Figure(
+            "capacity",
+            "every run launched, none Failed",
+            f"{_outcome(ours)}; the last after {_last(ours[0]):.0f} s",
+            _outcome(theirs),
+            all(_is_complete(wave) for wave in ours),
+        )
+
+
+def _idle(results: Results) -> Iterator[Figure]:
+    if not results.of("idle", OURS) or not results.of("idle", THEIRS):
+        return
+    calls, cpu = (
+        [results.median("idle", agent, value) for agent in (OURS, THEIRS)]
+        for value in (_idle_calls, _idle_cpu)
+    )
+    yield Figure(
+        "idle",
+        "no more API calls and no more CPU",
+        f"{calls[0]:.0f} calls, {cpu[0]:.2f} s",
+        f"{calls[1]:.0f} calls, {cpu[1]:.2f} s",
+        calls[0] <= calls[1] and cpu[0] <= cpu[1] + _TICK,
+    )
+
+
+def _help(results: Results) -> Iterator[Figure]:
+    if results.help_seconds[OURS]:
+        ours, theirs = (
+            median(results.help_seconds[agent]) * 1000 for agent in (OURS, THEIRS)
+        )
+        yield Figure(
+            "help",
+            "`prefect agent ecs start --help` at most 15 ms slower",
+            f"{ours:.0f} ms: {ours - theirs:+.0f} ms",
+            f"{theirs:.0f} ms",
+            ours - theirs <= 15,
+        )
+
+
+_TABLES = (
+    _burst,
+    _definitions,
+    _throughput,
+    _cpu,
+    _memory,
+    _capacity,
+    _idle,
+    _help,
+)
+
+
+# What the lines are made of
+
+
+def _last_waves(results: Results, scenario: str) -> Tuple[List[Wave], List[Wave]]:
+    ours, theirs = (
+        [found.waves[-1] for found in results.of(scenario, agent)]
+        for agent in (OURS, THEIRS)
+    )
+    return ours, theirs
+
+
+def _is_complete(wave: Wave) -> bool:
+    return (wave.launched, wave.failed, wave.duplicates) == (wave.runs, 0, 0)
+
+
+def _outcome(waves: Sequence[Wave]) -> str:
+    """The worst of the repetitions, in words."""
+    launched = min(wave.launched for wave in waves)
+    failed = max(wave.failed for wave in waves)
+    duplicates = max(wave.duplicates for wave in waves)
+    return f"{launched:,} launched, {failed:,} failed, {duplicates:,} duplicates"
+
+
+def _last(wave: Wave) -> float:
+    return wave.delays[-1] if wave.delays else float("inf")
+
+
+def _first_twenty(wave: Wave) -> float:
+    return median(wave.delays[:20]) if wave.delays else float("inf")
+
+
+def _throttled(wave: Wave) -> float:
+    return wave.throttled / max(1, sum(wave.ecs_calls.values()))
+
+
+def _calls_per_run(wave: Wave) -> float:
+    return sum(wave.ecs_calls.values()) / max(1, wave.launched)
+
+
+def _calls(wave: Wave) -> str:
+    return ", ".join(
+        f"{name} {count}" for name, count in sorted(wave.ecs_calls.items())
+    )
+
+
+def _row(values: Iterable[str]) -> str:
+    return " / ".join(values)
+
+
+def _rate(measurement: Measurement) -> float:
+    return median(wave.rate for wave in measurement.waves)
+
+
+def _cpu_per_run(measurement: Measurement) -> float:
+    return measurement.cpu_per_run
+
+
+def _idle_calls(measurement: Measurement) -> float:
+    return measurement.idle_calls
+
+
+def _idle_cpu(measurement: Measurement) -> float:
+    return measurement.idle_cpu
+
+
+def _memory_of(results: Results, scenario: str, agent: str, runs: int) -> float:
+    return results.median(scenario, agent, lambda found: found.peak_memory, runs)

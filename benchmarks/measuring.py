@@ -1,0 +1,231 @@
+"""One agent through one scenario."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Tuple
+
+from prefect_ecs_plugin.sandbox import environment
+
+from .contender import Contender, RunningAgent
+from .environments import CACHE
+from .scenarios import Scenario
+from .servers import API, AWS, serving
+
+#: Nothing listens there.
+_NOWHERE = "http://127.0.0.1:9"
+
+
+@dataclass(frozen=True)
+class Wave:
+    """What one batch of runs came to.
+
+    Attributes:
+        runs: How many there were.
+        delays: Seconds from the runs' start to each launched one's task, in order.
+        failed: How many runs ended Failed.
+        duplicates: How many tasks were started beyond one for each run.
+        cpu: Seconds of the agent's CPU.
+        memory: Bytes the agent had resident at its end.
+        ecs_calls: How often each operation of ECS was called.
+        api_calls: How often each root field of the Prefect API was.
+        throttled: How many calls AWS throttled.
+        reasons: What failed runs failed of, and how many of each.
+    """
+
+    runs: int
+    delays: Tuple[float, ...]
+    failed: int = 0
+    duplicates: int = 0
+    cpu: float = 0.0
+    memory: int = 0
+    ecs_calls: Mapping[str, int] = field(default_factory=dict)
+    api_calls: Mapping[str, int] = field(default_factory=dict)
+    throttled: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def launched(self) -> int:
+        """How many runs have a task."""
+        return len(self.delays)
+
+    @property
+    def rate(self) -> float:
+        """Launches per second, from the first task to the last."""
+        if self.launched < 2:
+            return 0.0
+        return (self.launched - 1) / (self.delays[-1] - self.delays[0])
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one agent's way through a scenario came to.
+
+    Attributes:
+        scenario: Its name.
+        agent: `ours` or `theirs`.
+        runs: How many there were in each wave.
+        waves: One for each batch of runs.
+        total_cpu: Seconds, from start to stop.
+        peak_memory: Bytes resident at most.
+        idle_calls: Calls to the API while there was nothing to do.
+        idle_cpu: Seconds of CPU meanwhile.
+    """
+
+    scenario: str
+    agent: str
+    runs: int
+    waves: Tuple[Wave, ...]
+    total_cpu: float = 0.0
+    peak_memory: int = 0
+    idle_calls: int = 0
+    idle_cpu: float = 0.0
+
+    @property
+    def cpu_per_run(self) -> float:
+        """Seconds, the agent's start not counted."""
+        runs = sum(wave.runs for wave in self.waves)
+        return sum(wave.cpu for wave in self.waves) / runs if runs else 0.0
+
+
+def measure(scenario: Scenario, runs: int, contender: Contender) -> Measurement:
+    """Put an agent through a scenario.
+
+    Args:
+        scenario: What happens.
+        runs: How many runs come at once.
+        contender: Which agent.
+    """
+    log = CACHE / "logs" / f"{scenario.name}-{runs}-{contender.name}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as home, serving(
+        scenario.latencies, scenario.limits, scenario.refused_for
+    ) as (api, aws):
+        variables = _environment(api.url(), aws.url(), home)
+        with contender.start(variables, log, not scenario.limits) as agent:
+            stage = _Stage(agent, api, aws)
+            return stage.play(scenario, runs, contender.name)
+
+
+def _environment(api_url: str, aws_url: str, home: str) -> Dict[str, str]:
+    environment.furnish(home)
+    variables = environment.sandbox_environment(api_url, aws_url, home)
+    variables.pop("PYTHONPATH", None)  # it could bring the plugin to both
+    return variables
+
+
+@dataclass(frozen=True)
+class _Stage:
+    agent: RunningAgent
+    api: API
+    aws: AWS
+
+    def play(self, scenario: Scenario, runs: int, name: str) -> Measurement:
+        self._wait(lambda: self.api.calls().get("get_runs_in_queue"), 60.0)
+        idle_calls, idle_cpu = self._idle(scenario.idle)
+        flow_ids = self.api.register(scenario.flows)
+        if scenario.warm_up:
+            self._wave(scenario, scenario.warm_up, flow_ids)
+        waves = tuple(
+            self._wave(scenario, runs, flow_ids) for _ in range(scenario.waves_of(runs))
+        )
+        self.agent.stop()
+        return Measurement(
+            scenario.name,
+            name,
+            runs,
+            waves,
+            self.agent.total_cpu,
+            self.agent.peak_memory,
+            idle_calls,
+            idle_cpu,
+        )
+
+    def _idle(self, seconds: float) -> Tuple[int, float]:
+        """Calls to the API and CPU of an agent that has nothing to do."""
+        calls, cpu = sum(self.api.calls().values()), self.agent.cpu()
+        time.sleep(seconds)
+        return sum(self.api.calls().values()) - calls, self.agent.cpu() - cpu
+
+    def _wave(self, scenario: Scenario, runs: int, flow_ids: List[str]) -> Wave:
+        before = self._counters()
+        due = time.time() + scenario.ahead
+        run_ids = set(self.api.create_runs(flow_ids, runs, due))
+        wanted = before.ended + runs
+        self._wait(lambda: self.api.ended() >= wanted, scenario.deadline)
+        after = self._counters()
+        starts = [(run, at) for run, at in self.aws.starts() if run in run_ids]
+        first = dict(sorted(starts, key=lambda start: -start[1]))
+        failures = self.api.failures()
+        reasons = Counter(failures[run] for run in run_ids & set(failures))
+        return Wave(
+            runs=runs,
+            delays=tuple(sorted(at - due for at in first.values())),
+            failed=sum(reasons.values()),
+            duplicates=len(starts) - len(first),
+            cpu=after.cpu - before.cpu,
+            memory=self.agent.memory(),
+            ecs_calls=_of_ecs(after.aws_calls - before.aws_calls),
+            api_calls=dict(after.api_calls - before.api_calls),
+            throttled=after.throttled - before.throttled,
+            reasons=dict(reasons),
+        )
+
+    def _counters(self) -> _Counters:
+        return _Counters(
+            self.api.ended(),
+            self.agent.cpu(),
+            Counter(self.aws.calls()),
+            Counter(self.api.calls()),
+            self.aws.throttled(),
+        )
+
+    def _wait(self, check: Callable[[], Any], seconds: float) -> None:
+        """Look until something is so, the agent has ended or the time is over."""
+        deadline = time.monotonic() + seconds
+        while not check():
+            if self.agent.has_ended or time.monotonic() > deadline:
+                return
+            time.sleep(0.1)
+
+
+@dataclass(frozen=True)
+class _Counters:
+    ended: int
+    cpu: float
+    aws_calls: Counter[str]
+    api_calls: Counter[str]
+    throttled: int
+
+
+def _of_ecs(calls: Mapping[str, int]) -> Dict[str, int]:
+    """Without the service's name, and without other services."""
+    prefix = "ecs."
+    return {
+        name[len(prefix) :]: count
+        for name, count in calls.items()
+        if name.startswith(prefix)
+    }
+
+
+def time_help(prefect: Path) -> float:
+    """Seconds that `prefect agent ecs start --help` takes.
+
+    Args:
+        prefect: The command of one of the environments.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        variables = _environment(_NOWHERE, _NOWHERE, home)
+        began = time.perf_counter()
+        subprocess.run(
+            [str(prefect), "agent", "ecs", "start", "--help"],
+            env=variables,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        return time.perf_counter() - began

@@ -1,0 +1,123 @@
+"""What is measured, as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Dict, Tuple
+
+from .servers import NO_LATENCY, Latencies
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A situation in which both agents are put.
+
+    Attributes:
+        name: As given on the command line.
+        title: What it is, for the table.
+        runs: How many runs; several numbers: one measurement for each.
+        flows: How many flows they are of, each with a definition of its own.
+        latencies: How long answers take.
+        limits: Whether AWS's documented limits hold. Where they do not, this agent
+            is told so.
+        ahead: Seconds from their creation to the start of the runs.
+        waves: How often the same runs come; the next when the last are done.
+        at_least: As many further waves as make up so many runs.
+        warm_up: Runs before all others that are not counted, so that no first
+            connection or registration is.
+        refused_for: Seconds for which RunTask finds no capacity.
+        idle: Seconds to be watched with nothing to do.
+        deadline: Seconds after which an agent is stopped.
+        ours_only: Whether Prefect's own agent is left out.
+    """
+
+    name: str
+    title: str
+    runs: Tuple[int, ...] = (0,)
+    flows: int = 1
+    latencies: Latencies = NO_LATENCY
+    limits: bool = False
+    ahead: float = 0.0
+    waves: int = 1
+    at_least: int = 0
+    warm_up: int = 0
+    refused_for: float = 0.0
+    idle: float = 0.0
+    deadline: float = 300.0
+    ours_only: bool = False
+
+    def quick(self) -> Scenario:
+        """The same, too small to judge by."""
+        return replace(
+            self,
+            runs=tuple(sorted({min(runs, 20) for runs in self.runs})),
+            flows=min(self.flows, 5),
+            ahead=min(self.ahead, 5.0),
+            idle=min(self.idle, 5.0),
+            refused_for=min(self.refused_for, 5.0),
+            at_least=0,
+        )
+
+    def waves_of(self, runs: int) -> int:
+        """How many waves of so many runs there are."""
+        return max(self.waves, -(-self.at_least // runs)) if runs else 0
+
+
+#: How long `prefect agent ecs start --help` takes; it needs no servers.
+HELP = "help"
+
+_ALL = (
+    Scenario(
+        "burst",
+        "200 runs of 20 flows due at one moment, AWS's documented limits",
+        runs=(200,),
+        flows=20,
+        latencies=Latencies(),
+        limits=True,
+        ahead=15.0,
+    ),
+    Scenario(
+        "throughput",
+        "600 runs due at once, latencies, no limits",
+        runs=(600,),
+        latencies=Latencies(),
+    ),
+    Scenario(
+        "definitions",
+        "200 runs with 50 definitions, cold and then warm, AWS's documented limits",
+        runs=(200,),
+        flows=50,
+        latencies=Latencies(),
+        limits=True,
+        waves=2,
+    ),
+    Scenario(
+        "growth",
+        "50, 200, 800 and 3,200 runs due at once, no latencies, no limits",
+        runs=(50, 200, 800, 3200),
+        flows=20,
+        at_least=400,
+        warm_up=60,
+    ),
+    Scenario(
+        "capacity",
+        "40 runs while RunTask finds no capacity for 60 s",
+        runs=(40,),
+        latencies=Latencies(),
+        limits=True,
+        refused_for=60.0,
+    ),
+    Scenario("idle", "60 s with nothing to do", idle=60.0),
+    Scenario(
+        "memory",
+        "10,000 runs through one agent, no latencies, no limits",
+        runs=(2000,),
+        flows=20,
+        waves=5,
+        ours_only=True,
+        deadline=900.0,
+    ),
+)
+
+SCENARIOS: Dict[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
+NAMES: Tuple[str, ...] = (*SCENARIOS, HELP)
