@@ -1,0 +1,11 @@
+"""Tasks in flight, described a hundred at a time until they have stopped.
+
+roster      which tasks are in flight, and when each is looked at  (pure)
+watching    asks ECS, and hands over what has stopped
+troubles    asking fails: told once for each kind, and once when it is over
+"""
+
+from .roster import Watched
+from .watching import MISSING_GRACE, Watcher
+
+__all__ = ["MISSING_GRACE", "Watched", "Watcher"]

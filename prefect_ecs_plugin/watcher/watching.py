@@ -1,0 +1,251 @@
+"""Asks ECS how the tasks in flight are doing, and hands over those that stopped.
+
+Guarantees:
+
+* No call describes more than 100 tasks or tasks of two clusters; there are never two
+  at once, and at most five begin in any second.
+* Where nothing is in flight nothing is called, and nothing wakes up.
+* A task is handed over when it has STOPPED, or when ECS has not known it for a while,
+  and again if dealing with it failed. It is in flight until that has succeeded.
+* No failure ends the watch. Each kind is told once, and once more when it is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import random as random_module
+import sys
+from concurrent.futures import Future, InvalidStateError
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+from ..dispatcher import Dispatcher
+from ..pacing import Pacer
+from ..retrying import Refused
+from ..task_state import Launch
+from ..waiting import Pause, Steps
+from . import troubles
+from .roster import Roster, Watched
+
+#: Tasks per call, ECS's limit.
+#: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html
+BATCH = 100
+
+#: Seconds between the beginnings of two calls. ECS allows 20 a second, which others
+#: in the account use too; 10,000 tasks are seen in 21 s.
+SPACING = 0.21
+
+#: Seconds for which ECS may not know a task before it counts as gone. What has just
+#: been launched may be MISSING at first; AWS says to ask for up to five minutes:
+#: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html
+MISSING_GRACE = 300.0
+
+#: Seconds until a task is handed over again after dealing with it has failed.
+RETRY = 30.0
+
+#: What boto3.client("ecs") returns; boto3 makes its clients' classes at run time.
+ECSClient = Any
+
+#: Tasks as described, by their ARN; None for one that ECS does not know.
+_Found = Dict[str, Optional[Mapping[str, Any]]]
+
+#: Deals with a task that has stopped: as described, or None if ECS has lost it.
+Handler = Callable[[Watched, Optional[Mapping[str, Any]]], Steps[None]]
+
+
+class Watcher:
+    """Watches tasks; `watch` are its steps, driven by the dispatcher like any others.
+
+    Args:
+        ecs: The ECS client.
+        pacer: Says when a call may be made.
+        dispatcher: Drives the steps that deal with stopped tasks; tells the time.
+        on_stopped: Makes those steps. The task is in flight until they end; an
+            exception that they let out is logged, and they are made again later.
+        logger: The agent's own log.
+        missing_grace: Seconds for which ECS may not know a task.
+        random: Gives numbers from 0 to 1, for the jitter of pauses.
+    """
+
+    def __init__(
+        self,
+        ecs: ECSClient,
+        pacer: Pacer,
+        dispatcher: Dispatcher,
+        on_stopped: Handler,
+        logger: logging.Logger,
+        missing_grace: float = MISSING_GRACE,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self._ecs = ecs
+        self._pacer = pacer
+        self._dispatcher = dispatcher
+        self._on_stopped = on_stopped
+        self._logger = logger
+        self._missing_grace = missing_grace
+        self._random = random
+        self._roster = Roster()
+        self._troubles = troubles.Troubles(logger)
+        self._alarm: Future[None] = Future()
+        self._stopped = False
+
+    # -- What the agent calls, from any thread ------------------------------------
+
+    def add(
+        self,
+        task_arn: str,
+        cluster: str,
+        flow_run_id: str,
+        launch: Launch = Launch(),  # noqa: B008  # a frozen value
+        at_once: bool = False,
+    ) -> None:
+        """Watch a task from now on; one that is watched already stays as it is.
+
+        Args:
+            task_arn: The task.
+            cluster: The cluster's name or ARN.
+            flow_run_id: The run that it runs.
+            launch: How it came to be.
+            at_once: Look at it as soon as possible, as at one of unknown age.
+        """
+        watched = Watched(task_arn, cluster, flow_run_id, launch)
+        if self._roster.add(watched, self._dispatcher.clock(), at_once):
+            _ring(self._alarm)
+
+    def forget(self, task_arn: str) -> None:
+        """Watch a task no longer, if it was watched."""
+        self._roster.forget(task_arn)
+
+    def in_flight(self) -> List[Watched]:
+        """Every watched task, those whose end is being dealt with included."""
+        return self._roster.all()
+
+    def __len__(self) -> int:
+        return len(self._roster)
+
+    @property
+    def trouble(self) -> str:
+        """Why tasks cannot be seen at present, for the health check; mostly empty."""
+        return str(self._troubles)
+
+    def stop(self) -> None:
+        """End the watch; a call under way is finished first."""
+        self._stopped = True
+        _ring(self._alarm)
+
+    # -- The watch ------------------------------------------------------------------
+
+    def watch(self) -> Steps[None]:
+        """Look at tasks when they are due, until `stop`."""
+        while True:
+            alarm = self._set_alarm()
+            if self._stopped:
+                return
+            due = self._roster.next_due()
+            now = self._dispatcher.clock()
+            if due is not None and due <= now:
+                yield from self._look(now)
+                continue
+            if due is not None:
+                self._dispatcher.call_later(due - now, functools.partial(_ring, alarm))
+            yield alarm
+
+    def _set_alarm(self) -> Future[None]:
+        """What ends the next wait. It is set before looking whether to wait."""
+        self._alarm = Future()
+        return self._alarm
+
+    def _look(self, now: float) -> Steps[None]:
+        """Make one call, and keep the distance to the next."""
+        batch = self._roster.take(now, BATCH)
+        if not batch:
+            return
+        yield self._pacer.turn("DescribeTasks")
+        began = self._dispatcher.clock()
+        self._describe(batch)
+        yield Pause(began + SPACING - self._dispatcher.clock())
+
+    def _describe(self, batch: List[Watched]) -> None:
+        cluster = batch[0].cluster
+        try:
+            found = self._call(cluster, [watched.task_arn for watched in batch])
+        except Exception as error:  # of any kind: the watch goes on
+            self._give_way(batch, troubles.refusal(error))
+        else:
+            self._pacer.succeeded("DescribeTasks")
+            self._troubles.end(cluster, self._dispatcher.clock())
+            self._sort(batch, found)
+
+    def _call(self, cluster: str, task_arns: List[str]) -> _Found:
+        """What ECS says of each task; one of which it says nothing is left out."""
+        answer = self._ecs.describe_tasks(cluster=cluster, tasks=task_arns)
+        missing = {failure["arn"]: None for failure in answer.get("failures") or ()}
+        return {**missing, **{task["taskArn"]: task for task in answer["tasks"]}}
+
+    def _give_way(self, batch: List[Watched], refused: Refused) -> None:
+        """Leave a cluster alone for a while."""
+        now, cluster = self._dispatcher.clock(), batch[0].cluster
+        seconds = self._troubles.meet(cluster, refused, now, self._random())
+        self._roster.quiet(cluster, now + seconds)
+        if troubles.is_throttle(refused):
+            self._pacer.throttled("DescribeTasks")
+        if troubles.is_about_cluster(refused):
+            self._sort(batch, dict.fromkeys(watched.task_arn for watched in batch))
+            return
+        for watched in batch:
+            self._roster.put_back(watched, now)
+
+    # -- What was seen ----------------------------------------------------------------
+
+    def _sort(self, batch: List[Watched], found: _Found) -> None:
+        """Hand over what is over; look at the others again."""
+        now = self._dispatcher.clock()
+        for watched in batch:
+            task = found.get(watched.task_arn)
+            if watched.task_arn in found and self._is_over(watched, task, now):
+                watched.is_stopped = True
+                self._dispatcher.start(self._hand_over(watched, task))
+            else:
+                self._roster.put_back(watched, now)
+
+    def _is_over(
+        self, watched: Watched, task: Optional[Mapping[str, Any]], now: float
+    ) -> bool:
+        if task is not None:
+            watched.missing_since = None
+            watched.last_status = sys.intern(str(task.get("lastStatus")))
+            return watched.last_status == "STOPPED"
+        if watched.missing_since is None:
+            watched.missing_since = now
+        return now - watched.missing_since >= self._missing_grace
+
+    def _hand_over(
+        self, watched: Watched, task: Optional[Mapping[str, Any]]
+    ) -> Steps[None]:
+        if watched.is_forgotten:
+            return
+        try:
+            yield from self._on_stopped(watched, task)
+        except Exception as error:  # the run would be lost in silence
+            self._logger.error(
+                "Flow run %s: its stopped task %s could not be dealt with, next try in "
+                "%.0f s: %s: %s",
+                watched.flow_run_id,
+                watched.task_arn,
+                RETRY,
+                type(error).__name__,
+                error,
+            )
+            self._logger.debug("The error in full", exc_info=error)
+            yield Pause(RETRY)
+            watched.is_stopped = False
+            self._roster.put_back(watched, self._dispatcher.clock())
+            _ring(self._alarm)
+        else:
+            self._roster.forget(watched.task_arn)
+
+
+def _ring(alarm: Future[None]) -> None:
+    with contextlib.suppress(InvalidStateError):  # it rang already
+        alarm.set_result(None)

@@ -1,0 +1,581 @@
+"""Tasks in flight are seen, gently, and handed over when they have stopped."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import threading
+from bisect import bisect_left
+from types import SimpleNamespace
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from prefect_ecs_plugin.dispatcher import Dispatcher
+from prefect_ecs_plugin.pacing import LIMITS, Pacer
+from prefect_ecs_plugin.simulation import Simulation
+from prefect_ecs_plugin.task_state import Launch
+from prefect_ecs_plugin.waiting import Pause, Steps
+from prefect_ecs_plugin.watcher import Watched, Watcher
+
+ARN = "arn:aws:ecs:us-east-1:123456789012:task/{}/{:032x}"
+
+
+def arns(count: int, cluster: str = "default") -> List[str]:
+    return [ARN.format(cluster, number) for number in range(count)]
+
+
+class ECS:
+    """DescribeTasks, answered to a real client without a socket in between.
+
+    Attributes:
+        status: `lastStatus` by task ARN; what is not in it is MISSING.
+        faults: Answers, (status, code), for the next calls; None for a good one.
+        calls: Time, cluster and tasks of each call.
+        latency: Seconds that a call takes.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.status: Dict[str, str] = {}
+        self.faults: List[Optional[Tuple[int, str]]] = []
+        self.calls: List[Tuple[float, str, List[str]]] = []
+        self.latency = 0.0
+        self.client = _client()
+        self.client.meta.events.register("before-send.ecs.DescribeTasks", self._answer)
+
+    def _answer(self, request: Any, **_: Any) -> Any:
+        from botocore.awsrequest import AWSResponse
+
+        asked = json.loads(request.body)
+        self.calls.append((self._world.now, asked["cluster"], asked["tasks"]))
+        self._world.simulation.now += self.latency
+        fault = self.faults.pop(0) if self.faults else None
+        status, answer = fault or (200, ""), self._described(asked["tasks"])
+        if fault:
+            answer = {"__type": fault[1], "message": "on purpose"}
+        raw = SimpleNamespace(stream=lambda **_: iter([json.dumps(answer).encode()]))
+        return AWSResponse(request.url, status[0], {}, raw)
+
+    def close(self) -> None:
+        self.client.meta.events.unregister(
+            "before-send.ecs.DescribeTasks", self._answer
+        )
+
+    def _described(self, names: List[str]) -> Dict[str, Any]:
+        return {
+            "tasks": [
+                {"taskArn": name, "lastStatus": self.status[name]}
+                for name in names
+                if name in self.status
+            ],
+            "failures": [
+                {"arn": name, "reason": "MISSING"}
+                for name in names
+                if name not in self.status
+            ],
+        }
+
+
+@functools.lru_cache(maxsize=None)
+def _client() -> Any:
+    """A real client; one for all tests, since making one takes a while."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "ecs",
+        region_name="us-east-1",
+        aws_access_key_id="sandbox",
+        aws_secret_access_key="sandbox",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+
+
+class World:
+    """A watcher on a simulated clock, and what it hands over."""
+
+    def __init__(self, **options: Any) -> None:
+        self.simulation = Simulation()
+        self.ecs = ECS(self)
+        dispatcher = self.simulation.dispatcher
+        self.handed: List[Tuple[float, str, Optional[str]]] = []
+        self.handle: Callable[[], Steps[None]] = lambda: iter(())  # type: ignore[assignment,return-value]
+        self.pacer = Pacer(LIMITS, dispatcher.clock, dispatcher.call_later)
+        self.watcher = Watcher(
+            self.ecs.client,
+            self.pacer,
+            dispatcher,
+            self._on_stopped,
+            logging.getLogger("agent"),
+            random=lambda: 0.5,
+            **options,
+        )
+        dispatcher.start(self.watcher.watch())
+
+    def _on_stopped(
+        self, watched: Watched, task: Optional[Mapping[str, Any]]
+    ) -> Steps[None]:
+        status = task["lastStatus"] if task else None
+        self.handed.append((self.now, watched.task_arn, status))
+        yield from self.handle()
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.ecs.close()
+
+    @property
+    def now(self) -> float:
+        return self.simulation.now
+
+    def add(
+        self, task_arns: List[str], status: str = "RUNNING", **options: Any
+    ) -> None:
+        for number, arn in enumerate(task_arns):
+            self.ecs.status[arn] = status
+            cluster = arn.split("/")[1]
+            self.watcher.add(arn, cluster, f"run-{number}", **options)
+
+    def run_until(self, then: float) -> None:
+        next_due = self.simulation.dispatcher.do_due()
+        while next_due is not None and next_due <= then:
+            self.simulation.now = max(self.now, next_due)
+            next_due = self.simulation.dispatcher.do_due()
+        self.simulation.now = max(self.now, then)
+
+    def looks_at(self, task_arn: str) -> List[float]:
+        return self.looks().get(task_arn, [])
+
+    def looks(self) -> Dict[str, List[float]]:
+        looks: Dict[str, List[float]] = {}
+        for at, _, names in self.ecs.calls:
+            for name in names:
+                looks.setdefault(name, []).append(at)
+        return looks
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with World() as world:
+        yield world
+
+
+# -- The pace -----------------------------------------------------------------------
+
+
+def most_in_a_second(times: List[float]) -> int:
+    return max(
+        (bisect_left(times, at + 1) - first for first, at in enumerate(times)),
+        default=0,
+    )
+
+
+clusters = st.lists(
+    st.tuples(st.integers(0, 350), st.sampled_from(["PENDING", "RUNNING"])),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(clusters, st.sampled_from([0.0, 0.05, 0.3]), st.booleans())
+def test_laws_of_the_pace(
+    groups: List[Tuple[int, str]], latency: float, at_once: bool
+) -> None:
+    with World() as world:
+        for number, (count, status) in enumerate(groups):
+            world.add(arns(count, f"c{number}"), status, at_once=at_once)
+        world.ecs.latency = latency
+        world.run_until(120.0)
+        looks = world.looks()
+    for _, cluster, names in world.ecs.calls:
+        assert 1 <= len(names) <= 100
+        assert {name.split("/")[1] for name in names} == {cluster}
+        assert len(set(names)) == len(names)
+    assert most_in_a_second([at for at, _, _ in world.ecs.calls]) <= 5
+    sweep = sum(-(-count // 100) for count, _ in groups) * max(0.21, latency)
+    for arn, status in world.ecs.status.items():
+        times = [0.0, *looks[arn], 120.0]
+        longest = max(after - before for before, after in zip(times, times[1:]))
+        interval = 30.0 if status == "RUNNING" else 5.0
+        assert longest <= interval + 2 * sweep + 0.5
+
+
+def test_ten_thousand_tasks_at_five_calls_a_second(world: World) -> None:
+    world.add(arns(10_000), "PENDING")
+    world.run_until(60.0)
+    times = [at for at, _, _ in world.ecs.calls]
+    assert most_in_a_second(times) == 5
+    first_seen = {name: at for at, _, names in world.ecs.calls[:100] for name in names}
+    assert len(first_seen) == 10_000
+    assert max(first_seen.values()) <= 5 + 100 * 0.21
+
+
+def test_ten_thousand_running_tasks_cost_less(world: World) -> None:
+    world.add(arns(10_000), "RUNNING")
+    world.run_until(60.0)
+    world.ecs.calls.clear()
+    world.run_until(360.0)
+    assert 3.0 < len(world.ecs.calls) / 300 < 3.5
+
+
+def test_nothing_in_flight_costs_nothing(world: World) -> None:
+    world.run_until(3600.0)
+    assert world.ecs.calls == []
+    world.add(arns(1), "STOPPED")
+    world.run_until(7200.0)
+    assert len(world.ecs.calls) == 1
+    assert world.simulation.dispatcher.do_due() is None
+
+
+def test_a_young_task_is_looked_at_more_often_than_a_running_one(world: World) -> None:
+    (arn,) = arns(1)
+    world.add([arn], "PENDING")
+    world.run_until(21.0)
+    assert world.looks_at(arn) == [5.0, 10.0, 15.0, 20.0]
+    world.ecs.status[arn] = "RUNNING"
+    world.run_until(90.0)
+    assert world.looks_at(arn)[4:] == [25.0, 55.0, 85.0]
+
+
+def test_a_task_of_unknown_age_is_looked_at_at_once(world: World) -> None:
+    world.add(arns(3), "RUNNING", at_once=True)
+    world.run_until(1.0)
+    assert [(at, len(names)) for at, _, names in world.ecs.calls] == [
+        (0.0, 1),
+        (0.21, 3),
+    ]
+
+
+def test_a_look_takes_others_of_the_cluster_along(world: World) -> None:
+    world.add(arns(50), "RUNNING")
+    world.run_until(6.0)
+    world.ecs.calls.clear()
+    pending = ARN.format("default", 77_777)
+    world.add([pending], "PENDING")
+    world.run_until(11.5)
+    assert [len(names) for _, _, names in world.ecs.calls] == [51]
+
+
+def test_a_new_task_is_seen_in_time_while_the_watch_sleeps(world: World) -> None:
+    old, new = arns(2)
+    world.add([old], "RUNNING")
+    world.run_until(6.0)  # the next look at it is at 35
+    world.add([new], "PENDING")
+    world.run_until(12.0)
+    assert world.looks_at(new) == [11.0]
+
+
+# -- What has stopped ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("running", [0, 3000])
+def test_guarantee_2_a_task_that_never_starts_is_handed_over_soon(
+    world: World, running: int
+) -> None:
+    world.add(arns(running, "default"), "RUNNING")
+    arn = ARN.format("default", 99_999)
+    world.run_until(100.0)
+    world.add([arn], "PENDING")
+    world.run_until(131.0)
+    world.ecs.status[arn] = "STOPPED"
+    world.run_until(200.0)
+    ((at, handed, status),) = world.handed
+    assert (handed, status) == (arn, "STOPPED")
+    assert at - 131 <= 15
+
+
+def test_a_stopped_task_is_handed_over_once_and_then_forgotten(world: World) -> None:
+    world.add(arns(2), "RUNNING")
+    world.ecs.status[arns(1)[0]] = "STOPPED"
+    world.run_until(100.0)
+    assert [arn for _, arn, _ in world.handed] == arns(1)
+    assert [watched.task_arn for watched in world.watcher.in_flight()] == [arns(2)[1]]
+
+
+def test_a_task_is_in_flight_while_its_end_is_dealt_with(world: World) -> None:
+    world.handle = lambda: iter([Pause(20.0)])  # type: ignore[assignment,return-value]
+    world.add(arns(1), "STOPPED")
+    world.run_until(10.0)
+    (watched,) = world.watcher.in_flight()
+    assert watched.is_stopped
+    world.run_until(26.0)
+    assert len(world.watcher) == 0
+    assert len(world.handed) == len(world.ecs.calls) == 1
+
+
+def test_guarantee_2_a_task_is_handed_over_again_when_that_failed(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> Iterator[Any]:
+        raise RuntimeError("the API is down")
+        yield
+
+    world.handle = fail  # type: ignore[assignment]
+    world.add(arns(1), "STOPPED")
+    world.run_until(10.0)
+    world.handle = lambda: iter(())  # type: ignore[assignment,return-value]
+    world.run_until(120.0)
+    assert [at for at, _, _ in world.handed] == [5.0, 40.0]
+    assert len(world.watcher) == 0
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"Flow run run-0: its stopped task {arns(1)[0]} could not be dealt with, next "
+        "try in 30 s: RuntimeError: the API is down"
+    )
+
+
+def test_what_is_known_of_a_task(world: World) -> None:
+    launch = Launch(attempt=2)
+    world.add(arns(1), "PENDING", launch=launch)
+    (watched,) = world.watcher.in_flight()
+    assert (watched.last_status, watched.has_started) == ("", False)
+    world.run_until(6.0)
+    assert (watched.last_status, watched.has_started) == ("PENDING", False)
+    world.ecs.status[watched.task_arn] = "RUNNING"
+    world.run_until(11.0)
+    assert (watched.last_status, watched.has_started) == ("RUNNING", True)
+    assert watched.launch is launch
+    assert watched.flow_run_id == "run-0"
+
+
+def test_a_forgotten_task_is_neither_looked_at_nor_handed_over(world: World) -> None:
+    world.add(arns(1), "STOPPED")
+    world.watcher.forget(arns(1)[0])
+    world.watcher.forget("never heard of")
+    world.run_until(60.0)
+    assert (world.handed, world.ecs.calls, len(world.watcher)) == ([], [], 0)
+
+
+def test_a_task_may_be_added_twice_and_anew(world: World) -> None:
+    world.add(arns(1), "RUNNING")
+    world.add(arns(1), "RUNNING")
+    assert len(world.watcher) == 1
+    world.watcher.forget(arns(1)[0])
+    world.add(arns(1), "RUNNING")
+    world.run_until(6.0)
+    assert [names for _, _, names in world.ecs.calls] == [arns(1)]
+
+
+# -- MISSING ------------------------------------------------------------------------
+
+
+def test_a_task_may_be_missing_at_first(world: World) -> None:
+    (arn,) = arns(1)
+    world.watcher.add(arn, "default", "run-0")
+    world.run_until(250.0)
+    world.ecs.status[arn] = "RUNNING"
+    world.run_until(330.0)
+    del world.ecs.status[arn]
+    world.run_until(600.0)
+    assert world.handed == []
+
+
+def test_guarantee_2_a_task_that_stays_missing_is_handed_over_as_gone(
+    world: World,
+) -> None:
+    (arn,) = arns(1)
+    world.watcher.add(arn, "default", "run-0")
+    world.run_until(1000.0)
+    assert world.handed == [(305.0, arn, None)]
+
+
+def test_the_tasks_of_a_deleted_cluster_are_gone(world: World) -> None:
+    world.add(arns(3), "RUNNING")
+    world.ecs.faults = [(400, "ClusterNotFoundException")] * 1000
+    world.run_until(1000.0)
+    assert sorted(arn for _, arn, _ in world.handed) == arns(3)
+    assert {status for _, _, status in world.handed} == {None}
+
+
+# -- Trouble ------------------------------------------------------------------------
+
+TROUBLES = [
+    (503, "ServiceUnavailable"),
+    (400, "ThrottlingException"),
+    (400, "ExpiredTokenException"),
+    (400, "AccessDeniedException"),
+    (400, "InvalidParameterException"),
+    (400, "NeverHeardOf"),
+]
+
+
+@pytest.mark.parametrize("fault", TROUBLES)
+def test_trouble_is_told_once_and_once_when_it_is_over(
+    world: World, fault: Tuple[int, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    world.add(arns(1), "RUNNING")
+    world.ecs.faults = [fault] * 12
+    world.run_until(100.0)
+    assert fault[1] in world.watcher.trouble
+    world.run_until(900.0)
+    assert world.watcher.trouble == ""
+    begun, ended = [record.getMessage() for record in caplog.records]
+    assert begun.startswith(
+        "The agent cannot see how its tasks in cluster default are doing, and keeps "
+        "trying: DescribeTasks failed because "
+    )
+    assert f"{fault[1]}: on purpose" in begun
+    assert ended.startswith("The agent sees its tasks again, after ")
+
+
+def test_trouble_makes_pauses_longer_and_then_all_is_as_before(world: World) -> None:
+    world.add(arns(100), "RUNNING")
+    world.ecs.faults = [(503, "ServiceUnavailable")] * 8
+    world.run_until(300.0)
+    times = [at for at, _, _ in world.ecs.calls]
+    pauses = [after - before for before, after in zip(times, times[1:])]
+    assert pauses == pytest.approx([5, 5, 5, 8, 15, 15, 15, 15] + [30] * 7)
+
+
+def test_after_trouble_every_task_is_seen_again(world: World) -> None:
+    world.add(arns(350), "RUNNING")
+    world.ecs.faults = [(503, "ServiceUnavailable")] * 20
+    world.run_until(600.0)
+    world.ecs.calls.clear()
+    world.run_until(700.0)
+    assert len(world.looks()) == 350
+
+
+def test_each_kind_of_trouble_is_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.add(arns(1), "RUNNING")
+    world.ecs.faults = TROUBLES[:3] * 3  # type: ignore[assignment]
+    world.run_until(600.0)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
+
+
+def test_trouble_in_one_cluster_does_not_hold_up_another(world: World) -> None:
+    (bad,), (good,) = arns(1, "bad"), arns(1, "good")
+    world.add([bad], "PENDING")
+    world.run_until(0.3)
+    world.add([good], "PENDING")
+    world.ecs.faults = [
+        (400, "AccessDeniedException") if number % 2 == 0 else None
+        for number in range(2)
+    ]
+    world.run_until(7.0)
+    assert len(world.looks_at(good)) == 1
+
+
+def test_an_outage_of_many_clusters_is_told_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for number in range(5):
+        world.add(arns(1, f"c{number}"), "PENDING")
+    world.ecs.faults = [(503, "ServiceUnavailable")] * 20
+    world.run_until(600.0)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_a_throttle_slows_the_pacer_down(world: World) -> None:
+    world.add(arns(1), "RUNNING")
+    world.ecs.faults = [(400, "ThrottlingException")]
+    before = world.pacer.pace("DescribeTasks")
+    world.run_until(5.5)
+    assert world.pacer.pace("DescribeTasks") == before / 2
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"tasks": [{}]}, {"tasks": "x"}, {"tasks": [], "failures": [{}]}]
+)
+def test_rubbish_neither_ends_the_watch_nor_any_task(
+    world: World, answer: Dict[str, Any]
+) -> None:
+    world.add(arns(1), "RUNNING")
+    events, rubbish = world.ecs.client.meta.events, [answer] * 100
+
+    def spoil(parsed: Any, **_: Any) -> None:
+        if rubbish:
+            parsed.clear()
+            parsed.update(rubbish.pop())
+
+    events.register("after-call.ecs.DescribeTasks", spoil)
+    world.run_until(900.0)
+    assert "KeyError" in world.watcher.trouble or "TypeError" in world.watcher.trouble
+    rubbish.clear()
+    world.run_until(960.0)
+    events.unregister("after-call.ecs.DescribeTasks", spoil)
+    assert (world.watcher.trouble, world.handed) == ("", [])
+
+
+def test_a_task_of_which_ecs_says_nothing_is_looked_at_again(world: World) -> None:
+    world.add(arns(1), "RUNNING")
+
+    def say_nothing(parsed: Any, **_: Any) -> None:
+        parsed.update(tasks=[], failures=[])
+
+    events = world.ecs.client.meta.events
+    events.register("after-call.ecs.DescribeTasks", say_nothing)
+    world.run_until(900.0)
+    events.unregister("after-call.ecs.DescribeTasks", say_nothing)
+    assert (world.handed, len(world.watcher)) == ([], 1)
+
+
+# -- Stopping, threads, the sandbox's ECS -------------------------------------------
+
+
+def test_stop_ends_the_watch_wherever_it_waits(world: World) -> None:
+    assert len(world.simulation.dispatcher) == 1
+    world.add(arns(1), "RUNNING")
+    world.run_until(7.0)
+    world.watcher.stop()
+    assert len(world.simulation.dispatcher) == 0
+
+
+def test_stop_ends_a_watch_of_nothing(world: World) -> None:
+    world.watcher.stop()
+    assert len(world.simulation.dispatcher) == 0
+
+
+def test_with_threads_and_the_strict_ecs(
+    aws: Any, client_of: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    ecs = client_of("ecs")
+    subnets = client_of("ec2").describe_subnets()["Subnets"]
+    network = {"awsvpcConfiguration": {"subnets": [subnets[0]["SubnetId"]]}}
+    ecs.register_task_definition(
+        family="x",
+        networkMode="awsvpc",
+        cpu="256",
+        memory="512",
+        containerDefinitions=[{"name": "flow", "image": "x"}],
+    )
+    tasks = ecs.run_task(
+        taskDefinition="x",
+        launchType="FARGATE",
+        networkConfiguration=network,
+        count=3,
+    )["tasks"]
+    handed: Dict[str, Any] = {}
+    seen = threading.Event()
+
+    def on_stopped(watched: Watched, task: Any) -> Steps[None]:
+        yield Pause(0)
+        handed[watched.task_arn] = task
+        seen.set()
+
+    dispatcher = Dispatcher.threaded(2, lambda error: None)
+    pacer = Pacer(LIMITS, dispatcher.clock, dispatcher.call_later)
+    watcher = Watcher(ecs, pacer, dispatcher, on_stopped, logging.getLogger("agent"))
+    dispatcher.start(watcher.watch())
+    aws.finish(tasks[1]["taskArn"], 137)
+    for task in tasks:
+        watcher.add(task["taskArn"], "default", "run", at_once=True)
+    assert seen.wait(30)
+    watcher.stop()
+    assert dispatcher.wait_until_done(30)
+    dispatcher.close()
+    (described,) = handed.values()
+    assert described["taskArn"] == tasks[1]["taskArn"]
+    assert described["stopCode"] == "EssentialContainerExited"
+    assert len(watcher) == 2
+    assert caplog.records == []
