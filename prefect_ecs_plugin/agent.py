@@ -19,37 +19,56 @@ private methods are overridden; Prefect 1 is frozen, and the tests run against i
 
 from __future__ import annotations
 
+import logging
 import math
+import os
+import signal
 import threading
 import time
-from typing import Any, Dict, Iterable, Optional
+from contextlib import contextmanager
+from typing import Any, Dict, Iterable, Iterator, Optional
 
 import prefect
 from prefect.agent import Agent
 from prefect.agent.agent import AGENT_WAKE_EVENT, ascii_name
 from prefect.utilities.graphql import GraphQLResult
 
-from . import __version__, kwargs
+from . import __version__, kwargs, task_state
 from . import cluster as clusters
 from .api import AgentClient
 from .aws import AWSClients
 from .configuration import agent_settings
+from .container_logs import ContainerLogs
 from .dispatcher import Dispatcher
+from .ecs import ECS
 from .flow_run import plain
+from .health import AgentServer, Health
 from .launching import Launcher
 from .pacing import Pacer, limits_for
 from .polling import Rhythm
+from .recovery import Recovery
 from .reporting import Reporter
 from .settings import PrefectSettings
 from .submission import Submission
+from .supervising import Supervisor
+from .troubles import Troubles
 from .waiting import Steps, drive
+from .watcher import Watcher
 
 #: Seconds from its start for which a run may be refused before it is Failed.
 DEFAULT_LAUNCH_TIMEOUT = 30 * 60.0
 
-#: RunTask takes about 0.4 s and the calls to Prefect's API about 0.1 s, so this many
-#: threads launch some 80 runs a second, four times what AWS allows on Fargate.
-_WORKERS = 40
+#: Seconds that a cancelled flow has to end by itself.
+DEFAULT_CANCEL_GRACE = 60.0
+
+#: Seconds to finish in after SIGTERM; ECS kills after 30.
+DEFAULT_SHUTDOWN_GRACE = 25.0
+
+#: RunTask takes about 0.4 s and the call to Prefect's API about 0.05 s, so this many
+#: threads launch some 100 runs a second, five times what AWS allows on Fargate.
+_WORKERS = 48
+
+QUEUE = "The queue of flow runs cannot be read from the Prefect API"
 
 
 class ECSAgent(Agent):
@@ -84,6 +103,13 @@ class ECSAgent(Agent):
             AWS documents, 20 on Fargate and 40 on EC2.
         launch_timeout: Seconds from its start for which a run that ECS puts off is
             tried again; 0 to try once. Default 1800.
+        watch: Whether to look after tasks once they are launched: to tell when one
+            never started or ended with its run unfinished, and to stop those of
+            cancelled runs. Default True.
+        start_attempts: How often a task that never ran is started. Default 3.
+        cancel_grace: Seconds that a cancelled flow has to end by itself before its
+            task is stopped. Default 60.
+        shutdown_grace: Seconds to finish in when the agent is stopped. Default 25.
 
     Raises:
         ConfigurationError: one line that says what to set, if the agent cannot
@@ -114,6 +140,10 @@ class ECSAgent(Agent):
         botocore_config: Optional[Dict[str, Any]] = None,
         launches_per_second: Optional[float] = None,
         launch_timeout: float = DEFAULT_LAUNCH_TIMEOUT,
+        watch: bool = True,
+        start_attempts: int = task_state.START_ATTEMPTS,
+        cancel_grace: float = DEFAULT_CANCEL_GRACE,
+        shutdown_grace: float = DEFAULT_SHUTDOWN_GRACE,
     ) -> None:
         super().__init__(
             agent_config_id=agent_config_id,
@@ -145,35 +175,87 @@ class ECSAgent(Agent):
             execution_role_arn=execution_role_arn,
             env=plain(self.env_vars),
         )
+        self._troubles = Troubles(self.logger)
         self._dispatcher = Dispatcher.threaded(_WORKERS, self._report_crash)
-        self._reporter = Reporter(
-            self.client, self.name, self.logger, self._dispatcher.start
-        )
+        self._rhythm = Rhythm(self._loop_intervals)
+        self._shutdown_grace = shutdown_grace
+        self._watches = watch
+        self._health = Health(self._dispatcher.slowest, [self._credentials_trouble])
+        self._server: Optional[AgentServer] = None
+        self._move_in(launches_per_second, launch_timeout, start_attempts, cancel_grace)
+
+    def _move_in(
+        self,
+        launches_per_second: Optional[float],
+        launch_timeout: float,
+        start_attempts: int,
+        cancel_grace: float,
+    ) -> None:
+        """Make the rooms and show them to each other."""
+        dispatcher, logger = self._dispatcher, self.logger
         pacer = Pacer(
-            limits_for(launches_per_second),
-            self._dispatcher.clock,
-            self._dispatcher.call_later,
+            limits_for(launches_per_second), dispatcher.clock, dispatcher.call_later
+        )
+        ecs = ECS(self.ecs_client, pacer)
+        self._submission = Submission(ecs, logger)
+        self._reporter = Reporter(
+            self.client, self.name, logger, self._troubles, dispatcher.start
         )
         self._launcher = Launcher(
             self.settings,
             self._prefect_settings,
             self._clients,
-            Submission(self.ecs_client, pacer, self.logger),
+            self._submission,
             self._reporter,
-            self.logger,
+            logger,
             launch_timeout,
             self._run_was_taken,
+            self._task_was_launched,
         )
-        self._rhythm = Rhythm(self._loop_intervals)
+        self._supervisor = Supervisor(
+            self.client,
+            ecs,
+            self._submission,
+            self._launcher,
+            self._reporter,
+            self._troubles,
+            logger,
+            ContainerLogs(self._clients, logger).last_lines,
+            start_attempts,
+            cancel_grace,
+        )
+        self._supervisor.watcher = self._watcher = Watcher(
+            self.ecs_client, pacer, dispatcher, self._supervisor.on_stopped, logger
+        )
+        self._recovery = Recovery(
+            self.client,
+            ecs,
+            self._launcher,
+            self._task_was_launched,
+            self._troubles,
+            logger,
+            dispatcher.start,
+        )
 
     # -- Prefect's public hooks -------------------------------------------------
 
     def on_startup(self) -> None:
-        """Warn about a cluster that cannot take tasks."""
+        """Warn about what is missing, and look after what was left behind."""
         cluster = kwargs.agent_level(self.settings).get("cluster")
         trouble = clusters.trouble(self.ecs_client, cluster)
         if trouble:
             self.logger.warning(trouble)
+        if not self._submission.has_client_token:
+            self.logger.warning(
+                "This botocore is too old for clientToken, without which a lost answer "
+                "of AWS can start a task twice; pip install 'botocore>=1.32'."
+            )
+        self._dispatcher.start(self._recovery.recover(), background=True)
+        if self._watches:
+            self._dispatcher.start(self._watcher.watch(), background=True)
+            self._dispatcher.start(
+                self._supervisor.watch_cancellations(), background=True
+            )
 
     def deploy_flow(self, flow_run: GraphQLResult) -> str:
         """Deploy one flow run, waiting in this thread wherever it has to wait.
@@ -210,21 +292,79 @@ class ECSAgent(Agent):
         )
         self.logger.info("Waiting for flow runs...")
 
+    def _start_agent_api_server(self) -> None:
+        """Serve a health check that tells the truth; Prefect's own is always well."""
+        assert self.agent_address
+        self._server = AgentServer(
+            self.agent_address, self._health, AGENT_WAKE_EVENT.set
+        )
+        self._server.start()
+
+    def _stop_agent_api_server(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+
     def _enter_work_polling_loop(self, exit_event: threading.Event) -> None:
         """Look into the queue and start what is new, until asked to stop.
 
         Overridden because Prefect's own gives each run a thread of a small pool to
-        wait in, and looks away for up to ten seconds when the API's window of 25
-        is full of runs that are not due yet.
+        wait in, looks away for up to ten seconds when the API's window of 25 is full
+        of runs that are not due yet, and knows nothing of SIGTERM.
         """
         polls = math.inf if self.max_polls is None else self.max_polls
-        while not exit_event.is_set() and polls > 0:
-            polls -= 1
-            AGENT_WAKE_EVENT.clear()
-            pause = self._poll()
-            self.logger.debug("Looking into the queue again in %s s", pause)
-            AGENT_WAKE_EVENT.wait(timeout=pause)
-        self._dispatcher.wait_until_done()
+        with self._stop_signals(exit_event):
+            while not exit_event.is_set() and polls > 0:
+                polls -= 1
+                AGENT_WAKE_EVENT.clear()
+                pause = self._poll()
+                self.logger.debug("Looking into the queue again in %s s", pause)
+                if not exit_event.is_set():
+                    AGENT_WAKE_EVENT.wait(timeout=pause)
+            self._finish(in_time=exit_event.is_set())
+
+    @contextmanager
+    def _stop_signals(self, exit_event: threading.Event) -> Iterator[None]:
+        """SIGTERM and SIGINT ask to stop; a second one ends at once."""
+
+        def stop(number: int, _: Any) -> None:
+            if exit_event.is_set():
+                os._exit(128 + number)
+            self.logger.info("Stopping, as %s asks", signal.Signals(number).name)
+            exit_event.set()
+            AGENT_WAKE_EVENT.set()
+
+        if threading.current_thread() is not threading.main_thread():
+            yield  # somebody's own program, who handles its signals
+            return
+        before = {
+            number: signal.signal(number, stop)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _finish(self, in_time: bool) -> None:
+        """Finish what is under way; in time: return to the queue what waits."""
+        if in_time:
+            self._dispatcher.interrupt()
+        done = self._dispatcher.wait_until_done(
+            self._shutdown_grace if in_time else None
+        )
+        self._reporter.flush()
+        tally = self._launcher.tally
+        self.logger.info(
+            "Stopped: %d flow runs returned to the queue, %d left for the next start of "
+            "an agent of this name, %d tasks go on",
+            tally.returned,
+            tally.left + len(self._launcher.under_way),
+            len(self._watcher),
+        )
+        if not done:  # a call that nothing can interrupt; its thread would be joined
+            logging.shutdown()
+            os._exit(0)
         self._dispatcher.close()
 
     def _poll(self) -> float:
@@ -233,8 +373,10 @@ class ECSAgent(Agent):
             seen = set(self.client.ready_runs(self.labels))
             rows = self.client.runs_to_take(seen - self.submitting_flow_runs)
         except Exception as error:
-            self.logger.error("The queue of flow runs cannot be read: %s", error)
+            self._troubles.begin(QUEUE, error)
             return self._rhythm.after(0, 0)
+        self._troubles.end(QUEUE)
+        self._health.has_polled()
         for row in rows:
             self.submitting_flow_runs.add(row["id"])
             self._dispatcher.start(self._launch(row))
@@ -244,7 +386,7 @@ class ECSAgent(Agent):
 
     def _launch(self, row: Dict[str, Any]) -> Steps[None]:
         try:
-            yield from self._launcher.launch(row)
+            yield from self._launcher.take_and_launch(row)
         finally:
             self.submitting_flow_runs.discard(row["id"])
 
@@ -252,6 +394,22 @@ class ECSAgent(Agent):
         """There is room in the API's window now; look whether a run was behind it."""
         if self._rhythm.window_is_full:
             AGENT_WAKE_EVENT.set()
+
+    def _task_was_launched(
+        self, task_arn: str, cluster: str, run_id: str, launch: task_state.Launch
+    ) -> None:
+        if self._watches:
+            self._supervisor.watch(task_arn, cluster, run_id, launch)
+
+    def _credentials_trouble(self) -> Optional[str]:
+        """Why the agent has no AWS credentials any more, if it has none."""
+        try:
+            credentials = self._clients.session.get_credentials()
+            if credentials is not None and credentials.get_frozen_credentials():
+                return None
+        except Exception as error:  # of whichever provider
+            return f"the AWS credentials cannot be refreshed: {error}"
+        return "there are no AWS credentials"
 
     def _report_crash(self, error: BaseException) -> None:
         self.logger.error("A launch broke off: %s: %s", type(error).__name__, error)

@@ -12,9 +12,12 @@ import threading
 from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 import pendulum
+import requests
 from prefect.client import Client
 from prefect.exceptions import ClientError
 from prefect.utilities.graphql import parse_graphql, with_args
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 
 #: Seconds that runs are shown ahead of their start: the longest pause between looks.
 PREFETCH = 10
@@ -23,9 +26,18 @@ PREFETCH = 10
 _OWN_RETRY = 3
 
 #: What a launch needs to know of a run, of its flow, and of a task's due retry.
-_RUN_FIELDS = ("id", "name", "version", "state", "serialized_state", "run_config")
+_RUN_FIELDS = (
+    *("id", "name", "version", "state", "serialized_state", "state_timestamp"),
+    *("run_config", "agent_id"),
+)
 _FLOW_FIELDS = {"id", "name", "version", "core_version", "storage"}
 _TASK_RUN_FIELDS = {"id", "version", "serialized_state"}
+
+#: What is asked of a run whose task has stopped.
+_STATE_FIELDS = {
+    **dict.fromkeys(("id", "state", "version", "agent_id", "start_time"), True),
+    "task_runs": {"state"},
+}
 
 _QUEUE = """
 mutation($input: get_runs_in_queue_input!) {
@@ -82,10 +94,12 @@ class AgentClient(Client):
         """Use this thread's kept session in place of the new one.
 
         Overridden because there is no public way to keep a connection open; each
-        request would pay for one, and on Prefect Cloud for a TLS handshake.
+        request would pay for one, and on Prefect Cloud for a TLS handshake. The new
+        one would also hold its thread for a minute while the API is down; who asks
+        knows better how to wait.
         """
         if not hasattr(self._kept, "session"):
-            self._kept.session = session
+            self._kept.session = _session()
         return super()._send_request(self._kept.session, *args, **kwargs)
 
     # -- The queue ----------------------------------------------------------------
@@ -119,15 +133,67 @@ class AgentClient(Client):
             {"state": {"_eq": "Scheduled"}},
             {"state": {"_eq": "Running"}, "task_runs": due},
         ]
+        where = {"id": {"_in": wanted}, "_or": free}
+        return sorted(self._rows(where, due), key=_start_time)
+
+    def runs_in_hand(self) -> List[Dict[str, Any]]:
+        """The rows of all runs that this agent's id took and that have not ended."""
+        where = {
+            "agent_id": {"_eq": self.agent_id},
+            "state": {"_in": ["Submitted", "Running", "Cancelling"]},
+        }
+        return self._rows(where, {"id": {"_is_null": True}})
+
+    def row(self, run_id: str) -> Optional[Dict[str, Any]]:
+        """The row of one run; None if it is gone."""
+        rows = self._rows({"id": {"_eq": run_id}}, {"id": {"_is_null": True}})
+        return rows[0] if rows else None
+
+    def _rows(
+        self, where: Mapping[str, Any], due: Mapping[str, Any]
+    ) -> List[Dict[str, Any]]:
         fields = {
             **dict.fromkeys(_RUN_FIELDS, True),
             "flow": _FLOW_FIELDS,
             with_args("task_runs", {"where": due}): _TASK_RUN_FIELDS,
         }
-        where = {"id": {"_in": wanted}, "_or": free}
+        return self._flow_runs(where, fields)
+
+    # -- What became of runs ------------------------------------------------------
+
+    @property
+    def agent_id(self) -> Optional[str]:
+        """The id under which the agent is registered; it goes with every request.
+
+        Agents of the same type, name and labels share one.
+        """
+        return self._attached_headers.get("X-PREFECT-AGENT-ID")
+
+    def states_of(self, run_ids: Iterable[str]) -> Dict[str, Dict[str, Any]]:
+        """The states of runs by id; a run that is gone is left out.
+
+        Args:
+            run_ids: At most some hundred.
+        """
+        where = {"id": {"_in": list(run_ids)}}
+        return {row["id"]: row for row in self._flow_runs(where, _STATE_FIELDS)}
+
+    def cancelled_since(self, moment: Any) -> Dict[str, Dict[str, Any]]:
+        """This agent's runs that were cancelled, or began to be, after a moment.
+
+        One small query, however many runs there are.
+        """
+        where = {
+            "agent_id": {"_eq": self.agent_id},
+            "state": {"_in": ["Cancelling", "Cancelled"]},
+            "state_timestamp": {"_gte": moment.isoformat()},
+        }
+        return {row["id"]: row for row in self._flow_runs(where, _STATE_FIELDS)}
+
+    def _flow_runs(self, where: Mapping[str, Any], fields: Any) -> List[Dict[str, Any]]:
         query = {"query": {with_args("flow_run", {"where": where}): fields}}
         rows: List[Dict[str, Any]] = self.ask(parse_graphql(query))["flow_run"]
-        return sorted(rows, key=_start_time)
+        return rows
 
     # -- States and logs ----------------------------------------------------------
 
@@ -145,21 +211,18 @@ class AgentClient(Client):
         change = {"task_run_id": task_run_id, "version": version, "state": state}
         self.ask(_SET_TASK_RUN_STATES, input={"states": [change]})
 
-    def is_submitted_by_us(self, run_id: str) -> bool:
-        """Whether a run is Submitted, by an agent of our id.
-
-        Agents of the same name and labels share an id. That does no harm, as both
-        would launch the run with the same clientToken.
-        """
-        field = with_args("flow_run_by_pk", {"id": run_id})
-        query = {"query": {field: {"state", "agent_id"}}}
-        run = self.ask(parse_graphql(query))["flow_run_by_pk"] or {}
-        ours = self._attached_headers.get("X-PREFECT-AGENT-ID")
-        return run.get("state") == "Submitted" and run.get("agent_id") == ours
-
     def write_logs(self, lines: List[Dict[str, Any]]) -> None:
         """Write lines into the logs of runs."""
         self.ask(_WRITE_LOGS, input={"logs": lines})
+
+
+def _session() -> requests.Session:
+    """One that tries once more, for a kept connection that the API has closed."""
+    session = requests.Session()
+    retry = Retry(total=1, backoff_factor=0, allowed_methods=None)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
+    return session
 
 
 def _start_time(row: Mapping[str, Any]) -> str:

@@ -59,6 +59,36 @@ _START_OPTIONS: Any = [
         help="Seconds from its start for which a run that ECS puts off is tried "
         "again. 0: it is tried once.",
     ),
+    click.option(
+        "--no-watch",
+        "watch",
+        is_flag=True,
+        default=True,
+        flag_value=False,
+        help="Do not look after tasks once they are launched.",
+    ),
+    click.option(
+        "--start-attempts",
+        type=click.IntRange(min=1),
+        default=3,
+        show_default=True,
+        help="How often a task that never ran is started before its run is Failed.",
+    ),
+    click.option(
+        "--cancel-grace",
+        type=click.FloatRange(min=0),
+        default=60.0,
+        show_default=True,
+        help="Seconds that a cancelled flow has to end by itself before its task is "
+        "stopped.",
+    ),
+    click.option(
+        "--shutdown-grace",
+        type=click.FloatRange(min=0),
+        default=25.0,
+        show_default=True,
+        help="Seconds to finish in after SIGTERM.",
+    ),
 ]
 
 
@@ -85,7 +115,10 @@ class _NamedCommand(click.Command):
 class _Lazy(_Named):
     """Imports a command's room only when the command is named or listed."""
 
-    rooms: ClassVar[Dict[str, str]] = {"sandbox": "prefect_ecs_plugin.sandbox.command"}
+    rooms: ClassVar[Dict[str, str]] = {
+        "check": "prefect_ecs_plugin.check.command",
+        "sandbox": "prefect_ecs_plugin.sandbox.command",
+    }
 
     def list_commands(self, ctx: click.Context) -> List[str]:
         return sorted([*super().list_commands(ctx), *self.rooms])

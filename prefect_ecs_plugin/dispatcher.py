@@ -10,10 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any, Callable, Optional, Set
+from typing import Any, Callable, Dict, Optional, Set
 
 from .schedule import Action, Schedule
-from .waiting import Pause, Steps
+from .waiting import Interrupted, Pause, Steps
 
 
 class Dispatcher:
@@ -25,6 +25,7 @@ class Dispatcher:
       they came.
     * No step goes on before it is due, and none is driven by two workers at once.
     * What waits costs memory alone.
+    * After `interrupt`, every step learns of it at its wait, and waits no more.
 
     Args:
         executor: Runs the steps; see `threaded`.
@@ -44,6 +45,9 @@ class Dispatcher:
         self._changed = threading.Condition()
         self._schedule = Schedule()
         self._unfinished: Set[Steps[None]] = set()
+        self._waiting: Set[Steps[None]] = set()
+        self._running: Dict[int, float] = {}
+        self._interrupted = False
         self._closed = False
         self._timer: Optional[threading.Thread] = None
 
@@ -60,10 +64,16 @@ class Dispatcher:
         dispatcher._timer.start()
         return dispatcher
 
-    def start(self, steps: Steps[None]) -> None:
-        """Begin with steps as soon as a worker is free."""
-        with self._changed:
-            self._unfinished.add(steps)
+    def start(self, steps: Steps[None], background: bool = False) -> None:
+        """Begin with steps as soon as a worker is free.
+
+        Args:
+            steps: What to drive.
+            background: Whether nobody waits for their end.
+        """
+        if not background:
+            with self._changed:
+                self._unfinished.add(steps)
         self._executor.submit(self._run, steps)
 
     def call_later(self, seconds: float, action: Action) -> None:
@@ -82,6 +92,19 @@ class Dispatcher:
         """Wait until nothing is left to drive; False if `timeout` seconds went by."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._unfinished, timeout)
+
+    def slowest(self) -> float:
+        """For how many seconds the slowest worker has been busy with one step."""
+        began = min(list(self._running.values()), default=None)
+        return 0.0 if began is None else self.clock() - began
+
+    def interrupt(self) -> None:
+        """Raise `Interrupted` in all steps that wait, and in others at their wait."""
+        with self._changed:
+            self._interrupted = True
+            waiting = list(self._waiting)
+        for steps in waiting:
+            self._go_on(steps)
 
     def close(self) -> None:
         """Begin nothing more; what a worker runs right now it finishes to its wait."""
@@ -120,11 +143,19 @@ class Dispatcher:
 
     def _run(self, steps: Steps[None]) -> None:
         """Run steps up to a wait that is worth giving the worker away for."""
+        worker = threading.get_ident()
+        self._running[worker] = self.clock()
         try:
-            wait = next(steps)
-            while _is_over(wait):
-                wait = next(steps)
-        except StopIteration:
+            self._run_to_wait(steps)
+        finally:
+            self._running.pop(worker, None)
+
+    def _run_to_wait(self, steps: Steps[None]) -> None:
+        try:
+            wait = self._next(steps)
+            while self._interrupted or _is_over(wait):
+                wait = self._next(steps)
+        except (StopIteration, Interrupted):
             self._end(steps)
         except BaseException as error:
             self._end(steps)
@@ -132,15 +163,26 @@ class Dispatcher:
         else:
             self._put_aside(steps, wait)
 
-    def _put_aside(self, steps: Steps[None], wait: Any) -> None:
-        def go_on(_: Any = None) -> None:
-            if not self._closed:
-                self._executor.submit(self._run, steps)
+    def _next(self, steps: Steps[None]) -> Any:
+        return steps.throw(Interrupted()) if self._interrupted else next(steps)
 
+    def _put_aside(self, steps: Steps[None], wait: Any) -> None:
+        with self._changed:
+            self._waiting.add(steps)
         if isinstance(wait, Pause):
-            self.call_later(wait.seconds, go_on)
+            self.call_later(wait.seconds, lambda: self._go_on(steps))
         else:
-            wait.add_done_callback(go_on)
+            wait.add_done_callback(lambda _: self._go_on(steps))
+        if self._interrupted:  # since it was decided to wait
+            self._go_on(steps)
+
+    def _go_on(self, steps: Steps[None]) -> None:
+        """Give steps to a worker again, once however many ask for it."""
+        with self._changed:
+            if steps not in self._waiting or self._closed:
+                return
+            self._waiting.remove(steps)
+        self._executor.submit(self._run, steps)
 
     def _end(self, steps: Steps[None]) -> None:
         with self._changed:

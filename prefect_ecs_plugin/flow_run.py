@@ -17,6 +17,12 @@ from packaging.version import InvalidVersion, Version
 #: The version in which Prefect renamed `execute cloud-flow`.
 _FIRST_WITH_FLOW_RUN_COMMAND = Version("0.13.0")
 
+#: Where the state of a run that was returned to the queue keeps its launch's name.
+LAUNCH_KEY = "ecs_launch"
+
+#: Characters; room for the attempt in a clientToken of 64.
+_LONGEST_LAUNCH = 60
+
 
 @dataclass(frozen=True)
 class FlowRun:
@@ -34,6 +40,9 @@ class FlowRun:
         has_docker_storage: Whether the flow lives in Docker storage.
         due_task_runs: `(id, version)` of the task runs whose retry is due; empty
             for a run that starts for the first time.
+        launch: The name of an earlier launch that is to be repeated, given by an
+            agent that had to return the run; else None.
+        attempt: 1, or which start of a task this is for the same launch.
     """
 
     id: str
@@ -46,6 +55,8 @@ class FlowRun:
     docker_image: Optional[str] = None
     has_docker_storage: bool = False
     due_task_runs: Tuple[Tuple[str, int], ...] = ()
+    launch: Optional[str] = None
+    attempt: int = 1
 
     @classmethod
     def from_api(cls, answer: Mapping[str, Any]) -> FlowRun:
@@ -75,6 +86,7 @@ class FlowRun:
                     for task_run in answer.get("task_runs") or ()
                 )
             ),
+            launch=_returned_launch(answer),
         )
 
     @property
@@ -98,19 +110,30 @@ class FlowRun:
 
     @property
     def client_token(self) -> str:
-        """The name of this launch, by which ECS knows a repeated request.
+        """The name of this start of a task, by which ECS knows a repeated request.
+
+        At most 64 characters of ASCII 33-126, see
+        https://docs.aws.amazon.com/AmazonECS/latest/APIReference/ECS_Idempotency.html
+        """
+        if self.attempt == 1:
+            return self.launch_name
+        return f"{self.launch_name}-{self.attempt}"
+
+    @property
+    def launch_name(self) -> str:
+        """What all starts of a task for this launch have in common.
 
         It is made of the run's id and version, so that every agent that read the
         run in the same state says the same. A run that Prefect sends back for the
         retry of a task keeps its version, therefore the due task runs count too.
-        At most 64 characters of ASCII 33-126, see
-        https://docs.aws.amazon.com/AmazonECS/latest/APIReference/ECS_Idempotency.html
         """
-        token = f"{self.id}-{self.version}"
+        if self.launch:
+            return self.launch
+        name = f"{self.id}-{self.version}"
         if not self.due_task_runs:
-            return token
+            return name
         retries = hashlib.sha256(repr(self.due_task_runs).encode()).hexdigest()
-        return f"{token}-{retries[:12]}"
+        return f"{name}-{retries[:12]}"
 
 
 def plain(value: Any) -> Any:
@@ -127,3 +150,10 @@ def _docker_image(storage: Mapping[str, Any]) -> Optional[str]:
     if storage.get("type") != "Docker" or not name or not tag:
         return None
     return f"{PurePosixPath(storage.get('registry_url') or '', name)}:{tag}"
+
+
+def _returned_launch(answer: Mapping[str, Any]) -> Optional[str]:
+    """The name of its launch, in the state of a run that an agent has returned."""
+    context = (answer.get("serialized_state") or {}).get("context") or {}
+    name = context.get(LAUNCH_KEY)
+    return name if isinstance(name, str) and 0 < len(name) <= _LONGEST_LAUNCH else None

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Callable, Dict, Mapping, Set
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Mapping, Optional, Set
 
 from . import console, kwargs, template
 from .errors import RunConfigError
@@ -24,10 +25,25 @@ from .run_config import ECSRun
 from .settings import AgentSettings, PrefectSettings
 from .sources import ClientFactory, load_mapping
 from .submission import Submission
-from .waiting import Pause, Result, Steps, Wait
+from .task_state import Launch
+from .waiting import Interrupted, Pause, Result, Steps, Wait
+
+#: The cluster of those who name none.
+DEFAULT_CLUSTER = "default"
+
+#: Told about each task that was started: its ARN, its cluster, its run, its launch.
+OnLaunched = Callable[[str, str, str, Launch], object]
 
 #: Seconds of queueing before the run's log says why nothing happens.
 _LONG_QUEUE = 10.0
+
+
+@dataclass
+class Tally:
+    """What became of launches that were under way when the agent was stopped."""
+
+    returned: int = 0
+    left: int = 0
 
 
 class Launcher:
@@ -41,7 +57,12 @@ class Launcher:
         reporter: Tells Prefect.
         logger: The agent's own log.
         timeout: Seconds from its start for which a run may be refused.
-        on_submitted: Called when a run has left the queue.
+        on_taken: Called when a run has left the queue.
+        on_launched: Called with each task that was started.
+
+    Attributes:
+        under_way: Runs that are Submitted and have no task yet.
+        tally: What became of them when the agent was stopped.
     """
 
     def __init__(
@@ -53,7 +74,8 @@ class Launcher:
         reporter: Reporter,
         logger: logging.Logger,
         timeout: float,
-        on_submitted: Callable[[], object] = lambda: None,
+        on_taken: Callable[[], object] = lambda: None,
+        on_launched: OnLaunched = lambda task_arn, cluster, run_id, launch: None,
     ) -> None:
         self._settings = settings
         self._prefect_settings = prefect_settings
@@ -62,37 +84,64 @@ class Launcher:
         self._reporter = reporter
         self._logger = logger
         self._timeout = timeout
-        self._on_submitted = on_submitted
+        self._on_taken = on_taken
+        self._on_launched = on_launched
         self._run_task_kwargs = kwargs.agent_level(settings)
-        #: Runs that are Submitted and have no task yet.
         self.under_way: Set[str] = set()
+        self.tally = Tally()
 
-    def launch(self, row: Mapping[str, Any]) -> Steps[None]:
-        """Take a run when it is due, launch it, and tell Prefect how it went.
+    def take_and_launch(self, row: Mapping[str, Any]) -> Steps[None]:
+        """Take a run when it is due, and launch it.
 
         Args:
-            row: The run as the API's `flow_run` query gave it, in plain values.
+            row: The run as the API gave it.
         """
         yield Pause(seconds_until_start(row))
-        if not self._reporter.mark_submitted(row):
-            return
-        self._on_submitted()
-        self.under_way.add(row["id"])
-        try:
-            task = yield from self._told(row["id"], self.deploy(row))
-        except Exception as error:  # one run's trouble is nobody else's
-            message = str(error) or type(error).__name__
-            self._logger.error("Flow run %s cannot be launched: %s", row["id"], message)
-            self._logger.debug("The error in full", exc_info=error)
-            self._reporter.mark_failed(row, message)
-        else:
-            self._logger.info("Flow run %s was submitted: %s", row["id"], task)
-            self._reporter.log(row["id"], f"Submitted for execution: {task}")
-        finally:
-            self.under_way.discard(row["id"])
+        if (yield from self._reporter.take(row)):
+            self._on_taken()
+            yield from self.launch(row, FlowRun.from_api(row))
 
-    def deploy(self, row: Mapping[str, Any]) -> Steps[str]:
+    def launch(self, row: Mapping[str, Any], flow_run: FlowRun) -> Steps[None]:
+        """Launch a run that is ours, and tell Prefect how it went.
+
+        Args:
+            row: The run as the API gave it.
+            flow_run: The same, read.
+        """
+        self.under_way.add(flow_run.id)
+        try:
+            task = yield from self._told(flow_run.id, self.deploy(row, flow_run))
+        except Interrupted:
+            self._give_back(flow_run)
+            raise
+        except Exception as error:  # one run's trouble is nobody else's
+            yield from self._fail(row, error)
+        else:
+            self._logger.info("Flow run %s was submitted: %s", flow_run.id, task)
+            self._reporter.log(flow_run.id, f"Submitted for execution: {task}")
+        finally:
+            self.under_way.discard(flow_run.id)
+
+    def _fail(self, row: Mapping[str, Any], error: Exception) -> Steps[None]:
+        message = str(error) or type(error).__name__
+        self._logger.error("Flow run %s cannot be launched: %s", row["id"], message)
+        self._logger.debug("The error in full", exc_info=error)
+        yield from self._reporter.mark_failed(row["id"], row.get("version"), message)
+
+    def _give_back(self, flow_run: FlowRun) -> None:
+        if self._reporter.give_back(flow_run.id, flow_run.launch_name):
+            self.tally.returned += 1
+        else:
+            self.tally.left += 1
+
+    def deploy(
+        self, row: Mapping[str, Any], flow_run: Optional[FlowRun] = None
+    ) -> Steps[str]:
         """Launch a run that has been taken.
+
+        Args:
+            row: The run as the API gave it.
+            flow_run: The same, if it was read already.
 
         Returns:
             The task's ARN and the links to it.
@@ -100,11 +149,9 @@ class Launcher:
         Raises:
             PrefectECSError: one sentence, if the run cannot be launched.
         """
-        flow_run = FlowRun.from_api(row)
+        flow_run = flow_run or FlowRun.from_api(row)
         run_config = ECSRun.from_serialized(row.get("run_config"))
-        own_kwargs = run_config.run_task_kwargs or {}
-        kwargs.check(own_kwargs)
-        merged = kwargs.merge(self._run_task_kwargs, own_kwargs)
+        merged = self._merged(run_config)
         patience = self._patience(row)
         if run_config.task_definition_arn:
             name = _own_definition(flow_run, run_config)
@@ -119,7 +166,26 @@ class Launcher:
             )
             request = self._request(merged, definition, flow_run, run_config)
             task_arn = yield from self._submission.launch(definition, request, patience)
+        launch = Launch(
+            flow_run.attempt, row.get("state") == "Running", flow_run.launch_name
+        )
+        cluster = str(request.get("cluster") or DEFAULT_CLUSTER)
+        self._on_launched(task_arn, cluster, flow_run.id, launch)
         return _with_links(task_arn, definition)
+
+    def cluster_of(self, row: Mapping[str, Any]) -> str:
+        """The cluster that a run is launched in.
+
+        Raises:
+            RunConfigError: if its run config cannot be used.
+        """
+        run_config = ECSRun.from_serialized(row.get("run_config"))
+        return str(self._merged(run_config).get("cluster") or DEFAULT_CLUSTER)
+
+    def _merged(self, run_config: ECSRun) -> Dict[str, Any]:
+        own = run_config.run_task_kwargs or {}
+        kwargs.check(own)
+        return kwargs.merge(self._run_task_kwargs, own)
 
     def _patience(self, row: Mapping[str, Any]) -> Patience:
         """A run that the agent found late is not punished for it."""
@@ -168,8 +234,12 @@ class Launcher:
                     told = True
                     self._logger.info("Flow run %s waits: %s", run_id, reason)
                     self._reporter.log(run_id, f"Waiting for ECS: {reason}")
-                yield wait
-                wait = next(steps)
+                try:
+                    yield wait
+                except Interrupted as interrupted:
+                    wait = steps.throw(interrupted)
+                else:
+                    wait = next(steps)
         except StopIteration as end:
             if told:
                 self._reporter.log(run_id, "ECS has accepted the task now")

@@ -1,21 +1,24 @@
 """Everything the agent tells Prefect about a run.
 
-Telling is housekeeping: nothing here raises, and what could not be said is said in
-the agent's own log. Only `mark_submitted` decides anything, namely whether the run
-is ours to launch.
+Telling is housekeeping: it never costs a task that was launched. What must be said
+(a run is taken, a run has failed) is said again until the API has heard it; what
+need not (a log line, a heartbeat) is left out when it cannot be said.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from typing import Any, Callable, Dict, List, Mapping
+from contextlib import suppress
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import pendulum
-from prefect.engine.state import Failed, Submitted
+from prefect.engine.state import Cancelled, Failed, Scheduled, State, Submitted
 
 from .api import AgentClient
-from .waiting import Pause, Steps
+from .flow_run import LAUNCH_KEY
+from .troubles import Troubles, insist
+from .waiting import Interrupted, Pause, Steps
 
 #: Prefect's words for "somebody has submitted this run", from its API's state lock.
 _TAKEN = "State update failed"
@@ -26,6 +29,14 @@ _SCHEDULED = frozenset(("Scheduled", "Retrying", "Resume", "Paused"))
 #: Seconds for which lines of many runs are collected into one request, and how many.
 _COLLECT, _AT_ONCE = 0.25, 200
 
+#: Seconds ahead of which a run that was returned starts again: for 30 s the API
+#: refuses that it becomes Submitted once more.
+_RETURN_DELAY = 35
+
+STATES = "The states of flow runs cannot be told to the Prefect API"
+LOGS = "Lines cannot be written into the logs of flow runs"
+HEARTBEATS = "The heartbeats of waiting flow runs cannot be sent"
+
 
 class Reporter:
     """Talks to the Prefect API about flow runs.
@@ -34,6 +45,7 @@ class Reporter:
         client: The client of the API.
         name: The agent's name, which signs its log lines.
         logger: The agent's own log.
+        troubles: Told what does not work.
         start: Starts steps, for what need not be said at once.
     """
 
@@ -42,47 +54,48 @@ class Reporter:
         client: AgentClient,
         name: str,
         logger: logging.Logger,
+        troubles: Troubles,
         start: Callable[[Steps[None]], None],
     ) -> None:
         self._client = client
         self._logger = logger
-        self._log = LogWriter(client, name, logger, start)
+        self._troubles = troubles
+        self._log = LogWriter(client, name, troubles, start)
         self._submitted = Submitted(message="Submitted for execution").serialize()
         self.log = self._log.write
+        self.flush = self._log.flush
 
-    # -- Taking a run -------------------------------------------------------------
+    # -- Taking a run, and giving it back -----------------------------------------
 
-    def mark_submitted(self, row: Mapping[str, Any]) -> bool:
-        """Take a run and the task runs whose retry is due.
+    def take(self, row: Mapping[str, Any]) -> Steps[bool]:
+        """Mark a run Submitted, and the task runs whose retry is due.
 
         Args:
             row: The run as the API gave it.
 
         Returns:
             Whether the run is ours. It is not if another agent was faster, or if
-            the API could not be reached, in which case it stays in the queue.
+            it was cancelled meanwhile.
         """
-        try:
-            return self._take(row)
-        except Exception as error:  # of any kind; the run is then not ours to launch
-            self._logger.error(
-                "Flow run %s could not be marked Submitted and stays in the queue: %s",
-                row["id"],
-                error,
-            )
-            return False
+        again = False
 
-    def _take(self, row: Mapping[str, Any]) -> bool:
-        try:
-            self._submit(row)
-        except Exception as error:
-            if _TAKEN not in str(error):
-                raise
-            # The lost answer to our own request looks like another agent's success.
-            if not self._client.is_submitted_by_us(row["id"]):
-                self._logger.debug("Flow run %s was taken by another agent", row["id"])
-                return False
-        return True
+        def attempt() -> Steps[bool]:
+            nonlocal again
+            yield from ()
+            is_second, again = again, True
+            return self._try_to_take(row, is_second)
+
+        return (yield from insist(attempt, self._troubles, STATES))
+
+    def _try_to_take(self, row: Mapping[str, Any], again: bool) -> bool:
+        if not again or self._is_free(row):
+            try:
+                self._submit(row)
+                return True
+            except Exception as error:
+                if _TAKEN not in str(error):
+                    raise
+        return self._is_ours(row)
 
     def _submit(self, row: Mapping[str, Any]) -> None:
         state = row["serialized_state"]
@@ -99,27 +112,97 @@ class Reporter:
                     {**self._submitted, "state": state},
                 )
 
+    def _is_free(self, row: Mapping[str, Any]) -> bool:
+        """Whether a run, after trouble, is still in the state in which we saw it."""
+        now = self._client.states_of([row["id"]]).get(row["id"]) or {}
+        return bool(
+            now.get("version") == row.get("version")
+            and now.get("state") == row.get("state")
+        )
+
+    def _is_ours(self, row: Mapping[str, Any]) -> bool:
+        """The lost answer to our own request looks like another agent's success."""
+        now = self._client.states_of([row["id"]]).get(row["id"]) or {}
+        ours = now.get("agent_id") == self._client.agent_id
+        if now.get("state") == "Submitted" and ours:
+            return True
+        self._logger.debug("Flow run %s was taken by another agent", row["id"])
+        return False
+
+    def give_back(self, run_id: str, launch: str) -> bool:
+        """Return a run to the queue, for the next agent to launch it.
+
+        Args:
+            run_id: The run.
+            launch: The name of its launch, which goes with it, so that a task that
+                was started all the same is found by whoever takes the run.
+
+        Returns:
+            False if the API could not be told; then the run stays Submitted, and is
+            found by the next start of an agent of this name.
+        """
+        state = Scheduled(
+            message="Returned to the queue, because its agent was stopped",
+            start_time=pendulum.now("UTC").add(seconds=_RETURN_DELAY),
+            context={LAUNCH_KEY: launch},
+        )
+        try:
+            self._client.set_run_state(run_id, None, state.serialize())
+        except Exception as error:
+            self._logger.warning(
+                "Flow run %s could not be returned to the queue; an agent of this "
+                "name finds it when it starts: %s",
+                run_id,
+                error,
+            )
+            return False
+        return True
+
     # -- Telling how it went ------------------------------------------------------
 
-    def mark_failed(self, row: Mapping[str, Any], message: str) -> None:
-        """End a run as Failed, with a reason a person can act on."""
-        self._log.write_now(row["id"], message, "ERROR")
-        try:
-            state = Failed(message=message).serialize()
-            self._client.set_run_state(row["id"], row.get("version"), state)
-        except Exception as error:
-            self._logger.error(
-                "Flow run %s could not be marked Failed: %s", row["id"], error
-            )
+    def mark_failed(
+        self, run_id: str, version: Optional[int], message: str, log: str = ""
+    ) -> Steps[None]:
+        """End a run as Failed, with a reason a person can act on.
+
+        Args:
+            run_id: The run.
+            version: The version of its state, if it is known.
+            message: One line, for its state.
+            log: What its log says; the same line, if empty.
+        """
+        self._log.write_now(run_id, log or message, "ERROR")
+        yield from self._set_state(run_id, version, Failed(message=message))
+
+    def mark_cancelled(self, run_id: str, message: str) -> Steps[None]:
+        """End a run that was being cancelled as its task ended."""
+        self._log.write_now(run_id, message, "WARNING")
+        yield from self._set_state(run_id, None, Cancelled(message=message))
+
+    def _set_state(
+        self, run_id: str, version: Optional[int], state: State
+    ) -> Steps[None]:
+        """Say it until the API has heard it."""
+
+        def attempt() -> Steps[None]:
+            yield from ()
+            try:
+                self._client.set_run_state(run_id, version, state.serialize())
+            except Exception as error:
+                if _TAKEN not in str(error):
+                    raise
+                self._logger.debug("The API keeps flow run %s: %s", run_id, error)
+
+        yield from insist(attempt, self._troubles, STATES)
 
     def heartbeat(self, run_id: str) -> None:
         """Tell the API that a run which waits is being looked after."""
         try:
             self._client.update_flow_run_heartbeat(run_id)
         except Exception as error:
-            self._logger.warning(
-                "The heartbeat of flow run %s could not be sent: %s", run_id, error
-            )
+            self._troubles.begin(HEARTBEATS, error)
+        else:
+            self._troubles.end(HEARTBEATS)
 
 
 class LogWriter:
@@ -128,7 +211,7 @@ class LogWriter:
     Args:
         client: The client of the API.
         name: Who signs the lines.
-        logger: The agent's own log.
+        troubles: Told what does not work.
         start: Starts the steps that write.
     """
 
@@ -136,12 +219,12 @@ class LogWriter:
         self,
         client: AgentClient,
         name: str,
-        logger: logging.Logger,
+        troubles: Troubles,
         start: Callable[[Steps[None]], None],
     ) -> None:
         self._client = client
         self._name = name
-        self._logger = logger
+        self._troubles = troubles
         self._start = start
         self._lock = threading.Lock()
         self._lines: List[Dict[str, Any]] = []
@@ -164,6 +247,13 @@ class LogWriter:
         """Write a line that must be there before anything else happens."""
         self._send([self._line(run_id, message, level)])
 
+    def flush(self) -> None:
+        """Write what has been collected."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+        for first in range(0, len(lines), _AT_ONCE):
+            self._send(lines[first : first + _AT_ONCE])
+
     def _line(self, run_id: str, message: str, level: str) -> Dict[str, Any]:
         return {
             "flow_run_id": run_id,
@@ -174,11 +264,9 @@ class LogWriter:
         }
 
     def _collect(self) -> Steps[None]:
-        yield Pause(_COLLECT)
-        with self._lock:
-            lines, self._lines = self._lines, []
-        for first in range(0, len(lines), _AT_ONCE):
-            self._send(lines[first : first + _AT_ONCE])
+        with suppress(Interrupted):
+            yield Pause(_COLLECT)
+        self.flush()
 
     def _send(self, lines: List[Dict[str, Any]]) -> None:
         """Send lines; if the API refuses them, one by one, to lose only the bad one."""
@@ -189,11 +277,9 @@ class LogWriter:
                 for line in lines:
                     self._send([line])
             else:
-                self._logger.warning(
-                    "A line for flow run %s could not be written: %s",
-                    lines[0]["flow_run_id"],
-                    error,
-                )
+                self._troubles.begin(LOGS, error)
+        else:
+            self._troubles.end(LOGS)
 
 
 def seconds_until_start(row: Mapping[str, Any]) -> float:

@@ -17,45 +17,28 @@ from __future__ import annotations
 import logging
 from typing import Any, Dict, Mapping, Optional
 
-from botocore import xform_name
-from botocore.exceptions import BotoCoreError, ClientError
-
-from . import rules
 from .definitions import DefinitionMemory
+from .ecs import ECS
 from .errors import LaunchError
-from .pacing import Pacer
 from .retrying import Answer, Patience, Refused, Verdict
 from .waiting import Steps
-
-#: What boto3.client("ecs") returns; boto3 makes its clients' classes at run time.
-ECSClient = Any
-
-#: What a whole answer has at least one of. botocore takes a body that it cannot
-#: read for an answer without members.
-_MEMBERS = {
-    "DescribeTaskDefinition": ("taskDefinition",),
-    "RegisterTaskDefinition": ("taskDefinition",),
-    "RunTask": ("tasks", "failures"),
-}
 
 
 class Submission:
     """Launches tasks through one ECS client.
 
     Args:
-        ecs: The ECS client.
-        pacer: Says when a call may be made.
+        ecs: ECS, paced.
         logger: Told, once each, about rights that the agent lacks.
     """
 
-    def __init__(self, ecs: ECSClient, pacer: Pacer, logger: logging.Logger) -> None:
+    def __init__(self, ecs: ECS, logger: logging.Logger) -> None:
         self._ecs = ecs
-        self._pacer = pacer
         self._logger = logger
         self._definitions = DefinitionMemory()
         self._may_look = True
         self._may_tag = True
-        self.has_client_token = _takes(ecs, "RunTask", "clientToken")
+        self.has_client_token = ecs.takes("RunTask", "clientToken")
 
     def launch(
         self,
@@ -144,7 +127,7 @@ class Submission:
         raise Refused("RunTask", Answer.from_failures(answer.get("failures", [])))
 
     def _read(self, task_definition: str, patience: Patience) -> Steps[Any]:
-        answer = yield from self._call(
+        answer = yield from self._ecs.call(
             "DescribeTaskDefinition", {"taskDefinition": task_definition}, patience
         )
         definition = answer["taskDefinition"]
@@ -171,7 +154,7 @@ class Submission:
         An agent that may not look registers instead, as Prefect's own would.
         """
         try:
-            answer = yield from self._call(
+            answer = yield from self._ecs.call(
                 "DescribeTaskDefinition", {"taskDefinition": family}, patience
             )
             return str(answer["taskDefinition"]["taskDefinitionArn"])
@@ -245,13 +228,13 @@ class Submission:
         """Call with tags, or without them where the account refuses tags."""
         if self._may_tag:
             try:
-                return (yield from self._call(operation, request, patience))
+                return (yield from self._ecs.call(operation, request, patience))
             except Refused as refused:
                 if not _is_about_tags(refused.answer):
                     raise
                 self._stop_tagging(refused)
         untagged = {key: value for key, value in request.items() if key != "tags"}
-        return (yield from self._call(operation, untagged, patience))
+        return (yield from self._ecs.call(operation, untagged, patience))
 
     def _stop_tagging(self, refused: Refused) -> None:
         if self._may_tag:
@@ -262,47 +245,6 @@ class Submission:
                 refused.answer,
             )
 
-    def _call(
-        self, operation: str, request: Mapping[str, Any], patience: Patience
-    ) -> Steps[Dict[str, Any]]:
-        """Make one call when its turn has come.
-
-        The time spent queueing is not taken from the launch's patience: AWS's
-        limits make a run wait, never fail.
-        """
-        kind = _kind(operation, request)
-        yield from patience.queue(self._pacer.turn(kind, patience.due))
-        try:
-            answer = getattr(self._ecs, xform_name(operation))(**request)
-        except (ClientError, BotoCoreError) as error:
-            refused = Refused(operation, _answer(error))
-            if refused.verdict is Verdict.THROTTLED:
-                self._pacer.throttled(kind)
-            raise refused from error
-        if not any(member in answer for member in _MEMBERS[operation]):
-            raise Refused(operation, Answer("IncompleteAnswer", "it says nothing"))
-        self._pacer.succeeded(kind)
-        return dict(answer)
-
-
-def _kind(operation: str, request: Mapping[str, Any]) -> str:
-    """Which of AWS's limits a request falls under; the tighter one when in doubt."""
-    if operation == "RunTask" and rules.placed_on_fargate(request) is not False:
-        return "RunTask on Fargate"
-    return operation
-
-
-def _answer(error: Exception) -> Answer:
-    if not isinstance(error, ClientError):
-        return Answer(type(error).__name__, str(error))
-    details = error.response.get("Error", {})
-    return Answer(
-        code=details.get("Code", type(error).__name__),
-        message=details.get("Message", ""),
-        status=error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
-        resource_ids=tuple(error.response.get("resourceIds") or ()),
-    )
-
 
 def _is_about_tags(answer: Answer) -> bool:
     """A right that is missing, or an account that still has the short ARN format.
@@ -312,8 +254,3 @@ def _is_about_tags(answer: Answer) -> bool:
     text = answer.message.lower()
     denied = "AccessDenied" in answer.code and "ecs:tagresource" in text
     return denied or ("arn format" in text and "tag" in text)
-
-
-def _takes(ecs: ECSClient, operation: str, member: str) -> bool:
-    shape = ecs.meta.service_model.operation_model(operation).input_shape
-    return member in shape.members

@@ -28,6 +28,13 @@ class Pause:
     reason: str = ""
 
 
+class Interrupted(BaseException):
+    """Raised at the wait of steps that have to come to an end now.
+
+    Not an `Exception`, so that nobody takes it for a failure of the run.
+    """
+
+
 #: What a launch yields: a time to let pass, or something that others will finish.
 Wait = Union[Pause, "Future[Any]"]
 Steps = Generator[Wait, None, Result]

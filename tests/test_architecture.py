@@ -31,7 +31,7 @@ PURE = [
 ]
 
 #: The rooms at the exit, the only ones that know boto3 or a client's errors.
-KNOW_AWS = {"aws", "cluster", "network", "sources", "submission"}
+KNOW_AWS = {"aws", "cluster", "ecs", "network", "sources"}
 
 #: The rooms at the door.
 KNOW_PREFECT = {"agent", "api", "cli", "reporting", "run_config", "sources", "_commands"}

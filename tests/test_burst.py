@@ -13,8 +13,9 @@ from prefect import Flow
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
-from prefect_ecs_plugin.sandbox.aws import Fault
 from world import World, eventually
+
+from prefect_ecs_plugin.sandbox.aws import Fault
 
 THROTTLE = Fault(error_code="ThrottlingException", message="Rate exceeded")
 

@@ -85,14 +85,14 @@ def test_flows_run_as_ecs_tasks(
         "plain": "Success",
         "with parameters": "Success",
     }
-    assert "total 12" in world.log(runs["mapped"])
-    assert "total 60" in world.log(with_parameters)
     for run_id in [*runs.values(), with_parameters]:
         (ecs_task,) = world.tasks_of(run_id)
         assert _stopped(world, run_id).exit_code == 0
         (line,) = [m for m in world.log(run_id) if m.startswith("Submitted for")]
         assert ecs_task.task_arn in line
         assert "console.aws.amazon.com/ecs/v2/clusters/default/tasks/" in line
+    assert "total 12" in world.log(runs["mapped"])
+    assert "total 60" in world.log(with_parameters)
 
 
 def _stopped(world: World, run_id: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 
+from prefect_ecs_plugin.ecs import ECS
 from prefect_ecs_plugin.errors import LaunchError
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
 from prefect_ecs_plugin.retrying import Patience
@@ -40,7 +41,7 @@ class Launcher:
         pacer = Pacer(
             LIMITS, lambda: self.simulation.now, self.simulation.dispatcher.call_later
         )
-        self.submission = Submission(ecs, pacer, logging.getLogger("agent"))
+        self.submission = Submission(ECS(ecs, pacer), logging.getLogger("agent"))
         self.request: Dict[str, Any] = {
             "launchType": "FARGATE",
             "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet"]}},

@@ -60,10 +60,12 @@ class Launch(NamedTuple):
         attempt: 1 for the first task of a run's launch, 2 for its first relaunch.
         resumed: Whether the run was Running already when it was launched, as one is
             that comes back for the retry of a task.
+        name: What all starts of one launch have in common, `FlowRun.launch_name`.
     """
 
     attempt: int = 1
     resumed: bool = False
+    name: str = ""
 
 
 FIRST_LAUNCH = Launch()

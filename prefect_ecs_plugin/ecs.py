@@ -1,0 +1,121 @@
+"""Calls of ECS, at the pace that AWS allows and with errors that say what they mean."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional
+
+from botocore import xform_name
+from botocore.exceptions import BotoCoreError, ClientError
+
+from . import rules
+from .pacing import Pacer
+from .retrying import Answer, Patience, Refused, Verdict
+from .waiting import Steps
+
+#: What boto3.client("ecs") returns; boto3 makes its clients' classes at run time.
+ECSClient = Any
+
+#: What a whole answer has at least one of. botocore takes a body that it cannot
+#: read for an answer without members.
+_MEMBERS: Mapping[str, tuple] = {  # type: ignore[type-arg]  # Python 3.8
+    "DescribeTaskDefinition": ("taskDefinition",),
+    "RegisterTaskDefinition": ("taskDefinition",),
+    "RunTask": ("tasks", "failures"),
+    "StopTask": ("task",),
+    "ListTasks": ("taskArns",),
+    "DescribeTasks": ("tasks", "failures"),
+}
+
+
+class ECS:
+    """An ECS client whose calls are steps.
+
+    Args:
+        client: The client.
+        pacer: Says when a call may be made.
+    """
+
+    def __init__(self, client: ECSClient, pacer: Pacer) -> None:
+        self._client = client
+        self._pacer = pacer
+
+    def takes(self, operation: str, member: str) -> bool:
+        """Whether this botocore knows a member of an operation's request."""
+        shape = self._client.meta.service_model.operation_model(operation).input_shape
+        return member in shape.members
+
+    def call(
+        self,
+        operation: str,
+        request: Mapping[str, Any],
+        patience: Optional[Patience] = None,
+    ) -> Steps[Dict[str, Any]]:
+        """Make one call when its turn has come.
+
+        The time spent queueing is not taken from a launch's patience: AWS's limits
+        make a run wait, never fail.
+
+        Args:
+            operation: The action, such as `RunTask`.
+            request: Its parameters.
+            patience: The launch that the call is for.
+
+        Raises:
+            Refused: if AWS did not do it, or did not say so.
+        """
+        kind = _kind(operation, request)
+        turn = self._pacer.turn(kind, patience.due if patience else 0.0)
+        if patience:
+            yield from patience.queue(turn)
+        else:
+            yield turn
+        try:
+            answer = getattr(self._client, xform_name(operation))(**request)
+        except (ClientError, BotoCoreError) as error:
+            refused = Refused(operation, _answer(error))
+            if refused.verdict is Verdict.THROTTLED:
+                self._pacer.throttled(kind)
+            raise refused from error
+        if not any(member in answer for member in _MEMBERS[operation]):
+            raise Refused(operation, Answer("IncompleteAnswer", "it says nothing"))
+        self._pacer.succeeded(kind)
+        return dict(answer)
+
+    def tasks_of(self, run_id: str, cluster: str) -> Steps[List[Dict[str, Any]]]:
+        """The tasks that were started for a run, the latest last.
+
+        Stopped ones can be found for about an hour.
+
+        Raises:
+            Refused: if AWS does not say.
+        """
+        arns: List[str] = []
+        for status in ("RUNNING", "STOPPED"):
+            request = {"cluster": cluster, "startedBy": run_id, "desiredStatus": status}
+            answer = yield from self.call("ListTasks", request)
+            arns += answer["taskArns"]
+        if not arns:
+            return []
+        answer = yield from self.call(
+            "DescribeTasks", {"cluster": cluster, "tasks": arns[:100]}
+        )
+        return sorted(answer.get("tasks", []), key=lambda task: task["createdAt"])
+
+
+def _kind(operation: str, request: Mapping[str, Any]) -> str:
+    """Which of AWS's limits a request falls under; the tighter one when in doubt."""
+    if operation == "RunTask" and rules.placed_on_fargate(request) is not False:
+        return "RunTask on Fargate"
+    return operation
+
+
+def _answer(error: Exception) -> Answer:
+    if not isinstance(error, ClientError):
+        return Answer(type(error).__name__, str(error))
+    details = error.response.get("Error", {})
+    return Answer(
+        code=details.get("Code", type(error).__name__),
+        message=details.get("Message", ""),
+        status=error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
+        resource_ids=tuple(error.response.get("resourceIds") or ()),
+    )

@@ -1,0 +1,153 @@
+"""Whether the agent is well, told to whoever keeps it running."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from typing import Callable, List, Optional
+from urllib.parse import urlparse
+
+from tornado import web
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
+from tornado.netutil import bind_sockets
+
+from .errors import ConfigurationError
+
+#: Seconds since the last successful look into the queue after which it is not well.
+POLL_AGE = 120.0
+
+#: Seconds that one step may take; calls of AWS and Prefect time out long before.
+STEP_AGE = 300.0
+
+
+class Health:
+    """What keeps the agent from its work, if anything does.
+
+    Args:
+        slowest_step: Tells how long the slowest step has been running, in seconds.
+        reasons: Each tells why something does not work, or None.
+        clock: Tells the time, in seconds.
+    """
+
+    def __init__(
+        self,
+        slowest_step: Callable[[], float],
+        reasons: List[Callable[[], Optional[str]]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._slowest_step = slowest_step
+        self._reasons = reasons
+        self._clock = clock
+        self._polled = clock()
+
+    def has_polled(self) -> None:
+        """The queue was read."""
+        self._polled = self._clock()
+
+    def problem(self) -> Optional[str]:
+        """Why the agent is not well; None if it is."""
+        age = self._clock() - self._polled
+        if age > POLL_AGE:
+            return f"the queue was last read {age:.0f} s ago"
+        seconds = self._slowest_step()
+        if seconds > STEP_AGE:
+            return f"a worker has been stuck for {seconds:.0f} s"
+        return next(filter(None, (reason() for reason in self._reasons)), None)
+
+
+class _HealthHandler(web.RequestHandler):
+    """`/api/health`: 200, or 503 with the reason."""
+
+    def initialize(self, health: Health) -> None:
+        self._health = health
+
+    def get(self) -> None:
+        problem = self._health.problem()
+        if problem:
+            self.set_status(503)
+        self.write({"problem": problem} if problem else {})
+
+
+class _PokeHandler(web.RequestHandler):
+    """`/api/poke`: look into the queue now."""
+
+    def initialize(self, poke: Callable[[], object]) -> None:
+        self._poke = poke
+
+    def get(self) -> None:
+        self._poke()
+
+
+class AgentServer:
+    """Serves the agent's own API in a thread.
+
+    Args:
+        address: Where, such as `http://0.0.0.0:8080`.
+        health: Asked at `/api/health`.
+        poke: Called at `/api/poke`.
+
+    Raises:
+        ConfigurationError: if the address has no port, or cannot be listened on.
+    """
+
+    def __init__(
+        self, address: str, health: Health, poke: Callable[[], object]
+    ) -> None:
+        host, port = _host_and_port(address)
+        try:
+            self._sockets = bind_sockets(port, address=host)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The agent cannot listen on {address}: {error.strerror or error}; "
+                "give another --agent-address."
+            ) from error
+        self._application = web.Application(
+            [
+                ("/api/health", _HealthHandler, {"health": health}),
+                ("/api/poke", _PokeHandler, {"poke": poke}),
+            ],
+            log_function=_log_request,
+        )
+        self._loop: Optional[IOLoop] = None
+        self._thread = threading.Thread(
+            target=self._run, name="agent-server", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Serve no more."""
+        for socket in self._sockets:
+            socket.close()
+        if self._loop is not None:
+            self._loop.add_callback(self._loop.stop)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        self._loop = IOLoop.current()
+        HTTPServer(self._application).add_sockets(self._sockets)
+        self._loop.start()
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    try:
+        parsed = urlparse(address if "//" in address else f"//{address}")
+        port = parsed.port
+    except ValueError:
+        port = None
+    if not port:
+        raise ConfigurationError(
+            f"--agent-address {address!r} names no port; give one such as "
+            "http://127.0.0.1:8080."
+        )
+    return parsed.hostname or "", port
+
+
+def _log_request(handler: web.RequestHandler) -> None:
+    """Requests are of no interest to anybody but who debugs."""
+    logging.getLogger(__name__).debug("%s", handler.request.uri)

@@ -1,0 +1,168 @@
+"""What an agent does when it starts about the runs that it had in hand before.
+
+    the API -> runs that this agent's id took and that have not ended
+    ECS     -> their tasks
+               found: looked after again
+               none, and the run is Submitted: launched, under the launch's own name
+
+A crash between any two calls therefore loses nothing; and since the name of a launch
+is its clientToken, it starts nothing twice either.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+import pendulum
+
+from .api import AgentClient
+from .ecs import ECS
+from .flow_run import FlowRun
+from .launching import DEFAULT_CLUSTER, Launcher
+from .retrying import WORTH_WAITING, Refused
+from .task_state import Launch
+from .troubles import Troubles, insist
+from .waiting import Pause, Steps
+
+#: Seconds until a task that was started shows itself for certain. An agent of the
+#: same name that is still alive launches what it has in hand meanwhile.
+SETTLE = 30.0
+
+#: Seconds by which the clocks of the Prefect API and of AWS may differ.
+_SKEW = 60.0
+
+RUNS = "The flow runs that this agent had in hand cannot be read"
+TASKS = "The tasks of flow runs that this agent had in hand cannot be listed"
+
+#: Looks after a task: its ARN, its cluster, its run, its launch.
+WatchTask = Callable[[str, str, str, Launch], None]
+
+
+class Recovery:
+    """Finds runs that an earlier agent of this name left behind.
+
+    Args:
+        client: The client of the Prefect API.
+        ecs: ECS, paced.
+        launcher: Launches runs that have no task.
+        watch: Looks after tasks that are there.
+        troubles: Told what does not work.
+        logger: The agent's own log.
+        start: Starts the steps for each run.
+    """
+
+    def __init__(
+        self,
+        client: AgentClient,
+        ecs: ECS,
+        launcher: Launcher,
+        watch: WatchTask,
+        troubles: Troubles,
+        logger: logging.Logger,
+        start: Callable[[Steps[None]], None],
+    ) -> None:
+        self._client = client
+        self._ecs = ecs
+        self._launcher = launcher
+        self._watch = watch
+        self._troubles = troubles
+        self._logger = logger
+        self._start = start
+
+    def recover(self) -> Steps[None]:
+        """Find the runs, and start looking after each."""
+
+        def attempt() -> Steps[List[Dict[str, Any]]]:
+            yield from ()
+            return self._client.runs_in_hand()
+
+        rows = yield from insist(attempt, self._troubles, RUNS)
+        if rows:
+            self._logger.info(
+                "Looking after %d flow runs that an agent of this name had in hand",
+                len(rows),
+            )
+        for row in rows:
+            self._start(self._recover_run(row))
+
+    def _recover_run(self, row: Dict[str, Any]) -> Steps[None]:
+        if (yield from self._found(row)) or row["state"] != "Submitted":
+            return
+        yield Pause(SETTLE)
+        if not (yield from self._found(row)) and (yield from self._is_unchanged(row)):
+            self._logger.info("Flow run %s has no task; it is launched", row["id"])
+            yield from self._launcher.launch(row, _as_it_was_taken(row))
+
+    def _found(self, row: Mapping[str, Any]) -> Steps[bool]:
+        """Whether a run has a task; if so, it is looked after."""
+        cluster = self._cluster(row)
+        tasks = yield from self._tasks(row["id"], cluster)
+        mine = [task for task in tasks if _is_of_this_launch(task, row)]
+        if not mine:
+            return False
+        flow_run = _as_it_was_taken(row)
+        resumed = row["state"] != "Submitted"
+        launch = Launch(len(mine), resumed, flow_run.launch_name)
+        self._watch(mine[-1]["taskArn"], cluster, row["id"], launch)
+        return True
+
+    def _cluster(self, row: Mapping[str, Any]) -> str:
+        try:
+            return self._launcher.cluster_of(row)
+        except Exception:  # a damaged run config; launching says so, in the run's log
+            return DEFAULT_CLUSTER
+
+    def _tasks(self, run_id: str, cluster: str) -> Steps[List[Dict[str, Any]]]:
+        try:
+            return (
+                yield from insist(
+                    lambda: self._ecs.tasks_of(run_id, cluster),
+                    self._troubles,
+                    TASKS,
+                    _is_final,
+                )
+            )
+        except Refused as refused:
+            self._logger.warning(
+                "Flow run %s may have a task that the agent cannot see: %s",
+                run_id,
+                refused,
+            )
+            return []
+
+    def _is_unchanged(self, row: Mapping[str, Any]) -> Steps[bool]:
+        def attempt() -> Steps[Optional[Dict[str, Any]]]:
+            yield from ()
+            return self._client.states_of([row["id"]]).get(row["id"])
+
+        now = yield from insist(attempt, self._troubles, RUNS)
+        return now is not None and all(
+            now[key] == row[key] for key in ("state", "version", "agent_id")
+        )
+
+
+def _is_final(error: Exception) -> bool:
+    return isinstance(error, Refused) and error.verdict not in WORTH_WAITING
+
+
+def _is_of_this_launch(task: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """A task from before the run was taken belongs to an earlier launch of it."""
+    if row["state"] != "Submitted":
+        return True
+    taken: Any = pendulum.parse(row["state_timestamp"])
+    return bool(task["createdAt"].timestamp() >= taken.timestamp() - _SKEW)
+
+
+def _as_it_was_taken(row: Mapping[str, Any]) -> FlowRun:
+    """The run in the state in which it was taken: the one before Submitted.
+
+    Each change of state adds one to the version, and a Submitted state holds the
+    one before it.
+    """
+    flow_run = FlowRun.from_api(row)
+    if row["state"] != "Submitted":
+        return flow_run
+    before = {**row, "serialized_state": row["serialized_state"].get("state") or {}}
+    return replace(FlowRun.from_api(before), version=flow_run.version - 1)
