@@ -14,7 +14,8 @@ from typing import List, Sequence
 
 from . import environments, report
 from .contender import Contender
-from .figures import OURS, THEIRS, Results, figures, floor
+from .figures import OURS, THEIRS, Results, figures
+from .limits import floor
 from .measuring import measure, time_help
 from .plot import Curve, svg
 from .scenarios import HELP, NAMES, SCENARIOS, Scenario

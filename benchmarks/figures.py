@@ -6,23 +6,15 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
+from .limits import floor
 from .measuring import Measurement, Wave
 
 OURS, THEIRS = "ours", "theirs"
-
-#: Fargate's bucket for RunTask: launches at once, and per second from then on.
-#: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/throttling.html
-FARGATE_BURST, FARGATE_RATE = 20, 20.0
 
 _MIB = 2.0**20
 
 #: Seconds: differences this small are the clock's ticks.
 _TICK = 0.02
-
-
-def floor(launches: int) -> float:
-    """Seconds that AWS's limits make the last of so many simultaneous launches wait."""
-    return max(0.0, (launches - FARGATE_BURST) / FARGATE_RATE)
 
 
 @dataclass(frozen=True)
@@ -213,6 +205,22 @@ def _memory(results: Results) -> Iterator[Figure]:
         )
 
 
+def _backlog(results: Results) -> Iterator[Figure]:
+    """Prefect's own agent holds no run that waits, so it is no part of it."""
+    peaks = [
+        found.peak_memory for found in results.measurements if found.agent == THEIRS
+    ]
+    for backlog in results.of("backlog", OURS)[:1]:
+        ours, theirs = backlog.peak_memory / _MIB, max(peaks, default=0) / _MIB
+        yield Figure(
+            "backlog",
+            f"the same while {backlog.runs:,} runs wait for AWS's limits, none Failed",
+            f"{ours:.1f} MiB; {_outcome(backlog.waves)}",
+            f"{theirs:.1f} MiB at most in the other scenarios",
+            ours < 1.15 * theirs and all(map(_is_complete, backlog.waves)),
+        )
+
+
 def _capacity(results: Results) -> Iterator[Figure]:
     ours, theirs = _last_waves(results, "capacity")
     if ours and theirs:
@@ -261,6 +269,7 @@ _TABLES = (
     _throughput,
     _cpu,
     _memory,
+    _backlog,
     _capacity,
     _idle,
     _help,

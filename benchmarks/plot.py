@@ -6,6 +6,7 @@ a light and on a dark page, in the size of the text around it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Iterator, List, Sequence, Tuple
 from xml.sax.saxutils import escape
@@ -76,8 +77,8 @@ class _Drawing:
 
     def __init__(self, curves: Sequence[Curve]) -> None:
         points = [point for curve in curves for point in curve.points]
-        self._x_ticks = _ticks(max(x for x, _ in points))
-        self._y_ticks = _ticks(max(y for _, y in points))
+        self._x_ticks = ticks(max(x for x, _ in points))
+        self._y_ticks = ticks(max(y for _, y in points))
 
     def _at(self, x: float, y: float) -> Point:
         width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
@@ -104,21 +105,18 @@ class _Drawing:
         x, y = self._place(curve.points[-1])
         fits_beside = x < _WIDTH / 2
         dx, anchor = (10, "start") if fits_beside else (0, "end")
-        dy = 5 if fits_beside else (22 if curve.below else -10)
+        dy = 5 if fits_beside else (50 if curve.below else -10)
         return _text(x + dx, y + dy, curve.label, curve.style, anchor)
 
     def _place(self, point: Point) -> Point:
         return self._at(*point)
 
 
-def _ticks(largest: float) -> List[float]:
-    """Round numbers from zero to beyond the largest, four to eight of them."""
-    step = 1.0
-    while largest / step > 8:
-        step *= 2.5 if str(step).startswith("2") else 2
-    while largest / step < 3:
-        step /= 2
-    return [step * number for number in range(int(-(-largest // step)) + 1)]
+def ticks(largest: float) -> List[float]:
+    """Round numbers from zero to the largest or beyond, four to six of them."""
+    size = 10.0 ** math.floor(math.log10(largest))
+    step = next(size * part for part in (0.2, 0.5, 1, 2) if largest / size / part <= 5)
+    return [step * number for number in range(math.ceil(largest / step) + 1)]
 
 
 def _text(x: float, y: float, text: str, style: str = "", anchor: str = "start") -> str:

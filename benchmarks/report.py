@@ -45,7 +45,7 @@ def circumstances(
 def figures_table(figures: Iterable[Figure]) -> str:
     """What must be reached beside what was."""
     heads = ("scenario", "to be reached", "this agent", "Prefect's own", "holds")
-    return _table(
+    return table(
         heads,
         [
             (
@@ -74,7 +74,7 @@ def details(results: Results) -> str:
         for agent in _AGENTS
         if runs and results.of(scenario, agent, runs)
     ]
-    return _table(heads, lines)
+    return table(heads, lines)
 
 
 def _detail(repeated: Sequence[Measurement]) -> List[str]:
@@ -104,6 +104,7 @@ def _per_run(waves: Sequence[Wave], calls: Sequence[Mapping[str, int]]) -> float
     return sum(sum(of.values()) for of in calls) / sum(wave.runs for wave in waves)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -78,8 +78,8 @@ _ALL = (
     ),
     Scenario(
         "throughput",
-        "600 runs due at once, latencies, no limits",
-        runs=(600,),
+        "400 runs due at once, latencies, no limits",
+        runs=(400,),
         latencies=Latencies(),
     ),
     Scenario(
@@ -106,6 +106,15 @@ _ALL = (
         latencies=Latencies(),
         limits=True,
         refused_for=60.0,
+    ),
+    Scenario(
+        "backlog",
+        "1,500 runs due at once, 75 s of work under AWS's documented limits",
+        runs=(1500,),
+        flows=20,
+        latencies=Latencies(),
+        limits=True,
+        ours_only=True,
     ),
     Scenario("idle", "60 s with nothing to do", idle=60.0),
     Scenario(

@@ -1,0 +1,258 @@
+"""The benchmarks judge and draw what was measured; nothing here looks at a clock."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List
+from xml.etree import ElementTree
+
+import pytest
+
+# The benchmarks are no part of the wheel; behind everything else, so that the
+# plugin is still the installed one.
+sys.path.append(str(Path(__file__).parents[1]))
+
+from benchmarks import figures, limits, measuring, plot, report
+from benchmarks.contender import Contender
+from benchmarks.measuring import Measurement, Wave
+from benchmarks.scenarios import SCENARIOS
+
+OURS, THEIRS = figures.OURS, figures.THEIRS
+MIB = 2**20
+
+
+def wave(runs: int = 200, **changes: Any) -> Wave:
+    """All runs launched as fast as AWS allows."""
+    complete = Wave(
+        runs=runs,
+        delays=tuple(0.5 + limits.floor(run) for run in range(1, runs + 1)),
+        cpu=runs * 0.004,
+        memory=100 * MIB,
+        ecs_calls={"RunTask": runs},
+    )
+    return replace(complete, **changes)
+
+
+def measured(scenario: str, agent: str, *waves: Wave, **more: Any) -> Measurement:
+    given: Dict[str, Any] = {"peak_memory": 100 * MIB, **more}
+    return Measurement(scenario, agent, waves[0].runs if waves else 0, waves, **given)
+
+
+def verdicts(*measurements: Measurement) -> List[bool]:
+    results = figures.Results()
+    results.measurements.extend(measurements)
+    return [figure.holds for figure in figures.figures(results)]
+
+
+BURST = ["complete", "near the floor", "throttled", "the first", "memory"]
+
+
+@pytest.mark.parametrize(
+    "changes, missed",
+    [
+        ({}, []),
+        ({"failed": 1}, ["complete"]),
+        ({"duplicates": 1}, ["complete"]),
+        ({"delays": wave().delays[:-1]}, ["complete"]),
+        ({"delays": (*wave().delays[:-1], 12.4)}, ["near the floor"]),
+        ({"delays": (*wave().delays[:-1], 12.3)}, []),
+        ({"throttled": 2}, ["throttled"]),
+        ({"throttled": 1}, []),
+        ({"delays": tuple(delay + 0.6 for delay in wave().delays)}, ["the first"]),
+    ],
+)
+def test_burst(changes: Dict[str, Any], missed: List[str]) -> None:
+    holds = verdicts(
+        measured("burst", OURS, wave(**changes)), measured("burst", THEIRS, wave())
+    )
+
+    assert [name for name, held in zip(BURST, holds) if not held] == missed
+
+
+def rate(per_second: float) -> Wave:
+    return wave(100, delays=tuple(run / per_second for run in range(100)))
+
+
+@pytest.mark.parametrize(
+    "scenario, factor, holds",
+    [
+        ("throughput", 8.1, True),
+        ("throughput", 7.9, False),
+        ("growth", 2.1, True),
+        ("growth", 1.9, False),
+    ],
+)
+def test_throughput(scenario: str, factor: float, holds: bool) -> None:
+    found = verdicts(
+        measured(scenario, OURS, rate(10 * factor)),
+        measured(scenario, THEIRS, rate(10)),
+    )
+
+    assert found[0] is holds
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, ratio_holds, flat",
+    [
+        ((4.0, 4.0), (8.0, 8.0), True, True),
+        ((4.0, 4.9), (8.0, 8.5), True, False),
+        ((5.0, 5.0), (8.0, 8.0), False, True),
+        ((5.0, 4.0), (8.0, 8.0), True, True),
+    ],
+)
+def test_cpu_per_run(ours: Any, theirs: Any, ratio_holds: bool, flat: bool) -> None:
+    found = verdicts(
+        *(
+            measured("growth", agent, wave(runs, cpu=runs * milliseconds / 1000))
+            for agent, costs in ((OURS, ours), (THEIRS, theirs))
+            for runs, milliseconds in zip((50, 3200), costs)
+        )
+    )
+
+    assert found[1:3] == [ratio_holds, flat]
+
+
+@pytest.mark.parametrize(
+    "resident, flat", [((100, 101, 101), True), ((100, 102, 104), False)]
+)
+def test_memory_over_many_runs(resident: Any, flat: bool) -> None:
+    waves = [wave(2000, memory=mib * MIB) for mib in resident]
+
+    assert verdicts(measured("memory", OURS, *waves)) == [flat]
+
+
+@pytest.mark.parametrize("peak, holds", [(114, True), (116, False)])
+def test_peak_memory(peak: int, holds: bool) -> None:
+    found = verdicts(
+        measured("idle", OURS, peak_memory=peak * MIB),
+        measured("idle", THEIRS, peak_memory=100 * MIB),
+    )
+
+    assert found[0] is holds
+
+
+@pytest.mark.parametrize(
+    "peak, failed, holds", [(114, 0, True), (116, 0, False), (114, 1, False)]
+)
+def test_backlog(peak: int, failed: int, holds: bool) -> None:
+    found = verdicts(
+        measured("backlog", OURS, wave(failed=failed), peak_memory=peak * MIB),
+        measured("idle", THEIRS, peak_memory=100 * MIB),
+    )
+
+    assert found == [holds]
+
+
+@pytest.mark.parametrize(
+    "ours, holds",
+    [
+        ({"idle_calls": 9, "idle_cpu": 0.1}, True),
+        ({"idle_calls": 10, "idle_cpu": 0.1}, False),
+        ({"idle_calls": 9, "idle_cpu": 0.2}, False),
+    ],
+)
+def test_idle(ours: Dict[str, Any], holds: bool) -> None:
+    theirs = measured("idle", THEIRS, idle_calls=9, idle_cpu=0.1)
+
+    assert verdicts(measured("idle", OURS, **ours), theirs)[1] is holds
+
+
+@pytest.mark.parametrize("more, holds", [(0.014, True), (0.016, False)])
+def test_help(more: float, holds: bool) -> None:
+    results = figures.Results()
+    results.help_seconds = {OURS: [0.5 + more] * 3, THEIRS: [0.5] * 3}
+
+    assert [figure.holds for figure in figures.figures(results)] == [holds]
+
+
+def test_repeated_measurements_count_by_their_median() -> None:
+    ours = [measured("growth", OURS, rate(per_second)) for per_second in (1, 25, 30)]
+
+    assert verdicts(*ours, measured("growth", THEIRS, rate(10)))[0]
+
+
+def test_a_page_keeps_what_stands_around_its_markers() -> None:
+    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+
+    assert report.page_with(page, "new") == (
+        f"before\n{report.BEGIN}\nnew\n{report.END}\nafter\n"
+    )
+
+
+def test_a_page_without_markers_is_left_alone() -> None:
+    with pytest.raises(ValueError, match="no <!-- measured: begin -->"):
+        report.page_with("no markers", "new")
+
+
+@pytest.mark.parametrize("name", ["benchmarks.md", "scaling.md"])
+def test_the_docs_have_markers(name: str) -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    if not docs.exists():
+        pytest.skip("the docs are not beside the tests")
+
+    assert report.page_with((docs / name).read_text(encoding="utf-8"), "new")
+
+
+def test_a_table_names_both_agents() -> None:
+    results = figures.Results()
+    results.measurements = [
+        measured("burst", OURS, wave()),
+        measured("burst", THEIRS, wave(delays=(), failed=200)),
+    ]
+
+    first, second = report.details(results).splitlines()[2:]
+    assert first.startswith("| burst | 200 | this agent | 200 | 0 | 0 | 22.")
+    assert second.startswith("| burst | 200 | Prefect's own | 0 | 200 | 0 | 0.0 |")
+
+
+def test_the_plot_keeps_every_point_and_label_on_the_page() -> None:
+    curves = [
+        plot.Curve("high & late", "b", [(1, 0.5), (90, 40.0)]),
+        plot.Curve("low", "a", [(1, 0.5), (200, 10.0)]),
+    ]
+    drawing = ElementTree.fromstring(plot.svg("Title", "runs", "seconds", curves))
+
+    svg = "{http://www.w3.org/2000/svg}"
+    lines = [line.get("points", "") for line in drawing.iter(f"{svg}polyline")]
+    points = [point.split(",") for line in lines for point in line.split()]
+    assert len(points) == 4
+    assert all(62 <= float(x) <= 810 and 56 <= float(y) <= 368 for x, y in points)
+    texts = {text.text for text in drawing.iter(f"{svg}text")}
+    assert {"Title", "runs", "seconds", "high & late", "low", "0", "200"} <= texts
+
+
+@pytest.mark.parametrize(
+    "largest, ticks",
+    [
+        (9.0, [0, 2, 4, 6, 8, 10]),
+        (200.0, [0, 50, 100, 150, 200]),
+        (20.6, [0, 5, 10, 15, 20, 25]),
+        (0.8, [0, 0.2, 0.4, 0.6, 0.8]),
+    ],
+)
+def test_ticks_are_round(largest: float, ticks: List[float]) -> None:
+    assert plot.ticks(largest) == pytest.approx(ticks)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_the_agent_goes_through_a_burst(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("moto", reason="the servers are the sandbox's")
+    monkeypatch.setattr(measuring, "CACHE", tmp_path)
+    prefect = Path(sys.executable).with_name("prefect")
+    agent = Contender(OURS, prefect, ("--launches-per-second", "1000"))
+    scenario = replace(SCENARIOS["burst"].quick(), ahead=0.5, flows=2)
+
+    found = measuring.measure(scenario, 4, agent)
+
+    (only,) = found.waves
+    assert (only.launched, only.failed, only.duplicates) == (4, 0, 0)
+    assert only.ecs_calls["RunTask"] == 4
+    assert only.ecs_calls["RegisterTaskDefinition"] == 2
+    assert found.total_cpu > only.cpu
+    assert found.peak_memory >= only.memory > 20 * MIB
+    assert json.dumps(only.api_calls)
