@@ -356,8 +356,8 @@ class ECSAgent(Agent):
         self._reporter.flush()
         tally = self._launcher.tally
         self.logger.info(
-            "Stopped: %d flow runs returned to the queue, %d left for the next start of "
-            "an agent of this name, %d tasks go on",
+            "Stopped: %d flow runs returned to the queue, %d left for the next start "
+            "of an agent of this name, %d tasks go on",
             tally.returned,
             tally.left + len(self._launcher.under_way),
             len(self._watcher),

@@ -117,6 +117,7 @@ class _Lazy(_Named):
 
     rooms: ClassVar[Dict[str, str]] = {
         "check": "prefect_ecs_plugin.check.command",
+        "install": "prefect_ecs_plugin.install.command",
         "sandbox": "prefect_ecs_plugin.sandbox.command",
     }
 

@@ -342,9 +342,10 @@ class Patience:
     def _pause_after(self, refused: Refused, tries: int) -> Pause:
         seconds = BACKOFF[refused.verdict].seconds(tries, self._random())
         if self._clock() + seconds > self._deadline:
+            times = "1 try" if tries == 1 else f"{tries} tries"
             raise LaunchError(
-                f"Gave up after {self._clock() - self._began:.0f} s and {tries} "
-                f"{'try' if tries == 1 else 'tries'} because {refused.cause}; the last answer to {refused.operation} was "
+                f"Gave up after {self._clock() - self._began:.0f} s and {times} "
+                f"because {refused.cause}; the last answer to {refused.operation} was "
                 f"{refused.answer}"
             ) from refused
         return Pause(seconds, refused.cause)

@@ -34,7 +34,9 @@ PURE = [
 KNOW_AWS = {"aws", "cluster", "ecs", "network", "sources"}
 
 #: The rooms at the door.
-KNOW_PREFECT = {"agent", "api", "cli", "reporting", "run_config", "sources", "_commands"}
+KNOW_PREFECT = {
+    *("agent", "api", "cli", "reporting", "run_config", "sources", "_commands"),
+}
 
 ROOMS = sorted(
     str(path.relative_to(HOUSE).with_suffix(""))

@@ -1,4 +1,4 @@
-"""Many runs at once through the real command line: each exactly one task, none Failed."""
+"""Many runs at once through the real command line: each one task, none Failed."""
 
 from __future__ import annotations
 

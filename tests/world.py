@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
@@ -16,6 +17,25 @@ from prefect_ecs_plugin.sandbox import environment
 from prefect_ecs_plugin.sandbox.aws import AWS
 from prefect_ecs_plugin.sandbox.children import Child
 from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
+
+#: Runs `prefect` with pauses of seconds made pauses of moments.
+QUICK = """
+from prefect_ecs_plugin import recovery, supervising, task_state, troubles
+from prefect_ecs_plugin.retrying import BACKOFF, Backoff
+from prefect_ecs_plugin.watcher import roster
+
+recovery.SETTLE = 1.0
+roster.YOUNG, roster.RUNNING = 0.5, 0.6
+supervising._CANCEL_INTERVAL = 0.5
+task_state.GRACE = 1.0
+task_state.RELAUNCH_BACKOFF = Backoff(0.5, 0.5)
+troubles.OUTAGE = Backoff(0.2, 0.5)
+BACKOFF.update(dict.fromkeys(BACKOFF, Backoff(0.5, 0.5)))
+
+from prefect.cli import cli
+
+cli()
+"""
 
 FINISHED = ("Success", "Failed", "Cancelled")
 
@@ -76,6 +96,13 @@ class World:
         return Child(
             [*command, "agent", "ecs", "start", *options],
             {**self.environment, **variables},
+        )
+
+    def quick_agent(self, *options: str) -> Child:
+        """Start an agent whose long pauses are short, for tests that wait for them."""
+        return Child(
+            [sys.executable, "-c", QUICK, "agent", "ecs", "start", *options],
+            self.environment,
         )
 
     def prefect(self, *arguments: str, **variables: str) -> Any:

@@ -1,0 +1,108 @@
+"""The agent is killed at each of its calls in turn, and started again.
+
+Whatever it had done by then, every run ends with exactly one task. The calls are
+those that a whole course makes, so a new call is covered by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import Counter
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import pytest
+from prefect import Flow
+from prefect.run_configs import ECSRun
+
+pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
+
+from world import World, eventually
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    home = tmp_path_factory.mktemp("home")
+    with World(home, locks_submitted=False, runs_tasks=False).running() as world:
+        yield world
+
+
+class Calls:
+    """The calls of one agent, in order; at one of them it is killed.
+
+    The process is gone before it hears the answer, but what it asked for happens.
+    """
+
+    def __init__(self, world: World, fatal: Optional[int] = None) -> None:
+        self.names: List[str] = []
+        self.agent: Any = None
+        self._fatal = fatal
+        self._lock = threading.Lock()
+        world.api.fault = world.aws.fault = self  # type: ignore[assignment]
+
+    def __call__(self, operation: str, _: Dict[str, Any]) -> None:
+        with self._lock:
+            self.names.append(operation)
+            is_fatal = len(self.names) - 1 == self._fatal
+        if is_fatal:
+            eventually(lambda: self.agent is not None)
+            os.kill(self.agent._process.pid, signal.SIGKILL)
+            self.agent._process.wait(timeout=30)
+
+
+def new_flow(world: World, name: str) -> str:
+    """A flow whose definition no agent knows yet."""
+    with Flow(name) as flow:
+        pass
+    flow.run_config = ECSRun(image=f"image:{name}")
+    return world.register(flow)
+
+
+def two_runs(world: World, name: str) -> List[str]:
+    flow_id = new_flow(world, name)
+    store = world.api.store
+    return [store.create_flow_run(flow_id=flow_id) for _ in range(2)]
+
+
+def have_a_task(world: World, runs: List[str]) -> bool:
+    return {task.started_by for task in world.aws.tasks()} >= set(runs)
+
+
+@pytest.fixture(scope="module")
+def course(world: World) -> List[str]:
+    """The calls of an agent that nobody kills, up to its first look at the tasks."""
+    runs = two_runs(world, "recorded")
+    calls = Calls(world)
+    with world.quick_agent():
+        eventually(lambda: have_a_task(world, runs))
+        eventually(lambda: "ecs.DescribeTasks" in calls.names)
+        eventually(lambda: "write_run_logs" in calls.names)
+    world.api.fault = world.aws.fault = None
+    return calls.names[: calls.names.index("ecs.DescribeTasks") + 1]
+
+
+def killed_at(world: World, number: int) -> Dict[str, int]:
+    """How many tasks each of two runs has, when the first agent dies at this call."""
+    runs = two_runs(world, f"killed-{number}")
+    calls = Calls(world, fatal=number)
+    with world.quick_agent() as calls.agent:
+        calls.agent._process.wait(timeout=60)
+    world.api.fault = world.aws.fault = None
+    with world.quick_agent():
+        eventually(lambda: have_a_task(world, runs), seconds=30)
+        # Whoever would start a second one does so when the first has settled.
+        seen = world.aws.calls["ecs.DescribeTasks"]
+        eventually(lambda: world.aws.calls["ecs.DescribeTasks"] > seen + 2)
+    assert set(world.states(runs)) == {"Submitted"}
+    tasks = Counter(task.started_by for task in world.aws.tasks())
+    return {run_id: tasks[run_id] for run_id in runs}
+
+
+def test_guarantee_1_and_2_killed_at_each_call(world: World, course: List[str]) -> None:
+    wrong: List[Tuple[int, str, Dict[str, int]]] = []
+    for number, name in enumerate(course):
+        counted = killed_at(world, number)
+        if set(counted.values()) != {1}:
+            wrong.append((number, name, counted))
+    assert wrong == []

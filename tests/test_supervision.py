@@ -1,0 +1,377 @@
+"""After the launch: every run ends launched, or ends with a reason to act on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import urllib.error
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Tuple
+
+import pytest
+from prefect import Flow
+
+pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
+
+from world import World, eventually
+
+from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
+from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
+
+NOT_FOUND = StartFailure(
+    stop_code="TaskFailedToStart",
+    stopped_reason=(
+        "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
+        "failed to resolve ref docker.io/library/nope:1: not found"
+    ),
+)
+NO_ENI = StartFailure(
+    stop_code="TaskFailedToStart",
+    stopped_reason="Timeout waiting for network interface provisioning to complete.",
+)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    # A run that was returned to the queue could not be taken again for 30 s.
+    with World(tmp_path, locks_submitted=False, runs_tasks=False).running() as world:
+        yield world
+
+
+@pytest.fixture
+def new_run(world: World) -> Callable[[], str]:
+    with Flow("supervised") as flow:
+        pass
+    flow_id = world.register(flow)
+    return lambda: world.api.store.create_flow_run(flow_id=flow_id)
+
+
+def task_of(world: World, run_id: str, status: str = "") -> Any:
+    """The run's latest task, once it is there and has a status."""
+
+    def found() -> Any:
+        tasks = world.tasks_of(run_id)
+        return tasks and (not status or tasks[-1].last_status == status) and tasks[-1]
+
+    return eventually(found)
+
+
+def set_state(world: World, run_id: str, state: Any) -> None:
+    world.client.set_flow_run_state(run_id, state)
+
+
+# -- The task never starts ---------------------------------------------------------
+
+
+def test_guarantee_2_a_start_that_fails_for_good_ends_the_run_with_the_reason(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    world.aws.before_start = lambda _: NOT_FOUND
+    run_id = new_run()
+    with world.quick_agent():
+        assert world.finished([run_id]) == ["Failed"]
+    message = world.api.store.flow_run(run_id).state_message or ""
+    assert "CannotPullContainerError" in message
+    assert "\n" not in message
+    (log,) = world.log(run_id, "ERROR")
+    assert "What to do:" in log
+    assert "console.aws.amazon.com" in log
+    assert len(world.tasks_of(run_id)) == 1
+
+
+def test_guarantee_2_a_start_that_fails_by_chance_is_made_again(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    failures = [NO_ENI, NO_ENI]
+    world.aws.before_start = lambda _: failures.pop() if failures else None
+    run_id = new_run()
+    with world.quick_agent():
+        assert eventually(lambda: len(world.tasks_of(run_id)) == 3)
+        task_of(world, run_id, "RUNNING")
+        assert world.states([run_id]) == ["Submitted"]
+    warnings = world.log(run_id, "WARNING")
+    assert len(warnings) == 2
+    assert "start 2 of 3" in warnings[0]
+
+
+def test_guarantee_2_start_attempts_are_counted(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    world.aws.before_start = lambda _: NO_ENI
+    run_id = new_run()
+    with world.quick_agent("--start-attempts", "2"):
+        assert world.finished([run_id]) == ["Failed"]
+    assert len(world.tasks_of(run_id)) == 2
+
+
+# -- The task ends with its run unfinished -----------------------------------------
+
+
+@pytest.mark.parametrize(
+    "end, words",
+    [
+        ({"exit_code": 0}, "ended as if all were well"),
+        ({"exit_code": 137, "container_reason": "OutOfMemoryError"}, "memory"),
+        (
+            {
+                "exit_code": 143,
+                "stop_code": "SpotInterruption",
+                "stopped_reason": "Your Spot Task was interrupted.",
+            },
+            "Spot",
+        ),
+    ],
+)
+@pytest.mark.parametrize("state", ["Submitted", "Running"])
+def test_guarantee_2_a_task_that_ends_with_its_run_unfinished_fails_it(
+    world: World,
+    new_run: Callable[[], str],
+    end: Dict[str, Any],
+    words: str,
+    state: str,
+) -> None:
+    from prefect.engine.state import Running
+
+    run_id = new_run()
+    with world.quick_agent():
+        task = task_of(world, run_id, "RUNNING")
+        if state == "Running":
+            set_state(world, run_id, Running())
+        world.aws.finish(task.task_arn, **end)
+        assert world.finished([run_id]) == ["Failed"]
+    assert words in (world.api.store.flow_run(run_id).state_message or "")
+    assert len(world.tasks_of(run_id)) == 1
+
+
+def test_a_run_that_finished_is_left_alone(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    from prefect.engine.state import Success
+
+    run_id, other = new_run(), new_run()
+    with world.quick_agent():
+        task, second = task_of(world, run_id, "RUNNING"), task_of(world, other)
+        set_state(world, run_id, Success())
+        world.aws.finish(task.task_arn, exit_code=1)
+        world.aws.finish(second.task_arn, exit_code=1)
+        assert world.finished([other]) == ["Failed"]
+    assert world.states([run_id]) == ["Success"]
+
+
+def test_no_watch_leaves_tasks_alone(world: World, new_run: Callable[[], str]) -> None:
+    run_id = new_run()
+    with world.quick_agent("--no-watch"):
+        task_of(world, run_id, "RUNNING")
+    assert world.aws.calls["ecs.DescribeTasks"] == 0
+
+
+# -- Cancelling --------------------------------------------------------------------
+
+
+def test_a_run_that_is_cancelled_before_its_flow_started_has_its_task_stopped(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    world.aws.before_start = lambda _: Hold()
+    run_id = new_run()
+    with world.quick_agent():
+        task_of(world, run_id, "PENDING")
+        world.client.cancel_flow_run(run_id)
+        task = task_of(world, run_id, "STOPPED")
+        assert task.stop_code == "UserInitiated"
+    assert world.states([run_id]) == ["Cancelled"]
+
+
+def test_a_flow_that_does_not_end_by_itself_when_cancelled_is_stopped(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    from prefect.engine.state import Running
+
+    run_id = new_run()
+    with world.quick_agent("--cancel-grace", "1"):
+        task_of(world, run_id, "RUNNING")
+        set_state(world, run_id, Running())
+        world.client.cancel_flow_run(run_id)
+        task_of(world, run_id, "STOPPED")
+        assert world.finished([run_id]) == ["Cancelled"]
+
+
+# -- Stopping and starting again ---------------------------------------------------
+
+
+def burst(world: World, new_run: Callable[[], str], count: int) -> List[str]:
+    """Many runs, when AWS lets only a few of them through at once."""
+    world.aws.limits = True
+    return [new_run() for _ in range(count)]
+
+
+def assert_one_task_each(world: World, runs: List[str]) -> None:
+    eventually(lambda: {task.started_by for task in world.aws.tasks()} >= set(runs))
+    assert Counter(task.started_by for task in world.aws.tasks()) == Counter(runs)
+
+
+def kill(agent: Any, number: int) -> int:
+    os.kill(agent._process.pid, number)
+    return int(agent._process.wait(timeout=60))
+
+
+def test_guarantee_2_sigterm_in_a_burst_loses_nothing(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    runs = burst(world, new_run, 60)
+    with world.quick_agent() as agent:
+        eventually(lambda: len(world.aws.tasks()) >= 10)
+        assert kill(agent, signal.SIGTERM) == 0
+    assert set(world.states(runs)) == {"Scheduled", "Submitted"}
+    returned = [run_id for run_id in runs if was_returned(world, run_id)]
+    assert returned
+    told = f"{len(returned)} flow runs returned to the queue, 0 left"
+    assert any(told in line for line in agent.lines)
+    hurry(world, runs)
+    with world.quick_agent():
+        assert_one_task_each(world, runs)
+
+
+def was_returned(world: World, run_id: str) -> bool:
+    message = world.api.store.flow_run(run_id).state_message or ""
+    return message.startswith("Returned to the queue")
+
+
+def hurry(world: World, runs: List[str]) -> None:
+    """Returned runs are due in 35 s; make that now."""
+    store = world.api.store
+    with store.transaction():
+        for run_id in runs:
+            row = store.row("flow_run", run_id)
+            if row["state"] == "Scheduled":
+                state = {**row["serialized_state"], "start_time": row["created"]}
+                store.set_flow_run_state(run_id, state)
+
+
+def test_guarantee_1_and_2_sigkill_in_a_burst_and_a_restart(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    runs = burst(world, new_run, 60)
+    with world.quick_agent() as agent:
+        eventually(lambda: len(world.aws.tasks()) >= 10)
+        kill(agent, signal.SIGKILL)
+    with world.quick_agent():
+        assert_one_task_each(world, runs)
+
+
+def test_a_second_signal_ends_at_once(world: World, new_run: Callable[[], str]) -> None:
+    hangs = APIFault(delay=30.0)
+    with world.agent() as agent:
+        eventually(lambda: any("Waiting for flow runs" in line for line in agent.lines))
+        world.api.fault = lambda operation, _: (
+            hangs if operation == "get_runs_in_queue" else None
+        )
+        before = world.api.calls["get_runs_in_queue"]
+        eventually(lambda: world.api.calls["get_runs_in_queue"] > before)
+        os.kill(agent._process.pid, signal.SIGTERM)
+        eventually(lambda: any("as SIGTERM asks" in line for line in agent.lines))
+        assert kill(agent, signal.SIGINT) == 128 + signal.SIGINT
+
+
+QUEUE = "The queue of flow runs cannot be read"
+
+
+# -- Outages -----------------------------------------------------------------------
+
+
+def test_guarantee_2_an_outage_of_the_api_loses_nothing_and_is_told_once(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    runs = burst(world, new_run, 40)
+    with world.quick_agent() as agent:
+        eventually(lambda: len(world.aws.tasks()) >= 5)
+        world.api.stop()
+        eventually(lambda: any(QUEUE in line for line in agent.lines))
+        world.api.start()
+        assert_one_task_each(world, runs)
+        eventually(lambda: any("over after" in line for line in agent.lines))
+    told = [line for line in agent.lines if QUEUE in line]
+    assert len([line for line in told if "ERROR" in line]) == 1
+    assert len([line for line in told if "over after" in line]) == 1
+    assert "Traceback" not in "\n".join(agent.lines)
+
+
+def test_guarantee_2_and_5_failed_is_said_until_the_api_has_heard_it(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    world.aws.before_start = lambda _: NOT_FOUND
+    refusals = [APIFault(status=503)] * 5
+
+    def fault(operation: str, variables: Dict[str, Any]) -> Any:
+        if '"Failed"' in json.dumps(variables) and refusals:
+            return refusals.pop()
+        return None
+
+    world.api.fault = fault
+    run_id = new_run()
+    with world.quick_agent():
+        assert world.finished([run_id]) == ["Failed"]
+    assert refusals == []
+
+
+def test_guarantee_1_lost_answers_of_run_task_double_nothing(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    lost = Fault(drop_connection=True, after_effect=True)
+    world.aws.fault = lambda operation, _: lost if operation == "ecs.RunTask" else None
+    runs = [new_run() for _ in range(10)]
+    with world.quick_agent():
+        eventually(lambda: len(world.aws.tasks()) >= 10)
+        world.aws.fault = None
+        eventually(lambda: all(world.log(run_id) for run_id in runs))
+        assert_one_task_each(world, runs)
+    assert set(world.states(runs)) == {"Submitted"}
+
+
+# -- Health ------------------------------------------------------------------------
+
+
+def get(url: str) -> Tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_health_and_poke(world: World, new_run: Callable[[], str]) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    with world.agent("--agent-address", address) as agent:
+        eventually(lambda: any("Waiting for flow runs" in line for line in agent.lines))
+        assert get(f"{address}/api/health") == (200, "{}")
+        before = world.api.calls["get_runs_in_queue"]
+        assert get(f"{address}/api/poke")[0] == 200
+        assert eventually(lambda: world.api.calls["get_runs_in_queue"] > before)
+
+
+@pytest.mark.parametrize(
+    "address, words",
+    [("nonsense", "names no port"), ("http://127.0.0.1:{port}", "cannot listen")],
+)
+def test_an_address_that_cannot_be_used_is_one_line(
+    world: World, address: str, words: str
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ended = world.prefect(
+            *("agent", "ecs", "start", "--agent-address"),
+            address.format(port=taken.getsockname()[1]),
+        )
+    assert ended.returncode == 1
+    assert words in ended.stdout
+    assert "Traceback" not in ended.stdout
