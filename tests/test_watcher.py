@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from prefect_ecs_plugin.dispatcher import Dispatcher
@@ -182,7 +182,12 @@ clusters = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],  # to shrink an example takes minutes
+)
 @given(clusters, st.sampled_from([0.0, 0.05, 0.3]), st.booleans())
 def test_laws_of_the_pace(
     groups: List[Tuple[int, str]], latency: float, at_once: bool
@@ -220,8 +225,8 @@ def test_ten_thousand_running_tasks_cost_less(world: World) -> None:
     world.add(arns(10_000), "RUNNING")
     world.run_until(60.0)
     world.ecs.calls.clear()
-    world.run_until(360.0)
-    assert 3.0 < len(world.ecs.calls) / 300 < 3.5
+    world.run_until(150.0)
+    assert 3.0 < len(world.ecs.calls) / 90 < 3.5
 
 
 def test_nothing_in_flight_costs_nothing(world: World) -> None:
@@ -350,6 +355,18 @@ def test_a_forgotten_task_is_neither_looked_at_nor_handed_over(world: World) -> 
     world.watcher.forget("never heard of")
     world.run_until(60.0)
     assert (world.handed, world.ecs.calls, len(world.watcher)) == ([], [], 0)
+
+
+def test_a_task_may_be_forgotten_at_the_last_moment(world: World) -> None:
+    def forget_all() -> Steps[None]:
+        for watched in world.watcher.in_flight():
+            world.watcher.forget(watched.task_arn)
+        yield Pause(1.0)
+
+    world.handle = forget_all
+    world.add(arns(5), "STOPPED")
+    world.run_until(60.0)
+    assert [arn for _, arn, _ in world.handed] == arns(1)
 
 
 def test_a_task_may_be_added_twice_and_anew(world: World) -> None:

@@ -43,11 +43,9 @@ def surely_never_ran(task: Described) -> bool:
 
 
 def reasons(task: Described) -> List[str]:
-    """The task's stoppedReason, then its containers' reasons; the flow's first."""
-    containers = sorted(
-        task.get("containers") or (), key=lambda c: c.get("name") != FLOW_CONTAINER
-    )
-    found = [task.get("stoppedReason"), *(c.get("reason") for c in containers)]
+    """The task's stoppedReason, then its containers' reasons."""
+    containers = task.get("containers") or ()
+    found = [task.get("stoppedReason"), *(each.get("reason") for each in containers)]
     return [str(reason) for reason in found if reason]
 
 

@@ -159,9 +159,8 @@ class Roster:
     def put_back(self, watched: Watched, now: float) -> None:
         """Have a task looked at again after its interval."""
         with self._lock:
-            if not watched.is_forgotten:
-                watched.due = now + watched.interval
-                self._lines[watched.cluster].append(watched)
+            watched.due = now + watched.interval
+            self._lines[watched.cluster].append(watched)
 
     def quiet(self, cluster: str, until: float) -> None:
         """Do not look at a cluster's tasks for a while."""
