@@ -31,11 +31,12 @@ PURE = [
 ]
 
 #: The rooms at the exit, the only ones that know boto3 or a client's errors.
-KNOW_AWS = {"aws", "cluster", "ecs", "network", "sources"}
+KNOW_AWS = {"aws", "check/asking", "cluster", "ecs", "network", "sources"}
 
 #: The rooms at the door.
 KNOW_PREFECT = {
     *("agent", "api", "cli", "reporting", "run_config", "sources", "_commands"),
+    *("check/api", "check/command", "check/flows", "check/preflight"),
 }
 
 ROOMS = sorted(

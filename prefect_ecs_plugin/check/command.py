@@ -1,0 +1,60 @@
+"""`prefect agent ecs check`: the options, which are those of `start`, and the end."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, List, Optional
+
+import click
+from prefect.cli.agent import start_agent
+
+from ..cli import _check_environment, _NamedCommand, start
+
+HELP = """\
+Say what would fail, before anything runs.
+
+Takes the options of `start` and looks at everything that an agent with these options
+needs: the Prefect API, AWS, the template and the run-task kwargs, the network, roles,
+images and permissions. Nothing is started, registered or changed.
+
+\b
+  prefect agent ecs check --cluster prod --task-definition template.yaml
+  prefect agent ecs check --flow my_flow.py
+
+Each check is ok, warning, failed, or skipped where it cannot be made. Exit code 1 if
+one has failed.
+"""
+
+
+class CheckCommand(_NamedCommand):
+    """A command that also has the options of `prefect agent ecs start`."""
+
+    def get_params(self, ctx: click.Context) -> List[click.Parameter]:
+        """Return its own parameters and those of the agent's command."""
+        params = super().get_params(ctx)
+        return params[:-1] + start.params + params[-1:]  # --help stays last
+
+
+@click.command("check", cls=CheckCommand, help=HELP)
+@click.option(
+    "--flow",
+    "flow_path",
+    metavar="FLOW.py",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Show what would be sent for the flows in this file, secrets masked, and "
+    "check that. The file is run, as by `prefect register`.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")
+def check(flow_path: Optional[str], as_json: bool, **options: Any) -> None:
+    from .output import screen
+    from .preflight import Preflight
+
+    _check_environment(options["env"])
+    made: List[Preflight] = []
+
+    def preflight(**given: Any) -> Preflight:
+        made.append(Preflight(screen(as_json), flow_path=flow_path, **given))
+        return made[0]
+
+    start_agent(preflight, **options)
+    sys.exit(1 if made[0].has_failed else 0)

@@ -1,0 +1,88 @@
+"""What a check says. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Iterable
+
+
+class Status(Enum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the preflight.
+
+    Attributes:
+        status: How it ended.
+        message: What was found; for a check that was skipped, why.
+        advice: What to do, empty where there is nothing to do.
+        check: The check's name.
+        about: Which flow, role or image it is about, where there may be several.
+    """
+
+    status: Status
+    message: str
+    advice: str = ""
+    check: str = ""
+    about: str = ""
+
+    @property
+    def title(self) -> str:
+        """The check's name, and what it is about."""
+        return f"{self.check} ({self.about})" if self.about else self.check
+
+    @property
+    def text(self) -> str:
+        """What was found and what to do, as one line of sentences."""
+        sentences = (self.message, self.advice)
+        return " ".join(" ".join(text.split()) for text in sentences if text)
+
+    def of(self, check: str, about: str = "") -> Finding:
+        """The same finding under a check's name, unless it has one of its own."""
+        return replace(self, check=self.check or check, about=self.about or about)
+
+
+def ok(message: str, about: str = "") -> Finding:
+    """Nothing to do."""
+    return Finding(Status.OK, message, about=about)
+
+
+def warning(message: str, advice: str = "", about: str = "") -> Finding:
+    """It may work all the same."""
+    return Finding(Status.WARNING, message, advice, about=about)
+
+
+def failed(message: str, advice: str = "", about: str = "") -> Finding:
+    """It will not work."""
+    return Finding(Status.FAILED, message, advice, about=about)
+
+
+def skipped(message: str, advice: str = "", about: str = "") -> Finding:
+    """It could not be found out."""
+    return Finding(Status.SKIPPED, message, advice, about=about)
+
+
+def has_failed(findings: Iterable[Finding]) -> bool:
+    """Whether any check failed."""
+    return any(finding.status is Status.FAILED for finding in findings)
+
+
+def tally(findings: Iterable[Finding]) -> str:
+    """How many checks ended how, worst first: `1 failed, 2 warnings, 9 ok`."""
+    statuses = [finding.status for finding in findings]
+    order = (Status.FAILED, Status.WARNING, Status.SKIPPED, Status.OK)
+    counts = ((status, statuses.count(status)) for status in order)
+    return ", ".join(_counted(count, status) for status, count in counts if count)
+
+
+def _counted(count: int, status: Status) -> str:
+    plural = "s" if status is Status.WARNING and count > 1 else ""
+    return f"{count} {status.value}{plural}"

@@ -1,0 +1,192 @@
+"""What would be sent for a run: a launch's own code, with nobody to send it to."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, cast
+
+from .. import rules
+from ..errors import LaunchError, PrefectECSError
+from ..flow_run import plain
+from ..launching import Launcher
+from ..settings import PrefectSettings
+from ..waiting import Steps, drive
+from .asking import AWS, Refused
+from .facts import Facts
+from .findings import Finding, failed, ok, warning
+
+#: The ARN of the task that is not started.
+_NO_TASK = "arn:aws:ecs:nowhere:000000000000:task/none/0"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The two requests of a run.
+
+    Attributes:
+        flow: The flow's name, empty for the flow that says nothing about ECS.
+        request: The RunTask request, all but `taskDefinition`.
+        definition: The definition it runs: the request that would register it, or
+            what ECS says of one that is registered already.
+        task_definition: The name of one that is registered already.
+    """
+
+    flow: str
+    request: Mapping[str, Any]
+    definition: Mapping[str, Any]
+    task_definition: Optional[str] = None
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's name or ARN."""
+        return str(self.request.get("cluster") or "default")
+
+    @property
+    def network(self) -> Mapping[str, Any]:
+        """The awsvpcConfiguration; empty in other network modes."""
+        network = self.request.get("networkConfiguration") or {}
+        return plain(network.get("awsvpcConfiguration") or {})  # type: ignore[no-any-return]
+
+    @property
+    def is_on_fargate(self) -> Optional[bool]:
+        """None where the cluster's default strategy decides."""
+        return rules.placed_on_fargate(self.request)
+
+    @property
+    def family(self) -> str:
+        """The definition's family."""
+        return str(self.definition.get("family", "prefect"))
+
+    def roles(self) -> Dict[str, str]:
+        """The execution role and the task role that count, by their keys."""
+        overrides = self.request.get("overrides") or {}
+        found = {
+            key: overrides.get(key) or self.definition.get(key)
+            for key in ("executionRoleArn", "taskRoleArn")
+        }
+        return {key: str(role) for key, role in found.items() if role}
+
+    def images(self) -> List[str]:
+        """The images of all containers."""
+        containers = self.definition.get("containerDefinitions", [])
+        return list(dict.fromkeys(str(each["image"]) for each in containers))
+
+    def logs(self) -> Set[str]:
+        """The log groups that awslogs writes to."""
+        found = set()
+        for container in self.definition.get("containerDefinitions", []):
+            log = container.get("logConfiguration") or {}
+            if log.get("logDriver") == "awslogs":
+                found.add(str((log.get("options") or {}).get("awslogs-group", "")))
+        return found - {""}
+
+    def sent(self) -> Dict[str, Any]:
+        """Both requests by operation, as they would be sent."""
+        name = self.task_definition or f"{self.family}:REVISION"
+        run_task = {"RunTask": {**self.request, "taskDefinition": name}}
+        if self.task_definition:
+            return run_task
+        return {"RegisterTaskDefinition": dict(self.definition), **run_task}
+
+
+def launches(facts: Facts) -> Iterator[Finding]:
+    """Whether a run of each flow could be sent to ECS."""
+    for row in facts.rows or []:
+        named = facts.options.get("flow_path") is not None
+        name = str(row["flow"]["name"]) if named else ""
+        try:
+            launch = render(row, name, facts)
+        except PrefectECSError as error:
+            yield failed(str(error), about=name)
+            continue
+        facts.launches.append(launch)
+        yield from _judged(launch)
+
+
+def render(row: Mapping[str, Any], name: str, facts: Facts) -> Launch:
+    """The requests of one run.
+
+    Raises:
+        PrefectECSError: what the run would fail with.
+        Unanswered: if AWS does not say what it has to be asked for.
+    """
+    assert facts.settings is not None
+    assert facts.aws is not None
+    recorder = _Recorder(facts.aws)
+    launcher = Launcher(
+        facts.settings,
+        lambda: _prefect_settings(facts),
+        facts.aws.clients,
+        cast(Any, recorder),
+        cast(Any, None),  # nobody is told about a launch that is only rendered
+        logging.Logger("prefect_ecs_plugin.check", logging.CRITICAL),
+        timeout=0.0,
+    )
+    drive(launcher.deploy(row), time.sleep)
+    return Launch(name, recorder.request, recorder.definition, recorder.task_definition)
+
+
+def _prefect_settings(facts: Facts) -> PrefectSettings:
+    """What the agent would tell a run; `facts.prefect` has the rest of it."""
+    api = facts.api
+    if api is None:
+        return facts.prefect
+    return PrefectSettings(
+        backend=facts.prefect.backend,
+        api=api.url,
+        api_key=api.key,
+        tenant_id=api.tenant if api.key else None,
+        labels=facts.prefect.labels,
+        logging_level=facts.prefect.logging_level,
+        log_to_api=facts.prefect.log_to_api,
+    )
+
+
+def _judged(launch: Launch) -> Iterator[Finding]:
+    """What ECS must refuse has been raised; what it only may refuse is a warning."""
+    whole = {"taskDefinition": launch.family, **launch.request}
+    problems = rules.check_definition(launch.definition)
+    problems += rules.check_run_task(whole, launch.definition)
+    for problem in dict.fromkeys(problems):
+        yield warning(f"ECS may refuse this: {problem}.", about=launch.flow)
+    if not problems:
+        yield ok("both requests fit ECS's model and rules", about=launch.flow)
+
+
+@dataclass
+class _Recorder:
+    """Stands where `Submission` does; takes the requests and sends nothing."""
+
+    aws: AWS
+    request: Mapping[str, Any] = field(default_factory=dict)
+    definition: Mapping[str, Any] = field(default_factory=dict)
+    task_definition: Optional[str] = None
+
+    def launch(
+        self, definition: Mapping[str, Any], request: Mapping[str, Any], patience: Any
+    ) -> Steps[str]:
+        self.definition, self.request = definition, request
+        yield from ()
+        return _NO_TASK
+
+    def launch_by_arn(
+        self, task_definition: str, request: Mapping[str, Any], patience: Any
+    ) -> Steps[str]:
+        self.task_definition, self.request = task_definition, request
+        yield from ()
+        return _NO_TASK
+
+    def described(self, task_definition: str, patience: Any) -> Steps[Any]:
+        yield from ()
+        try:
+            answer = self.aws.ask(
+                "ecs", "describe_task_definition", taskDefinition=task_definition
+            )
+        except Refused as error:
+            raise LaunchError(
+                f"The task definition {task_definition} cannot be used: {error}"
+            ) from error
+        self.definition = answer["taskDefinition"]
+        return self.definition

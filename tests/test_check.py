@@ -1,0 +1,1040 @@
+"""`prefect agent ecs check` names what would fail, and touches nothing."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import pty
+import re
+import socket
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Tuple
+
+import botocore.loaders
+import pytest
+from click.testing import CliRunner, Result
+from prefect.utilities.configuration import set_temporary_config
+
+pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
+
+from world import World
+
+from prefect_ecs_plugin.check import identity, masking, network, output, preflight
+from prefect_ecs_plugin.check.asking import AWS, skew_of
+from prefect_ecs_plugin.check.facts import Facts
+from prefect_ecs_plugin.check.findings import Finding, Status, failed, ok
+from prefect_ecs_plugin.check.images import ECRImage, is_public
+from prefect_ecs_plugin.cli import ecs, start
+from prefect_ecs_plugin.sandbox import environment
+from prefect_ecs_plugin.sandbox.aws import Fault
+from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
+from prefect_ecs_plugin.settings import PrefectSettings
+
+ACCOUNT = "123456789012"
+TASKS_MAY = {
+    "Version": "2012-10-17",
+    "Statement": {
+        "Effect": "Allow",
+        "Principal": {"Service": "ecs-tasks.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    },
+}
+
+# -- An account that is as a new one, and what people do to theirs -----------------
+
+
+class Account:
+    """The sandbox's AWS as people set it up."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.aws = world.aws
+        self.ec2 = world.aws.client("ec2")
+        self.iam = world.aws.client("iam")
+
+    def open(self, vpc: str, region: str = "us-east-1") -> None:
+        """Give a VPC's main route table a way out, as every default VPC has."""
+        ec2 = self.aws.client("ec2", region_name=region)
+        gateway = ec2.create_internet_gateway()["InternetGateway"]
+        name = gateway["InternetGatewayId"]
+        ec2.attach_internet_gateway(InternetGatewayId=name, VpcId=vpc)
+        filters = [
+            {"Name": "association.main", "Values": ["true"]},
+            {"Name": "vpc-id", "Values": [vpc]},
+        ]
+        (table,) = ec2.describe_route_tables(Filters=filters)["RouteTables"]
+        ec2.create_route(
+            RouteTableId=table["RouteTableId"],
+            DestinationCidrBlock="0.0.0.0/0",
+            GatewayId=name,
+        )
+
+    def default_vpc(self, region: str = "us-east-1") -> str:
+        ec2 = self.aws.client("ec2", region_name=region)
+        filters = [{"Name": "isDefault", "Values": ["true"]}]
+        return str(ec2.describe_vpcs(Filters=filters)["Vpcs"][0]["VpcId"])
+
+    def subnet(self) -> str:
+        """One of the default VPC."""
+        filters = [{"Name": "vpc-id", "Values": [self.default_vpc()]}]
+        found = self.ec2.describe_subnets(Filters=filters)["Subnets"]
+        return sorted(str(subnet["SubnetId"]) for subnet in found)[0]
+
+    def other_vpc(self) -> Dict[str, str]:
+        """A VPC with a subnet and a security group."""
+        vpc = self.ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+        subnet = self.ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]
+        group = self.ec2.create_security_group(
+            GroupName="other", Description="other", VpcId=vpc
+        )
+        return {"vpc": vpc, "subnet": subnet["SubnetId"], "group": group["GroupId"]}
+
+    def role(self, name: str, policy: Any = TASKS_MAY, path: str = "/") -> str:
+        document = json.dumps(policy)
+        created = self.iam.create_role(
+            RoleName=name, AssumeRolePolicyDocument=document, Path=path
+        )
+        return str(created["Role"]["Arn"])
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    home = tmp_path_factory.mktemp("home")
+    with World(home, runs_tasks=False).running() as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def account(world: World) -> Account:
+    account = Account(world)
+    for region in ("us-east-1", "eu-west-1"):
+        account.open(account.default_vpc(region), region)
+    return account
+
+
+@pytest.fixture(scope="module")
+def other(account: Account) -> Dict[str, str]:
+    """Another VPC, with a way out as well."""
+    other = account.other_vpc()
+    account.open(other["vpc"])
+    return other
+
+
+@pytest.fixture(autouse=True)
+def no_policies(world: World, account: Account) -> Iterator[None]:
+    """Moto does not simulate policies; most identities may not either."""
+    world.aws.fault = deny("iam.SimulatePrincipalPolicy")
+    world.aws.calls.clear()
+    yield
+    world.aws.fault = None
+    world.api.fault = None
+
+
+def deny(*operations: str) -> Callable[[str, Dict[str, Any]], Any]:
+    """An AWS that does not allow these operations."""
+    denied = Fault(error_code="AccessDeniedException", message="not allowed")
+    return lambda operation, _: denied if operation in operations else None
+
+
+Check = Callable[..., Result]
+
+create_loader = functools.lru_cache()(botocore.loaders.create_loader)
+
+
+@pytest.fixture
+def check(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Run the command in this process, in the environment of a child."""
+    monkeypatch.chdir(tmp_path)
+
+    # Each run of the command has a session of its own, that would read all models of
+    # AWS anew.
+    monkeypatch.setattr("botocore.session.create_loader", create_loader)
+    # What the environment says of this, Prefect has read when it was imported.
+    no_labels = {"flows.defaults.storage.add_default_labels": False}
+
+    def run(*options: str, **variables: str) -> Result:
+        everything = {**world.environment, **variables}
+        with environment.only(everything), set_temporary_config(no_labels):
+            return CliRunner().invoke(ecs, ["check", *options])
+
+    return run
+
+
+def lines(result: Result, status: str) -> List[str]:
+    """The lines of checks that ended so, without it."""
+    prefix = f"{status}: "
+    found = result.stdout.splitlines()
+    return [line[len(prefix) :] for line in found if line.startswith(prefix)]
+
+
+def failures(result: Result) -> Dict[str, str]:
+    """The failed checks and what they say."""
+    return dict(_parted(line) for line in lines(result, "failed"))
+
+
+def _parted(line: str) -> Tuple[str, str]:
+    name, _, text = line.partition(": ")
+    return name, text
+
+
+def write(path: Path, content: Any) -> str:
+    path.write_text(json.dumps(content))  # JSON is YAML
+    return str(path)
+
+
+# -- A healthy set-up --------------------------------------------------------------
+
+
+def test_a_healthy_setup_exits_0(world: World, check: Check) -> None:
+    result = check()
+    assert result.exit_code == 0, result.output
+    assert lines(result, "failed") == []
+    assert lines(result, "warning") == []
+    assert "2 skipped" not in result.stdout.splitlines()[-1]
+    assert re.search(r"^\d skipped, \d+ ok\.$", result.stdout.splitlines()[-1])
+
+
+def test_nothing_is_started_registered_or_changed(
+    world: World, check: Check, tmp_path: Path
+) -> None:
+    before = {name: len(rows) for name, rows in stored(world).items()}
+    result = check("--flow", write_flow(tmp_path))
+    assert result.exit_code == 0, result.output
+    reading = re.compile(r"\w+\.(Describe|List|Get|Simulate)\w+$")
+    assert [name for name in world.aws.calls if not reading.match(name)] == []
+    assert {name: len(rows) for name, rows in stored(world).items()} == before
+
+
+def stored(world: World) -> Dict[str, Any]:
+    store = world.api.store
+    return {"runs": store.flow_runs(), "agents": store.agents()}
+
+
+def test_it_takes_the_options_of_start() -> None:
+    command = ecs.commands.get("check") or ecs.get_command(None, "check")  # type: ignore[arg-type]
+    assert command is not None
+    import click
+
+    with click.Context(command) as context:
+        own = [param.name for param in command.get_params(context)]
+    assert own[2:-1] == [param.name for param in start.params]
+    assert own[:2] == ["flow_path", "as_json"]
+
+
+# -- Broken set-ups, each named ----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Broken:
+    """What somebody did wrong, and what the checks that fail then say.
+
+    Attributes:
+        failures: The failed checks, and words of each.
+        options: Of the command.
+        variables: Of the environment.
+        files: To be written first.
+        spoil: Does something to the account.
+    """
+
+    failures: Dict[str, str]
+    options: List[str] = field(default_factory=list)
+    variables: Dict[str, str] = field(default_factory=dict)
+    files: Dict[str, Any] = field(default_factory=dict)
+    spoil: Callable[[Account], object] = lambda account: None
+
+
+def in_region(name: str) -> Dict[str, str]:
+    return {"AWS_DEFAULT_REGION": name, "AWS_REGION": name}
+
+
+def fargate(**container: Any) -> Dict[str, Any]:
+    return {
+        "networkMode": "awsvpc",
+        "cpu": 256,
+        "memory": 512,
+        "containerDefinitions": [{"name": "flow", **container}],
+    }
+
+
+def without_default_vpc(account: Account) -> None:
+    region = {"region_name": "us-west-2"}
+    ec2, ecs = (account.aws.client(name, **region) for name in ("ec2", "ecs"))
+    ecs.create_cluster(clusterName="default")
+    for subnet in ec2.describe_subnets()["Subnets"]:
+        ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+    for vpc in ec2.describe_vpcs()["Vpcs"]:
+        ec2.delete_vpc(VpcId=vpc["VpcId"])
+
+
+def refuse_the_key(account: Account) -> None:
+    account.world.api.fault = lambda operation, arguments: APIFault(status=401)
+
+
+def let_credentials_expire(account: Account) -> None:
+    over = Fault(error_code="ExpiredToken", message="over")
+    account.aws.fault = lambda operation, _: (
+        over if operation == "sts.GetCallerIdentity" else None
+    )
+
+
+def closed_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+TEMPLATE = ["--task-definition", "t.yaml"]
+KWARGS = ["--run-task-kwargs", "k.yaml"]
+NIL = "00000000-0000-0000-0000-000000000000"
+ECR = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"
+
+BROKEN = {
+    "no cluster": Broken(
+        {"cluster (nowhere)": "'nowhere' is not there in us-east-1"},
+        ["--cluster", "nowhere"],
+    ),
+    "wrong region": Broken(
+        {"cluster (default)": "'default' is not there in eu-west-1; there is none"},
+        variables=in_region("eu-west-1"),
+    ),
+    "region of no such name": Broken(
+        {
+            "cluster (default)": "ECS in us-nowhere-1 does not accept",
+            "default network": "us-nowhere-1",
+        },
+        variables=in_region("us-nowhere-1"),
+    ),
+    "cluster of another region": Broken(
+        {"cluster (arn:aws:ecs:eu-west-1:1:cluster/x)": "is in eu-west-1"},
+        ["--cluster", "arn:aws:ecs:eu-west-1:1:cluster/x"],
+    ),
+    "invalid pair": Broken(
+        {"requests": "memory.*8192|8192.*MiB"},
+        TEMPLATE,
+        files={"t.yaml": {"networkMode": "awsvpc", "cpu": 256, "memory": 8192}},
+    ),
+    "missing role": Broken(
+        {"execution role": "There is no role arn:.*:role/absent"},
+        ["--execution-role-arn", f"arn:aws:iam::{ACCOUNT}:role/absent"],
+    ),
+    "no role for ECR": Broken(
+        {"requests": "an image in ECR on Fargate needs"},
+        TEMPLATE,
+        files={"t.yaml": fargate(image=f"{ECR}/flows:1")},
+    ),
+    "misspelt key": Broken(
+        {"run-task kwargs": "did you mean.*networkConfiguration"},
+        KWARGS,
+        files={"k.yaml": {"networkconfiguration": {}}},
+    ),
+    "misspelt key in the template": Broken(
+        {"template": "did you mean.*networkMode"},
+        TEMPLATE,
+        files={"t.yaml": {"networkmode": "awsvpc"}},
+    ),
+    "no default VPC": Broken(
+        {"default network": "There is no default VPC with subnets in us-west-2"},
+        variables=in_region("us-west-2"),
+        spoil=without_default_vpc,
+    ),
+    "key wrong": Broken(
+        {"API key": "does not accept the API key: HTTP 401"},
+        ["--key", "not-the-right-one"],
+        spoil=refuse_the_key,
+    ),
+    "API down": Broken(
+        {"Prefect API": "does not answer: .*refused"},
+        ["--api", f"http://127.0.0.1:{closed_port()}"],
+    ),
+    "S3 key missing": Broken(
+        {"template": r"s3://templates/absent\.yaml: NoSuchKey"},
+        ["--task-definition", "s3://templates/absent.yaml"],
+        spoil=lambda account: account.aws.client("s3").create_bucket(
+            Bucket="templates"
+        ),
+    ),
+    "no credentials": Broken(
+        {"AWS settings": "no AWS credentials"},
+        variables={"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
+    ),
+    "no region": Broken({"AWS settings": "no AWS region"}, variables=in_region("")),
+    "credentials that are over": Broken(
+        {"AWS identity": "ExpiredToken: over"}, spoil=let_credentials_expire
+    ),
+    "tenant of no such name": Broken(
+        {"tenant": "has no tenant 00000000-"}, ["--tenant-id", NIL]
+    ),
+    "tenant that is none": Broken(
+        {"Prefect API": "must be a valid UUID"}, ["--tenant-id", "no-uuid"]
+    ),
+    "agent config": Broken(
+        {"agent config": "no agent config 00000000-"}, ["--agent-config-id", NIL]
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_setup_is_named_and_exits_1(
+    case: str, account: Account, check: Check, tmp_path: Path
+) -> None:
+    broken = BROKEN[case]
+    for name, content in broken.files.items():
+        write(tmp_path / name, content)
+    broken.spoil(account)
+    result = check(*broken.options, **broken.variables)
+    assert result.exit_code == 1
+    found = failures(result)
+    assert found.keys() == broken.failures.keys()
+    for name, words in broken.failures.items():
+        assert re.search(words, found[name]), found[name]
+    assert "Traceback" not in result.output
+    assert "not-the-right-one" not in result.output
+
+
+def test_what_depends_on_a_failed_check_is_skipped_and_the_rest_is_made(
+    check: Check,
+) -> None:
+    result = check("--api", f"http://127.0.0.1:{closed_port()}")
+    skipped = dict(map(_parted, lines(result, "skipped")))
+    assert skipped["API key"] == skipped["tenant"] == "It depends on: Prefect API."
+    assert any(line.startswith("requests: both") for line in lines(result, "ok"))
+
+
+def test_a_value_that_cannot_be_is_clicks_own_error(check: Check) -> None:
+    result = check("--env", "NOPE")
+    assert result.exit_code == 2
+    assert "'NOPE' is not of the form NAME=value" in result.output
+
+
+def test_an_answer_of_something_else_is_no_api(world: World, check: Check) -> None:
+    world.api.fault = lambda operation, arguments: APIFault(body=b"<html>")
+    result = check()
+    assert "does not answer as a Prefect API does" in failures(result)["Prefect API"]
+
+
+# -- Clusters and capacity ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kwargs, status, words",
+    [
+        ({"launchType": "EC2"}, "failed", "EC2: the cluster has no container inst"),
+        (
+            {"capacityProviderStrategy": [{"capacityProvider": "gpu"}]},
+            "failed",
+            "no capacity provider gpu, only FARGATE, FARGATE_SPOT",
+        ),
+        (
+            {"capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT"}]},
+            "ok",
+            "capacity providers FARGATE_SPOT",
+        ),
+        ({"launchType": None}, "failed", "no default strategy: the cluster has no"),
+    ],
+)
+def test_capacity(
+    check: Check, tmp_path: Path, kwargs: Dict[str, Any], status: str, words: str
+) -> None:
+    result = check("--run-task-kwargs", write(tmp_path / "k.yaml", kwargs))
+    (line,) = [each for each in lines(result, status) if each.startswith("capacity")]
+    assert words in line
+
+
+def test_a_cluster_that_may_not_be_seen_is_skipped(world: World, check: Check) -> None:
+    world.aws.fault = deny("ecs.DescribeClusters", "iam.SimulatePrincipalPolicy")
+    result = check()
+    assert result.exit_code == 0, result.output
+    skipped = dict(_parted(line) for line in lines(result, "skipped"))
+    assert "ecs:DescribeClusters" in skipped["cluster (default)"]
+    assert "ecs:DescribeClusters" in skipped["capacity"]
+
+
+def network_options(at: Path, **awsvpc: Any) -> List[str]:
+    kwargs = {"networkConfiguration": {"awsvpcConfiguration": awsvpc}}
+    return ["--run-task-kwargs", write(at / "k.yaml", kwargs)]
+
+
+# -- Networks ----------------------------------------------------------------------
+
+
+def test_subnets_of_two_vpcs(
+    account: Account, other: Dict[str, str], check: Check, tmp_path: Path
+) -> None:
+    subnets = [account.subnet(), other["subnet"]]
+    options = network_options(tmp_path, subnets=subnets, assignPublicIp="ENABLED")
+    result = check(*options)
+    assert result.exit_code == 1
+    found = failures(result)
+    assert found.keys() == {"subnets"}
+    assert "of several VPCs: vpc-" in found["subnets"]
+    assert account.default_vpc() in found["subnets"]
+    assert other["vpc"] in found["subnets"]
+
+
+def test_a_security_group_of_another_vpc(
+    account: Account, other: Dict[str, str], check: Check, tmp_path: Path
+) -> None:
+    awsvpc = {"subnets": [account.subnet()], "securityGroups": [other["group"]]}
+    options = network_options(tmp_path, **awsvpc, assignPublicIp="ENABLED")
+    found = failures(check(*options))
+    assert found.keys() == {"security groups"}
+    assert f"{other['group']}: not in the subnets' VPC" in found["security groups"]
+
+
+@pytest.mark.parametrize(
+    "key, name, check_name",
+    [
+        ("subnets", "subnet-0123456789abcdef0", "subnets"),
+        ("securityGroups", "sg-0123456789abcdef0", "security groups"),
+    ],
+)
+def test_what_is_not_there(
+    account: Account,
+    check: Check,
+    tmp_path: Path,
+    key: str,
+    name: str,
+    check_name: str,
+) -> None:
+    awsvpc = {"subnets": [account.subnet()], "assignPublicIp": "ENABLED", key: [name]}
+    found = failures(check(*network_options(tmp_path, **awsvpc)))
+    assert found.keys() == {check_name}
+    assert name in found[check_name]
+
+
+def test_an_internet_gateway_is_no_way_out_without_an_address(
+    account: Account, check: Check, tmp_path: Path
+) -> None:
+    found = failures(check(*network_options(tmp_path, subnets=[account.subnet()])))
+    assert found.keys() == {"way out"}
+    assert "the task has no public IP" in found["way out"]
+
+
+def ways_out(
+    account: Account, subnet: str, check: Check, at: Path, image: str
+) -> Tuple[Dict[str, str], List[str]]:
+    role = f"arn:aws:iam::{ACCOUNT}:role/absent"
+    template = {**fargate(image=image), "executionRoleArn": role}
+    options = [
+        *network_options(at, subnets=[subnet]),
+        *("--task-definition", write(at / "t.yaml", template)),
+    ]
+    result = check(*options)
+    warnings = [w for w in lines(result, "warning") if w.startswith("way out")]
+    return failures(result), warnings
+
+
+def test_endpoints_are_a_way_out_for_what_is_in_ecr(
+    account: Account, check: Check, tmp_path: Path
+) -> None:
+    closed = account.ec2.create_vpc(CidrBlock="10.8.0.0/16")["Vpc"]["VpcId"]
+    subnet = account.ec2.create_subnet(VpcId=closed, CidrBlock="10.8.1.0/24")
+    name = subnet["Subnet"]["SubnetId"]
+    image = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/flows:1"
+    found, _ = ways_out(account, name, check, tmp_path, "python:3.11")
+    assert "no default route; python:3.11 cannot be pulled" in found["way out"]
+    found, _ = ways_out(account, name, check, tmp_path, image)
+    assert "no VPC endpoint for ecr.api, ecr.dkr, s3" in found["way out"]
+    for service in ("ecr.api", "ecr.dkr", "s3"):
+        account.ec2.create_vpc_endpoint(
+            VpcId=closed, ServiceName=f"com.amazonaws.us-east-1.{service}"
+        )
+    found, warnings = ways_out(account, name, check, tmp_path, image)
+    assert "way out" not in found
+    assert "Make sure that the Prefect API" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    "route, target",
+    [
+        ({"GatewayId": "local"}, None),
+        ({"GatewayId": "igw-1"}, "igw-1"),
+        ({"NatGatewayId": "nat-1"}, "nat-1"),
+        ({"TransitGatewayId": "tgw-1"}, "tgw-1"),
+        ({"GatewayId": "vpce-1"}, "vpce-1"),
+    ],
+)
+def test_where_a_route_leads(route: Dict[str, str], target: Any) -> None:
+    assert network._target(route) == target
+
+
+# -- Roles and images --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "policy, is_usable",
+    [
+        (TASKS_MAY, True),
+        ({**TASKS_MAY, "Statement": [TASKS_MAY["Statement"]]}, True),
+        ({"Version": "2012-10-17", "Statement": []}, False),
+        (
+            {
+                "Version": "2012-10-17",
+                "Statement": {
+                    "Effect": "Allow",
+                    "Principal": {"Service": ["ec2.amazonaws.com"]},
+                    "Action": "sts:AssumeRole",
+                },
+            },
+            False,
+        ),
+    ],
+)
+def test_tasks_may_take_the_role(
+    account: Account, check: Check, policy: Any, is_usable: bool
+) -> None:
+    arn = account.role(f"role-{os.urandom(4).hex()}", policy)
+    found = failures(check("--task-role-arn", arn))
+    expected = {} if is_usable else {"task role": f"ECS tasks may not take {arn}."}
+    assert {name: text.partition(" Let")[0] for name, text in found.items()} == expected
+
+
+def test_a_role_of_another_account(check: Check) -> None:
+    found = failures(check("--task-role-arn", "arn:aws:iam::999999999999:role/x"))
+    assert "is of another account than the agent" in found["task role"]
+
+
+def test_images_in_ecr(account: Account, check: Check, tmp_path: Path) -> None:
+    ecr = account.aws.client("ecr")
+    ecr.create_repository(repositoryName="flows")
+    ecr.put_image(
+        repositoryName="flows",
+        imageTag="1",
+        imageManifest="{}",
+        imageManifestMediaType="application/vnd.oci.image.manifest.v1+json",
+    )
+    role = account.role("pulls")
+    found = {}
+    for name in ("flows:1", "flows:2", "absent:1"):
+        image = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/{name}"
+        path = write(tmp_path / "t.yaml", fargate(image=image))
+        result = check("--task-definition", path, "--execution-role-arn", role)
+        found[name] = failures(result).get(f"image ({image})", "")[:21]
+    assert found == {
+        "flows:1": "",
+        "flows:2": "It is not in ECR: Ima",
+        "absent:1": "It is not in ECR: Rep",
+    }
+
+
+@pytest.mark.parametrize(
+    "image, parts, public",
+    [
+        ("prefecthq/prefect:1.4.1", None, True),
+        ("python", None, True),
+        ("ghcr.io/x/y", None, True),
+        ("localhost:5000/x", None, False),
+        ("registry.corp/x/y:1", None, False),
+        (
+            "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/flows",
+            ("123456789012", "eu-west-1", "team/flows", None, None),
+            False,
+        ),
+        (
+            "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/f:1@sha256:0a",
+            ("123456789012", "cn-north-1", "f", "1", "sha256:0a"),
+            False,
+        ),
+    ],
+)
+def test_names_of_images(image: str, parts: Any, public: bool) -> None:
+    assert ECRImage.of(image) == parts
+    assert is_public(image) is public
+
+
+# -- Permissions -------------------------------------------------------------------
+
+DECISION = """<SimulatePrincipalPolicyResponse><SimulatePrincipalPolicyResult>
+<IsTruncated>false</IsTruncated><EvaluationResults><member>
+<EvalActionName>{action}</EvalActionName><EvalDecision>{decision}</EvalDecision>
+<MissingContextValues>{missing}</MissingContextValues>
+</member></EvaluationResults></SimulatePrincipalPolicyResult>
+</SimulatePrincipalPolicyResponse>"""
+
+SESSION = """<GetCallerIdentityResponse><GetCallerIdentityResult>
+<Arn>arn:aws:sts::123456789012:assumed-role/agent/i-0</Arn>
+<UserId>x</UserId><Account>123456789012</Account>
+</GetCallerIdentityResult></GetCallerIdentityResponse>"""
+
+
+class Policies:
+    """An IAM that denies some actions, and remembers what it was asked."""
+
+    def __init__(self, **decisions: str) -> None:
+        self.decisions = decisions
+        self.asked: List[Dict[str, str]] = []
+
+    def __call__(self, operation: str, params: Dict[str, str]) -> Any:
+        if operation == "sts.GetCallerIdentity":
+            return Fault(body=SESSION.encode())
+        if operation != "iam.SimulatePrincipalPolicy":
+            return None
+        self.asked.append(params)
+        action = params["ActionNames.member.1"]
+        decision = self.decisions.get(action.partition(":")[2], "allowed")
+        depends = decision == "depends"
+        answer = DECISION.format(
+            action=action,
+            decision="implicitDeny" if depends else decision,
+            missing="<member>aws:SourceVpc</member>" if depends else "",
+        )
+        return Fault(body=answer.encode())
+
+
+def test_policies_are_asked_about_the_role_behind_a_session(
+    world: World, account: Account, check: Check
+) -> None:
+    role = account.role("agent", path="/service/")
+    tasks = account.role("of-the-tasks")
+    world.aws.fault = policies = Policies()
+    result = check("--task-role-arn", tasks)
+    assert result.exit_code == 0, result.output
+    assert {asked["PolicySourceArn"] for asked in policies.asked} == {role}
+    (passed,) = [
+        asked
+        for asked in policies.asked
+        if asked["ActionNames.member.1"] == "iam:PassRole"
+    ]
+    assert passed["ResourceArns.member.1"] == tasks
+    assert passed["ContextEntries.member.1.ContextKeyName"] == "iam:PassedToService"
+    (line,) = [each for each in lines(result, "ok") if each.startswith("permissions")]
+    assert line == (
+        "permissions: ecs:RunTask, ecs:RegisterTaskDefinition, "
+        "ecs:DescribeTaskDefinition, ecs:DescribeTasks, ecs:ListTasks, ecs:StopTask, "
+        "ecs:TagResource, iam:PassRole of-the-tasks"
+    )
+
+
+def test_denied_actions_are_named_each(world: World, check: Check) -> None:
+    world.aws.fault = Policies(
+        RunTask="implicitDeny",
+        RegisterTaskDefinition="depends",
+        StopTask="explicitDeny",
+        TagResource="depends",
+    )
+    result = check()
+    assert result.exit_code == 1
+    found = failures(result)
+    assert found.keys() == {"permissions (ecs:RunTask)"}
+    warned = "\n".join(lines(result, "warning"))
+    assert "(ecs:RegisterTaskDefinition)" in warned
+    assert "may be denied, by a condition: no run starts" in warned
+    assert "(ecs:StopTask)" in warned
+    assert "(ecs:TagResource)" in warned
+
+
+def test_without_policies_what_reads_is_tried_and_the_rest_is_skipped(
+    world: World, check: Check
+) -> None:
+    world.aws.fault = deny("iam.SimulatePrincipalPolicy", "ecs.ListTasks")
+    result = check()
+    assert result.exit_code == 0, result.output
+    about = [each for each in result.stdout.splitlines() if ": permissions" in each]
+    assert [each.partition(":")[0] for each in about] == [
+        "skipped",
+        "ok",
+        "warning",
+        "skipped",
+    ]
+    assert "needs the right iam:SimulatePrincipalPolicy" in about[0]
+    assert about[1].endswith("ecs:DescribeTaskDefinition, ecs:DescribeTasks")
+    assert "(ecs:ListTasks)" in about[2]
+    assert "ecs:RunTask, ecs:RegisterTaskDefinition" in about[3]
+
+
+# -- Clocks ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "ahead, status",
+    [(0, "ok"), (100, "warning"), (-100, "warning"), (400, "failed"), (-400, "failed")],
+)
+def test_clock_skew(world: World, ahead: float, status: str) -> None:
+    import time
+
+    from prefect_ecs_plugin.aws import AWSClients
+
+    facts = Facts({}, PrefectSettings("server", ""))
+    with environment.only(world.environment):
+        facts.aws = AWS(AWSClients(), lambda: time.time() + ahead)
+        list(identity.identity(facts))
+    (finding,) = identity.clock(facts)
+    assert finding.status.value == status
+    assert ("ahead of" in finding.message) == (ahead > 0)
+
+
+def test_no_clock_is_skipped() -> None:
+    (finding,) = identity.clock(Facts({}, PrefectSettings("server", "")))
+    assert finding.status is Status.SKIPPED
+
+
+def test_a_date_that_is_none_tells_no_time() -> None:
+    assert skew_of(None, 0) is None
+    assert skew_of("yesterday", 0) is None
+    assert skew_of("Thu, 01 Jan 1970 00:01:00 GMT", 100) == 40
+
+
+# -- Flows -------------------------------------------------------------------------
+
+FLOWS = """
+from prefect import Flow, task
+from prefect.run_configs import ECSRun, LocalRun
+from prefect.storage import Docker, S3
+
+print("printed by the file")
+with Flow("etl", storage=S3(bucket="flows")) as etl:
+    pass
+etl.run_config = ECSRun(
+    cpu=512, memory=1024, image="corp.example/etl:1",
+    env={"DB_PASSWORD": "hunter2", "URL": "postgresql://me:hunter2@db/x", "STAGE": "a"},
+)
+with Flow("in docker", storage=Docker(registry_url="corp.example/team")) as docker:
+    pass
+"""
+
+
+def write_flow(at: Path, text: str = FLOWS) -> str:
+    path = at / "flow.py"
+    path.write_text(text)
+    return str(path)
+
+
+def test_flows_are_rendered_with_their_secrets_masked(
+    world: World, check: Check, tmp_path: Path
+) -> None:
+    path = write_flow(tmp_path)
+    key = "the-key-of-the-agent"
+    result = check("--json", "--flow", path, "--key", key, "--env", f"HEADER=x{key}")
+    assert result.exit_code == 0, result.output
+    assert "hunter2" not in result.stdout
+    assert key not in result.stdout
+    requests = json.loads(result.stdout)["requests"]
+    etl, docker = requests["etl"], requests["in docker"]
+    assert docker["RegisterTaskDefinition"]["containerDefinitions"][0]["image"] == (
+        "corp.example/team/in-docker:made-when-registered"
+    )
+    (container,) = etl["RunTask"]["overrides"]["containerOverrides"]
+    env = {entry["name"]: entry["value"] for entry in container["environment"]}
+    assert {name: env[name] for name in ("DB_PASSWORD", "URL", "STAGE", "HEADER")} == {
+        "DB_PASSWORD": "***",
+        "URL": "postgresql://me:***@db/x",
+        "STAGE": "a",
+        "HEADER": "x***",
+    }
+    assert env["PREFECT__CLOUD__API_KEY"] == env["PREFECT__CLOUD__AUTH_TOKEN"] == "***"
+    assert env["PREFECT__CLOUD__TENANT_ID"] == world.client.tenant_id
+    assert etl["RunTask"]["overrides"]["cpu"] == "512"
+
+
+def test_flows_are_shown_as_yaml_after_the_checks(check: Check, tmp_path: Path) -> None:
+    import yaml
+
+    result = check("--flow", write_flow(tmp_path))
+    _, _, shown = result.stdout.partition("What would be sent for flow 'etl':\n")
+    text, _, _ = shown.partition("\nWhat would be sent")
+    sent = yaml.safe_load(text)
+    assert list(sent) == ["RegisterTaskDefinition", "RunTask"]
+    assert "printed by the file" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    "text, check_name, words",
+    [
+        ("1 / 0", "flow", "flow.py cannot be loaded: ZeroDivisionError: division by"),
+        ("x = 1", "flow", "There is no flow in"),
+        (
+            "from prefect import Flow\nfrom prefect.run_configs import LocalRun\n"
+            "f = Flow('f', run_config=LocalRun())",
+            "requests (f)",
+            "LocalRun",
+        ),
+        (
+            "from prefect import Flow\nfrom prefect.run_configs import ECSRun\n"
+            "f = Flow('f', run_config=ECSRun(labels=['gpu']))",
+            "labels (f)",
+            "it lacks the label 'gpu'. Start it with --label gpu.",
+        ),
+        (
+            "from prefect import Flow\nfrom prefect.run_configs import ECSRun\n"
+            "f = Flow('f', run_config=ECSRun(task_definition_arn='absent:1'))",
+            "requests (f)",
+            "The task definition absent:1 cannot be used",
+        ),
+        (
+            "from prefect import Flow\nfrom prefect.run_configs import ECSRun\n"
+            "f = Flow('f', run_config=ECSRun(run_task_kwargs={'cluster': 'nope'}))",
+            "cluster (nope)",
+            "'nope' is not there",
+        ),
+    ],
+)
+def test_a_flow_that_cannot_run_is_named(
+    check: Check, tmp_path: Path, text: str, check_name: str, words: str
+) -> None:
+    result = check("--flow", write_flow(tmp_path, text))
+    assert result.exit_code == 1
+    found = failures(result)
+    assert found.keys() == {check_name}
+    assert words in found[check_name]
+
+
+def test_a_flow_without_labels_is_not_for_an_agent_with_some(
+    check: Check, tmp_path: Path
+) -> None:
+    result = check("--label", "prod", "--flow", write_flow(tmp_path))
+    assert failures(result).keys() == {"labels (etl)", "labels (in docker)"}
+
+
+# -- How it is shown ---------------------------------------------------------------
+
+
+def test_json_is_one_document(check: Check) -> None:
+    result = check("--json", "--cluster", "nowhere")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["failed"] is True
+    assert document["requests"] == {}
+    (found,) = [each for each in document["checks"] if each["status"] == "failed"]
+    assert found["check"] == "cluster"
+    assert found["about"] == "nowhere"
+    assert set(found) == {"check", "about", "status", "message", "advice"}
+    assert "Create it" in found["advice"]
+
+
+@pytest.mark.parametrize("title", ["cluster", "permissions (" + "long-" * 30 + ")"])
+@pytest.mark.parametrize("message", ["found", "a word " * 60, "x" * 300])
+def test_the_table_fits_the_terminal(title: str, message: str) -> None:
+    import click
+
+    shown: List[str] = []
+    table = output.Table(shown.append, width=80)
+    table.show(failed(message, "Do this.").of(title))
+    text = click.unstyle("\n".join(shown))
+    assert max(map(len, text.splitlines())) <= 80
+    squeezed = re.sub(r"\s", "", text)
+    assert re.sub(r"\s", "", f"failed{title}")[:20] in squeezed
+    assert squeezed.endswith(re.sub(r"\s", "", f"{message}Dothis."))
+
+
+def on_a_terminal(world: World, **variables: str) -> str:
+    """What the command shows on a terminal of 80 columns."""
+    ours, its = pty.openpty()
+    command = [*environment.prefect_command(world.home), "agent", "ecs", "check"]
+    process = subprocess.Popen(
+        command,
+        env={**world.environment, "TERM": "xterm", "COLUMNS": "80", **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=its,
+        stderr=its,
+    )
+    os.close(its)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:  # Linux's end of file
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    process.wait(timeout=60)
+    return shown.decode()
+
+
+def test_a_terminal_gets_a_table_in_colours_unless_no_color_is_set(
+    world: World,
+) -> None:
+    import click
+
+    coloured, plain = on_a_terminal(world), on_a_terminal(world, NO_COLOR="1")
+    assert "\x1b[32mok" in coloured
+    assert "\x1b" not in plain
+    for shown in (click.unstyle(coloured), plain):
+        assert re.search(r"^RESULT +CHECK +WHAT WAS FOUND", shown)
+        assert re.search(r"^ok +Prefect API +http://", shown, re.MULTILINE)
+        assert max(map(len, shown.splitlines())) <= 80
+
+
+# -- As a child, the way people run it ---------------------------------------------
+
+
+def test_the_command_itself(world: World, account: Account) -> None:
+    healthy = world.prefect("agent", "ecs", "check")
+    assert healthy.returncode == 0, healthy.stdout
+    assert "failed" not in healthy.stdout
+    broken = world.prefect("agent", "ecs", "check", "--cluster", "nowhere")
+    assert broken.returncode == 1
+    assert "failed: cluster (nowhere): The cluster 'nowhere' is not" in broken.stdout
+    assert "Traceback" not in healthy.stdout + broken.stdout
+
+
+# -- Its parts ---------------------------------------------------------------------
+
+
+def test_a_check_that_breaks_off_is_skipped_and_the_next_is_made() -> None:
+    def breaks(facts: Facts) -> Iterator[Finding]:
+        yield ok("so far")
+        raise ZeroDivisionError("oops")
+
+    checks = [
+        preflight.Check("first", breaks),
+        preflight.Check("second", lambda facts: iter([ok("fine")])),
+        preflight.Check("third", lambda facts: iter([ok("fine")]), ("aws",)),
+    ]
+    facts = Facts({}, PrefectSettings("server", ""))
+    assert [
+        (each.status.value, each.check, each.message)
+        for each in preflight.findings(facts, checks)
+    ] == [
+        ("ok", "first", "so far"),
+        ("skipped", "first", "It could not be made: ZeroDivisionError: oops."),
+        ("ok", "second", "fine"),
+        ("skipped", "third", "It depends on: AWS settings."),
+    ]
+
+
+def test_masking_hides_secrets_and_changes_nothing_else() -> None:
+    request = {
+        "clientToken": "not a secret",
+        "tags": [{"key": "api-key", "value": "v"}, {"key": "team", "value": "data"}],
+        "containerDefinitions": [
+            {
+                "environment": [
+                    {"name": "GITHUB_TOKEN", "value": "t"},
+                    {"name": "EMPTY_SECRET", "value": ""},
+                    {"name": "USE_LOCAL_SECRETS", "value": "false"},
+                    {"name": "CARRIES", "value": "key=0123456789"},
+                ],
+                "secrets": [{"name": "API_KEY", "valueFrom": "arn:aws:ssm:::x"}],
+                "logConfiguration": {
+                    "logDriver": "splunk",
+                    "options": {"splunk-token": "t", "splunk-url": "https://a:b@c"},
+                },
+            }
+        ],
+    }
+    before = json.dumps(request)
+    assert masking.masked(request, ["0123456789"]) == {
+        "clientToken": "not a secret",
+        "tags": [{"key": "api-key", "value": "***"}, {"key": "team", "value": "data"}],
+        "containerDefinitions": [
+            {
+                "environment": [
+                    {"name": "GITHUB_TOKEN", "value": "***"},
+                    {"name": "EMPTY_SECRET", "value": ""},
+                    {"name": "USE_LOCAL_SECRETS", "value": "false"},
+                    {"name": "CARRIES", "value": "key=***"},
+                ],
+                "secrets": [{"name": "API_KEY", "valueFrom": "arn:aws:ssm:::x"}],
+                "logConfiguration": {
+                    "logDriver": "splunk",
+                    "options": {"splunk-token": "***", "splunk-url": "https://a:***@c"},
+                },
+            }
+        ],
+    }
+    assert json.dumps(request) == before
