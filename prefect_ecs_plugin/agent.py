@@ -68,6 +68,10 @@ DEFAULT_SHUTDOWN_GRACE = 25.0
 #: threads launch some 100 runs a second, five times what AWS allows on Fargate.
 _WORKERS = 48
 
+#: Seconds of launches in hand with which the agent takes no more runs: they are
+#: launched no sooner for it, and other agents may have room for them.
+_ENOUGH_IN_HAND = 15.0
+
 QUEUE = "The queue of flow runs cannot be read from the Prefect API"
 
 
@@ -193,7 +197,7 @@ class ECSAgent(Agent):
     ) -> None:
         """Make the rooms and show them to each other."""
         dispatcher, logger = self._dispatcher, self.logger
-        pacer = Pacer(
+        pacer = self._pacer = Pacer(
             limits_for(launches_per_second), dispatcher.clock, dispatcher.call_later
         )
         ecs = ECS(self.ecs_client, pacer)
@@ -369,6 +373,9 @@ class ECSAgent(Agent):
 
     def _poll(self) -> float:
         """Look once; the seconds until the next look."""
+        if self._pacer.backlog("RunTask on Fargate", "RunTask") > _ENOUGH_IN_HAND:
+            self._health.has_polled()
+            return 1.0
         try:
             seen = set(self.client.ready_runs(self.labels))
             rows = self.client.runs_to_take(seen - self.submitting_flow_runs)

@@ -48,6 +48,9 @@ class AWSClients:
             self._config = client_config(
                 self.session, botocore_config or {}, max_pool_connections
             )
+            self._retries_are_the_users = _speaks_of_retries(
+                self.session, botocore_config or {}
+            )
             has_credentials = self.session.get_credentials() is not None
         except (BotoCoreError, TypeError, ValueError) as error:
             raise ConfigurationError(
@@ -68,15 +71,23 @@ class AWSClients:
     def __call__(self, service: str) -> Any:
         """A new client for a service, such as `ecs`.
 
+        Where the user says nothing about retries, those of ECS are left to whoever
+        asks: they go through the pacer, and hold no thread while they wait.
+
         Raises:
             ConfigurationError: if the settings do not go together.
         """
         try:
-            return self.session.client(service, config=self._config)
+            return self.session.client(service, config=self._config_for(service))
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(
                 f"The AWS settings cannot be used: {error}"
             ) from error
+
+    def _config_for(self, service: str) -> Config:
+        if service != "ecs" or self._retries_are_the_users:
+            return self._config
+        return self._config.merge(Config(retries={"total_max_attempts": 1}))
 
 
 def client_config(
@@ -97,5 +108,15 @@ def client_config(
 
 
 def _names_retry_mode(session: boto3.Session) -> bool:
+    return _says(session, "retry_mode")
+
+
+def _speaks_of_retries(session: boto3.Session, options: Mapping[str, Any]) -> bool:
+    """Whether the user says anything about retries, wherever."""
+    said = _says(session, "retry_mode") or _says(session, "max_attempts")
+    return said or bool(options.get("retries"))
+
+
+def _says(session: boto3.Session, name: str) -> bool:
     file = session._session.get_scoped_config()  # boto3 has no public way to it
-    return bool(os.environ.get("AWS_RETRY_MODE") or file.get("retry_mode"))
+    return bool(os.environ.get(f"AWS_{name.upper()}") or file.get(name))

@@ -8,8 +8,8 @@ from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
 
 from . import rules
-from .pacing import Pacer
-from .retrying import Answer, Patience, Refused, Verdict
+from .pacing import BUCKETS_OF, Pacer
+from .retrying import Answer, Patience, Refused, Verdict, judge
 from .waiting import Steps
 
 #: What boto3.client("ecs") returns; boto3 makes its clients' classes at run time.
@@ -38,11 +38,23 @@ class ECS:
     def __init__(self, client: ECSClient, pacer: Pacer) -> None:
         self._client = client
         self._pacer = pacer
+        client.meta.events.register("needs-retry.ecs", self._hear)
 
     def takes(self, operation: str, member: str) -> bool:
         """Whether this botocore knows a member of an operation's request."""
         shape = self._client.meta.service_model.operation_model(operation).input_shape
         return member in shape.members
+
+    def _hear(self, response: Any, operation: Any, **_: Any) -> None:
+        """Tell the pacer of throttles that botocore is about to retry by itself."""
+        error = (response[1] if response else {}).get("Error", {})
+        answer = Answer(str(error.get("Code", "")), str(error.get("Message", "")))
+        if judge(answer).verdict is Verdict.THROTTLED:
+            kind = (
+                "RunTask on Fargate" if operation.name == "RunTask" else operation.name
+            )
+            if kind in BUCKETS_OF:
+                self._pacer.throttled(kind)
 
     def call(
         self,

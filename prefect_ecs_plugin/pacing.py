@@ -59,8 +59,10 @@ _MARGIN = 0.95
 #: Seconds: throttles that come closer together are one event.
 _ONE_EVENT = 1.0
 
-#: Seconds of success in which half the documented rate is won back.
-_RECOVERY = 10.0
+#: Seconds of success in which half the documented rate is won back. Ten agents that
+#: share an account are throttled less the longer it is, and two are slower for it;
+#: docs/scaling.md has the simulation.
+_RECOVERY = 20.0
 
 #: As near to a whole token as adding up fractions gets.
 _ROUNDING = 1e-9
@@ -190,6 +192,10 @@ class Pacer:
         """How many are queueing."""
         with self._lock:
             return len(self._queues[kind])
+
+    def backlog(self, *kinds: str) -> float:
+        """How many seconds it takes to let through all who are queueing."""
+        return sum(self.waiting(kind) / self.pace(kind) for kind in kinds)
 
     def throttled(self, kind: str) -> None:
         """AWS throttled a request of this kind all the same."""

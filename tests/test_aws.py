@@ -85,6 +85,33 @@ def test_retry_settings_of_the_user_win_wherever_they_are(
     assert {key: seen.get(key) for key in expected} == expected
 
 
+@pytest.mark.parametrize(
+    "config, environment, file, attempts",
+    [
+        ({}, {}, "", 1),
+        ({"retries": {"mode": "standard"}}, {}, "", None),
+        ({}, {"AWS_RETRY_MODE": "standard"}, "", None),
+        ({}, {}, "retry_mode = standard", None),
+        ({}, {"AWS_MAX_ATTEMPTS": "4"}, "", 4),
+        ({}, {}, "max_attempts = 6", 6),
+    ],
+)
+def test_ecs_is_retried_by_the_pacer_unless_the_user_speaks_of_retries(
+    clean_environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: Any,
+    environment: Dict[str, str],
+    file: str,
+    attempts: Any,
+) -> None:
+    (clean_environment / "config").write_text(f"[default]\n{file}\n")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert retries(botocore_config=config).get("total_max_attempts") == attempts
+    s3 = AWSClients(**KEYS, botocore_config=config)("s3").meta.config.retries
+    assert s3.get("total_max_attempts") != 1
+
+
 def test_guarantee_8_the_users_botocore_config_is_not_changed() -> None:
     options = {"retries": {"max_attempts": 4}, "user_agent_extra": "mine"}
     AWSClients(**KEYS, botocore_config=options)
