@@ -4,12 +4,11 @@
 raise derive from `PrefectECSError`. Nothing is imported before it is asked for.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING, Any, List
-
+# Part of every start of Python (see _startup.py), so not even `typing` is imported.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, List
+
     from .agent import ECSAgent
     from .errors import (
         ConfigurationError,
@@ -38,16 +37,25 @@ __all__ = [
 _ROOMS = {"ECSAgent": "agent", "ECSRun": "run_config"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name == "__version__":
-        from importlib.metadata import version
-
-        return version("prefect-ecs-plugin")
+        return _version()
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     room = importlib.import_module(f".{_ROOMS.get(name, 'errors')}", __name__)
     return getattr(room, name)
 
 
-def __dir__() -> List[str]:
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("prefect-ecs-plugin")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "unknown"
+
+
+def __dir__() -> "List[str]":
     return __all__

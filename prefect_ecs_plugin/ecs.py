@@ -84,7 +84,7 @@ class ECS:
         try:
             answer = getattr(self._client, xform_name(operation))(**request)
         except (ClientError, BotoCoreError) as error:
-            refused = Refused(operation, _answer(error))
+            refused = Refused(operation, answer_of(error))
             if refused.verdict is Verdict.THROTTLED:
                 self._pacer.throttled(kind)
             raise refused from error
@@ -121,7 +121,8 @@ def _kind(operation: str, request: Mapping[str, Any]) -> str:
     return operation
 
 
-def _answer(error: Exception) -> Answer:
+def answer_of(error: Exception) -> Answer:
+    """What an exception of a client says."""
     if not isinstance(error, ClientError):
         return Answer(type(error).__name__, str(error))
     details = error.response.get("Error", {})

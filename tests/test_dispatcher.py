@@ -57,7 +57,7 @@ def test_steps_go_on_exactly_when_they_are_due(pauses: List[List[float]]) -> Non
     for own in pauses:
         simulation.dispatcher.start(steps(own))
     simulation.run()
-    assert sorted(ended) == sorted(sum(own) for own in pauses)
+    assert sorted(ended) == pytest.approx(sorted(sum(own) for own in pauses))
     assert len(simulation.dispatcher) == 0
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Dict
 
-from ..retrying import Answer, Backoff, Refused, Verdict
+from ..ecs import answer_of
+from ..retrying import Backoff, Refused, Verdict
 
 #: Pauses after failures, by how many there were in a row.
 _BACKOFF = Backoff(2.0, 30.0)
@@ -71,16 +72,7 @@ class Troubles:
 
 def refusal(error: Exception) -> Refused:
     """What an exception of a client means."""
-    response = getattr(error, "response", None) or {}
-    details = response.get("Error", {})
-    return Refused(
-        "DescribeTasks",
-        Answer(
-            code=details.get("Code", type(error).__name__),
-            message=details.get("Message", str(error)),
-            status=response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
-        ),
-    )
+    return Refused("DescribeTasks", answer_of(error))
 
 
 def is_throttle(refused: Refused) -> bool:
