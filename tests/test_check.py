@@ -881,6 +881,25 @@ def test_a_flow_that_cannot_run_is_named(
     assert words in found[check_name]
 
 
+def test_a_flow_with_a_definition_of_its_own_registers_none(
+    account: Account, check: Check, tmp_path: Path
+) -> None:
+    arn = account.aws.client("ecs").register_task_definition(
+        family="own",
+        requiresCompatibilities=["FARGATE"],
+        **{**fargate(image="own:1"), "cpu": "256", "memory": "512"},
+    )["taskDefinition"]["taskDefinitionArn"]
+    text = (
+        "from prefect import Flow\nfrom prefect.run_configs import ECSRun\n"
+        f"f = Flow('f', run_config=ECSRun(task_definition_arn='{arn}'))"
+    )
+    result = check("--json", "--flow", write_flow(tmp_path, text))
+    assert result.exit_code == 0, result.output
+    (sent,) = json.loads(result.stdout)["requests"].values()
+    assert list(sent) == ["RunTask"]
+    assert sent["RunTask"]["taskDefinition"] == arn
+
+
 def test_a_flow_without_labels_is_not_for_an_agent_with_some(
     check: Check, tmp_path: Path
 ) -> None:

@@ -20,7 +20,8 @@ def clusters(facts: Facts) -> Iterator[Finding]:
 
 
 def _active(aws: AWS, name: str) -> Finding:
-    region = name.split(":")[3] if name.startswith("arn:") else aws.region
+    arn = name.split(":")
+    region = arn[3] if len(arn) > 5 else aws.region
     if region != aws.region:
         return failed(
             f"The cluster is in {region}, and the agent works in {aws.region}.",

@@ -118,6 +118,8 @@ def _of_launch(launch: Launch, ecs: str, partition: str) -> Iterator[Right]:
     creating = (("ecs:CreateAction", "RunTask"),)
     yield Right("ecs:TagResource", task, "tasks get no tags", False, creating)
     for role in launch.roles().values():
+        if not role.startswith("arn:"):  # ECS takes a bare name, policies do not
+            role = f"arn:{partition}:iam::{ecs.rpartition(':')[2]}:role/{role}"
         passed = (("iam:PassedToService", TASKS),)
         yield Right("iam:PassRole", role, "no run starts", True, passed)
 

@@ -147,8 +147,9 @@ def _prefect_settings(facts: Facts) -> PrefectSettings:
 def _judged(launch: Launch) -> Iterator[Finding]:
     """What ECS must refuse has been raised; what it only may refuse is a warning."""
     whole = {"taskDefinition": launch.family, **launch.request}
-    problems = rules.check_definition(launch.definition)
-    problems += rules.check_run_task(whole, launch.definition)
+    problems = rules.check_run_task(whole, launch.definition)
+    if not launch.task_definition:  # ECS has taken the other one already
+        problems += rules.check_definition(launch.definition)
     for problem in dict.fromkeys(problems):
         yield warning(f"ECS may refuse this: {problem}.", about=launch.flow)
     if not problems:
