@@ -1,0 +1,117 @@
+"""The agent's task definition and service, as ECS's API takes them. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Sequence
+
+from .place import Place, Reference
+from .plan import Plan
+
+#: The agent's container; ECS's log streams carry its name.
+CONTAINER = "agent"
+
+#: The program that the image is sure to have is Python. urllib would ask a proxy.
+_HEALTH = (
+    "import http.client, sys; "
+    "agent = http.client.HTTPConnection('127.0.0.1', {port}, timeout=4); "
+    "agent.request('GET', '/api/health'); "
+    "sys.exit(agent.getresponse().status != 200)"
+)
+
+#: A new agent is up before the old one is stopped. Two agents at once do no harm: one
+#: run is one task, whoever launches it.
+DEPLOYMENT: Dict[str, Any] = {
+    "deploymentCircuitBreaker": {"enable": True, "rollback": True},
+    "maximumPercent": 200,
+    "minimumHealthyPercent": 100,
+}
+
+
+def task_definition(plan: Plan, place: Place) -> Dict[str, Any]:
+    """The RegisterTaskDefinition request of the agent itself."""
+    return {
+        "family": plan.name,
+        "requiresCompatibilities": ["FARGATE"],
+        "networkMode": "awsvpc",
+        "cpu": place.cpu,
+        "memory": place.memory,
+        "runtimePlatform": {
+            "cpuArchitecture": "X86_64",
+            "operatingSystemFamily": "LINUX",
+        },
+        "taskRoleArn": place.agent_role_arn,
+        "executionRoleArn": place.execution_role_arn,
+        "containerDefinitions": [_container(plan, place)],
+    }
+
+
+def _container(plan: Plan, place: Place) -> Dict[str, Any]:
+    return {
+        "name": CONTAINER,
+        "image": place.image,
+        "essential": True,
+        "command": command(plan, place),
+        "environment": [{"name": "PREFECT__BACKEND", "value": plan.backend}],
+        **_secrets(plan, place),
+        "healthCheck": {
+            "command": ["CMD", "python", "-c", _HEALTH.format(port=plan.health_port)],
+            "interval": 30,
+            "timeout": 5,
+            "retries": 3,
+            "startPeriod": 60,
+        },
+        "stopTimeout": plan.stop_timeout,
+        "logConfiguration": {
+            "logDriver": "awslogs",
+            "options": {
+                "awslogs-group": Reference(place.log_group),
+                "awslogs-region": Reference(place.region),
+                "awslogs-stream-prefix": plan.name,
+                # An agent must not stand still because its log does.
+                "mode": "non-blocking",
+            },
+        },
+    }
+
+
+def command(plan: Plan, place: Place) -> List[str]:
+    """The agent's command line. It always names its cluster, as its policy does."""
+    own: List[str] = [
+        f"--name={plan.name}",
+        Reference(f"--cluster={place.cluster}"),
+        f"--agent-address={plan.agent_address}",
+    ]
+    if not plan.execution_role_arn:
+        own.append(Reference(f"--execution-role-arn={place.execution_role_arn}"))
+    if plan.names_secret and plan.has_api_key:
+        own.append(Reference(f"--api-key-secret-arn={_key(plan, place)}"))
+    return ["prefect", "agent", "ecs", "start", *own, *plan.arguments]
+
+
+def _secrets(plan: Plan, place: Place) -> Dict[str, Any]:
+    if not plan.has_api_key:
+        return {}
+    key = {"name": "PREFECT__CLOUD__API_KEY", "valueFrom": _key(plan, place)}
+    return {"secrets": [key]}
+
+
+def _key(plan: Plan, place: Place) -> Reference:
+    return Reference(place.api_key_arn + (plan.secret.suffix if plan.secret else ""))
+
+
+def create_service(
+    plan: Plan, subnets: Sequence[str], security_groups: Sequence[str]
+) -> Dict[str, Any]:
+    """The CreateService request, all but what names other resources."""
+    return {
+        "serviceName": plan.name,
+        "launchType": "FARGATE",
+        "deploymentConfiguration": DEPLOYMENT,
+        "networkConfiguration": {
+            "awsvpcConfiguration": {
+                "subnets": list(subnets),
+                "securityGroups": list(security_groups),
+                "assignPublicIp": "ENABLED" if plan.assign_public_ip else "DISABLED",
+            }
+        },
+    }

@@ -1,0 +1,1193 @@
+"""`prefect agent ecs install`: what is printed, and whether AWS would take it."""
+
+from __future__ import annotations
+
+import fnmatch
+import http.server
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from prefect_ecs_plugin import __version__, rules, shapes
+from prefect_ecs_plugin.errors import ConfigurationError
+from prefect_ecs_plugin.install import cloudformation, hcl, plan, policy
+from prefect_ecs_plugin.install.command import install
+from prefect_ecs_plugin.install.place import Place, Reference
+
+SUBNETS = "subnet-0123456789abcdef0,subnet-0fedcba9876543210"
+VPC = "vpc-0123456789abcdef0"
+SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prefect-AbCdEf"
+PARAMETER = "arn:aws:ssm:eu-west-1:123456789012:parameter/prefect/key"
+CLUSTER = "arn:aws:ecs:eu-west-1:123456789012:cluster/flows"
+ROLE = "arn:aws:iam::123456789012:role/{}".format
+NETWORK = ["--vpc-id", VPC, "--subnets", SUBNETS]
+ROLES = [
+    "--agent-role-arn",
+    ROLE("agent"),
+    "--agent-execution-role-arn",
+    ROLE("execution"),
+]
+
+#: Option sets that differ in what they make.
+CASES: Dict[str, List[str]] = {
+    "nothing given": [],
+    "a network": ["--label", "prod", *NETWORK],
+    "a secret": [*NETWORK, "--api-key-secret-arn", SECRET],
+    "a secret's JSON key": [*NETWORK, "--api-key-secret-arn", SECRET + ":key::"],
+    "a parameter": [*NETWORK, "--api-key-secret-arn", PARAMETER],
+    "security groups": [
+        "--subnets",
+        SUBNETS,
+        "--security-groups",
+        "sg-0123456789abcdef0",
+    ],
+    "a server": ["--backend", "server", "--api", "http://prefect.internal:4200"],
+    "an image": ["--image", "example.com/agent:1", "--cpu", "1024", "--memory", "2 GB"],
+    "roles and families": [
+        *("--task-role-arn", ROLE("flow"), "--execution-role-arn", ROLE("ecs")),
+        *("--pass-role", ROLE("path/other"), "--family", "etl", "--family", "team-*"),
+        *("--flow-log-group", "/ecs/flows", "--cluster", CLUSTER),
+    ],
+    "text that could mean something": [
+        *("--label", '${AWS::Region} "%{if}"', "--env", "A=${var.x} %{ b } \\ 'c'\n"),
+        *("--env", "B=yes", "--launches-per-second", "5", "--no-cloud-logs"),
+    ],
+}
+
+every_case = pytest.mark.parametrize("options", CASES.values(), ids=CASES.keys())
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine says of AWS does not count."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def run(*options: str) -> Any:
+    return CliRunner().invoke(install, list(options))
+
+
+def printed(*options: str) -> str:
+    result = run(*options)
+    assert result.exit_code == 0, result.output
+    return str(result.stdout)
+
+
+def definition(*options: str) -> Dict[str, Any]:
+    """The task definition for a plain account."""
+    secret = [] if {"--backend", "--api-key-secret-arn"} & set(options) else [SECRET]
+    more = ["--api-key-secret-arn", *secret] if secret else []
+    parsed = json.loads(
+        printed(
+            *("--format", "task-definition", "--region", "eu-west-1"),
+            *(*ROLES, *options, *more),
+        )
+    )
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def agent_policy(*options: str) -> Dict[str, Any]:
+    parsed = json.loads(printed("--format", "policy", *options))
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+# -- The task definition -------------------------------------------------------------
+
+
+def test_the_task_definition_in_full() -> None:
+    health = (
+        "import http.client, sys; "
+        "agent = http.client.HTTPConnection('127.0.0.1', 8080, timeout=4); "
+        "agent.request('GET', '/api/health'); "
+        "sys.exit(agent.getresponse().status != 200)"
+    )
+    assert definition("--label", "prod", "--label", "eu", "--launch-type", "EC2") == {
+        "family": "prefect-agent",
+        "requiresCompatibilities": ["FARGATE"],
+        "networkMode": "awsvpc",
+        "cpu": "256",
+        "memory": "512",
+        "runtimePlatform": {
+            "cpuArchitecture": "X86_64",
+            "operatingSystemFamily": "LINUX",
+        },
+        "taskRoleArn": ROLE("agent"),
+        "executionRoleArn": ROLE("execution"),
+        "containerDefinitions": [
+            {
+                "name": "agent",
+                "image": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/"
+                f"prefect-ecs-agent:{__version__}",
+                "essential": True,
+                "command": [
+                    *("prefect", "agent", "ecs", "start"),
+                    "--name=prefect-agent",
+                    "--cluster=default",
+                    "--agent-address=http://127.0.0.1:8080",
+                    f"--execution-role-arn={ROLE('execution')}",
+                    *NAMES_SECRET,
+                    *("--label=prod", "--label=eu", "--launch-type=EC2"),
+                ],
+                "environment": [{"name": "PREFECT__BACKEND", "value": "cloud"}],
+                "secrets": [{"name": "PREFECT__CLOUD__API_KEY", "valueFrom": SECRET}],
+                "healthCheck": {
+                    "command": ["CMD", "python", "-c", health],
+                    "interval": 30,
+                    "timeout": 5,
+                    "retries": 3,
+                    "startPeriod": 60,
+                },
+                "stopTimeout": 30,
+                "logConfiguration": {
+                    "logDriver": "awslogs",
+                    "options": {
+                        "awslogs-group": "/ecs/prefect-agent",
+                        "awslogs-region": "eu-west-1",
+                        "awslogs-stream-prefix": "prefect-agent",
+                        "mode": "non-blocking",
+                    },
+                },
+            }
+        ],
+    }
+
+
+def _start_options() -> Dict[str, Any]:
+    from prefect_ecs_plugin.cli import start
+
+    return {str(param.name): param for param in start.params}
+
+
+NAMES_SECRET = (
+    [f"--api-key-secret-arn={SECRET}"]
+    if "api_key_secret_arn" in _start_options()
+    else []
+)
+
+
+@every_case
+def test_ecs_takes_the_definition(options: List[str]) -> None:
+    request = definition(*options)
+    fitted, problems = shapes.fit("RegisterTaskDefinition", request, strict=True)
+    assert fitted == request
+    assert problems == []
+    assert rules.check_definition(request, "FARGATE") == []
+
+
+@every_case
+def test_the_agent_takes_its_command_line(options: List[str]) -> None:
+    """What the container runs is what `start` parses."""
+    from prefect_ecs_plugin.cli import start
+
+    command = definition(*options)["containerDefinitions"][0]["command"]
+    assert command[:4] == ["prefect", "agent", "ecs", "start"]
+    context = start.make_context("start", list(command[4:]))
+    assert context.params["name"] == "prefect-agent"
+    given = [value for name, value in zip(options, options[1:]) if name == "--env"]
+    assert list(context.params["env"]) == given
+
+
+def test_every_option_of_the_agent_is_taken_or_refused() -> None:
+    with install.make_context("install", []) as context:
+        names = {param.name for param in install.get_params(context)}
+    assert set(_start_options()) <= names
+
+
+def test_the_shutdown_grace_moves_the_stop_timeout() -> None:
+    if "shutdown_grace" not in _start_options():
+        pytest.skip("this agent has no --shutdown-grace yet")
+    container = definition("--shutdown-grace", "60")["containerDefinitions"][0]
+    assert container["stopTimeout"] == 65
+    assert "--shutdown-grace=60.0" in container["command"]
+
+
+def test_the_commands_that_go_with_the_definition() -> None:
+    result = run(
+        *("--format", "task-definition", "--cluster", CLUSTER, *ROLES),
+        *("--api-key-secret-arn", SECRET, *NETWORK, "--assign-public-ip", "DISABLED"),
+    )
+    lines = result.stderr.replace("\\\n", " ").split("\n\n")[1:]
+    words = [shlex.split(line) for line in lines]
+    assert [word[:3] for word in words] == [
+        ["aws", "logs", "create-log-group"],
+        ["aws", "ecs", "register-task-definition"],
+        ["aws", "ecs", "create-service"],
+    ]
+    options = dict(zip(words[2][3::2], words[2][4::2]))
+    assert options == {
+        "--region": "eu-west-1",
+        "--cluster": "flows",
+        "--service-name": "prefect-agent",
+        "--task-definition": "prefect-agent",
+        "--desired-count": "1",
+        "--launch-type": "FARGATE",
+        "--deployment-configuration": json.dumps(
+            {
+                "deploymentCircuitBreaker": {"enable": True, "rollback": True},
+                "maximumPercent": 200,
+                "minimumHealthyPercent": 100,
+            }
+        ),
+        "--network-configuration": json.dumps(
+            {
+                "awsvpcConfiguration": {
+                    "subnets": SUBNETS.split(","),
+                    "securityGroups": ["SECURITY_GROUP"],
+                    "assignPublicIp": "DISABLED",
+                }
+            }
+        ),
+    }
+
+
+class _Health(http.server.BaseHTTPRequestHandler):
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status if self.path == "/api/health" else 404)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("status, exit_code", [(200, 0), (503, 1)])
+def test_the_health_check_asks_the_agent(status: int, exit_code: int) -> None:
+    handler = type("Handler", (_Health,), {"status": status})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert _health_check(server.server_port) == exit_code
+        server.shutdown()
+
+
+def test_an_agent_that_does_not_answer_is_not_healthy() -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), _Health) as server:
+        port = server.server_port
+    assert _health_check(port) == 1
+
+
+def _health_check(port: int) -> int:
+    """Run the check as the container would, a proxy notwithstanding."""
+    address = f"http://127.0.0.1:{port}"
+    container = definition("--agent-address", address)["containerDefinitions"][0]
+    kind, program, *arguments = container["healthCheck"]["command"]
+    assert (kind, program) == ("CMD", "python")
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={"HTTP_PROXY": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1"},
+        stderr=subprocess.DEVNULL,
+        timeout=30,
+        check=False,
+    ).returncode
+
+
+# -- The policy ------------------------------------------------------------------------
+
+
+def test_the_policy_in_full() -> None:
+    task = "arn:aws:ecs:eu-west-1:123456789012:task/flows/*"
+    families = [
+        f"arn:aws:ecs:eu-west-1:123456789012:task-definition/{name}"
+        for name in (
+            "prefect-*-????????????????:*",
+            "etl:*",
+            "etl-????????????????:*",
+            "team-*:*",
+        )
+    ]
+    in_cluster = {"ArnLike": {"ecs:cluster": CLUSTER}}
+    assert agent_policy(*CASES["roles and families"]) == {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "LaunchTasks",
+                "Effect": "Allow",
+                "Action": ["ecs:RunTask"],
+                "Resource": families,
+                "Condition": in_cluster,
+            },
+            {
+                "Sid": "RegisterTaskDefinitions",
+                "Effect": "Allow",
+                "Action": ["ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition"],
+                "Resource": ["*"],
+            },
+            {
+                "Sid": "TagWhatItCreates",
+                "Effect": "Allow",
+                "Action": ["ecs:TagResource"],
+                "Resource": [*families, task],
+                "Condition": {
+                    "StringEquals": {
+                        "ecs:CreateAction": ["RunTask", "RegisterTaskDefinition"]
+                    }
+                },
+            },
+            {
+                "Sid": "WatchTasks",
+                "Effect": "Allow",
+                "Action": ["ecs:DescribeTasks", "ecs:StopTask"],
+                "Resource": [task],
+            },
+            {
+                "Sid": "FindTasks",
+                "Effect": "Allow",
+                "Action": ["ecs:ListTasks"],
+                "Resource": ["*"],
+                "Condition": in_cluster,
+            },
+            {
+                "Sid": "SeeCluster",
+                "Effect": "Allow",
+                "Action": ["ecs:DescribeClusters"],
+                "Resource": [CLUSTER],
+            },
+            {
+                "Sid": "PassRolesToTasks",
+                "Effect": "Allow",
+                "Action": ["iam:PassRole"],
+                "Resource": [ROLE("flow"), ROLE("ecs"), ROLE("path/other")],
+                "Condition": {
+                    "StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+                },
+            },
+            {
+                "Sid": "FindDefaultVpc",
+                "Effect": "Allow",
+                "Action": ["ec2:DescribeSubnets", "ec2:DescribeVpcs"],
+                "Resource": ["*"],
+            },
+            {
+                "Sid": "ReadTaskLogs",
+                "Effect": "Allow",
+                "Action": ["logs:GetLogEvents"],
+                "Resource": [
+                    "arn:aws:logs:eu-west-1:123456789012:"
+                    "log-group:/ecs/flows:log-stream:*"
+                ],
+            },
+        ],
+    }
+
+
+def test_without_an_account_the_policy_holds_in_every_one() -> None:
+    resources = [
+        resource
+        for statement in agent_policy()["Statement"]
+        for resource in statement["Resource"]
+    ]
+    assert "arn:aws:ecs:*:*:task-definition/prefect-*-????????????????:*" in resources
+
+
+def _place() -> Place:
+    return Place(
+        partition="aws",
+        region="eu-west-1",
+        account="123456789012",
+        cluster="flows",
+        image="agent:1",
+        cpu="256",
+        memory="512",
+        agent_role_arn=ROLE("agent"),
+        execution_role_arn=ROLE("execution"),
+        log_group="/ecs/prefect-agent",
+        api_key_arn=SECRET,
+    )
+
+
+_FULL = plan.Plan(
+    name="prefect-agent",
+    version="1",
+    secret=plan.secret(SECRET),
+    flow_roles=(ROLE("flow"),),
+    families=("etl", "team-*"),
+    log_groups=("/ecs/flows",),
+    objects=("bucket/templates/etl.yaml",),
+)
+_PARAMETER = plan.Plan(name="a", version="1", secret=plan.secret(PARAMETER))
+
+
+#: What the linter would have narrower and AWS refuses so.
+NEEDS_STAR = [
+    # https://github.com/aws/containers-roadmap/issues/929
+    ("RESOURCE_STAR", ["ecs:RegisterTaskDefinition"]),
+    # Only a list of one container instance's tasks has a resource; the condition on
+    # the cluster narrows ours. https://github.com/cdklabs/construct-hub/pull/1207
+    ("RESOURCE_STAR", ["ecs:ListTasks"]),
+]
+
+
+@pytest.mark.filterwarnings("ignore:pkg_resources:DeprecationWarning")
+@pytest.mark.parametrize(
+    "document",
+    [
+        policy.agent(_FULL, _place()),
+        policy.execution(_FULL, _place()),
+        policy.execution(_PARAMETER, replace(_place(), api_key_arn=PARAMETER)),
+        agent_policy(),
+    ],
+    ids=["agent", "execution", "execution, parameter", "agent, any account"],
+)
+def test_the_iam_linter_finds_nothing(document: Dict[str, Any]) -> None:
+    parliament = pytest.importorskip("parliament")
+    findings = parliament.analyze_policy_string(json.dumps(document)).findings
+    found = [(finding.issue, finding.detail) for finding in findings]
+    assert [entry for entry in found if entry not in NEEDS_STAR] == []
+
+
+def test_the_iam_linter_would_find_something() -> None:
+    parliament = pytest.importorskip("parliament")
+    document = policy.agent(_FULL, _place())
+    document["Statement"][0]["Action"] = ["ecs:RunTasks"]
+    assert parliament.analyze_policy_string(json.dumps(document)).findings
+
+
+# -- The policy, enforced --------------------------------------------------------------
+
+Need = Tuple[str, str, Dict[str, str]]  # action, resource, condition keys
+
+
+class Enforcer:
+    """Refuses what a policy does not allow, as AWS does; a hook of the sandbox's AWS.
+
+    moto's own enforcement knows neither `?` nor ArnLike, and does not see the calls
+    that the sandbox answers itself.
+    """
+
+    arn = "arn:aws:{}:us-east-1:123456789012:{}".format
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.statements = document["Statement"]
+        self.used: set[str] = set()
+        self.refused: List[Need] = []
+
+    def allows(self, need: Need) -> bool:
+        return any(self._fits(statement, *need) for statement in self.statements)
+
+    def _fits(
+        self,
+        statement: Mapping[str, Any],
+        action: str,
+        resource: str,
+        keys: Mapping[str, str],
+    ) -> bool:
+        tests = [
+            (keys.get(key, ""), [value] if isinstance(value, str) else value)
+            for test in statement.get("Condition", {}).values()
+            for key, value in test.items()
+        ]
+        return (
+            action in statement["Action"]
+            and _like(resource, statement["Resource"])
+            and all(_like(actual, patterns) for actual, patterns in tests)
+        )
+
+    def __call__(self, operation: str, params: Dict[str, Any]) -> Any:
+        from prefect_ecs_plugin.sandbox.aws import Fault
+
+        for need in self.needs(operation, params):
+            self.used.add(need[0])
+            if not self.allows(need):
+                self.refused.append(need)
+                message = f"not authorized to perform: {need[0]} on {need[1]}"
+                return Fault(error_code="AccessDeniedException", message=message)
+        return None
+
+    def needs(self, operation: str, params: Dict[str, Any]) -> Iterator[Need]:
+        service, _, name = operation.partition(".")
+        action = f"{service}:{name}"
+        cluster = self._cluster(params)
+        in_cluster = {"ecs:cluster": cluster}
+        if name == "RunTask":
+            yield action, params["taskDefinition"], in_cluster
+            yield from self._tagging(
+                name, cluster.replace(":cluster/", ":task/") + "/1"
+            )
+            yield from self._passing(params.get("overrides", {}))
+        elif name == "RegisterTaskDefinition":
+            yield action, "*", {}
+            family = self.arn("ecs", f"task-definition/{params['family']}:1")
+            yield from self._tagging(name, family)
+            yield from self._passing(params)
+        elif name in ("DescribeTasks", "StopTask"):
+            for task in params.get("tasks") or [params["task"]]:
+                yield action, task, in_cluster
+        elif name == "DescribeClusters":
+            for cluster in params["clusters"]:
+                yield action, self._cluster({"cluster": cluster}), {}
+        elif name == "GetLogEvents":
+            group, stream = params["logGroupName"], params["logStreamName"]
+            yield action, self.arn("logs", f"log-group:{group}:log-stream:{stream}"), {}
+        elif name == "GetObject":
+            yield action, f"arn:aws:s3:::{params['Bucket']}/{params['Key']}", {}
+        else:
+            yield action, "*", in_cluster
+
+    def _cluster(self, params: Mapping[str, Any]) -> str:
+        cluster = params.get("cluster") or "default"
+        return cluster if ":" in cluster else self.arn("ecs", f"cluster/{cluster}")
+
+    def _tagging(self, action: str, resource: str) -> Iterator[Need]:
+        yield "ecs:TagResource", resource, {"ecs:CreateAction": action}
+
+    def _passing(self, holder: Mapping[str, Any]) -> Iterator[Need]:
+        for key in ("taskRoleArn", "executionRoleArn"):
+            if holder.get(key):
+                to_tasks = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+                yield "iam:PassRole", holder[key], to_tasks
+
+
+def _like(text: str, patterns: List[str]) -> bool:
+    return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns)
+
+
+TEMPLATE = {
+    "family": "etl",
+    "networkMode": "awsvpc",
+    "cpu": 256,
+    "memory": 512,
+    "taskRoleArn": ROLE("flow"),
+    "executionRoleArn": ROLE("ecs"),
+    "containerDefinitions": [
+        {
+            "name": "flow",
+            "logConfiguration": {
+                "logDriver": "awslogs",
+                "options": {
+                    "awslogs-group": "/ecs/flows",
+                    "awslogs-region": "us-east-1",
+                    "awslogs-stream-prefix": "flow",
+                },
+            },
+        }
+    ],
+}
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Prefect API and an AWS with a template on S3; this process sees that AWS."""
+    pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
+    from world import World
+
+    with World(tmp_path, runs_tasks=False).running() as world:
+        for name, value in world.environment.items():
+            if name.startswith("AWS_"):
+                monkeypatch.setenv(name, value)
+        s3 = world.aws.client("s3")
+        s3.create_bucket(Bucket="templates")
+        s3.put_object(Bucket="templates", Key="etl.yaml", Body=yaml.safe_dump(TEMPLATE))
+        yield world
+
+
+def test_with_its_policy_the_agent_can_do_all_it_does_and_nothing_else(
+    world: Any,
+) -> None:
+    from prefect import Flow
+    from world import eventually
+
+    from prefect_ecs_plugin.sandbox.aws import Hold
+
+    options = ["--task-definition", "s3://templates/etl.yaml"]
+    cluster = Enforcer.arn("ecs", "cluster/default")
+    document = agent_policy("--cluster", cluster, *options)
+    enforcer = world.aws.fault = Enforcer(document)
+    with Flow("enforced") as flow:
+        pass
+    flow_id = world.register(flow)
+    failing, cancelled = (
+        world.api.store.create_flow_run(flow_id=flow_id) for _ in range(2)
+    )
+
+    def task_of(run_id: str, status: str) -> Any:
+        found = [t for t in world.tasks_of(run_id) if t.last_status == status]
+        return found and found[-1]
+
+    command = [*options, "--cluster", "default", "--name", "enforced"]
+    with world.quick_agent(*command) as agent:
+        task = eventually(lambda: task_of(failing, "RUNNING"))
+        eventually(lambda: task_of(cancelled, "RUNNING"))
+        os.kill(agent._process.pid, signal.SIGKILL)
+        agent._process.wait(timeout=60)
+    with world.quick_agent(*command):  # finds both again
+        eventually(lambda: "ecs:ListTasks" in enforcer.used)
+        eventually(lambda: "ecs:DescribeTasks" in enforcer.used)
+        world.aws.finish(task.task_arn, exit_code=1)
+        assert world.finished([failing]) == ["Failed"]
+        world.aws.before_start = lambda _: Hold()
+        late = world.api.store.create_flow_run(flow_id=flow_id)
+        eventually(lambda: task_of(late, "PENDING"))
+        world.client.cancel_flow_run(late)
+        assert eventually(lambda: task_of(late, "STOPPED"))
+    assert enforcer.refused == []
+    allowed = {
+        action for statement in document["Statement"] for action in statement["Action"]
+    }
+    assert enforcer.used == allowed
+
+
+@pytest.mark.parametrize(
+    "action, resource, keys",
+    [
+        ("ecs:RunTask", "task-definition/other-0123456789abcdef:1", "cluster/flows"),
+        ("ecs:RunTask", "task-definition/prefect-agent:1", "cluster/flows"),
+        ("ecs:RunTask", "task-definition/etl-0123456789abcdef:1", "cluster/other"),
+        ("ecs:StopTask", "task/other/0123", "cluster/other"),
+        ("ecs:ListTasks", "*", "cluster/other"),
+        ("ecs:DescribeClusters", "cluster/other", "cluster/flows"),
+        ("ecs:DeregisterTaskDefinition", "*", "cluster/flows"),
+        ("iam:PassRole", ROLE("admin"), "cluster/flows"),
+        ("s3:GetObject", "arn:aws:s3:::bucket/templates/other.yaml", "cluster/flows"),
+        ("secretsmanager:GetSecretValue", SECRET, "cluster/flows"),
+    ],
+)
+def test_the_policy_allows_nothing_besides(
+    action: str, resource: str, keys: str
+) -> None:
+    arn = "arn:aws:ecs:eu-west-1:123456789012:{}".format
+    whole = resource if resource[:4] in ("*", "arn:") else arn(resource)
+    context = {
+        "ecs:cluster": arn(keys),
+        "iam:PassedToService": "ecs-tasks.amazonaws.com",
+    }
+    enforcer = Enforcer(policy.agent(_FULL, _place()))
+    assert not enforcer.allows((action, whole, context))
+    assert enforcer.allows(
+        (
+            "ecs:RunTask",
+            arn("task-definition/etl-0123456789abcdef:1"),
+            {"ecs:cluster": arn("cluster/flows")},
+        )
+    )
+
+
+def test_a_role_is_passed_to_tasks_only() -> None:
+    enforcer = Enforcer(policy.agent(_FULL, _place()))
+    for service, allowed in (("ecs-tasks", True), ("lambda", False)):
+        key = {"iam:PassedToService": f"{service}.amazonaws.com"}
+        assert enforcer.allows(("iam:PassRole", ROLE("flow"), key)) is allowed
+
+
+# -- What the agent's files say --------------------------------------------------------
+
+
+def test_the_template_says_what_the_policy_has_to_name(world: Any) -> None:
+    document = agent_policy(
+        *("--task-definition", "s3://templates/etl.yaml", "--region", "us-east-1")
+    )
+    by_sid = {statement["Sid"]: statement for statement in document["Statement"]}
+    assert by_sid["LaunchTasks"]["Resource"][1:] == [
+        "arn:aws:ecs:us-east-1:*:task-definition/etl:*",
+        "arn:aws:ecs:us-east-1:*:task-definition/etl-????????????????:*",
+    ]
+    assert by_sid["PassRolesToTasks"]["Resource"] == [ROLE("flow"), ROLE("ecs")]
+    assert by_sid["ReadTaskLogs"]["Resource"] == [
+        "arn:aws:logs:us-east-1:*:log-group:/ecs/flows:log-stream:*"
+    ]
+    assert by_sid["ReadTemplates"]["Resource"] == ["arn:aws:s3:::templates/etl.yaml"]
+    assert "FindDefaultVpc" in by_sid
+
+
+@pytest.mark.parametrize(
+    "kwargs, infers",
+    [
+        ({"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["s"]}}}, False),
+        ({"launchType": "EC2"}, True),  # the packaged template is awsvpc
+        ({"enableExecuteCommand": True}, True),
+    ],
+)
+def test_the_default_vpc_is_looked_for_only_where_no_network_is_given(
+    world: Any, kwargs: Dict[str, Any], infers: bool
+) -> None:
+    body = yaml.safe_dump(kwargs)
+    world.aws.client("s3").put_object(Bucket="templates", Key="kwargs", Body=body)
+    document = agent_policy("--run-task-kwargs", "s3://templates/kwargs")
+    sids = [statement["Sid"] for statement in document["Statement"]]
+    assert ("FindDefaultVpc" in sids) is infers
+
+
+def test_a_file_that_would_stop_the_agent_stops_the_install(world: Any) -> None:
+    s3 = world.aws.client("s3")
+    s3.put_object(Bucket="templates", Key="bad", Body=b"netWorkMode: awsvpc")
+    result = run("--task-definition", "s3://templates/bad")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: s3://templates/bad: netWorkMode: unknown key, did you mean "
+        "'networkMode'?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "path", ["s3://templates/nothing", "http://127.0.0.1:9/x.yaml", "agent:///x.yaml"]
+)
+def test_a_file_that_cannot_be_read_from_here_is_told(world: Any, path: str) -> None:
+    result = run("--task-definition", path)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"--task-definition: Cannot read {path}: ")
+    assert "--family, --pass-role and --flow-log-group" in result.stderr
+    command = yaml.load(result.stdout, Loader=_Loader)["Resources"]["TaskDefinition"]
+    properties = command["Properties"]["ContainerDefinitions"][0]
+    assert f"--task-definition={path}" in properties["Command"]
+
+
+# -- CloudFormation --------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads `!Ref` and its like in their long form."""
+
+
+def _long_form(loader: Any, suffix: str, node: Any) -> Any:
+    value = loader.construct_scalar(node)
+    if suffix == "GetAtt":
+        return {"Fn::GetAtt": value.split(".")}
+    return {suffix if suffix == "Ref" else f"Fn::{suffix}": value}
+
+
+_Loader.add_multi_constructor("!", _long_form)
+
+
+def template(*options: str) -> Dict[str, Any]:
+    parsed = yaml.load(printed(*options), Loader=_Loader)
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def resolved(value: Any, names: Mapping[str, str]) -> Any:
+    """The template's functions, worked out."""
+    if isinstance(value, list):
+        return [resolved(item, names) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        ((name, argument),) = value.items()
+        if name == "Ref":
+            return names[argument]
+        if name == "Fn::GetAtt":
+            return names[".".join(argument)]
+        if name == "Fn::Sub":
+            return re.sub(r"\$\{([^}]+)\}", lambda found: names[found[1]], argument)
+        if name == "Fn::Join":
+            return argument[0].join(argument[1])
+    return {key: resolved(item, names) for key, item in value.items()}
+
+
+def names_of(body: Mapping[str, Any]) -> Dict[str, Any]:
+    """What the account and the parameters' defaults say."""
+    defaults = {
+        name: parameter.get("Default", "")
+        for name, parameter in body["Parameters"].items()
+    }
+    return {
+        **defaults,
+        "AWS::Partition": "aws",
+        "AWS::Region": "eu-west-1",
+        "AWS::AccountId": "123456789012",
+        "AWS::URLSuffix": "amazonaws.com",
+        "AgentRole.Arn": ROLE("agent"),
+        "ExecutionRole.Arn": ROLE("execution"),
+        "LogGroup": "/ecs/prefect-agent",
+        "ApiKeySecret": SECRET,
+    }
+
+
+@every_case
+def test_cfn_lint_finds_nothing(options: List[str]) -> None:
+    api = pytest.importorskip("cfnlint.api")
+    config = {"regions": ["us-east-1", "eu-central-1"], "include_checks": ["I"]}
+    text = printed(*options)
+    assert [str(found) for found in api.lint(text, config=config)] == []
+
+
+def test_cfn_lint_would_find_something() -> None:
+    api = pytest.importorskip("cfnlint.api")
+    text = printed().replace("NetworkMode: awsvpc", "NetworkMode: awsvpce")
+    assert api.lint(text)
+
+
+@every_case
+def test_the_same_definition_in_every_format(options: List[str]) -> None:
+    body = template(*options)
+    properties = body["Resources"]["TaskDefinition"]["Properties"]
+    assert resolved(properties, names_of(body)) == cloudformation.pascal(
+        definition(*options)
+    )
+
+
+@every_case
+def test_the_same_policy_in_every_format(options: List[str]) -> None:
+    body = template(*options)
+    properties = body["Resources"]["AgentRole"]["Properties"]
+    document = resolved(properties["Policies"][0]["PolicyDocument"], names_of(body))
+    place = ["--agent-execution-role-arn", ROLE("execution"), "--region", "eu-west-1"]
+    assert document == agent_policy(*options, *place)
+
+
+def test_yaml_and_data_are_the_same() -> None:
+    data = cloudformation.template(_FULL)
+    assert yaml.load(cloudformation.dump(data), Loader=_Loader) == data
+
+
+def test_the_stack_brings_up_service_network_and_roles(world: Any) -> None:
+    ec2 = world.aws.client("ec2")
+    vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+    subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]]
+    network = ["--vpc-id", vpc, "--subnets", ",".join(subnets)]
+    text = printed(*network, "--api-key-secret-arn", SECRET, "--label", "prod")
+    cloudformation_client = world.aws.client("cloudformation")
+    cloudformation_client.create_stack(
+        StackName="agent", TemplateBody=text, Capabilities=["CAPABILITY_IAM"]
+    )
+    (stack,) = cloudformation_client.describe_stacks(StackName="agent")["Stacks"]
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in stack["Outputs"]}
+    assert sorted(outputs) == [
+        *("AgentRoleArn", "ExecutionRoleArn", "LogGroupName"),
+        *("SecurityGroupId", "ServiceName"),
+    ]
+    ecs = world.aws.client("ecs")
+    (service,) = ecs.describe_services(services=["prefect-agent"])["services"]
+    assert (service["status"], service["desiredCount"]) == ("ACTIVE", 1)
+    assert service["taskDefinition"].endswith(":task-definition/prefect-agent:1")
+    (group,) = world.aws.client("logs").describe_log_groups()["logGroups"]
+    assert (group["logGroupName"], group["retentionInDays"]) == (
+        "/ecs/prefect-agent",
+        30,
+    )
+    roles = {role["Arn"] for role in world.aws.client("iam").list_roles()["Roles"]}
+    assert {outputs["AgentRoleArn"], outputs["ExecutionRoleArn"]} <= roles
+    (made,) = ec2.describe_security_groups(GroupIds=[outputs["SecurityGroupId"]])[
+        "SecurityGroups"
+    ]
+    assert (made["VpcId"], made["IpPermissions"]) == (vpc, [])
+
+
+def test_ecs_takes_definition_and_service_of_the_template(world: Any) -> None:
+    """moto's CloudFormation checks neither; the strict layer does."""
+    ecs, ec2 = world.aws.client("ecs"), world.aws.client("ec2")
+    subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]]
+    group = ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
+    ecs.register_task_definition(**definition())
+    body = template(*NETWORK, "--api-key-secret-arn", SECRET)
+    names = {
+        **names_of(body),
+        "TaskDefinition": "prefect-agent",
+        "Subnets": subnets,
+        "SecurityGroup.GroupId": group,
+    }
+    properties = resolved(body["Resources"]["Service"]["Properties"], names)
+    answer = ecs.create_service(**_camel(properties))
+    assert answer["service"]["networkConfiguration"] == {
+        "awsvpcConfiguration": {
+            "subnets": subnets,
+            "securityGroups": [group],
+            "assignPublicIp": "ENABLED",
+        }
+    }
+
+
+def _camel(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_camel(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {key[0].lower() + key[1:]: _camel(item) for key, item in value.items()}
+
+
+def test_no_agent_starts_before_its_key_is_there() -> None:
+    body = template(*NETWORK)
+    assert body["Parameters"]["DesiredCount"]["Default"] == 0
+    assert body["Resources"]["ApiKeySecret"]["Properties"] == {
+        "Description": "The API key of the Prefect agent prefect-agent"
+    }
+    assert "ApiKeySecretArn" in body["Outputs"]
+    assert "put-secret-value" in printed(*NETWORK)
+
+
+def test_a_server_needs_no_key() -> None:
+    body = template(*CASES["a server"])
+    assert body["Parameters"]["DesiredCount"]["Default"] == 1
+    assert "ApiKeySecret" not in body["Resources"]
+    container = body["Resources"]["TaskDefinition"]["Properties"][
+        "ContainerDefinitions"
+    ][0]
+    assert "Secrets" not in container
+    assert container["Environment"] == [{"Name": "PREFECT__BACKEND", "Value": "server"}]
+
+
+def test_the_security_group_lets_nothing_in_and_https_and_the_api_out() -> None:
+    body = template(*CASES["a server"])
+    properties = body["Resources"]["SecurityGroup"]["Properties"]
+    assert "SecurityGroupIngress" not in properties
+    assert [
+        (rule["FromPort"], rule["ToPort"], rule.get("CidrIp") or rule["CidrIpv6"])
+        for rule in properties["SecurityGroupEgress"]
+    ] == [
+        *((443, 443, "0.0.0.0/0"), (443, 443, "::/0")),
+        *((4200, 4200, "0.0.0.0/0"), (4200, 4200, "::/0")),
+    ]
+
+
+def test_every_parameter_and_output_is_described() -> None:
+    for options in CASES.values():
+        body = template(*options)
+        for entry in (*body["Parameters"].values(), *body["Outputs"].values()):
+            assert entry["Description"].endswith(".")
+
+
+# -- Terraform -------------------------------------------------------------------------
+
+#: What of the template is which resource of the provider's.
+SAME: Dict[str, Tuple[str, ...]] = {
+    "AWS::Logs::LogGroup": ("aws_cloudwatch_log_group",),
+    "AWS::SecretsManager::Secret": ("aws_secretsmanager_secret",),
+    "AWS::IAM::Role": ("aws_iam_role", "aws_iam_role_policy"),
+    "AWS::EC2::SecurityGroup": ("aws_security_group",),
+    "AWS::ECS::TaskDefinition": ("aws_ecs_task_definition",),
+    "AWS::ECS::Service": ("aws_ecs_service",),
+}
+
+
+@every_case
+def test_terraform_fmt_changes_nothing(options: List[str], tmp_path: Path) -> None:
+    terraform = shutil.which("terraform")
+    if terraform is None:
+        pytest.skip("terraform is not installed")
+    file = tmp_path / "agent.tf"
+    file.write_text(printed("--format", "terraform", *options), encoding="utf-8")
+    done = subprocess.run(
+        [terraform, "fmt", "-check", "-diff", str(file)],
+        env={"HOME": str(tmp_path), "CHECKPOINT_DISABLE": "1"},
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@every_case
+def test_terraform_makes_the_same_resources(options: List[str]) -> None:
+    parsed = _parsed(printed("--format", "terraform", *options))
+    kinds = {_bare(kind) for block in parsed["resource"] for kind in block}
+    made = template(*options)["Resources"].values()
+    assert kinds == {same for resource in made for same in SAME[resource["Type"]]}
+    names = {_bare(name) for block in parsed["variable"] for name in block}
+    text = printed("--format", "terraform", *options)
+    used = set(re.findall(r"(?<!\$\$\{)\bvar\.(\w+)", text))
+    assert used == names
+
+
+def _parsed(text: str) -> Dict[str, Any]:
+    hcl2 = pytest.importorskip("hcl2")
+    parsed = hcl2.loads(text)
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def _bare(name: str) -> str:
+    return name.strip('"')
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        ("plain", '"plain"'),
+        ("${var.x} %{if}", '"$${var.x} %%{if}"'),
+        (Reference("${var.x}"), "var.x"),
+        (Reference("a-${var.x}"), '"a-${var.x}"'),
+        ('quoted "text" \\ \n', '"quoted \\"text\\" \\\\ \\n"'),
+        (hcl.Expression("var.x"), "var.x"),
+        (True, "true"),
+        (None, "null"),
+        (1, "1"),
+        ([], "[]"),
+        (["a", 1], '["a", 1]'),
+        ({}, "{}"),
+        ({"a": 1, "b:c": [{"d": 2}]}, '{\n  a = 1\n  "b:c" = [\n    {\n      d = 2\n'
+         "    },\n  ]\n}"),
+        (hcl.Call("jsonencode", {"a": 1}), "jsonencode({\n  a = 1\n})"),
+    ],
+)  # fmt: skip
+def test_values_in_hcl(value: Any, text: str) -> None:
+    rendered = hcl.render([hcl.Block(("locals",), [("x", value)])])
+    first, *lines, last, end = rendered.split("\n")
+    assert (first, last, end) == ("locals {", "}", "")
+    assert "\n".join(line[2:] for line in lines) == f"x = {text}"
+
+
+# -- What is refused -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--key", "pcu_secret"], "--key cannot be used here: an API key is never"),
+        (["--max-polls", "3"], "--max-polls cannot be used here"),
+        (["--format", "yaml"], "'yaml' is not one of"),
+        (["--subnets", "subnet-1"], "'subnet-1' is not an id like subnet-01234"),
+        (["--vpc-id", "default"], "'default' is not an id like vpc-0123"),
+        (["--security-groups", "sg"], "'sg' is not an id like sg-0123"),
+        (["--name", "my agent"], "'my agent' is not a name that AWS takes"),
+        (["--env", "NAME"], "'NAME' is not of the form NAME=value"),
+        (["--vpc-id", f"{VPC},vpc-0fedcba9876543210"], "--vpc-id: give one VPC"),
+        (["--cluster", "a b"], "--cluster: 'a b' is neither a cluster's name nor"),
+        (["--cpu", "256", "--memory", "4096"], "--cpu 256 --memory 4096: Fargate has"),
+        (["--cpu", "many"], "--cpu many --memory 512: Fargate has no such size"),
+        (["--api-key-secret-arn", "prefect"], "'prefect' is not the whole ARN"),
+        (["--api-key-secret-arn", SECRET[:-7]], "is not the whole ARN of a Secrets"),
+        (["--task-role-arn", "flow"], "--task-role-arn: 'flow' is not a role's ARN"),
+        (["--pass-role", "*"], "--pass-role: '*' is not a role's ARN"),
+        (["--family", "a/b"], "--family: 'a/b' is not a family of task definitions"),
+        (["--agent-address", "8080"], "--agent-address: '8080' is not http://127."),
+        (["--agent-address", "http://10.0.0.1:80"], "is not http://127.0.0.1:PORT"),
+        (["--task-definition", "t.yaml"], "t.yaml is a file of this machine, which"),
+        (["--run-task-kwargs", "file:///k"], "file:///k is a file of this machine"),
+        (["--task-definition", "ftp://x/y"], "has the unknown scheme 'ftp'; use one"),
+        (["--api", "http://x:port"], "http://x:port: Port could not be cast"),
+        (["--backend", "server"], "--backend server needs --api"),
+        (
+            [*CASES["a server"], "--tenant-id", "t"],
+            "--backend server and --tenant-id exclude each other",
+        ),
+        (
+            ["--agent-role-arn", ROLE("agent")],
+            "--agent-role-arn and --format cloudformation exclude each other: it makes",
+        ),
+        (
+            ["--format", "terraform", "--agent-execution-role-arn", ROLE("e")],
+            "--agent-execution-role-arn and --format terraform exclude each other",
+        ),
+        (
+            ["--format", "terraform", "--region", "eu-west-1"],
+            "--region and --format terraform exclude each other",
+        ),
+        (
+            ["--format", "policy", "--agent-role-arn", ROLE("agent")],
+            "--agent-role-arn and --format policy exclude each other",
+        ),
+        (
+            ["--format", "task-definition", *ROLES],
+            "--format task-definition needs --region",
+        ),
+        (
+            ["--format", "task-definition", "--region", "eu-west-1"],
+            "--format task-definition needs --agent-role-arn",
+        ),
+        (
+            ["--format", "task-definition", "--region", "eu-west-1", *ROLES],
+            "--format task-definition needs --api-key-secret-arn",
+        ),
+    ],
+)
+def test_bad_options_are_one_line(options: List[str], message: str) -> None:
+    result = run(*options)
+    assert result.exit_code in (1, 2)
+    assert result.stdout == ""
+    said = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(said) == 1
+    assert message in said[0]
+    assert "pcu_secret" not in said[0]
+
+
+def test_fargate_does_not_wait_for_ever() -> None:
+    assert plan.stop_timeout(25) == 30
+    with pytest.raises(ConfigurationError, match="115 is the longest"):
+        plan.stop_timeout(116)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--env", "DB_PASSWORD=x"], "--env DB_PASSWORD: its value stands in plain"),
+        (
+            [*CASES["security groups"], "--vpc-id", VPC],
+            "--vpc-id is not used: with --security-groups none is made in it.",
+        ),
+        (["--format", "policy"], "The policy lets the agent pass no role"),
+    ],
+)
+def test_what_may_not_be_meant_is_told(options: List[str], message: str) -> None:
+    result = run(*options)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("output", ["cloudformation", "terraform", "policy"])
+@every_case
+def test_equal_options_give_equal_text(output: str, options: List[str]) -> None:
+    assert printed("--format", output, *options) == printed(
+        "--format", output, *options
+    )
+
+
+@pytest.mark.parametrize("output", ["cloudformation", "terraform", "policy"])
+def test_no_key_of_this_machine_is_printed(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import prefect
+    from prefect.utilities.configuration import set_temporary_config
+
+    monkeypatch.setenv("PREFECT__CLOUD__API_KEY", "pcu_of_this_machine")
+    with set_temporary_config({"cloud.api_key": "pcu_of_this_machine"}):
+        assert prefect.config.cloud.api_key == "pcu_of_this_machine"
+        result = run("--format", output)
+    assert result.exit_code == 0
+    assert "pcu_" not in result.output
+
+
+def test_importing_the_command_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, prefect_ecs_plugin.install.command; "
+        "print(sorted({'boto3', 'botocore', 'prefect', 'yaml', 'requests'} "
+        "& set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        check=True,
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_the_docs_build_the_image_that_the_templates_name() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    if not docs.exists():
+        pytest.skip("the docs are not installed")
+    text = (docs / "production.md").read_text(encoding="utf-8")
+    assert f"/{plan.IMAGE_REPOSITORY}:" in text
+    dockerfile = (docs / "Dockerfile").read_text(encoding="utf-8")
+    assert "FROM prefecthq/prefect:1.4.1" in dockerfile
+
+
+@pytest.mark.parametrize(
+    "command",
+    re.findall(
+        r"^prefect agent ecs install((?:[^\n]*\\\n)*[^\n]*)$",
+        (Path(__file__).parents[1] / "docs" / "production.md").read_text("utf-8")
+        if (Path(__file__).parents[1] / "docs" / "production.md").exists()
+        else "",
+        re.MULTILINE,
+    ),
+)
+def test_the_commands_of_the_docs_work(command: str) -> None:
+    words = shlex.split(command.replace("\\\n", " "))
+    options = words[: words.index(">")] if ">" in words else words
+    assert run(*options).exit_code == 0
