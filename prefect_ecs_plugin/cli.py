@@ -118,6 +118,7 @@ class _Lazy(_Named):
     rooms: ClassVar[Dict[str, str]] = {
         "check": "prefect_ecs_plugin.check.command",
         "install": "prefect_ecs_plugin.install.command",
+        "prune": "prefect_ecs_plugin.prune.command",
         "sandbox": "prefect_ecs_plugin.sandbox.command",
     }
 

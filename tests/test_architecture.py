@@ -35,7 +35,15 @@ PURE = [
 ]
 
 #: The rooms at the exit, the only ones that know boto3 or a client's errors.
-KNOW_AWS = {"aws", "check/asking", "cluster", "ecs", "network", "sources"}
+KNOW_AWS = {
+    "aws",
+    "check/asking",
+    "cluster",
+    "ecs",
+    "network",
+    "prune/account",
+    "sources",
+}
 
 #: The rooms at the door.
 KNOW_PREFECT = {

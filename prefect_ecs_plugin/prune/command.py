@@ -1,0 +1,142 @@
+"""`prefect agent ecs prune`: the options, the list, the progress."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, ContextManager, Iterable, Iterator, List, Sequence
+
+import click
+
+from ..cli import _NamedCommand
+from ..errors import PrefectECSError
+from . import owning
+
+if TYPE_CHECKING:
+    from .account import Account
+    from .owning import Definition
+
+HELP = """\
+Deregister task definitions that this plugin registered and nobody needs.
+
+They cost nothing, but a family has room for 1,000,000 revisions and the console for
+fewer. Listed are those that bear this plugin's name and tag, that no task in any
+cluster runs with, and that are old enough. Without --yes nothing is changed. An agent
+that needs one of them again registers it once more.
+
+\b
+  prefect agent ecs prune
+  prefect agent ecs prune --older-than 7 --yes
+
+Credentials and region are found the boto3 way. It takes half of what AWS allows, one
+definition in two seconds, so that agents are not held up.
+"""
+
+
+@click.command("prune", cls=_NamedCommand, help=HELP)
+@click.option(
+    "--older-than",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="DAYS",
+    help="How many days ago they were registered at least.",
+)
+@click.option("--yes", is_flag=True, help="Deregister them.")
+@click.option(
+    "--delete",
+    is_flag=True,
+    help="Delete them as well, and those that were deregistered before.",
+)
+def prune(older_than: float, yes: bool, delete: bool) -> None:
+    with _one_line_errors():
+        from ..aws import AWSClients
+        from .account import Account
+
+        account = Account(AWSClients()("ecs"))
+        found = find(account, timedelta(days=older_than), delete)
+        if not found:
+            click.echo("There is nothing to prune.")
+        elif not yes:
+            verb = "deletes" if delete else "deregisters"
+            click.echo(f"Nothing was changed; --yes {verb} {_count(found)}.")
+        else:
+            kept = remove(account, found, delete)
+            sys.exit(_report(found, kept, delete))
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except PrefectECSError as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
+
+
+def find(
+    account: Account, age: timedelta, with_inactive: bool = False
+) -> List[Definition]:
+    """Look for what may go, and list it.
+
+    Args:
+        account: Where to look.
+        age: How old it has to be.
+        with_inactive: Whether what is deregistered already counts.
+    """
+    statuses = ("ACTIVE", "INACTIVE") if with_inactive else ("ACTIVE",)
+    arns = [arn for status in statuses for arn in account.definitions(status)]
+    ours = [arn for arn in arns if owning.may_be_ours(arn)]
+    with _progress(ours, "Looking at task definitions") as shown:
+        described = [account.described(arn) for arn in shown]
+    used = account.used()  # last of all, so that it is as new as can be
+    now = datetime.now(timezone.utc)
+    found = [each for each in described if owning.may_go(each, used, now, age)]
+    for definition in found:
+        click.echo(_line(definition, now))
+    return found
+
+
+def remove(account: Account, found: Sequence[Definition], delete: bool) -> List[str]:
+    """Deregister definitions, and delete them if asked to; what ECS kept, and why."""
+    active = [each.arn for each in found if each.is_active]
+    with _progress(active, "Deregistering") as arns:
+        for arn in arns:
+            account.deregister(arn)
+    if not delete:
+        return []
+    from .account import DELETED_AT_ONCE, batches
+
+    kept: List[str] = []
+    groups = list(batches([each.arn for each in found], DELETED_AT_ONCE))
+    with click.progressbar(groups, label="Deleting", file=sys.stderr) as shown:
+        for group in shown:
+            kept += account.delete(group)
+    return kept
+
+
+def _report(found: Sequence[Definition], kept: Sequence[str], delete: bool) -> int:
+    """Say how it went; the exit code."""
+    for reason in kept:
+        click.echo(f"Not deleted: {reason}", err=True)
+    verb = "Deleted" if delete else "Deregistered"
+    done = len(found) - len(kept)
+    click.echo(f"{verb} {done} task definition{'' if done == 1 else 's'}.")
+    return 1 if kept else 0
+
+
+def _progress(items: List[str], label: str) -> ContextManager[Iterable[str]]:
+    """A bar on a terminal; elsewhere click prints the label alone."""
+    return click.progressbar(items, label=label, file=sys.stderr)
+
+
+def _line(definition: Definition, now: datetime) -> str:
+    assert definition.registered_at is not None  # or it would not be listed
+    state = "ACTIVE" if definition.is_active else "INACTIVE"
+    days = (now - definition.registered_at).days
+    date = definition.registered_at.date().isoformat()
+    return f"{definition.name}  {state}, registered {date}, {days} days ago"
+
+
+def _count(found: Sequence[Definition]) -> str:
+    return f"{len(found)} task definition{'' if len(found) == 1 else 's'}"
