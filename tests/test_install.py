@@ -78,7 +78,15 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*options: str) -> Any:
-    return CliRunner().invoke(install, list(options))
+    return _runner().invoke(install, list(options))
+
+
+def _runner() -> CliRunner:
+    """One that keeps stderr apart, as it does by itself from click 8.2 on."""
+    try:
+        return CliRunner(mix_stderr=False)
+    except TypeError:
+        return CliRunner()
 
 
 def printed(*options: str) -> str:
