@@ -8,14 +8,19 @@ import os
 import pty
 import re
 import socket
+import string
 import subprocess
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import botocore.loaders
+import click
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 from prefect.utilities.configuration import set_temporary_config
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
@@ -216,8 +221,6 @@ def stored(world: World) -> Dict[str, Any]:
 def test_it_takes_the_options_of_start() -> None:
     command = ecs.commands.get("check") or ecs.get_command(None, "check")  # type: ignore[arg-type]
     assert command is not None
-    import click
-
     with click.Context(command) as context:
         own = [param.name for param in command.get_params(context)]
     assert own[2:-1] == [param.name for param in start.params]
@@ -409,6 +412,50 @@ def test_a_value_that_cannot_be_is_clicks_own_error(check: Check) -> None:
     assert "'NOPE' is not of the form NAME=value" in result.output
 
 
+@pytest.mark.parametrize(
+    "answer, options, failures_of",
+    [
+        ({"data": {"auth_info": {"tenant_id": NIL}}}, ["--key", "k"], {}),
+        (
+            {"data": {"auth_info": {"tenant_id": NIL}}},
+            [],
+            {"API key": "wants an API key and there is none"},
+        ),
+        (
+            {"data": {"auth_info": {"tenant_id": None}}},
+            ["--key", "k"],
+            {"API key": "An API token was given where a key is wanted"},
+        ),
+        (
+            {"data": {"auth_info": {"tenant_id": NIL}}},
+            ["--key", "k", "--tenant-id", NIL.replace("0", "1")],
+            {"tenant": f"The key is for tenant {NIL}, not for 1111"},
+        ),
+        (
+            {"errors": [{"message": "no", "extensions": {"code": "UNAUTHENTICATED"}}]},
+            ["--key", "k"],
+            {"API key": "does not accept the API key: no."},
+        ),
+        (
+            {"errors": [{"message": "Sorry"}]},
+            ["--key", "k"],
+            {"Prefect API": "answers with errors: Sorry"},
+        ),
+    ],
+)
+def test_prefect_cloud(
+    world: World, check: Check, answer: Any, options: List[str], failures_of: Any
+) -> None:
+    body = json.dumps(answer).encode()
+    world.api.fault = lambda operation, arguments: APIFault(body=body)
+    with set_temporary_config({"backend": "cloud"}):
+        result = check(*options)
+    found = failures(result)
+    assert found.keys() == failures_of.keys()
+    for name, words_of_it in failures_of.items():
+        assert words_of_it in found[name]
+
+
 def test_an_answer_of_something_else_is_no_api(world: World, check: Check) -> None:
     world.api.fault = lambda operation, arguments: APIFault(body=b"<html>")
     result = check()
@@ -511,6 +558,16 @@ def test_an_internet_gateway_is_no_way_out_without_an_address(
     found = failures(check(*network_options(tmp_path, subnets=[account.subnet()])))
     assert found.keys() == {"way out"}
     assert "the task has no public IP" in found["way out"]
+
+
+def test_on_ec2_a_task_has_no_address_of_its_own(
+    account: Account, check: Check, tmp_path: Path
+) -> None:
+    awsvpc = {"awsvpcConfiguration": {"subnets": [account.subnet()]}}
+    kwargs = {"launchType": "EC2", "networkConfiguration": awsvpc}
+    result = check("--run-task-kwargs", write(tmp_path / "k.yaml", kwargs))
+    (line,) = [each for each in lines(result, "warning") if each.startswith("way out")]
+    assert "the task itself reaches the VPC only" in line
 
 
 def ways_out(
@@ -926,8 +983,6 @@ def test_json_is_one_document(check: Check) -> None:
 @pytest.mark.parametrize("title", ["cluster", "permissions (" + "long-" * 30 + ")"])
 @pytest.mark.parametrize("message", ["found", "a word " * 60, "x" * 300])
 def test_the_table_fits_the_terminal(title: str, message: str) -> None:
-    import click
-
     shown: List[str] = []
     table = output.Table(shown.append, width=80)
     table.show(failed(message, "Do this.").of(title))
@@ -936,6 +991,22 @@ def test_the_table_fits_the_terminal(title: str, message: str) -> None:
     squeezed = re.sub(r"\s", "", text)
     assert re.sub(r"\s", "", f"failed{title}")[:20] in squeezed
     assert squeezed.endswith(re.sub(r"\s", "", f"{message}Dothis."))
+
+
+words = st.text(alphabet=string.ascii_letters + string.punctuation + " ")
+
+
+@given(title=words, message=words, advice=words, width=st.integers(51, 200))
+def test_every_row_fits_every_terminal_and_loses_nothing(
+    title: str, message: str, advice: str, width: int
+) -> None:
+    shown: List[str] = []
+    table = output.Table(shown.append, width)
+    table.show(Finding(Status.OK, message, advice, title))
+    rows = "\n".join(map(click.unstyle, shown[1:])).splitlines()
+    assert max(map(len, rows)) <= width
+    told = Counter("".join(f"ok{title}{message}{advice}".split()))
+    assert Counter("".join("".join(rows).split())) == told
 
 
 def on_a_terminal(world: World, **variables: str) -> str:
@@ -967,8 +1038,6 @@ def on_a_terminal(world: World, **variables: str) -> str:
 def test_a_terminal_gets_a_table_in_colours_unless_no_color_is_set(
     world: World,
 ) -> None:
-    import click
-
     coloured, plain = on_a_terminal(world), on_a_terminal(world, NO_COLOR="1")
     assert "\x1b[32mok" in coloured
     assert "\x1b" not in plain

@@ -83,7 +83,7 @@ class Table(Lines):
             initial_indent=indent,
             subsequent_indent=indent,
             break_on_hyphens=False,
-        )
+        ) or [indent]
         titles = textwrap.wrap(
             finding.title, self._width - _STATUS, break_on_hyphens=False
         )
