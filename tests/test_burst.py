@@ -17,6 +17,8 @@ from world import World, eventually
 
 from prefect_ecs_plugin.sandbox.aws import Fault
 
+pytestmark = pytest.mark.slow
+
 THROTTLE = Fault(error_code="ThrottlingException", message="Rate exceeded")
 
 

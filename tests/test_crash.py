@@ -20,6 +20,8 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 
 from world import World, eventually
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:

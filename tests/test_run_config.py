@@ -232,8 +232,8 @@ MISTAKES = {
     ),
     "the definition in run_task_kwargs": (
         {"run_task_kwargs": {"taskDefinition": "f:1"}},
-        "run_task_kwargs.taskDefinition: cannot be given: name it with "
-        "task_definition_arn",
+        "run_task_kwargs.taskDefinition: cannot be given: name the definition "
+        "with task_definition_arn of the ECSRun",
     ),
     "a client token": (
         {"run_task_kwargs": {"clientToken": "t"}},

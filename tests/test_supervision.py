@@ -22,6 +22,8 @@ from world import World, eventually
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
 
+pytestmark = pytest.mark.slow
+
 NOT_FOUND = StartFailure(
     stop_code="TaskFailedToStart",
     stopped_reason=(
@@ -222,8 +224,9 @@ def test_guarantee_2_sigterm_in_a_burst_loses_nothing(
     world: World, new_run: Callable[[], str]
 ) -> None:
     runs = burst(world, new_run, 60)
-    with world.quick_agent() as agent:
-        eventually(lambda: len(world.aws.tasks()) >= 10)
+    with world.quick_agent("--launches-per-second", "2") as agent:
+        eventually(lambda: world.api.store.counts().get("Submitted", 0) >= 20)
+        eventually(lambda: len(world.aws.tasks()) >= 2)
         assert kill(agent, signal.SIGTERM) == 0
     assert set(world.states(runs)) == {"Scheduled", "Submitted"}
     returned = [run_id for run_id in runs if was_returned(world, run_id)]
@@ -233,6 +236,11 @@ def test_guarantee_2_sigterm_in_a_burst_loses_nothing(
     hurry(world, runs)
     with world.quick_agent():
         assert_one_task_each(world, runs)
+
+
+def was_launched(world: World, run_id: str) -> bool:
+    lines = world.log(run_id)
+    return any(line.startswith("Submitted for execution") for line in lines)
 
 
 def was_returned(world: World, run_id: str) -> bool:
@@ -326,7 +334,7 @@ def test_guarantee_1_lost_answers_of_run_task_double_nothing(
     with world.quick_agent():
         eventually(lambda: len(world.aws.tasks()) >= 10)
         world.aws.fault = None
-        eventually(lambda: all(world.log(run_id) for run_id in runs))
+        eventually(lambda: all(was_launched(world, run_id) for run_id in runs))
         assert_one_task_each(world, runs)
     assert set(world.states(runs)) == {"Submitted"}
 
