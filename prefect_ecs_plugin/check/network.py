@@ -121,8 +121,8 @@ def _by_endpoints(aws: AWS, launch: Launch, vpc: str, reason: str) -> Finding:
     missing = sorted(_needed(launch) - _endpoints(aws, vpc))
     public = [image for image in launch.images() if is_public(image)]
     advice = (
-        "Set assignPublicIp: ENABLED in a public subnet (Fargate only), or use subnets "
-        "with a NAT gateway."
+        "Use subnets whose default route leads to a NAT gateway, or to an internet "
+        "gateway with assignPublicIp: ENABLED (Fargate only)."
     )
     if launch.is_on_fargate is False:
         # The instance pulls the image and writes the logs, with its own address.
