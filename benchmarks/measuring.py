@@ -158,6 +158,7 @@ class _Stage:
         run_ids = set(self.api.create_runs(flow_ids, runs, due))
         wanted = before.ended + runs
         self._wait(lambda: self.api.ended() >= wanted, scenario.deadline)
+        time.sleep(scenario.rest)
         after = self._counters()
         starts = [(run, at) for run, at in self.aws.starts() if run in run_ids]
         first = dict(sorted(starts, key=lambda start: -start[1]))

@@ -25,6 +25,7 @@ class Scenario:
         at_least: As many further waves as make up so many runs.
         warm_up: Runs before all others that are not counted, so that no first
             connection or registration is.
+        rest: Seconds after each wave, in which its tasks end and are forgotten.
         refused_for: Seconds for which RunTask finds no capacity.
         idle: Seconds to be watched with nothing to do.
         deadline: Seconds after which an agent is stopped.
@@ -41,6 +42,7 @@ class Scenario:
     waves: int = 1
     at_least: int = 0
     warm_up: int = 0
+    rest: float = 0.0
     refused_for: float = 0.0
     idle: float = 0.0
     deadline: float = 300.0
@@ -56,6 +58,7 @@ class Scenario:
             idle=min(self.idle, 5.0),
             refused_for=min(self.refused_for, 5.0),
             at_least=0,
+            rest=0.0,
         )
 
     def waves_of(self, runs: int) -> int:
@@ -123,6 +126,7 @@ _ALL = (
         runs=(2000,),
         flows=20,
         waves=5,
+        rest=15.0,
         ours_only=True,
         deadline=900.0,
     ),
