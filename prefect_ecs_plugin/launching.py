@@ -109,10 +109,12 @@ class Launcher:
             flow_run: The same, read.
         """
         self.under_way.add(flow_run.id)
+        patience = self._patience(row)
+        steps = self.deploy(row, flow_run, patience)
         try:
-            task = yield from self._told(flow_run.id, self.deploy(row, flow_run))
+            task = yield from self._told(flow_run.id, steps)
         except Interrupted:
-            self._give_back(flow_run)
+            self._give_back(flow_run, patience)
             raise
         except Exception as error:  # one run's trouble is nobody else's
             yield from self._fail(row, error)
@@ -128,20 +130,28 @@ class Launcher:
         self._logger.debug("The error in full", exc_info=error)
         yield from self._reporter.mark_failed(row["id"], row.get("version"), message)
 
-    def _give_back(self, flow_run: FlowRun) -> None:
-        if self._reporter.give_back(flow_run.id, flow_run.launch_name):
+    def _give_back(self, flow_run: FlowRun, patience: Patience) -> None:
+        """Return a run, unless it may have a task, which the next start finds."""
+        is_returned = not patience.is_uncertain and self._reporter.give_back(
+            flow_run.id, flow_run.launch_name
+        )
+        if is_returned:
             self.tally.returned += 1
         else:
             self.tally.left += 1
 
     def deploy(
-        self, row: Mapping[str, Any], flow_run: Optional[FlowRun] = None
+        self,
+        row: Mapping[str, Any],
+        flow_run: Optional[FlowRun] = None,
+        patience: Optional[Patience] = None,
     ) -> Steps[str]:
         """Launch a run that has been taken.
 
         Args:
             row: The run as the API gave it.
             flow_run: The same, if it was read already.
+            patience: How long it may be refused, if that is counted already.
 
         Returns:
             The task's ARN and the links to it.
@@ -152,7 +162,7 @@ class Launcher:
         flow_run = flow_run or FlowRun.from_api(row)
         run_config = ECSRun.from_serialized(row.get("run_config"))
         merged = self._merged(run_config)
-        patience = self._patience(row)
+        patience = patience or self._patience(row)
         if run_config.task_definition_arn:
             name = _own_definition(flow_run, run_config)
             definition = yield from self._submission.described(name, patience)

@@ -138,8 +138,8 @@ class Reporter:
                 was started all the same is found by whoever takes the run.
 
         Returns:
-            False if the API could not be told; then the run stays Submitted, and is
-            found by the next start of an agent of this name.
+            False if it stays as it is: the API could not be told, or the run is not
+            Submitted any more. The next start of an agent of this name finds it.
         """
         state = Scheduled(
             message="Returned to the queue, because its agent was stopped",
@@ -147,6 +147,9 @@ class Reporter:
             context={LAUNCH_KEY: launch},
         )
         try:
+            now = self._client.states_of([run_id]).get(run_id) or {}
+            if now.get("state") != "Submitted":
+                return False
             self._client.set_run_state(run_id, None, state.serialize())
         except Exception as error:
             self._logger.warning(

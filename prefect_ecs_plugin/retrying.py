@@ -297,6 +297,10 @@ class Patience:
         seconds: How long from now it may be refused; 0: not twice.
         clock: Tells the time, in seconds.
         random: Gives numbers from 0 to 1, for the jitter of pauses.
+
+    Attributes:
+        is_uncertain: Whether an answer to RunTask was lost, so that there may be a
+            task already.
     """
 
     def __init__(
@@ -307,6 +311,7 @@ class Patience:
         random: Callable[[], float] = random.random,
     ) -> None:
         self.due = due
+        self.is_uncertain = False
         self._clock = clock
         self._random = random
         self._began = clock()
@@ -330,6 +335,8 @@ class Patience:
             except Refused as refused:
                 if refused.verdict not in WORTH_WAITING:
                     raise
+                if refused.operation == "RunTask" and refused.verdict is Verdict.RETRY:
+                    self.is_uncertain = True
                 yield self._pause_after(refused, tries)
 
     def queue(self, turn: Future[Any]) -> Steps[None]:

@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -67,6 +68,11 @@ class Chance:
         return None
 
 
+#: Seconds from a task's RUNNING to its run's, and from there to Success; a second
+#: later the task ends.
+FLOW_SECONDS = 1.5
+
+
 class Flows:
     """Plays the containers: each run becomes Running and ends Success."""
 
@@ -80,12 +86,15 @@ class Flows:
         if isinstance(task, TaskView) and task.last_status == "RUNNING":
             self._seen[task.task_arn] += 1
             if self._seen[task.task_arn] == 1:
-                self._play(task)
+                for number, state in enumerate((Running(), Success()), start=1):
+                    self._set_later(FLOW_SECONDS * number, task.started_by, state)
 
-    def _play(self, task: TaskView) -> None:
-        store = self._world.api.store
-        for state in (Running(), Success()):
-            store.set_flow_run_state(task.started_by, state.serialize())
+    def _set_later(self, seconds: float, run_id: Any, state: Any) -> None:
+        arguments = (run_id, state.serialize())
+        set_state = self._world.api.store.set_flow_run_state
+        timer = threading.Timer(seconds, set_state, arguments)
+        timer.daemon = True
+        timer.start()
 
 
 class Agents:
@@ -127,7 +136,8 @@ class Agents:
 
 def soak(seconds: float, seed: int) -> int:
     home = Path(tempfile.mkdtemp())
-    options: Dict[str, Any] = {"runs_tasks": False, "task_seconds": 2.0}
+    length = 2 * FLOW_SECONDS + 1
+    options: Dict[str, Any] = {"runs_tasks": False, "task_seconds": length}
     with World(home, locks_submitted=False, **options).running() as world:
         with Flow("soak") as flow:
             pass
@@ -173,8 +183,10 @@ def _report(world: World, agents: Agents, runs: List[str], spoilt: int) -> int:
         f"memory of an agent: at most {max(agents.memory[:half]):.0f} MiB in the first "
         f"half, {max(agents.memory[half:]):.0f} MiB in the second"
     )
-    for run_id in [*doubled, *lost][:5]:
-        print(run_id, world.states([run_id]), world.log(run_id)[-3:])
+    failed = [run_id for run_id in runs if world.states([run_id]) != ["Success"]]
+    for run_id in [*doubled, *lost, *failed][:10]:
+        states_seen = [state.state for state in world.api.store.states(run_id)]
+        print(run_id, states_seen, world.log(run_id)[-3:])
     return 0 if states == {"Success": len(runs)} and not doubled and not lost else 1
 
 

@@ -1,0 +1,211 @@
+"""What happens to runs when a task does not start, an agent stops or dies, or the API
+or AWS is away: the real agent with its real pauses, on the sandbox's servers.
+
+    python -m benchmarks.supervision
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Tuple
+
+from prefect import Flow
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from world import World, eventually
+
+from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
+
+NOT_FOUND = StartFailure(
+    stop_code="TaskFailedToStart",
+    stopped_reason=(
+        "CannotPullContainerError: failed to resolve ref "
+        "docker.io/library/nope:1: docker.io/library/nope:1: not found"
+    ),
+)
+
+#: A case: its name, what it must show, and what was seen.
+Row = Tuple[str, str, str]
+
+
+class Case:
+    """A world of its own, with a flow whose runs can be made."""
+
+    def __init__(self, **options: Any) -> None:
+        home = Path(tempfile.mkdtemp())
+        self.world = World(home, **{"runs_tasks": False, **options})
+
+    def __enter__(self) -> Case:
+        self._running = self.world.running()
+        self._running.__enter__()
+        with Flow("case") as flow:
+            pass
+        self._flow_id = self.world.register(flow)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._running.__exit__(*error)
+
+    def runs(self, count: int) -> List[str]:
+        store = self.world.api.store
+        return [store.create_flow_run(flow_id=self._flow_id) for _ in range(count)]
+
+    def outcome(self, runs: List[str]) -> str:
+        """Wait until each run has a task, and say what is wrong if anything is."""
+        tasks: Callable[[], Dict[str, int]] = lambda: Counter(  # noqa: E731
+            task.started_by for task in self.world.aws.tasks()
+        )
+        eventually(lambda: set(tasks()) >= set(runs), seconds=150)
+        time.sleep(3)  # in which a second task would show itself
+        seen = tasks()
+        lost = sum(1 for run_id in runs if not seen.get(run_id))
+        doubled = sum(1 for run_id in runs if seen.get(run_id, 0) > 1)
+        failed = self.world.states(runs).count("Failed")
+        return f"{lost} lost, {doubled} doubled, {failed} Failed"
+
+
+def kill(agent: Any, number: int) -> Tuple[int, float]:
+    began = time.monotonic()
+    os.kill(agent._process.pid, number)
+    code = agent._process.wait(timeout=60)
+    return code, time.monotonic() - began
+
+
+def never_starts() -> Row:
+    with Case() as case:
+        case.world.aws.before_start = lambda _: NOT_FOUND
+        (run_id,) = case.runs(1)
+        with case.world.agent():
+            case.world.finished([run_id], 90)
+            run = case.world.api.store.flow_run(run_id)
+            (task,) = case.world.tasks_of(run_id)
+    seconds = run.state_timestamp.timestamp() - task.stopped_at
+    return (
+        "task that never starts for a final cause",
+        "Failed within 30 s of its stop",
+        f"{run.state} after {seconds:.1f} s",
+    )
+
+
+def sigterm() -> Row:
+    with Case(limits=True) as case:
+        runs = case.runs(60)
+        with case.world.agent() as agent:
+            eventually(lambda: len(case.world.aws.tasks()) >= 20)
+            code, seconds = kill(agent, signal.SIGTERM)
+        with case.world.agent():
+            outcome = case.outcome(runs)
+    return (
+        "SIGTERM in a burst of 60, then a new agent",
+        "0 lost, 0 doubled, exit 0 within 25 s",
+        f"{outcome}; exit {code} after {seconds:.1f} s",
+    )
+
+
+def sigkill() -> Row:
+    with Case(limits=True) as case:
+        runs = case.runs(60)
+        with case.world.agent() as agent:
+            eventually(lambda: len(case.world.aws.tasks()) >= 20)
+            kill(agent, signal.SIGKILL)
+        began = time.time()
+        with case.world.agent():
+            outcome = case.outcome(runs)
+            last = max(task.created_at for task in case.world.aws.tasks())
+    return (
+        "SIGKILL in a burst of 60, restart",
+        "0 lost, 0 doubled within 60 s",
+        f"{outcome}; the last task {last - began:.1f} s after the restart",
+    )
+
+
+def api_down() -> Row:
+    with Case(limits=True) as case:
+        runs = case.runs(60)
+        with case.world.agent():
+            eventually(lambda: len(case.world.aws.tasks()) >= 10)
+            case.world.api.stop()
+            time.sleep(60)
+            case.world.api.start()
+            outcome = case.outcome(runs)
+    return "API down for 60 s in a burst of 60", "0 lost", outcome
+
+
+def answers_lost() -> Row:
+    lost = Fault(drop_connection=True, after_effect=True)
+    with Case(limits=True) as case:
+        runs = case.runs(60)
+        case.world.aws.fault = lambda operation, _: (
+            lost if operation == "ecs.RunTask" else None
+        )
+        with case.world.agent():
+            eventually(lambda: case.world.aws.calls["ecs.RunTask"] > 0)
+            time.sleep(10)
+            case.world.aws.fault = None
+            outcome = case.outcome(runs)
+    return (
+        "RunTask's answers lost for 10 s, the tasks created",
+        "0 Failed, 0 doubled",
+        outcome,
+    )
+
+
+def two_agents() -> Row:
+    with Case(limits=True, locks_submitted=False) as case:
+        with case.world.agent(), case.world.agent("--name", "second"):
+            eventually(lambda: len(case.world.api.store.agents()) == 2)
+            runs = case.runs(60)
+            outcome = case.outcome(runs)
+        calls = case.world.aws.calls["ecs.RunTask"]
+    return (
+        "two agents, an API that does not lock, 60 runs",
+        "0 doubled",
+        f"{outcome}; {calls} RunTask calls",
+    )
+
+
+def cancelled() -> Row:
+    with Case() as case:
+        case.world.aws.before_start = lambda _: Hold()
+        (run_id,) = case.runs(1)
+        with case.world.agent():
+            eventually(lambda: case.world.tasks_of(run_id))
+            began = time.time()
+            case.world.client.cancel_flow_run(run_id)
+            eventually(lambda: case.world.tasks_of(run_id)[0].stopped_at, 90)
+            seconds = case.world.tasks_of(run_id)[0].stopped_at - began
+    return (
+        "run cancelled while its task is PENDING",
+        "task stopped within 30 s",
+        f"stopped after {seconds:.1f} s",
+    )
+
+
+def rows() -> Iterator[Row]:
+    for case in (
+        never_starts,
+        cancelled,
+        sigterm,
+        sigkill,
+        answers_lost,
+        two_agents,
+        api_down,
+    ):
+        yield case()
+
+
+def main() -> None:
+    print("| case | must | measured |\n|---|---|---|")
+    for row in rows():
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
