@@ -87,7 +87,8 @@ class AWSClients:
     def _config_for(self, service: str) -> Config:
         if service != "ecs" or self._retries_are_the_users:
             return self._config
-        return self._config.merge(Config(retries={"total_max_attempts": 1}))
+        retries = {**(self._config.retries or {}), "total_max_attempts": 1}
+        return self._config.merge(Config(retries=retries))
 
 
 def client_config(
