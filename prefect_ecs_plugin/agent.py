@@ -33,7 +33,7 @@ from prefect.agent import Agent
 from prefect.agent.agent import AGENT_WAKE_EVENT, ascii_name
 from prefect.utilities.graphql import GraphQLResult
 
-from . import __version__, kwargs, task_state
+from . import __version__, kwargs, shapes, task_state
 from . import cluster as clusters
 from .api import AgentClient
 from .aws import AWSClients
@@ -168,6 +168,7 @@ class ECSAgent(Agent):
             max_pool_connections=_WORKERS,
         )
         self.ecs_client = self._clients("ecs")
+        shapes.use(self.ecs_client.meta.service_model)
         self.settings = agent_settings(
             self._clients,
             self.logger,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any, Dict, Mapping, Optional
 
@@ -10,6 +11,10 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from .errors import ConfigurationError
+
+#: Services that are asked once, at the start. The model of EC2 takes 15 MiB, which a
+#: session keeps as long as it lives.
+_ASKED_ONCE = frozenset({"ec2"})
 
 
 class AWSClients:
@@ -39,12 +44,14 @@ class AWSClients:
         max_pool_connections: int = 10,
     ) -> None:
         try:
-            self.session = boto3.Session(
+            self._new_session = functools.partial(
+                boto3.Session,
                 aws_access_key_id=aws_access_key_id,
                 aws_secret_access_key=aws_secret_access_key,
                 aws_session_token=aws_session_token,
                 region_name=region_name,
             )
+            self.session = self._new_session()
             self._config = client_config(
                 self.session, botocore_config or {}, max_pool_connections
             )
@@ -78,7 +85,8 @@ class AWSClients:
             ConfigurationError: if the settings do not go together.
         """
         try:
-            return self.session.client(service, config=self._config_for(service))
+            session = self._new_session() if service in _ASKED_ONCE else self.session
+            return session.client(service, config=self._config_for(service))
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(
                 f"The AWS settings cannot be used: {error}"

@@ -58,13 +58,25 @@ def knows(operation: str, member: str) -> bool:
     return member in _model().operation_model(operation).input_shape.members
 
 
-@lru_cache(maxsize=None)
+def use(model: ServiceModel) -> None:
+    """Use a client's model of ECS from now on, in place of reading it once more."""
+    _models[:] = [model]
+    _fitter.cache_clear()
+
+
 def _model() -> ServiceModel:
     # The loader alone reads no config file, so nothing of the user's can break it.
     from botocore.loaders import Loader
     from botocore.model import ServiceModel
 
-    return ServiceModel(Loader().load_service_model("ecs", "service-2"), "ecs")
+    if not _models:
+        content = Loader().load_service_model("ecs", "service-2")
+        _models.append(ServiceModel(content, "ecs"))
+    return _models[0]
+
+
+#: The model, once it has been read.
+_models: List[ServiceModel] = []
 
 
 @lru_cache(maxsize=None)
