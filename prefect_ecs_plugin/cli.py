@@ -159,6 +159,9 @@ def start(**options: Any) -> None:
     _check_environment(options["env"])
     with _one_line_errors(options):
         from .agent import ECSAgent
+        from .memory import share_arenas
+
+        share_arenas()
 
         start_agent(ECSAgent, **options)
 

@@ -164,6 +164,8 @@ def _let_it_rain(
             disturbed = time.monotonic()
             agents.disturb()
             print(f"{disturbed - began:5.0f} s {dict(world.api.store.counts())}")
+            for run in world.api.store.flow_runs(state="Failed"):
+                _tell(world, run.id)
         agents.revive()
         agents.measure()
         time.sleep(1 / RATE)
@@ -185,9 +187,18 @@ def _report(world: World, agents: Agents, runs: List[str], spoilt: int) -> int:
     )
     failed = [run_id for run_id in runs if world.states([run_id]) != ["Success"]]
     for run_id in [*doubled, *lost, *failed][:10]:
-        states_seen = [state.state for state in world.api.store.states(run_id)]
-        print(run_id, states_seen, world.log(run_id)[-3:])
+        _tell(world, run_id)
     return 0 if states == {"Success": len(runs)} and not doubled and not lost else 1
+
+
+def _tell(world: World, run_id: str) -> None:
+    """The course of a run that did not end as it should."""
+    for state in world.api.store.states(run_id):
+        print(run_id, state.timestamp.time(), state.state, state.message)
+    for line in world.api.store.logs(run_id):
+        print(run_id, line.timestamp.time(), line.message[:400].replace("\n", " "))
+    for task in world.tasks_of(run_id):
+        print(run_id, task.task_arn[-6:], task.created_at, task.stopped_at)
 
 
 if __name__ == "__main__":
