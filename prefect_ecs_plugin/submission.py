@@ -24,6 +24,10 @@ from .retrying import Answer, Patience, Refused, Verdict
 from .waiting import Steps
 
 
+#: Seconds by which the clocks of the Prefect API and of AWS may differ.
+_SKEW = 60.0
+
+
 class Submission:
     """Launches tasks through one ECS client.
 
@@ -116,6 +120,10 @@ class Submission:
     # -- One attempt each -------------------------------------------------------
 
     def _run(self, request: Mapping[str, Any], patience: Patience) -> Steps[str]:
+        if patience.is_uncertain and not self.has_client_token:
+            started = yield from self._started(request, patience)
+            if started:
+                return started
         try:
             answer = yield from self._tagged_call("RunTask", request, patience)
         except Refused as refused:
@@ -125,6 +133,21 @@ class Submission:
         if answer.get("tasks"):
             return str(answer["tasks"][0]["taskArn"])
         raise Refused("RunTask", Answer.from_failures(answer.get("failures", [])))
+
+    def _started(
+        self, request: Mapping[str, Any], patience: Patience
+    ) -> Steps[Optional[str]]:
+        """The task that a lost answer was about; for a botocore without clientToken."""
+        tasks = yield from self._ecs.tasks_of(
+            request["startedBy"], request.get("cluster", "default")
+        )
+        earliest = patience.due - _SKEW
+        arns = [
+            task["taskArn"]
+            for task in tasks
+            if task["createdAt"].timestamp() >= earliest
+        ]
+        return str(arns[-1]) if arns else None
 
     def _read(self, task_definition: str, patience: Patience) -> Steps[Any]:
         answer = yield from self._ecs.call(

@@ -359,3 +359,19 @@ def test_a_definition_that_is_inactive(launcher: Launcher) -> None:
 def test_an_old_botocore_gets_no_client_token(launcher: Launcher) -> None:
     launcher.submission.has_client_token = False
     assert launcher.launch() != launcher.launch()
+
+
+def test_guarantee_1_an_old_botocore_looks_for_the_task_of_a_lost_answer(
+    aws: Any, launcher: Launcher
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    launcher.submission.has_client_token = False
+    faults(
+        aws,
+        "ecs.RunTask",
+        Fault(drop_connection=True),
+        Fault(drop_connection=True, after_effect=True),
+    )
+    assert [launcher.launch()] == launcher.tasks()
+    assert aws.calls["ecs.RunTask"] == 2

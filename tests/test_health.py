@@ -1,0 +1,87 @@
+"""Health tells the truth, and trouble is told once when it begins and when it is over."""
+
+from __future__ import annotations
+
+import logging
+from typing import List, Optional
+
+import pytest
+
+from prefect_ecs_plugin.health import Health
+from prefect_ecs_plugin.simulation import Simulation
+from prefect_ecs_plugin.troubles import Troubles, insist
+from prefect_ecs_plugin.waiting import Steps
+
+
+class Agent:
+    """What a health check asks of an agent."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slowest = 0.0
+        self.reason: Optional[str] = None
+        self.health = Health(
+            lambda: self.slowest, [lambda: self.reason], lambda: self.now
+        )
+
+
+def test_an_agent_that_has_just_polled_is_well() -> None:
+    agent = Agent()
+    agent.now = 119
+    assert agent.health.problem() is None
+
+
+@pytest.mark.parametrize(
+    "now, slowest, reason, problem",
+    [
+        (121, 0, None, "the queue was last read 121 s ago"),
+        (0, 301, None, "a worker has been stuck for 301 s"),
+        (0, 0, "there are no AWS credentials", "there are no AWS credentials"),
+    ],
+)
+def test_what_keeps_it_from_its_work_is_named(
+    now: float, slowest: float, reason: Optional[str], problem: str
+) -> None:
+    agent = Agent()
+    agent.now, agent.slowest, agent.reason = now, slowest, reason
+    assert agent.health.problem() == problem
+
+
+def test_a_look_into_the_queue_makes_it_well_again() -> None:
+    agent = Agent()
+    agent.now = 1000
+    agent.health.has_polled()
+    assert agent.health.problem() is None
+
+
+def test_an_outage_is_told_once_and_once_when_it_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    simulation = Simulation()
+    troubles = Troubles(logging.getLogger("agent"), lambda: simulation.now)
+    answers: List[object] = [OSError("refused\nand more"), OSError("refused"), "ok"]
+
+    def attempt() -> Steps[object]:
+        yield from ()
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert simulation.result_of(insist(attempt, troubles, "It fails")) == "ok"
+    assert [record.getMessage() for record in caplog.records] == [
+        "It fails: refused. It is tried again.",
+        "It fails: over after 3 s.",
+    ]
+
+
+def test_what_is_final_is_not_insisted_on() -> None:
+    troubles = Troubles(logging.getLogger("agent"))
+
+    def attempt() -> Steps[None]:
+        yield from ()
+        raise ValueError("never")
+
+    with pytest.raises(ValueError, match="never"):
+        Simulation().result_of(insist(attempt, troubles, "It", lambda _: True))
