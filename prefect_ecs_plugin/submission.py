@@ -23,7 +23,6 @@ from .errors import LaunchError
 from .retrying import Answer, Patience, Refused, Verdict
 from .waiting import Steps
 
-
 #: Seconds by which the clocks of the Prefect API and of AWS may differ.
 _SKEW = 60.0
 

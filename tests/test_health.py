@@ -1,4 +1,4 @@
-"""Health tells the truth, and trouble is told once when it begins and when it is over."""
+"""Health tells the truth; trouble is told when it begins and when it is over."""
 
 from __future__ import annotations
 
