@@ -174,7 +174,7 @@ class Agent:
 
     def _call(self, run_id: str, patience: Patience) -> Steps[None]:
         """As `Submission._call`."""
-        yield from patience.queue(self._pacer.turn(_KIND, patience.due))
+        yield from patience.queue(self._pacer.turn(_KIND, patience.place))
         try:
             yield from self._botocore(run_id)
         except Refused as refused:

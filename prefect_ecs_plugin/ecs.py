@@ -76,7 +76,7 @@ class ECS:
             Refused: if AWS did not do it, or did not say so.
         """
         kind = _kind(operation, request)
-        turn = self._pacer.turn(kind, patience.due if patience else 0.0)
+        turn = self._pacer.turn(kind, patience.place if patience else ())
         if patience:
             yield from patience.queue(turn)
         else:

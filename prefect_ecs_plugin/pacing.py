@@ -136,8 +136,11 @@ class Turn(Future):  # type: ignore[type-arg]  # a subscript fails on Python 3.8
     seconds = 0.0
 
 
+#: Who goes first: the lower of two, compared number by number.
+Priority = Tuple[float, ...]
+
 #: A queue's entry: who goes first, the order among equals, the turn.
-_Entry = Tuple[float, int, Turn]
+_Entry = Tuple[Priority, int, Turn]
 
 
 class Pacer:
@@ -146,7 +149,7 @@ class Pacer:
     Guarantees:
 
     * No more requests go out in any time than the buckets allow.
-    * Of those that wait, the one with the lowest priority number goes first.
+    * Of those that wait, the one with the lowest priority goes first.
     * A token that is there is never withheld while somebody waits for it.
 
     Args:
@@ -169,12 +172,12 @@ class Pacer:
         self._queues: Dict[str, List[_Entry]] = {kind: [] for kind in BUCKETS_OF}
         self._awaited: Dict[str, bool] = dict.fromkeys(BUCKETS_OF, False)
 
-    def turn(self, kind: str, priority: float = 0.0) -> Turn:
+    def turn(self, kind: str, priority: Priority = ()) -> Turn:
         """Queue for a request.
 
         Args:
             kind: A key of `BUCKETS_OF`.
-            priority: The lower, the sooner; a run's start time, for instance.
+            priority: The lower, the sooner; `Patience.place`, for instance.
 
         Returns:
             A future that is done when the request may be sent.

@@ -8,6 +8,7 @@ all of it; `Patience` is how long one launch goes on asking, and what it has hea
 from __future__ import annotations
 
 import enum
+import itertools
 import random
 import re
 from concurrent.futures import Future
@@ -289,6 +290,9 @@ BACKOFF: Mapping[Verdict, Backoff] = {
 }
 
 
+_places = itertools.count()
+
+
 class Patience:
     """How long one launch goes on asking, and what it has heard so far.
 
@@ -299,6 +303,8 @@ class Patience:
         random: Gives numbers from 0 to 1, for the jitter of pauses.
 
     Attributes:
+        place: The launch's place in every queue: by its start, then by when it was
+            taken. Whoever is throttled does not lose it.
         is_uncertain: Whether an answer to RunTask was lost, so that there may be a
             task already.
     """
@@ -311,6 +317,7 @@ class Patience:
         random: Callable[[], float] = random.random,
     ) -> None:
         self.due = due
+        self.place = (due, next(_places))
         self.is_uncertain = False
         self._clock = clock
         self._random = random

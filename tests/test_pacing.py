@@ -28,7 +28,7 @@ class Queue:
         self, at: float, number: int, kind: str = FARGATE, priority: float = 0
     ) -> None:
         def now() -> None:
-            turn = self.pacer.turn(kind, priority)
+            turn = self.pacer.turn(kind, (priority,))
             turn.add_done_callback(
                 lambda _: self.sent.append((self.simulation.now, number))
             )

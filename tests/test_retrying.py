@@ -216,3 +216,10 @@ def test_what_is_final_is_not_tried_again() -> None:
     with pytest.raises(Refused):
         run(patience(now, 10).attempts(service.attempt), now)
     assert service.answers == ["never"]
+
+
+def test_a_launch_keeps_its_place_in_every_queue() -> None:
+    now = [0.0]
+    first, second = patience(now, 10), patience(now, 10)
+    earlier = Patience(-1, 10, lambda: now[0])
+    assert earlier.place < first.place < second.place
