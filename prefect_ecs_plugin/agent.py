@@ -68,6 +68,10 @@ DEFAULT_SHUTDOWN_GRACE = 25.0
 #: threads launch some 100 runs a second, five times what AWS allows on Fargate.
 _WORKERS = 48
 
+#: Seconds between two heartbeats for the runs that have no task yet. The server's
+#: Lazarus waits for ten minutes; another agent of this name, when it starts, for 30 s.
+_HEARTBEAT = 15
+
 #: Seconds of launches in hand with which the agent takes no more runs: they are
 #: launched no sooner for it, and other agents may have room for them.
 _ENOUGH_IN_HAND = 15.0
@@ -158,6 +162,7 @@ class ECSAgent(Agent):
             agent_address=agent_address,
             no_cloud_logs=no_cloud_logs,
         )
+        self.heartbeat_period = _HEARTBEAT
         self.client = AgentClient(api_server=prefect.config.cloud.api)
         self._clients = AWSClients(
             aws_access_key_id=aws_access_key_id,
@@ -280,7 +285,7 @@ class ECSAgent(Agent):
         """Send heartbeats for runs that wait for their task.
 
         Without them the server's Lazarus launches a run again that has been waiting
-        for ten minutes.
+        for ten minutes, and so does an agent of the same name that starts meanwhile.
         """
         for run_id in list(self._launcher.under_way):
             self._reporter.heartbeat(run_id)

@@ -28,14 +28,15 @@ _OWN_RETRY = 3
 #: What a launch needs to know of a run, of its flow, and of a task's due retry.
 _RUN_FIELDS = (
     *("id", "name", "version", "state", "serialized_state", "state_timestamp"),
-    *("run_config", "agent_id"),
+    *("run_config", "agent_id", "heartbeat"),
 )
 _FLOW_FIELDS = {"id", "name", "version", "core_version", "storage"}
 _TASK_RUN_FIELDS = {"id", "version", "serialized_state"}
 
 #: What is asked of a run whose task has stopped.
 _STATE_FIELDS = {
-    **dict.fromkeys(("id", "state", "version", "agent_id", "start_time"), True),
+    **dict.fromkeys(("id", "state", "version", "agent_id"), True),
+    **dict.fromkeys(("start_time", "heartbeat"), True),
     "task_runs": {"state"},
 }
 

@@ -3,7 +3,8 @@
     the API -> runs that this agent's id took and that have not ended
     ECS     -> their tasks
                found: looked after again
-               none, and the run is Submitted: launched, under the launch's own name
+               none, and the run is Submitted: launched, under the launch's own name,
+               unless its heartbeat shows that another agent has it in hand
 
 A crash between any two calls therefore loses nothing; and since the name of a launch
 is its clientToken, it starts nothing twice either.
@@ -26,8 +27,8 @@ from .task_state import Launch
 from .troubles import Troubles, insist
 from .waiting import Pause, Steps
 
-#: Seconds until a task that was started shows itself for certain. An agent of the
-#: same name that is still alive launches what it has in hand meanwhile.
+#: Seconds until a task that was started shows itself for certain, and in which an agent
+#: of the same name that is alive sends a heartbeat for each run that it has in hand.
 SETTLE = 30.0
 
 #: Seconds by which the clocks of the Prefect API and of AWS may differ.
@@ -90,10 +91,18 @@ class Recovery:
     def _recover_run(self, row: Dict[str, Any]) -> Steps[None]:
         if (yield from self._found(row)) or row["state"] != "Submitted":
             return
-        yield Pause(SETTLE)
-        if not (yield from self._found(row)) and (yield from self._is_unchanged(row)):
-            self._logger.info("Flow run %s has no task; it is launched", row["id"])
-            yield from self._launcher.launch(row, _as_it_was_taken(row))
+        heartbeat, is_looked_after = row["heartbeat"], True
+        while is_looked_after:
+            yield Pause(SETTLE)
+            if (yield from self._found(row)):
+                return
+            now = yield from self._state(row)
+            if now is None or not _is_unchanged(row, now):
+                return
+            is_looked_after = now["heartbeat"] != heartbeat
+            heartbeat = now["heartbeat"]
+        self._logger.info("Flow run %s has no task; it is launched", row["id"])
+        yield from self._launcher.launch(row, _as_it_was_taken(row))
 
     def _found(self, row: Mapping[str, Any]) -> Steps[bool]:
         """Whether a run has a task; if so, it is looked after."""
@@ -132,15 +141,16 @@ class Recovery:
             )
             return []
 
-    def _is_unchanged(self, row: Mapping[str, Any]) -> Steps[bool]:
+    def _state(self, row: Mapping[str, Any]) -> Steps[Optional[Dict[str, Any]]]:
         def attempt() -> Steps[Optional[Dict[str, Any]]]:
             yield from ()
             return self._client.states_of([row["id"]]).get(row["id"])
 
-        now = yield from insist(attempt, self._troubles, RUNS)
-        return now is not None and all(
-            now[key] == row[key] for key in ("state", "version", "agent_id")
-        )
+        return (yield from insist(attempt, self._troubles, RUNS))
+
+
+def _is_unchanged(row: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    return all(now[key] == row[key] for key in ("state", "version", "agent_id"))
 
 
 def _is_final(error: Exception) -> bool:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -268,6 +269,48 @@ def test_guarantee_1_and_2_sigkill_in_a_burst_and_a_restart(
         kill(agent, signal.SIGKILL)
     with world.quick_agent():
         assert_one_task_each(world, runs)
+
+
+def test_guarantee_1_a_run_that_another_agent_looks_after_is_not_recovered(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    run_id = new_run()
+    with world.quick_agent():  # takes the run, and its name is the next one's
+        task_of(world, run_id)
+    other = new_run()
+    agent_id = world.api.store.flow_run(run_id).agent_id
+    from prefect.engine.state import Submitted
+
+    world.api.store.set_flow_run_state(
+        other, Submitted().serialize(), agent_id=agent_id
+    )
+    heart = Heart(world, other)
+    with world.quick_agent() as agent:
+        eventually(lambda: any("had in hand" in line for line in agent.lines))
+        calls = world.aws.calls
+        before = calls["ecs.ListTasks"]
+        assert eventually(lambda: calls["ecs.ListTasks"] >= before + 6)
+        assert world.tasks_of(other) == []
+        heart.stop()
+        task_of(world, other)
+
+
+class Heart:
+    """Sends heartbeats for a run, as an agent does that has it in hand."""
+
+    def __init__(self, world: World, run_id: str) -> None:
+        self._client, self._run_id = world.client, run_id
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(0.2):
+            self._client.update_flow_run_heartbeat(self._run_id)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
 
 
 def test_a_second_signal_ends_at_once(world: World, new_run: Callable[[], str]) -> None:
