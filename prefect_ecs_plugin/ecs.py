@@ -27,6 +27,10 @@ _MEMBERS: Mapping[str, tuple] = {  # type: ignore[type-arg]  # Python 3.8
 }
 
 
+#: Seconds by which the clocks of the Prefect API and of AWS may differ.
+_SKEW = 60.0
+
+
 class ECS:
     """An ECS client whose calls are steps.
 
@@ -112,6 +116,16 @@ class ECS:
             "DescribeTasks", {"cluster": cluster, "tasks": arns[:100]}
         )
         return sorted(answer.get("tasks", []), key=lambda task: task["createdAt"])
+
+
+def was_created_since(task: Mapping[str, Any], moment: float) -> bool:
+    """Whether a described task belongs to a launch that began at a moment.
+
+    Args:
+        task: As DescribeTasks shows it.
+        moment: Seconds since 1970, by the clock of the Prefect API.
+    """
+    return bool(task["createdAt"].timestamp() >= moment - _SKEW)
 
 
 def _kind(operation: str, request: Mapping[str, Any]) -> str:

@@ -19,20 +19,17 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 import pendulum
 
 from .api import AgentClient
-from .ecs import ECS
+from .ecs import ECS, was_created_since
 from .flow_run import FlowRun
 from .launching import DEFAULT_CLUSTER, Launcher
 from .retrying import WORTH_WAITING, Refused
 from .task_state import Launch
 from .troubles import Troubles, insist
-from .waiting import Pause, Steps
+from .waiting import Pause, Steps, at_once
 
 #: Seconds until a task that was started shows itself for certain, and in which an agent
 #: of the same name that is alive sends a heartbeat for each run that it has in hand.
 SETTLE = 30.0
-
-#: Seconds by which the clocks of the Prefect API and of AWS may differ.
-_SKEW = 60.0
 
 RUNS = "The flow runs that this agent had in hand cannot be read"
 TASKS = "The tasks of flow runs that this agent had in hand cannot be listed"
@@ -75,11 +72,9 @@ class Recovery:
     def recover(self) -> Steps[None]:
         """Find the runs, and start looking after each."""
 
-        def attempt() -> Steps[List[Dict[str, Any]]]:
-            yield from ()
-            return self._client.runs_in_hand()
-
-        rows = yield from insist(attempt, self._troubles, RUNS)
+        rows = yield from insist(
+            at_once(self._client.runs_in_hand), self._troubles, RUNS
+        )
         if rows:
             self._logger.info(
                 "Looking after %d flow runs that an agent of this name had in hand",
@@ -142,11 +137,9 @@ class Recovery:
             return []
 
     def _state(self, row: Mapping[str, Any]) -> Steps[Optional[Dict[str, Any]]]:
-        def attempt() -> Steps[Optional[Dict[str, Any]]]:
-            yield from ()
-            return self._client.states_of([row["id"]]).get(row["id"])
-
-        return (yield from insist(attempt, self._troubles, RUNS))
+        ask = at_once(lambda: self._client.states_of([row["id"]]))
+        states = yield from insist(ask, self._troubles, RUNS)
+        return states.get(row["id"])
 
 
 def _is_unchanged(row: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -162,7 +155,7 @@ def _is_of_this_launch(task: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     if row["state"] != "Submitted":
         return True
     taken: Any = pendulum.parse(row["state_timestamp"])
-    return bool(task["createdAt"].timestamp() >= taken.timestamp() - _SKEW)
+    return was_created_since(task, taken.timestamp())
 
 
 def _as_it_was_taken(row: Mapping[str, Any]) -> FlowRun:

@@ -18,13 +18,10 @@ import logging
 from typing import Any, Dict, Mapping, Optional
 
 from .definitions import DefinitionMemory
-from .ecs import ECS
+from .ecs import ECS, was_created_since
 from .errors import LaunchError
 from .retrying import Answer, Patience, Refused, Verdict
 from .waiting import Steps
-
-#: Seconds by which the clocks of the Prefect API and of AWS may differ.
-_SKEW = 60.0
 
 
 class Submission:
@@ -140,11 +137,8 @@ class Submission:
         tasks = yield from self._ecs.tasks_of(
             request["startedBy"], request.get("cluster", "default")
         )
-        earliest = patience.due - _SKEW
         arns = [
-            task["taskArn"]
-            for task in tasks
-            if task["createdAt"].timestamp() >= earliest
+            task["taskArn"] for task in tasks if was_created_since(task, patience.due)
         ]
         return str(arns[-1]) if arns else None
 

@@ -25,7 +25,7 @@ from .retrying import Patience, Refused
 from .submission import Submission
 from .task_state import Explanation, Judgement, Launch, Run, Verdict
 from .troubles import Troubles, insist
-from .waiting import Pause, Steps
+from .waiting import Pause, Steps, at_once
 from .watcher import Watched, Watcher
 
 #: Reads the last lines that the `flow` container of a task wrote.
@@ -144,12 +144,9 @@ class Supervisor:
     def _run(self, watched: Watched) -> Steps[Run]:
         """What the API says of a task's run, as soon as it says anything."""
 
-        def attempt() -> Steps[Dict[str, Any]]:
-            yield from ()
-            states = self._client.states_of([watched.flow_run_id])
-            return states.get(watched.flow_run_id) or {"state": "gone"}
-
-        row = yield from insist(attempt, self._troubles, READING)
+        ask = at_once(lambda: self._client.states_of([watched.flow_run_id]))
+        states = yield from insist(ask, self._troubles, READING)
+        row = states.get(watched.flow_run_id) or {"state": "gone"}
         task_run_states = [each["state"] for each in row.get("task_runs") or ()]
         return Run(
             state=row["state"],
@@ -220,11 +217,8 @@ class Supervisor:
     def _still_submitted(self, run_id: str) -> Steps[Optional[Dict[str, Any]]]:
         """The row of a run that nothing has happened to; else None."""
 
-        def attempt() -> Steps[Optional[Dict[str, Any]]]:
-            yield from ()
-            return self._client.row(run_id)
-
-        row = yield from insist(attempt, self._troubles, READING)
+        ask = at_once(lambda: self._client.row(run_id))
+        row = yield from insist(ask, self._troubles, READING)
         return row if row and row["state"] in ("Submitted", "Running") else None
 
     # -- A run is cancelled -------------------------------------------------------

@@ -59,3 +59,13 @@ def drive(steps: Steps[Result], sleep: Callable[[float], None]) -> Result:
             sleep(wait.seconds)
         else:
             wait.exception()
+
+
+def at_once(call: Callable[[], Result]) -> Callable[[], Steps[Result]]:
+    """An ordinary call as steps that do not wait, for those who drive steps."""
+
+    def steps() -> Steps[Result]:
+        yield from ()
+        return call()
+
+    return steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 import pytest
 from hypothesis import given
@@ -30,10 +30,6 @@ BRIDGE = {
 }
 NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
 SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
-
-
-def as_list(env: Dict[str, str]) -> List[Dict[str, str]]:
-    return [{"name": name, "value": value} for name, value in env.items()]
 
 
 def env_of(request: Dict[str, Any], container: str = "flow") -> Dict[str, str]:
