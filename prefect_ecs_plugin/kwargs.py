@@ -1,7 +1,8 @@
 """The agent's and the run's run_task kwargs become the RunTask request of a run.
 
 Pure: `merge` lays one set of kwargs over another, `build` makes the request out of
-the merged set and the definition it will run. No input is ever changed.
+the merged set and the definition it will run, `check_request` holds it against what
+ECS accepts. No input is ever changed.
 """
 
 from __future__ import annotations
@@ -167,8 +168,8 @@ def build(
         prefect: What the flow needs to reach its API.
 
     Raises:
-        RunConfigError: if ECS would refuse the request, or the run overrides a
-            container that the definition does not have; all reasons are named.
+        RunConfigError: if a value has the wrong type, or the run overrides a container
+            that the definition does not have.
     """
     _check_own_overrides(run_config, definition)
     request = plain(merged)
@@ -184,7 +185,11 @@ def build(
     overrides["containerOverrides"] = containers
     _set_network(request, definition, merged, run_config, settings)
     request.update(startedBy=flow_run.id, clientToken=flow_run.client_token)
-    return _checked(with_tags(request, _tags(flow_run)), definition)
+    fitted, problems = shapes.fit(
+        "RunTask", with_tags(request, _tags(flow_run)), strict=True
+    )
+    raise_problems(problems)
+    return fitted
 
 
 def dropped_overrides(
@@ -196,13 +201,18 @@ def dropped_overrides(
     return tuple(name for name in names if name not in present)
 
 
-def _checked(
-    request: Mapping[str, Any], definition: Mapping[str, Any]
-) -> Dict[str, Any]:
-    fitted, problems = shapes.fit("RunTask", request, strict=True)
-    whole = {"taskDefinition": "known-by-then", **fitted}
-    raise_problems(problems + rules.check_run_task(whole, definition))
-    return fitted
+def check_request(request: Mapping[str, Any], definition: Mapping[str, Any]) -> None:
+    """Refuse what ECS would.
+
+    Args:
+        request: What `build` made.
+        definition: The task definition it will run.
+
+    Raises:
+        RunConfigError: if ECS would refuse the request; all reasons are named.
+    """
+    whole = {"taskDefinition": "known-by-then", **request}
+    raise_problems(rules.check_run_task(whole, definition))
 
 
 def _container_overrides(kwargs: Mapping[str, Any]) -> List[Dict[str, Any]]:

@@ -4,6 +4,7 @@ row of the API -> FlowRun, ECSRun     plain, frozen values
                -> kwargs.merge        the agent's and the run's run_task kwargs
                -> template.build      the register_task_definition request
                -> kwargs.build        the RunTask request
+               -> overflow            what has no room there goes into the definition
                -> Submission          definition found or registered, task launched
                -> Reporter            a line in the run's log, or Failed
 """
@@ -13,9 +14,9 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional, Set
+from typing import Any, Callable, Dict, Mapping, Optional, Set, Tuple
 
-from . import console, kwargs, template
+from . import console, kwargs, overflow, rules, template
 from .errors import RunConfigError
 from .flow_run import FlowRun
 from .pacing import Turn
@@ -167,14 +168,12 @@ class Launcher:
             name = _own_definition(flow_run, run_config)
             definition = yield from self._submission.described(name, patience)
             request = self._request(merged, definition, flow_run, run_config)
+            kwargs.check_request(request, definition)
             task_arn = yield from self._submission.launch_by_arn(
                 name, request, patience
             )
         else:
-            definition = template.build(
-                self._template(run_config), flow_run, run_config, self._settings, merged
-            )
-            request = self._request(merged, definition, flow_run, run_config)
+            definition, request = self._both_requests(merged, flow_run, run_config)
             task_arn = yield from self._submission.launch(definition, request, patience)
         launch = Launch(
             flow_run.attempt, row.get("state") == "Running", flow_run.launch_name
@@ -208,6 +207,27 @@ class Launcher:
         if run_config.task_definition_path:
             return load_mapping(run_config.task_definition_path, self._clients)
         return self._settings.task_definition
+
+    def _both_requests(
+        self, merged: Mapping[str, Any], flow_run: FlowRun, run_config: ECSRun
+    ) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+        """The definition of a run that names none, and the request to run it."""
+        facts = (self._template(run_config), flow_run, run_config, self._settings)
+        definition = template.build(*facts, merged)
+        request, moved = overflow.relieve(
+            self._request(merged, definition, flow_run, run_config), definition
+        )
+        if moved:
+            definition = template.build(*facts, merged, moved)
+            self._logger.info(
+                "Flow run %s: ECS takes %s characters of overrides, so these variables "
+                "go into the task definition: %s",
+                flow_run.id,
+                rules.MAX_OVERRIDES,
+                ", ".join(name for env in moved.values() for name in env),
+            )
+        kwargs.check_request(request, definition)
+        return definition, request
 
     def _request(
         self,

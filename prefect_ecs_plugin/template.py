@@ -35,6 +35,7 @@ def build(
     run_config: ECSRun,
     settings: AgentSettings,
     placement: Mapping[str, Any],
+    environment: Optional[Mapping[str, Mapping[str, str]]] = None,
 ) -> Dict[str, Any]:
     """Render the definition with which a flow run is launched.
 
@@ -46,6 +47,8 @@ def build(
         settings: The agent's defaults.
         placement: The run's merged run_task kwargs, for its launchType or
             capacityProviderStrategy.
+        environment: Variables by container that RunTask has no room for; see
+            `overflow`.
 
     Returns:
         The request, named by its own content and ready to be sent.
@@ -57,7 +60,8 @@ def build(
     definition = fitted(template)
     flow = flow_container(definition)
     flow["image"] = _image(flow_run, run_config, flow)
-    _set_environment(flow, "PREFECT__CONTEXT__IMAGE", flow["image"])
+    _set_environment(flow, {"PREFECT__CONTEXT__IMAGE": flow["image"]})
+    _take_in(definition, environment or {})
     _set_execution_role(definition, run_config, settings)
     _set_compatibilities(definition, placement)
     request = named(definition)
@@ -151,16 +155,28 @@ def _image(flow_run: FlowRun, run_config: ECSRun, container: Mapping[str, Any]) 
     return run_config.image or container.get("image") or flow_run.default_image
 
 
-def _set_environment(container: Dict[str, Any], name: str, value: str) -> None:
-    """Set a variable, unless the container already gets it as a secret.
+def _set_environment(container: Dict[str, Any], env: Mapping[str, str]) -> None:
+    """Set variables, save those that the container already gets as secrets.
 
     A name may stand in `environment` or in `secrets`, not in both.
     """
+    secrets = secret_names(container)
+    ours = {name: value for name, value in env.items() if name not in secrets}
     others = [
-        entry for entry in container.get("environment", []) if entry.get("name") != name
+        entry
+        for entry in container.get("environment", [])
+        if entry.get("name") not in ours
     ]
-    if name not in secret_names(container):
-        container["environment"] = [{"name": name, "value": value}, *others]
+    if ours:
+        entries = [{"name": name, "value": value} for name, value in ours.items()]
+        container["environment"] = entries + others
+
+
+def _take_in(
+    definition: Mapping[str, Any], environment: Mapping[str, Mapping[str, str]]
+) -> None:
+    for container in definition["containerDefinitions"]:
+        _set_environment(container, environment.get(container.get("name"), {}))
 
 
 def _set_execution_role(

@@ -200,9 +200,11 @@ def our_requests(agent: Dict[str, Any], drawn: Any, row: GraphQLResult) -> Any:
         settings,
         merged,
     )
-    return definition, kwargs.build(
+    request = kwargs.build(
         merged, definition, run, run_config, settings, prefect_settings
     )
+    kwargs.check_request(request, definition)
+    return definition, request
 
 
 def effective(definition: Dict[str, Any], request: Dict[str, Any]) -> Dict[str, Any]:

@@ -51,7 +51,9 @@ def build(flow_run: FlowRun, prefect_settings: PrefectSettings) -> Any:
         config = run_config or ECSRun()
         agent = AgentSettings(**{"subnets": ("subnet-1",), **settings})
         merged = kwargs.merge(kwargs.agent_level(agent), config.run_task_kwargs or {})
-        return kwargs.build(merged, definition, run, config, agent, prefect)
+        request = kwargs.build(merged, definition, run, config, agent, prefect)
+        kwargs.check_request(request, definition)
+        return request
 
     return build
 

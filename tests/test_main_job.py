@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import re
 from typing import Any, Dict, Iterator, List
 
@@ -18,6 +19,9 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 from world import World, eventually
 
 from prefect_ecs_plugin import ECSRun, __version__
+
+#: More than a RunTask request has room for.
+LARGE = {"A": "a" * 5, "B": "b" * 5000, "C": "c" * 6000}
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,11 @@ def flows(world: World) -> Dict[str, str]:
         if prefect.context.task_run_count == 1:
             raise ValueError("not yet")
 
+    @task
+    def sizes() -> None:
+        found = [f"{name}={len(os.environ.get(name, ''))}" for name in "ABC"]
+        prefect.context.logger.info("sizes %s", " ".join(found))
+
     with Flow("mapped") as mapped:
         total(twice.map(Parameter("numbers", default=[1, 2, 3])))
     mapped.run_config = ECSRun(cpu=512, memory=1024, env={"WHO": "ours"})
@@ -61,9 +70,11 @@ def flows(world: World) -> Dict[str, str]:
     with Flow("plain") as plain:
         twice(1)
     plain.run_config = None
-    return {
-        flow.name: world.register(flow) for flow in (mapped, failing, retrying, plain)
-    }
+    with Flow("large") as large:
+        sizes()
+    large.run_config = ECSRun(env=LARGE)
+    every = (mapped, failing, retrying, plain, large)
+    return {flow.name: world.register(flow) for flow in every}
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +94,7 @@ def test_flows_run_as_ecs_tasks(
         "failing": "Failed",
         "retrying": "Success",
         "plain": "Success",
+        "large": "Success",
         "with parameters": "Success",
     }
     for run_id in [*runs.values(), with_parameters]:
@@ -91,6 +103,7 @@ def test_flows_run_as_ecs_tasks(
         (line,) = [m for m in world.log(run_id) if m.startswith("Submitted for")]
         assert ecs_task.task_arn in line
         assert "console.aws.amazon.com/ecs/v2/clusters/default/tasks/" in line
+    assert "sizes A=5 B=5000 C=6000" in world.log(runs["large"])
     assert "total 12" in world.log(runs["mapped"])
     assert "total 60" in world.log(with_parameters)
 
@@ -157,6 +170,18 @@ def test_task_definition_arn(world: World, flows: Dict[str, str], agent: Any) ->
         assert ecs_task.definition_arn.endswith(f"task-definition/{name}")
 
 
+def test_overrides_over_8192_characters_go_into_a_definition_that_is_reused(
+    world: World, flows: Dict[str, str], agent: Any
+) -> None:
+    world.finished([world.run(flows["large"])])
+    world.aws.calls.clear()
+    runs = [world.run(flows["large"]) for _ in range(2)]
+    assert world.finished(runs) == ["Success"] * 2
+    assert world.ecs_calls() == {"RunTask": 2}
+    first, second = (world.tasks_of(run_id)[0].definition_arn for run_id in runs)
+    assert first == second
+
+
 def unusable(world: World) -> Dict[str, Any]:
     """Run configs that cannot be launched, and what the run's log must say."""
     gone = own_definition(world, family="gone")
@@ -193,6 +218,10 @@ def unusable(world: World) -> Dict[str, Any]:
         "cluster": (
             ECSRun(run_task_kwargs={"cluster": "nowhere"}).serialize(),
             "cluster.*not there",
+        ),
+        "overrides over 8192 characters": (
+            ECSRun(task_definition_arn=own_definition(world), env=LARGE).serialize(),
+            r"at most 8192; the largest variables are C \(6000\), B \(5000\), .*short",
         ),
         "container": (ECSRun(run_task_kwargs=override).serialize(), "'nope'"),
     }

@@ -863,11 +863,27 @@ REQUESTS = {
         [
             Problem(
                 "overrides",
-                "8193 characters of JSON, and ECS takes at most 8192: move "
-                "environment variables into the task definition",
+                "8193 characters of JSON, and ECS takes at most 8192; shorten them",
             )
         ],
         overridden(command=["é" * ROOM], memory=None),
+    ),
+    "8192 characters of variables": Case(
+        overridden(
+            environment=[
+                {"name": name, "value": "x" * size}
+                for name, size in (("A", 4000), ("B", 9), ("C", 3998), ("D", 41))
+            ]
+        ),
+        [
+            Problem(
+                "overrides",
+                "8200 characters of JSON, and ECS takes at most 8192; the largest "
+                "variables are A (4000), C (3998), D (41): shorten them, or put them "
+                "into the task definition",
+            )
+        ],
+        overridden(environment=[{"name": "A", "value": "x" * 8000}]),
     ),
     "an override has a name": Case(
         a_request(overrides={"containerOverrides": [{"cpu": 1}]}),

@@ -35,6 +35,9 @@ MAX_SECURITY_GROUPS = 5
 MAX_PROVIDERS = 20
 MAX_WEIGHT = 1000
 MAX_BASE = 100000
+
+#: How many variables are named where they are too large.
+_LARGEST = 3
 MAX_PLACEMENT_STRATEGIES = 5
 FARGATE_PROVIDERS = frozenset(("FARGATE", "FARGATE_SPOT"))
 
@@ -279,9 +282,26 @@ def _overrides_short_enough(request: Request) -> Iterator[Problem]:
     if length > MAX_OVERRIDES:
         yield Problem(
             "overrides",
-            f"{length} characters of JSON, and ECS takes at most {MAX_OVERRIDES}: move "
-            "environment variables into the task definition",
+            f"{length} characters of JSON, and ECS takes at most {MAX_OVERRIDES}; "
+            + _what_to_shorten(request),
         )
+
+
+def _what_to_shorten(request: Request) -> str:
+    """The largest variables, since these are what a person can do without."""
+    sizes = {
+        (text(variable.value, "name") or "?"): len(text(variable.value, "value") or "")
+        for entry in _container_overrides(request)
+        for variable in entries(entry.value, "environment", entry.place)
+    }
+    largest = sorted(sizes, key=lambda name: -sizes[name])[:_LARGEST]
+    if not largest:
+        return "shorten them"
+    named = ", ".join(f"{name} ({sizes[name]})" for name in largest)
+    return (
+        f"the largest variables are {named}: shorten them, or put them into the task "
+        "definition"
+    )
 
 
 def _overrides_have_names(request: Request) -> Iterator[Problem]:

@@ -1,0 +1,165 @@
+"""What has no room in a RunTask request moves into the task definition."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any, Dict, List
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefect_ecs_plugin import ECSRun, overflow, rules, template
+from prefect_ecs_plugin.flow_run import FlowRun
+from prefect_ecs_plugin.settings import AgentSettings
+
+RUN_ID = "PREFECT__CONTEXT__FLOW_RUN_ID"
+API_KEY = "PREFECT__CLOUD__API_KEY"
+RUN = FlowRun(
+    id="11111111-2222-3333-4444-555555555555",
+    version=7,
+    name="curious-otter",
+    flow_id="66666666-7777-8888-9999-000000000000",
+    flow_name="ETL",
+    flow_version=3,
+    core_version="1.4.1",
+)
+
+
+def definition(**secrets: str) -> Dict[str, Any]:
+    entries = [{"name": name, "valueFrom": arn} for name, arn in secrets.items()]
+    flow = {"name": "flow", "image": "x", "secrets": entries}
+    return {"containerDefinitions": [flow, {"name": "sidecar", "image": "y"}]}
+
+
+def request(**containers: Dict[str, str]) -> Dict[str, Any]:
+    overrides = [
+        {
+            "name": container,
+            "environment": [{"name": k, "value": v} for k, v in env.items()],
+        }
+        for container, env in containers.items()
+    ]
+    return {"overrides": {"containerOverrides": overrides}}
+
+
+def env_of(request_: Dict[str, Any], container: str) -> Dict[str, str]:
+    for override in request_["overrides"]["containerOverrides"]:
+        if override["name"] == container:
+            return {e["name"]: e["value"] for e in override.get("environment", [])}
+    return {}
+
+
+# -- What moves --------------------------------------------------------------------
+
+
+def test_nothing_moves_while_there_is_room() -> None:
+    small = request(flow={"A": "x" * 8000})
+    assert overflow.relieve(small, definition()) == (small, {})
+
+
+def test_the_largest_goes_and_no_more_than_has_to() -> None:
+    large = request(flow={"A": "a", "B": "b" * 5000, "C": "c" * 4000})
+    relieved, moved = overflow.relieve(large, definition())
+    assert moved == {"flow": {"B": "b" * 5000}}
+    assert relieved == request(flow={"A": "a", "C": "c" * 4000})
+
+
+def test_sidecars_too() -> None:
+    large = request(flow={"A": "a" * 5000}, sidecar={"B": "b" * 6000})
+    relieved, moved = overflow.relieve(large, definition())
+    assert moved == {"sidecar": {"B": "b" * 6000}}
+    assert relieved == request(flow={"A": "a" * 5000}, sidecar={})
+
+
+def test_what_moves_has_one_order_whatever_the_order_of_the_request() -> None:
+    env = {"Z": "z" * 5000, "A": "a" * 9000, "M": "m" * 7000}
+    moved = overflow.relieve(request(flow=env), definition())[1]
+    turned = dict(reversed(list(env.items())))
+    again = overflow.relieve(request(flow=turned), definition())[1]
+    assert json.dumps(moved) == json.dumps(again)
+    assert list(moved["flow"]) == ["A", "M"]
+
+
+@pytest.mark.parametrize(
+    "name, secrets",
+    [
+        (RUN_ID, {}),  # its definition would serve nobody else
+        (API_KEY, {}),  # a definition is kept for good
+        ("PREFECT__CLOUD__AUTH_TOKEN", {}),
+        ("PASSWORD", {"PASSWORD": "arn"}),  # ECS takes a name once
+    ],
+)
+def test_what_never_moves(name: str, secrets: Dict[str, str]) -> None:
+    large = request(flow={name: "x" * 9000, "A": "a" * 100})
+    relieved, moved = overflow.relieve(large, definition(**secrets))
+    assert moved == {"flow": {"A": "a" * 100}}
+    assert env_of(relieved, "flow") == {name: "x" * 9000}
+
+
+def test_it_is_measured_as_it_is_sent() -> None:
+    """Text that ASCII cannot say takes six characters for each of its own."""
+    large = request(flow={"A": "é" * 1400})
+    assert overflow.relieve(large, definition())[1] == {"flow": {"A": "é" * 1400}}
+
+
+# -- Laws --------------------------------------------------------------------------
+
+sizes = st.sampled_from([0, 1, 10, 500, 3000, 5000])
+environments = st.dictionaries(
+    st.sampled_from([*"ABC", RUN_ID, API_KEY]), sizes.map("v".__mul__)
+)
+
+
+def effective(definition_: Dict[str, Any], request_: Dict[str, Any]) -> List[Any]:
+    """What each container finds in its environment."""
+    return [
+        {
+            **{e["name"]: e["value"] for e in container.get("environment", [])},
+            **env_of(request_, container["name"]),
+        }
+        for container in definition_["containerDefinitions"]
+    ]
+
+
+@settings(deadline=None)  # the first example loads ECS's model
+@given(environments, environments, environments)
+def test_no_value_changes_for_its_container(
+    flow_env: Dict[str, str],
+    sidecar_env: Dict[str, str],
+    own_env: Dict[str, str],
+) -> None:
+    own = definition()
+    own["containerDefinitions"][0]["environment"] = [
+        {"name": name, "value": f"own {value}"} for name, value in own_env.items()
+    ]
+    sent = request(flow=flow_env, sidecar=sidecar_env)
+    untouched = copy.deepcopy((own, sent))
+    relieved, moved = overflow.relieve(sent, own)
+    assert (own, sent) == untouched
+    rendered = built(own, moved)
+    assert [
+        {**env, "PREFECT__CONTEXT__IMAGE": "x"} if index == 0 else env
+        for index, env in enumerate(effective(own, sent))
+    ] == effective(rendered, relieved)
+
+
+@given(environments)
+def test_it_fits_then_or_all_has_moved_that_may(env: Dict[str, str]) -> None:
+    relieved, _ = overflow.relieve(request(flow=env), definition())
+    fits = rules.overrides_length(relieved["overrides"]) <= rules.MAX_OVERRIDES
+    assert fits or set(env_of(relieved, "flow")) <= {RUN_ID, API_KEY}
+    assert overflow.relieve(relieved, definition()) == (relieved, {}) or not fits
+
+
+def built(template_: Dict[str, Any], moved: Any) -> Dict[str, Any]:
+    content = {**template_, "networkMode": "awsvpc", "cpu": "1024", "memory": "2048"}
+    return template.build(
+        content,
+        RUN,
+        ECSRun(),
+        AgentSettings(execution_role_arn="arn:aws:iam::123456789012:role/x"),
+        {"launchType": "FARGATE"},
+        moved,
+    )
