@@ -60,27 +60,9 @@ class Account:
         self.ec2 = world.aws.client("ec2")
         self.iam = world.aws.client("iam")
 
-    def open(self, vpc: str, region: str = "us-east-1") -> None:
-        """Give a VPC's main route table a way out, as every default VPC has."""
-        ec2 = self.aws.client("ec2", region_name=region)
-        gateway = ec2.create_internet_gateway()["InternetGateway"]
-        name = gateway["InternetGatewayId"]
-        ec2.attach_internet_gateway(InternetGatewayId=name, VpcId=vpc)
-        filters = [
-            {"Name": "association.main", "Values": ["true"]},
-            {"Name": "vpc-id", "Values": [vpc]},
-        ]
-        (table,) = ec2.describe_route_tables(Filters=filters)["RouteTables"]
-        ec2.create_route(
-            RouteTableId=table["RouteTableId"],
-            DestinationCidrBlock="0.0.0.0/0",
-            GatewayId=name,
-        )
-
-    def default_vpc(self, region: str = "us-east-1") -> str:
-        ec2 = self.aws.client("ec2", region_name=region)
+    def default_vpc(self) -> str:
         filters = [{"Name": "isDefault", "Values": ["true"]}]
-        return str(ec2.describe_vpcs(Filters=filters)["Vpcs"][0]["VpcId"])
+        return str(self.ec2.describe_vpcs(Filters=filters)["Vpcs"][0]["VpcId"])
 
     def subnet(self) -> str:
         """One of the default VPC."""
@@ -89,13 +71,26 @@ class Account:
         return sorted(str(subnet["SubnetId"]) for subnet in found)[0]
 
     def other_vpc(self) -> Dict[str, str]:
-        """A VPC with a subnet and a security group."""
+        """A VPC with a subnet, a security group and a way out."""
         vpc = self.ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+        self._open(vpc)
         subnet = self.ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]
         group = self.ec2.create_security_group(
             GroupName="other", Description="other", VpcId=vpc
         )
         return {"vpc": vpc, "subnet": subnet["SubnetId"], "group": group["GroupId"]}
+
+    def _open(self, vpc: str) -> None:
+        gateway = self.ec2.create_internet_gateway()["InternetGateway"]
+        name = gateway["InternetGatewayId"]
+        self.ec2.attach_internet_gateway(InternetGatewayId=name, VpcId=vpc)
+        filters = [{"Name": "vpc-id", "Values": [vpc]}]
+        (table,) = self.ec2.describe_route_tables(Filters=filters)["RouteTables"]
+        self.ec2.create_route(
+            RouteTableId=table["RouteTableId"],
+            DestinationCidrBlock="0.0.0.0/0",
+            GatewayId=name,
+        )
 
     def role(self, name: str, policy: Any = TASKS_MAY, path: str = "/") -> str:
         document = json.dumps(policy)
@@ -114,24 +109,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def account(world: World) -> Account:
-    account = Account(world)
-    for region in ("us-east-1", "eu-west-1"):
-        account.open(account.default_vpc(region), region)
-    return account
+    return Account(world)
 
 
 @pytest.fixture(scope="module")
 def other(account: Account) -> Dict[str, str]:
-    """Another VPC, with a way out as well."""
-    other = account.other_vpc()
-    account.open(other["vpc"])
-    return other
+    return account.other_vpc()
 
 
 @pytest.fixture(autouse=True)
-def no_policies(world: World, account: Account) -> Iterator[None]:
-    """Moto does not simulate policies; most identities may not either."""
-    world.aws.fault = deny("iam.SimulatePrincipalPolicy")
+def no_faults(world: World) -> Iterator[None]:
     world.aws.calls.clear()
     yield
     world.aws.fault = None

@@ -73,6 +73,24 @@ def test_default_vpc_has_subnets(aws: AWS) -> None:
     assert len(subnets(aws)) >= 2
 
 
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
+def test_default_vpc_has_a_way_out_in_every_region(aws: AWS, region: str) -> None:
+    ec2 = aws.client("ec2", region_name=region, config=ONCE)
+    (vpc,) = ec2.describe_vpcs()["Vpcs"]
+    (gateway,) = ec2.describe_internet_gateways()["InternetGateways"]
+    (table,) = ec2.describe_route_tables()["RouteTables"]
+    attached = {"State": "available", "VpcId": vpc["VpcId"]}
+    assert gateway["Attachments"] == [attached]
+    assert [each["Main"] for each in table["Associations"]] == [True]
+    routes = {
+        route["DestinationCidrBlock"]: route["GatewayId"] for route in table["Routes"]
+    }
+    assert routes == {
+        vpc["CidrBlock"]: "local",
+        "0.0.0.0/0": gateway["InternetGatewayId"],
+    }
+
+
 def test_other_regions_are_empty(aws: AWS) -> None:
     ecs = aws.client("ecs", region_name="eu-west-1", config=ONCE)
     assert content(ecs.list_clusters()) == {"clusterArns": []}
@@ -117,9 +135,41 @@ def test_what_is_not_served_says_so(
     assert answer["Message"] == f"The sandbox does not serve {service}."
 
 
-def test_region_that_does_not_exist(aws: AWS) -> None:
-    ecs = aws.client("ecs", region_name="mars-north-1", config=ONCE)
-    assert refusal(ecs.list_tasks) == {
+@pytest.mark.parametrize(
+    "service, operation, params",
+    [
+        (
+            "iam",
+            "simulate_principal_policy",
+            {
+                "PolicySourceArn": "arn:aws:iam::123456789012:user/me",
+                "ActionNames": ["ecs:RunTask"],
+            },
+        ),
+        ("ecr", "describe_pull_through_cache_rules", {}),
+    ],
+)
+def test_what_moto_does_not_know_is_an_error_and_no_traceback(
+    aws: AWS,
+    service: str,
+    operation: str,
+    params: Dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = aws.client(service, config=ONCE)
+    answer = refusal(getattr(client, operation), **params)
+    name = client.meta.method_to_api_mapping[operation]
+    assert (answer["Code"], answer["Status"]) == ("NotImplemented", 501)
+    assert answer["Message"].startswith(f"The sandbox does not serve {service}.{name}")
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    "service, operation", [("ecs", "list_tasks"), ("ec2", "describe_vpcs")]
+)
+def test_region_that_does_not_exist(aws: AWS, service: str, operation: str) -> None:
+    client = aws.client(service, region_name="mars-north-1", config=ONCE)
+    assert refusal(getattr(client, operation)) == {
         "Code": "UnrecognizedClientException",
         "Message": "There is no region 'mars-north-1'.",
         "Status": 400,

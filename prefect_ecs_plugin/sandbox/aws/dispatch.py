@@ -15,7 +15,7 @@ from .answers import THROTTLED, Refusal, json_answer, refusal_answer
 from .ecs import Model
 from .faults import Fault, FaultHook
 from .http import DropConnection, Request, Response
-from .neighbours import SERVED
+from .neighbours import GLOBAL, SERVED
 from .operations import Operation
 
 logger = logging.getLogger(__name__)
@@ -116,8 +116,17 @@ class Dispatcher:
         if operation.service not in SERVED:
             message = f"The sandbox does not serve {operation.service}."
             raise Refusal("NotImplemented", message, 501)
+        if operation.service not in GLOBAL:
+            self._account.region(operation.region)  # it is made when first asked for
         answer = self._ecs(operation) if operation.service == "ecs" else None
-        return answer or self._account.moto.answer(request)
+        return answer or self._moto(operation, request)
+
+    def _moto(self, operation: Operation, request: Request) -> Response:
+        try:
+            return self._account.moto.answer(request)
+        except NotImplementedError as error:
+            message = f"The sandbox does not serve {operation.full_name}: {error}"
+            raise Refusal("NotImplemented", message, 501) from error
 
     def _ecs(self, operation: Operation) -> Optional[Response]:
         """ECS's answer, None where it is moto's to give."""

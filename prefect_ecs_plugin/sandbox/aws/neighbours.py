@@ -55,6 +55,10 @@ SERVED = frozenset(
 )
 
 
+#: Of these, services whose answer does not depend on the region.
+GLOBAL = frozenset({"iam", "s3", "sts"})
+
+
 class Moto:
     """Moto's backends and its WSGI application, behind one lock.
 
@@ -82,7 +86,11 @@ class Moto:
             self._get_backend("moto_api")["global"].reset()
 
     def answer(self, request: Request) -> Response:
-        """Let moto answer a request."""
+        """Let moto answer a request.
+
+        Raises:
+            NotImplementedError: It does not know the operation, or a part of it.
+        """
         from werkzeug.test import run_wsgi_app
 
         with self.lock:
@@ -114,6 +122,7 @@ class Neighbours:
         self._moto = moto
         self._region = region
         moto.backend("ecs", region)  # refuses a region that does not exist
+        self._open_default_vpc()
 
     def _backend(self, service: str) -> Any:
         return self._moto.backend(service, self._region)
@@ -184,6 +193,19 @@ class Neighbours:
             self.occupy(task.instance, task.needs, leave=True)
 
     # Networks
+
+    def _open_default_vpc(self) -> None:
+        """Give moto's default VPC the way out that AWS's has.
+
+        https://docs.aws.amazon.com/vpc/latest/userguide/default-vpc.html
+        """
+        with self._moto.lock:
+            ec2 = self._backend("ec2")
+            vpc = ec2.get_default_vpc().id
+            gateway = ec2.create_internet_gateway().id
+            ec2.attach_internet_gateway(gateway, vpc)
+            (table,) = ec2.describe_route_tables(filters={"vpc-id": [vpc]})
+            ec2.create_route(table.id, "0.0.0.0/0", gateway_id=gateway)
 
     def check_network(
         self, subnets: Sequence[str], security_groups: Sequence[str]

@@ -43,8 +43,8 @@ class AWS:
 
     There can be one at a time in a process, because moto's state belongs to the
     process; starting one begins with an empty account that has an ACTIVE cluster
-    `default` and, as every account, a default VPC with subnets. Nothing here calls
-    the real AWS, whatever credentials are around.
+    `default` and, as every account, a default VPC with subnets and an internet
+    gateway. Nothing here calls the real AWS, whatever credentials are around.
 
     What it is not: images are not pulled, roles and rights are not checked, ENIs
     are only shown. Only the `flow` container has a process (`running`).
