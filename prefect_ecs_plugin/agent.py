@@ -235,7 +235,7 @@ class ECSAgent(Agent):
             cancel_grace,
         )
         self._supervisor.watcher = self._watcher = Watcher(
-            self.ecs_client, pacer, dispatcher, self._supervisor.on_stopped, logger
+            ecs, dispatcher, self._supervisor.on_stopped, self._troubles, logger
         )
         self._recovery = Recovery(
             self.client,

@@ -5,13 +5,28 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, Set
 
-from .retrying import Backoff
+from .retrying import Backoff, Refused
 from .waiting import Pause, Result, Steps
 
 #: Between two attempts to reach what does not answer.
 OUTAGE = Backoff(1.0, 15.0)
+
+
+class _Trouble:
+    """What goes wrong at present, in however many places.
+
+    Attributes:
+        since: When it began, in seconds.
+        places: Where it goes wrong.
+        causes: What has been said of it.
+    """
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.places: Set[str] = set()
+        self.causes: Set[str] = set()
 
 
 class Troubles:
@@ -28,39 +43,47 @@ class Troubles:
         self._logger = logger
         self._clock = clock
         self._lock = threading.Lock()
-        self._since: Dict[str, Tuple[float, str]] = {}
+        self._by_kind: Dict[str, _Trouble] = {}
 
-    def begin(self, kind: str, reason: object) -> None:
+    def begin(self, kind: str, reason: object, place: str = "") -> None:
         """Something of this kind went wrong; said only if it is new.
+
+        What AWS refuses is said once for each cause: credentials that run out after
+        an outage need somebody, and the outage did not.
 
         Args:
             kind: What does not work, as the subject of a sentence.
             reason: Why; its first line is said.
+            place: Where, such as "in cluster default", if the same can go wrong in
+                several places at once.
         """
         line = (str(reason) or type(reason).__name__).strip().splitlines()[0]
+        words = f"{kind} {place}: {line}" if place else f"{kind}: {line}"
+        cause = reason.cause if isinstance(reason, Refused) else ""
         with self._lock:
-            is_new = kind not in self._since
-            since = self._since.get(kind, (self._clock(), ""))[0]
-            self._since[kind] = (since, line)
+            trouble = self._by_kind.setdefault(kind, _Trouble(self._clock()))
+            is_new = cause not in trouble.causes
+            trouble.causes.add(cause)
+            trouble.places.add(place)
         if is_new:
-            self._logger.error("%s: %s. It is tried again.", kind, line.rstrip("."))
+            self._logger.error("%s. It is tried again.", words.rstrip("."))
         else:
-            self._logger.debug("%s: %s", kind, line)
+            self._logger.debug("%s", words)
 
-    def end(self, kind: str) -> None:
-        """Something of this kind worked; said only if it had not before."""
-        if kind not in self._since:  # the usual case, without the lock
+    def end(self, kind: str, place: str = "") -> None:
+        """Something of this kind worked; said if it had not before, anywhere."""
+        if kind not in self._by_kind:  # the usual case, without the lock
             return
         with self._lock:
-            since = self._since.pop(kind, None)
-        if since:
-            seconds = self._clock() - since[0]
-            self._logger.info("%s: over after %.0f s.", kind, seconds)
-
-    def reason(self, kind: str) -> Optional[str]:
-        """Why something of this kind goes wrong; None if it does not."""
-        since = self._since.get(kind)
-        return since[1] if since else None
+            trouble = self._by_kind.get(kind)
+            if trouble is None:
+                return
+            trouble.places.discard(place)
+            if trouble.places:
+                return
+            del self._by_kind[kind]
+        seconds = self._clock() - trouble.since
+        self._logger.info("%s: over after %.0f s.", kind, seconds)
 
 
 def insist(

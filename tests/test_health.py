@@ -8,6 +8,7 @@ from typing import List, Optional
 import pytest
 
 from prefect_ecs_plugin.health import Health
+from prefect_ecs_plugin.retrying import Answer, Refused
 from prefect_ecs_plugin.simulation import Simulation
 from prefect_ecs_plugin.troubles import Troubles, insist
 from prefect_ecs_plugin.waiting import Steps
@@ -74,6 +75,31 @@ def test_an_outage_is_told_once_and_once_when_it_is_over(
         "It fails: refused. It is tried again.",
         "It fails: over after 3 s.",
     ]
+
+
+def test_trouble_in_several_places_is_told_once_and_over_when_all_are_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    troubles = Troubles(logging.getLogger("agent"), lambda: 0.0)
+    for place in ("in a", "in b", "in a"):
+        troubles.begin("It fails", "because", place)
+    for place in ("in a", "in c"):
+        troubles.end("It fails", place)
+    assert caplog.messages == ["It fails in a: because. It is tried again."]
+    for _ in range(2):
+        troubles.end("It fails", "in b")
+    assert caplog.messages[1:] == ["It fails: over after 0 s."]
+
+
+def test_what_aws_refuses_is_told_once_for_each_cause(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    troubles = Troubles(logging.getLogger("agent"))
+    for code in ("ServerException", "AccessDenied", "ServiceUnavailable"):
+        troubles.begin("It fails", Refused("ListTasks", Answer(code)))
+    told = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(told) == 2
 
 
 def test_what_is_final_is_not_insisted_on() -> None:

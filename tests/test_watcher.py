@@ -14,10 +14,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from prefect_ecs_plugin import ecs as ecs_room
 from prefect_ecs_plugin.dispatcher import Dispatcher
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
 from prefect_ecs_plugin.simulation import Simulation
 from prefect_ecs_plugin.task_state import Launch
+from prefect_ecs_plugin.troubles import Troubles
 from prefect_ecs_plugin.waiting import Pause, Steps
 from prefect_ecs_plugin.watcher import Watched, Watcher
 
@@ -36,6 +38,7 @@ class ECS:
         faults: Answers, (status, code), for the next calls; None for a good one.
         calls: Time, cluster and tasks of each call.
         latency: Seconds that a call takes.
+        during: Called in the middle of each call.
     """
 
     def __init__(self, world: World) -> None:
@@ -44,6 +47,7 @@ class ECS:
         self.faults: List[Optional[Tuple[int, str]]] = []
         self.calls: List[Tuple[float, str, List[str]]] = []
         self.latency = 0.0
+        self.during: Callable[[], None] = lambda: None
         self.client = _client()
         self.client.meta.events.register("before-send.ecs.DescribeTasks", self._answer)
 
@@ -53,6 +57,7 @@ class ECS:
         asked = json.loads(request.body)
         self.calls.append((self._world.now, asked["cluster"], asked["tasks"]))
         self._world.simulation.now += self.latency
+        self.during()
         fault = self.faults.pop(0) if self.faults else None
         status, answer = fault or (200, ""), self._described(asked["tasks"])
         if fault:
@@ -105,13 +110,13 @@ class World:
         self.handed: List[Tuple[float, str, Optional[str]]] = []
         self.handle: Callable[[], Steps[None]] = lambda: iter(())  # type: ignore[assignment,return-value]
         self.pacer = Pacer(LIMITS, dispatcher.clock, dispatcher.call_later)
+        logger = logging.getLogger("agent")
         self.watcher = Watcher(
-            self.ecs.client,
-            self.pacer,
+            ecs_room.ECS(self.ecs.client, self.pacer),
             dispatcher,
             self._on_stopped,
-            logging.getLogger("agent"),
-            random=lambda: 0.5,
+            Troubles(logger, dispatcher.clock),
+            logger,
             **options,
         )
         dispatcher.start(self.watcher.watch())
@@ -219,6 +224,18 @@ def test_ten_thousand_tasks_at_five_calls_a_second(world: World) -> None:
     first_seen = {name: at for at, _, names in world.ecs.calls[:100] for name in names}
     assert len(first_seen) == 10_000
     assert max(first_seen.values()) <= 5 + 100 * 0.21
+
+
+def test_a_crowd_of_other_calls_does_not_bring_looks_closer(world: World) -> None:
+    world.add(arns(2000), "PENDING")
+    world.run_until(4.9)
+    for _ in range(250):
+        world.pacer.turn("ListTasks")
+    world.run_until(30.0)
+    times = [at for at, _, _ in world.ecs.calls]
+    gaps = [after - before for before, after in zip(times, times[1:])]
+    assert max(gaps) > 0.3
+    assert min(gaps) >= 0.21 - 1e-9
 
 
 def test_ten_thousand_running_tasks_cost_less(world: World) -> None:
@@ -429,17 +446,14 @@ def test_trouble_is_told_once_and_once_when_it_is_over(
     caplog.set_level(logging.INFO)
     world.add(arns(1), "RUNNING")
     world.ecs.faults = [fault] * 12
-    world.run_until(100.0)
-    assert fault[1] in world.watcher.trouble
     world.run_until(900.0)
-    assert world.watcher.trouble == ""
     begun, ended = [record.getMessage() for record in caplog.records]
     assert begun.startswith(
-        "The agent cannot see how its tasks in cluster default are doing, and keeps "
-        "trying: DescribeTasks failed because "
+        "The agent cannot see how its tasks are doing in cluster default: "
+        "DescribeTasks failed because "
     )
-    assert f"{fault[1]}: on purpose" in begun
-    assert ended.startswith("The agent sees its tasks again, after ")
+    assert begun.endswith(f"{fault[1]}: on purpose. It is tried again.")
+    assert ended.startswith("The agent cannot see how its tasks are doing: over after")
 
 
 def test_trouble_makes_pauses_longer_and_then_all_is_as_before(world: World) -> None:
@@ -466,7 +480,46 @@ def test_each_kind_of_trouble_is_told(
     world.add(arns(1), "RUNNING")
     world.ecs.faults = TROUBLES[:3] * 3  # type: ignore[assignment]
     world.run_until(600.0)
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
+
+
+def test_a_throttle_is_no_trouble(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    world.add(arns(1), "RUNNING")
+    throttle = (400, "ThrottlingException")
+    world.ecs.faults = [throttle, throttle, throttle, None] * 5
+    world.run_until(900.0)
+    assert world.ecs.faults == []
+    assert caplog.records == []
+
+
+def test_trouble_with_a_cluster_is_over_when_its_last_task_is(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        world.add(arns(2), "RUNNING")
+        world.ecs.faults = [(400, "AccessDeniedException")] * 1000
+        world.run_until(world.now + 60.0)
+        for arn in arns(2):
+            world.watcher.forget(arn)
+        world.run_until(world.now + 60.0)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"] * 2
+
+
+def test_the_last_task_of_a_cluster_may_be_forgotten_during_a_call(
+    world: World,
+) -> None:
+    world.add(arns(1, "bad"), "RUNNING")
+    world.ecs.during = lambda: world.watcher.forget(arns(1, "bad")[0])
+    world.ecs.faults = [(503, "ServiceUnavailable")]
+    world.run_until(60.0)
+    world.ecs.during = lambda: None
+    world.add(arns(1), "RUNNING")
+    world.run_until(120.0)
+    assert world.looks_at(arns(1)[0]) == [65.0, 95.0]
 
 
 def test_trouble_in_one_cluster_does_not_hold_up_another(world: World) -> None:
@@ -490,7 +543,7 @@ def test_an_outage_of_many_clusters_is_told_once(
         world.add(arns(1, f"c{number}"), "PENDING")
     world.ecs.faults = [(503, "ServiceUnavailable")] * 20
     world.run_until(600.0)
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
 
 
 def test_a_throttle_slows_the_pacer_down(world: World) -> None:
@@ -505,7 +558,7 @@ def test_a_throttle_slows_the_pacer_down(world: World) -> None:
     "answer", [{}, {"tasks": [{}]}, {"tasks": "x"}, {"tasks": [], "failures": [{}]}]
 )
 def test_rubbish_neither_ends_the_watch_nor_any_task(
-    world: World, answer: Dict[str, Any]
+    world: World, answer: Dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     world.add(arns(1), "RUNNING")
     events, rubbish = world.ecs.client.meta.events, [answer] * 100
@@ -516,12 +569,14 @@ def test_rubbish_neither_ends_the_watch_nor_any_task(
             parsed.update(rubbish.pop())
 
     events.register("after-call.ecs.DescribeTasks", spoil)
+    caplog.set_level(logging.INFO)
     world.run_until(900.0)
-    assert "KeyError" in world.watcher.trouble or "TypeError" in world.watcher.trouble
     rubbish.clear()
     world.run_until(960.0)
     events.unregister("after-call.ecs.DescribeTasks", spoil)
-    assert (world.watcher.trouble, world.handed) == ("", [])
+    begun, _ = [record.getMessage() for record in caplog.records]
+    assert "in cluster default: DescribeTasks failed because AWS " in begun
+    assert world.handed == []
 
 
 def test_a_task_of_which_ecs_says_nothing_is_looked_at_again(world: World) -> None:
@@ -581,8 +636,9 @@ def test_with_threads_and_the_strict_ecs(
         seen.set()
 
     dispatcher = Dispatcher.threaded(2, lambda error: None)
-    pacer = Pacer(LIMITS, dispatcher.clock, dispatcher.call_later)
-    watcher = Watcher(ecs, pacer, dispatcher, on_stopped, logging.getLogger("agent"))
+    logger = logging.getLogger("agent")
+    paced = ecs_room.ECS(ecs, Pacer(LIMITS, dispatcher.clock, dispatcher.call_later))
+    watcher = Watcher(paced, dispatcher, on_stopped, Troubles(logger), logger)
     dispatcher.start(watcher.watch())
     aws.finish(tasks[1]["taskArn"], 137)
     for task in tasks:

@@ -2,7 +2,6 @@
 
 roster      which tasks are in flight, and when each is looked at  (pure)
 watching    asks ECS, and hands over what has stopped
-troubles    asking fails: told once for each kind, and once when it is over
 """
 
 from .roster import Watched

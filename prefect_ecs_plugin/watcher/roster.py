@@ -8,6 +8,7 @@ from collections import deque
 from typing import Deque, Dict, List, Optional
 
 from ..task_state import Launch
+from ..troubles import OUTAGE
 
 #: Seconds between two looks at a task that is on its way up or down. One that fails
 #: to start is to be seen, judged and told about within 30 s of its stop.
@@ -70,10 +71,18 @@ class Watched:
 
 
 class _Line:
-    """The tasks of one cluster. Each queue has one interval, so it is in due order."""
+    """The tasks of one cluster. Each queue has one interval, so it is in due order.
+
+    Attributes:
+        tasks: How many there are, those included that are out for a look.
+        failures: How often in a row they could not be looked at.
+        quiet_until: Until when nobody tries.
+    """
 
     def __init__(self) -> None:
         self._queues: Dict[float, Deque[Watched]] = {YOUNG: deque(), RUNNING: deque()}
+        self.tasks = 0
+        self.failures = 0
         self.quiet_until = -math.inf
 
     def append(self, watched: Watched) -> None:
@@ -136,17 +145,25 @@ class Roster:
                 return False
             self._tasks[watched.task_arn] = watched
             line = self._lines.setdefault(watched.cluster, _Line())
+            line.tasks += 1
             watched.due = now if at_once else now + YOUNG
             before = self._next_due()
             (line.push if at_once else line.append)(watched)
             return watched.due < before
 
-    def forget(self, task_arn: str) -> None:
-        """Drop a task, if it is there."""
+    def forget(self, task_arn: str) -> Optional[str]:
+        """Drop a task, if it is there; its cluster, if that was the last one in it."""
         with self._lock:
             watched = self._tasks.pop(task_arn, None)
-            if watched is not None:
-                watched.is_forgotten = True
+            if watched is None:
+                return None
+            watched.is_forgotten = True
+            line = self._lines[watched.cluster]
+            line.tasks -= 1
+            if line.tasks:
+                return None
+            del self._lines[watched.cluster]
+            return watched.cluster
 
     def take(self, now: float, most: int) -> List[Watched]:
         """Take tasks of one cluster out for a look; none if none is due."""
@@ -159,13 +176,25 @@ class Roster:
     def put_back(self, watched: Watched, now: float) -> None:
         """Have a task looked at again after its interval."""
         with self._lock:
-            watched.due = now + watched.interval
-            self._lines[watched.cluster].append(watched)
+            if not watched.is_forgotten:
+                watched.due = now + watched.interval
+                self._lines[watched.cluster].append(watched)
 
-    def quiet(self, cluster: str, until: float) -> None:
-        """Do not look at a cluster's tasks for a while."""
+    def failed(self, cluster: str, now: float) -> int:
+        """Leave a cluster's tasks alone for a while; how many failures in a row."""
         with self._lock:
-            self._lines[cluster].quiet_until = until
+            line = self._lines.get(cluster)
+            if line is None:
+                return 0
+            line.failures += 1
+            line.quiet_until = now + OUTAGE.seconds(line.failures, 1.0)
+            return line.failures
+
+    def succeeded(self, cluster: str) -> None:
+        """The next failure is the first one again."""
+        with self._lock:
+            if cluster in self._lines:
+                self._lines[cluster].failures = 0
 
     def next_due(self) -> Optional[float]:
         """When there is something to look at next; None if there is nothing."""

@@ -7,7 +7,8 @@ Guarantees:
 * Where nothing is in flight nothing is called, and nothing wakes up.
 * A task is handed over when it has STOPPED, or when ECS has not known it for a while,
   and again if dealing with it failed. It is in flight until that has succeeded.
-* No failure ends the watch. Each kind is told once, and once more when it is over.
+* No failure ends the watch, and none in one cluster holds up another. Each kind is
+  told once, and once more when it is over.
 """
 
 from __future__ import annotations
@@ -15,17 +16,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import random as random_module
 import sys
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ..dispatcher import Dispatcher
-from ..pacing import Pacer
-from ..retrying import Refused
+from ..ecs import ECS, answer_of
+from ..retrying import Refused, Verdict
 from ..task_state import Launch
-from ..waiting import Pause, Steps
-from . import troubles
+from ..troubles import Troubles
+from ..waiting import Pause, Result, Steps
 from .roster import Roster, Watched
 
 #: Tasks per call, ECS's limit.
@@ -44,8 +44,11 @@ MISSING_GRACE = 300.0
 #: Seconds until a task is handed over again after dealing with it has failed.
 RETRY = 30.0
 
-#: What boto3.client("ecs") returns; boto3 makes its clients' classes at run time.
-ECSClient = Any
+#: Throttles in a row that are no trouble: others in the account have asked more, and
+#: the pacer gives way to them.
+GIVES_WAY = 3
+
+SEEING = "The agent cannot see how its tasks are doing"
 
 #: Tasks as described, by their ARN; None for one that ECS does not know.
 _Found = Dict[str, Optional[Mapping[str, Any]]]
@@ -58,35 +61,32 @@ class Watcher:
     """Watches tasks; `watch` are its steps, driven by the dispatcher like any others.
 
     Args:
-        ecs: The ECS client.
-        pacer: Says when a call may be made.
+        ecs: ECS, paced.
         dispatcher: Drives the steps that deal with stopped tasks; tells the time.
         on_stopped: Makes those steps. The task is in flight until they end; an
             exception that they let out is logged, and they are made again later.
+        troubles: Told what does not work.
         logger: The agent's own log.
         missing_grace: Seconds for which ECS may not know a task.
-        random: Gives numbers from 0 to 1, for the jitter of pauses.
     """
 
     def __init__(
         self,
-        ecs: ECSClient,
-        pacer: Pacer,
+        ecs: ECS,
         dispatcher: Dispatcher,
         on_stopped: Handler,
+        troubles: Troubles,
         logger: logging.Logger,
         missing_grace: float = MISSING_GRACE,
-        random: Callable[[], float] = random_module.random,
     ) -> None:
         self._ecs = ecs
-        self._pacer = pacer
         self._dispatcher = dispatcher
         self._on_stopped = on_stopped
+        self._troubles = troubles
         self._logger = logger
         self._missing_grace = missing_grace
-        self._random = random
         self._roster = Roster()
-        self._troubles = troubles.Troubles(logger)
+        self._began = 0.0
         self._alarm: Future[None] = Future()
         self._stopped = False
 
@@ -115,7 +115,9 @@ class Watcher:
 
     def forget(self, task_arn: str) -> None:
         """Watch a task no longer, if it was watched."""
-        self._roster.forget(task_arn)
+        cluster = self._roster.forget(task_arn)
+        if cluster is not None:  # what nobody looks at is no trouble
+            self._troubles.end(SEEING, _place(cluster))
 
     def in_flight(self) -> List[Watched]:
         """Every watched task, those whose end is being dealt with included."""
@@ -123,11 +125,6 @@ class Watcher:
 
     def __len__(self) -> int:
         return len(self._roster)
-
-    @property
-    def trouble(self) -> str:
-        """Why tasks cannot be seen at present, for the health check; mostly empty."""
-        return str(self._troubles)
 
     def stop(self) -> None:
         """End the watch; a call under way is finished first."""
@@ -159,38 +156,39 @@ class Watcher:
     def _look(self, now: float) -> Steps[None]:
         """Make one call, and keep the distance to the next."""
         batch = self._roster.take(now, BATCH)
-        if not batch:
-            return
-        yield self._pacer.turn("DescribeTasks")
-        began = self._dispatcher.clock()
-        self._describe(batch)
-        yield Pause(began + SPACING - self._dispatcher.clock())
+        if batch:
+            yield from self._describe(batch)
+            yield Pause(self._began + SPACING - self._dispatcher.clock())
 
-    def _describe(self, batch: List[Watched]) -> None:
+    def _describe(self, batch: List[Watched]) -> Steps[None]:
         cluster = batch[0].cluster
+        request = {"cluster": cluster, "tasks": [each.task_arn for each in batch]}
+        call = self._ecs.call("DescribeTasks", request)
         try:
-            found = self._call(cluster, [watched.task_arn for watched in batch])
+            found = _found((yield from self._timed(call)))
         except Exception as error:  # of any kind: the watch goes on
-            self._give_way(batch, troubles.refusal(error))
+            self._give_way(batch, _refusal(error))
         else:
-            self._pacer.succeeded("DescribeTasks")
-            self._troubles.end(cluster, self._dispatcher.clock())
+            self._roster.succeeded(cluster)
+            self._troubles.end(SEEING, _place(cluster))
             self._sort(batch, found)
 
-    def _call(self, cluster: str, task_arns: List[str]) -> _Found:
-        """What ECS says of each task; one of which it says nothing is left out."""
-        answer = self._ecs.describe_tasks(cluster=cluster, tasks=task_arns)
-        missing = {failure["arn"]: None for failure in answer.get("failures") or ()}
-        return {**missing, **{task["taskArn"]: task for task in answer["tasks"]}}
+    def _timed(self, call: Steps[Result]) -> Steps[Result]:
+        """A call's own steps; it begins when it waits no more."""
+        try:
+            while True:
+                self._began = self._dispatcher.clock()
+                yield next(call)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # StopIteration is untyped
 
     def _give_way(self, batch: List[Watched], refused: Refused) -> None:
         """Leave a cluster alone for a while."""
         now, cluster = self._dispatcher.clock(), batch[0].cluster
-        seconds = self._troubles.meet(cluster, refused, now, self._random())
-        self._roster.quiet(cluster, now + seconds)
-        if troubles.is_throttle(refused):
-            self._pacer.throttled("DescribeTasks")
-        if troubles.is_about_cluster(refused):
+        failures = self._roster.failed(cluster, now)
+        if refused.verdict is not Verdict.THROTTLED or failures > GIVES_WAY:
+            self._troubles.begin(SEEING, refused, _place(cluster))
+        if refused.answer.code == "ClusterNotFoundException":  # so are its tasks
             self._sort(batch, dict.fromkeys(watched.task_arn for watched in batch))
             return
         for watched in batch:
@@ -243,7 +241,24 @@ class Watcher:
             self._roster.put_back(watched, self._dispatcher.clock())
             _ring(self._alarm)
         else:
-            self._roster.forget(watched.task_arn)
+            self.forget(watched.task_arn)
+
+
+def _found(answer: Mapping[str, Any]) -> _Found:
+    """What ECS says of each task; one of which it says nothing is left out."""
+    missing = {failure["arn"]: None for failure in answer.get("failures") or ()}
+    return {**missing, **{task["taskArn"]: task for task in answer["tasks"]}}
+
+
+def _place(cluster: str) -> str:
+    return f"in cluster {cluster}"
+
+
+def _refusal(error: Exception) -> Refused:
+    """What an answer means that could not be read, or never came."""
+    if isinstance(error, Refused):
+        return error
+    return Refused("DescribeTasks", answer_of(error))
 
 
 def _ring(alarm: Future[None]) -> None:
