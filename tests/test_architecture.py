@@ -21,6 +21,7 @@ PURE = [
     "flow_run",
     "hints",
     "kwargs",
+    "masking",
     "pacing",
     "polling",
     "retrying",

@@ -27,7 +27,7 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 
 from world import World
 
-from prefect_ecs_plugin.check import identity, masking, network, output, preflight
+from prefect_ecs_plugin.check import identity, network, output, preflight
 from prefect_ecs_plugin.check.asking import AWS, skew_of
 from prefect_ecs_plugin.check.facts import Facts
 from prefect_ecs_plugin.check.findings import Finding, Status, failed, ok
@@ -1070,46 +1070,3 @@ def test_a_check_that_breaks_off_is_skipped_and_the_next_is_made() -> None:
         ("ok", "second", "fine"),
         ("skipped", "third", "It depends on: AWS settings."),
     ]
-
-
-def test_masking_hides_secrets_and_changes_nothing_else() -> None:
-    request = {
-        "clientToken": "not a secret",
-        "tags": [{"key": "api-key", "value": "v"}, {"key": "team", "value": "data"}],
-        "containerDefinitions": [
-            {
-                "environment": [
-                    {"name": "GITHUB_TOKEN", "value": "t"},
-                    {"name": "EMPTY_SECRET", "value": ""},
-                    {"name": "USE_LOCAL_SECRETS", "value": "false"},
-                    {"name": "CARRIES", "value": "key=0123456789"},
-                ],
-                "secrets": [{"name": "API_KEY", "valueFrom": "arn:aws:ssm:::x"}],
-                "logConfiguration": {
-                    "logDriver": "splunk",
-                    "options": {"splunk-token": "t", "splunk-url": "https://a:b@c"},
-                },
-            }
-        ],
-    }
-    before = json.dumps(request)
-    assert masking.masked(request, ["0123456789"]) == {
-        "clientToken": "not a secret",
-        "tags": [{"key": "api-key", "value": "***"}, {"key": "team", "value": "data"}],
-        "containerDefinitions": [
-            {
-                "environment": [
-                    {"name": "GITHUB_TOKEN", "value": "***"},
-                    {"name": "EMPTY_SECRET", "value": ""},
-                    {"name": "USE_LOCAL_SECRETS", "value": "false"},
-                    {"name": "CARRIES", "value": "key=***"},
-                ],
-                "secrets": [{"name": "API_KEY", "valueFrom": "arn:aws:ssm:::x"}],
-                "logConfiguration": {
-                    "logDriver": "splunk",
-                    "options": {"splunk-token": "***", "splunk-url": "https://a:***@c"},
-                },
-            }
-        ],
-    }
-    assert json.dumps(request) == before

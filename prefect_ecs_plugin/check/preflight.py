@@ -8,14 +8,14 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tupl
 from prefect import config
 
 from ..flow_run import plain
-from ..settings import PrefectSettings
+from ..masking import hidden, masked, secrets_in
+from ..settings import AgentSettings, PrefectSettings
 from . import api, cluster, flows, identity, images, network, rendering, roles
 from . import permissions as rights
 from . import settings as agent
 from .asking import Unanswered
 from .facts import Facts
 from .findings import Finding, has_failed, skipped
-from .masking import hidden, masked
 from .output import Lines
 from .rendering import Launch
 
@@ -164,8 +164,18 @@ class Preflight:
         }
 
     def _secrets(self) -> List[str]:
-        key = self._facts.api.key if self._facts.api else config.cloud.api_key
-        return [key] if key else []
+        """The API key, and what the options, the files and the flows bring."""
+        facts = self._facts
+        key = facts.api.key if facts.api else config.cloud.api_key
+        settings = facts.settings or AgentSettings()
+        brought = secrets_in(
+            {"env": facts.env_vars},
+            settings.task_definition,
+            settings.run_task_kwargs,
+            [row.get("run_config") for row in facts.rows or ()],
+            [launch.sent() for launch in facts.launches],
+        )
+        return [key, *brought] if key else brought
 
 
 def _discreet(finding: Finding, secrets: List[str]) -> Finding:

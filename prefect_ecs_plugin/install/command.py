@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import click
 
 from ..errors import ConfigurationError, PrefectECSError
+from ..masking import is_secret_name
 from . import plan as planning
 from .plan import Plan
 
@@ -30,8 +31,6 @@ _PLACED = frozenset({"name", "cluster", "agent_address", "api_key_secret_arn"})
 
 #: Seconds as `start` takes them; the name of its parameter.
 _GRACE = "shutdown_grace"
-
-_SECRET_NAME = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
 
 HELP = """\
 Print what it takes to run the agent as an ECS service.
@@ -320,7 +319,7 @@ def _warn(plan: Plan, values: Mapping[str, Any], tell: Callable[[str], None]) ->
         tell("--vpc-id is not used: with --security-groups none is made in it.")
     for entry in values["env"]:
         name = entry.partition("=")[0]
-        if _SECRET_NAME.search(name):
+        if is_secret_name(name):
             tell(
                 f"--env {name}: its value stands in plain text in what is printed; a "
                 "secret belongs into the `secrets` of the flows' task definition."

@@ -3,7 +3,6 @@
     described     what DescribeTasks says, read
     judging       task and run -> verdict
     explaining    verdict -> the words for the run's state and log
-    redacting     those words without secrets
 
 Pure. The table of causes and remedies is in `hints`.
 """

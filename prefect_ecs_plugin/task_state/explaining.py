@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence
 
-from .. import console, rules
+from .. import console, masking, rules
 from ..hints import EXIT_CODES
 from ..template import FLOW_CONTAINER
 from . import described
 from .described import Described
 from .judging import Judgement, Verdict
-from .redacting import redacted
 
 #: Characters of ECS's own words in a state message; the log has all of them.
 _LONGEST_REASON = 300
@@ -63,9 +62,10 @@ def explain(
         f"More about this: {judgement.hint.source}",
         *_tail(log_lines),
     ]
+    secrets = masking.secrets_in(task, definition)
     return Explanation(
-        redacted(_one_line(message), task, definition),
-        redacted("\n".join(lines), task, definition),
+        masking.hidden(_one_line(message), secrets),
+        masking.hidden("\n".join(lines), secrets),
     )
 
 
