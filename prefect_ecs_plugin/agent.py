@@ -39,10 +39,11 @@ from .api import AgentClient
 from .aws import AWSClients
 from .configuration import agent_settings
 from .container_logs import ContainerLogs
+from .counting import Counts, Outcome
 from .dispatcher import Dispatcher
 from .ecs import ECS
 from .flow_run import plain
-from .health import AgentServer, Health
+from .health import AgentServer, Exposition, Health
 from .launching import Launcher
 from .pacing import Pacer, limits_for
 from .polling import Rhythm
@@ -163,7 +164,8 @@ class ECSAgent(Agent):
             no_cloud_logs=no_cloud_logs,
         )
         self.heartbeat_period = _HEARTBEAT
-        self.client = AgentClient(api_server=prefect.config.cloud.api)
+        self._counts = Counts()
+        self.client = AgentClient(self._counts, api_server=prefect.config.cloud.api)
         self._clients = AWSClients(
             aws_access_key_id=aws_access_key_id,
             aws_secret_access_key=aws_secret_access_key,
@@ -171,6 +173,7 @@ class ECSAgent(Agent):
             region_name=region_name,
             botocore_config=botocore_config,
             max_pool_connections=_WORKERS,
+            counts=self._counts,
         )
         self.ecs_client = self._clients("ecs")
         shapes.use(self.ecs_client.meta.service_model)
@@ -202,12 +205,12 @@ class ECSAgent(Agent):
         cancel_grace: float,
     ) -> None:
         """Make the rooms and show them to each other."""
-        dispatcher, logger = self._dispatcher, self.logger
+        dispatcher, logger, counts = self._dispatcher, self.logger, self._counts
         pacer = self._pacer = Pacer(
             limits_for(launches_per_second), dispatcher.clock, dispatcher.call_later
         )
         ecs = ECS(self.ecs_client, pacer)
-        self._submission = Submission(ecs, logger)
+        self._submission = Submission(ecs, logger, counts)
         self._reporter = Reporter(
             self.client, self.name, logger, self._troubles, dispatcher.start
         )
@@ -221,6 +224,7 @@ class ECSAgent(Agent):
             launch_timeout,
             self._run_was_taken,
             self._task_was_launched,
+            counts,
         )
         self._supervisor = Supervisor(
             self.client,
@@ -233,6 +237,7 @@ class ECSAgent(Agent):
             ContainerLogs(self._clients, logger).last_lines,
             start_attempts,
             cancel_grace,
+            counts,
         )
         self._supervisor.watcher = self._watcher = Watcher(
             ecs, dispatcher, self._supervisor.on_stopped, self._troubles, logger
@@ -245,6 +250,7 @@ class ECSAgent(Agent):
             self._troubles,
             logger,
             dispatcher.start,
+            counts,
         )
 
     # -- Prefect's public hooks -------------------------------------------------
@@ -306,9 +312,29 @@ class ECSAgent(Agent):
         """Serve a health check that tells the truth; Prefect's own is always well."""
         assert self.agent_address
         self._server = AgentServer(
-            self.agent_address, self._health, AGENT_WAKE_EVENT.set
+            self.agent_address,
+            self._health,
+            AGENT_WAKE_EVENT.set,
+            self._exposition(),
         )
         self._server.start()
+
+    def _exposition(self) -> Optional[Exposition]:
+        """What `/metrics` serves; None where prometheus-client is not installed."""
+        try:
+            from .metrics import Metrics
+        except ImportError as error:
+            self.logger.debug("There are no metrics: %s", error)
+            return None
+        return Metrics(
+            self._counts,
+            self.name,
+            self._health,
+            self._dispatcher,
+            self._pacer,
+            self._launcher,
+            self._watcher,
+        ).exposition
 
     def _stop_agent_api_server(self) -> None:
         if self._server is not None:
@@ -364,12 +390,12 @@ class ECSAgent(Agent):
             self._shutdown_grace if in_time else None
         )
         self._reporter.flush()
-        tally = self._launcher.tally
+        runs = self._counts.flow_runs
         self.logger.info(
             "Stopped: %d flow runs returned to the queue, %d left for the next start "
             "of an agent of this name, %d tasks go on",
-            tally.returned,
-            tally.left + len(self._launcher.under_way),
+            runs[Outcome.RETURNED],
+            runs[Outcome.LEFT] + len(self._launcher.under_way),
             len(self._watcher),
         )
         if not done:  # a call that nothing can interrupt; its thread would be joined
@@ -425,6 +451,7 @@ class ECSAgent(Agent):
         return "there are no AWS credentials"
 
     def _report_crash(self, error: BaseException) -> None:
+        self._counts.internal_errors.add()
         self.logger.error("A launch broke off: %s: %s", type(error).__name__, error)
         self.logger.debug("The error in full", exc_info=error)
 

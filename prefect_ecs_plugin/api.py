@@ -19,6 +19,8 @@ from prefect.utilities.graphql import parse_graphql, with_args
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from .counting import Answered, Counter, Counts
+
 #: Seconds that runs are shown ahead of their start: the longest pause between looks.
 PREFETCH = 10
 
@@ -64,11 +66,17 @@ mutation($input: write_run_logs_input!) { write_run_logs(input: $input) { succes
 
 
 class AgentClient(Client):
-    """Prefect's client for one agent; threads may share it."""
+    """Prefect's client for one agent; threads may share it.
 
-    def __init__(self, **options: Any) -> None:
+    Args:
+        counts: Counts its requests.
+        options: See `prefect.Client`.
+    """
+
+    def __init__(self, counts: Optional[Counts] = None, **options: Any) -> None:
         super().__init__(**options)
         self._kept = threading.local()
+        self._requests = (counts or Counts()).api_requests
 
     def ask(self, query: str, **variables: Any) -> Dict[str, Any]:
         """Send a query and return its data in plain values.
@@ -100,7 +108,7 @@ class AgentClient(Client):
         knows better how to wait.
         """
         if not hasattr(self._kept, "session"):
-            self._kept.session = _session()
+            self._kept.session = _session(self._requests)
         return super()._send_request(self._kept.session, *args, **kwargs)
 
     # -- The queue ----------------------------------------------------------------
@@ -217,12 +225,37 @@ class AgentClient(Client):
         self.ask(_WRITE_LOGS, input={"logs": lines})
 
 
-def _session() -> requests.Session:
+class _CountedAdapter(HTTPAdapter):
+    """Counts requests by how they went."""
+
+    def __init__(self, counter: Counter, **options: Any) -> None:
+        super().__init__(**options)
+        self._counter = counter
+
+    def send(self, *args: Any, **options: Any) -> requests.Response:
+        try:
+            response = super().send(*args, **options)
+        except Exception:
+            self._counter.add(Answered.FAILED)
+            raise
+        self._counter.add(_result(response.status_code))
+        return response
+
+
+def _result(status: int) -> Answered:
+    if status == 429:
+        return Answered.THROTTLED
+    if status >= 500:
+        return Answered.FAILED
+    return Answered.OK if status < 400 else Answered.REFUSED
+
+
+def _session(counter: Counter) -> requests.Session:
     """One that tries once more, for a kept connection that the API has closed."""
     session = requests.Session()
     retry = Retry(total=1, backoff_factor=0, allowed_methods=None)
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
+        session.mount(scheme, _CountedAdapter(counter, max_retries=retry))
     return session
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
+from .counting import Answered, Counts
 from .errors import ConfigurationError
+from .retrying import Answer, Verdict, judge
 
 #: Services that are asked once, at the start. The model of EC2 takes 15 MiB, which a
 #: session keeps as long as it lives.
@@ -28,6 +30,7 @@ class AWSClients:
         botocore_config: Options of `botocore.config.Config`.
         max_pool_connections: How many connections a client keeps, unless
             botocore_config says so itself.
+        counts: Counts the requests of all clients.
 
     Raises:
         ConfigurationError: one line with what to set, if there is no region, there
@@ -42,10 +45,12 @@ class AWSClients:
         region_name: Optional[str] = None,
         botocore_config: Optional[Mapping[str, Any]] = None,
         max_pool_connections: int = 10,
+        counts: Optional[Counts] = None,
     ) -> None:
+        self._requests = (counts or Counts()).aws_requests
         try:
             self._new_session = functools.partial(
-                boto3.Session,
+                self._counted_session,
                 aws_access_key_id=aws_access_key_id,
                 aws_secret_access_key=aws_secret_access_key,
                 aws_session_token=aws_session_token,
@@ -92,11 +97,43 @@ class AWSClients:
                 f"The AWS settings cannot be used: {error}"
             ) from error
 
+    def _counted_session(self, **options: Any) -> boto3.Session:
+        session = boto3.Session(**options)
+        session.events.register("needs-retry", self._count)
+        return session
+
+    def _count(
+        self,
+        operation: Any,
+        response: Optional[Tuple[Any, Mapping[str, Any]]],
+        **_: Any,
+    ) -> None:
+        """Count one attempt of a request, which botocore is about to judge.
+
+        Returns nothing, which means to botocore: no opinion on whether to retry.
+        """
+        result = _result(response[1] if response else {})
+        self._requests.add(operation.service_model.service_name, operation.name, result)
+
     def _config_for(self, service: str) -> Config:
         if service != "ecs" or self._retries_are_the_users:
             return self._config
         retries = {**(self._config.retries or {}), "total_max_attempts": 1}
         return self._config.merge(Config(retries=retries))
+
+
+def _result(answer: Mapping[str, Any]) -> Answered:
+    """How an attempt went; an empty answer is none."""
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if status is None:
+        return Answered.FAILED
+    if status < 300:
+        return Answered.OK
+    error = answer.get("Error", {})
+    said = Answer(str(error.get("Code", "")), str(error.get("Message", "")))
+    if judge(said).verdict is Verdict.THROTTLED:
+        return Answered.THROTTLED
+    return Answered.FAILED if status >= 500 else Answered.REFUSED
 
 
 def client_config(

@@ -6,6 +6,18 @@ import threading
 from concurrent.futures import Future
 from typing import Any, Dict, Tuple
 
+from .waiting import Cause
+
+
+class Promise(Future):  # type: ignore[type-arg]  # a subscript fails on Python 3.8
+    """The ARN that a definition will have.
+
+    Attributes:
+        cause: What the wait for it is for.
+    """
+
+    cause = Cause.DEFINITION
+
 
 class DefinitionMemory:
     """Families that this agent has found or registered, or is about to.
@@ -17,16 +29,16 @@ class DefinitionMemory:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._arns: Dict[str, Future[str]] = {}
+        self._arns: Dict[str, Promise] = {}
         #: Definitions that were only read, by the name that a run config gives.
         self.described: Dict[str, Dict[str, Any]] = {}
 
-    def claim(self, family: str) -> Tuple[Future[str], bool]:
+    def claim(self, family: str) -> Tuple[Promise, bool]:
         """The ARN that a family has or will have, and whether to provide it is ours."""
         with self._lock:
             if family in self._arns:
                 return self._arns[family], False
-            self._arns[family] = Future()
+            self._arns[family] = Promise()
             return self._arns[family], True
 
     def keep(self, family: str, arn: str) -> None:

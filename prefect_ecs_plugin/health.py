@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Tuple
 from urllib.parse import urlparse
 
 from tornado import web
@@ -47,9 +47,13 @@ class Health:
         """The queue was read."""
         self._polled = self._clock()
 
+    def poll_age(self) -> float:
+        """Seconds since the queue was read; before that, since the start."""
+        return self._clock() - self._polled
+
     def problem(self) -> Optional[str]:
         """Why the agent is not well; None if it is."""
-        age = self._clock() - self._polled
+        age = self.poll_age()
         if age > POLL_AGE:
             return f"the queue was last read {age:.0f} s ago"
         seconds = self._slowest_step()
@@ -81,6 +85,32 @@ class _PokeHandler(web.RequestHandler):
         self._poke()
 
 
+#: An Accept header -> the metrics, and what type of content they are.
+Exposition = Callable[[str], Tuple[bytes, str]]
+
+NO_METRICS = (
+    "This agent serves no metrics, because prometheus-client is not installed: "
+    "pip install 'prefect-ecs-plugin[metrics]', and start it again.\n"
+)
+
+
+class _MetricsHandler(web.RequestHandler):
+    """`/metrics`: for Prometheus, or 501 with what to install."""
+
+    def initialize(self, exposition: Optional[Exposition]) -> None:
+        self._exposition = exposition
+
+    def get(self) -> None:
+        if self._exposition is None:
+            self.set_status(501)
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            self.write(NO_METRICS)
+            return
+        content, kind = self._exposition(self.request.headers.get("Accept", ""))
+        self.set_header("Content-Type", kind)
+        self.write(content)
+
+
 class AgentServer:
     """Serves the agent's own API in a thread.
 
@@ -88,13 +118,18 @@ class AgentServer:
         address: Where, such as `http://0.0.0.0:8080`.
         health: Asked at `/api/health`.
         poke: Called at `/api/poke`.
+        exposition: Asked at `/metrics`; None without prometheus-client.
 
     Raises:
         ConfigurationError: if the address has no port, or cannot be listened on.
     """
 
     def __init__(
-        self, address: str, health: Health, poke: Callable[[], object]
+        self,
+        address: str,
+        health: Health,
+        poke: Callable[[], object],
+        exposition: Optional[Exposition] = None,
     ) -> None:
         host, port = _host_and_port(address)
         try:
@@ -108,6 +143,7 @@ class AgentServer:
             [
                 ("/api/health", _HealthHandler, {"health": health}),
                 ("/api/poke", _PokeHandler, {"poke": poke}),
+                ("/metrics", _MetricsHandler, {"exposition": exposition}),
             ],
             log_function=_log_request,
         )

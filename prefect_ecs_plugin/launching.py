@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Optional, Set, Tuple
 
 from . import console, kwargs, overflow, rules, template
+from .counting import Counts, Outcome, Reason
 from .errors import RunConfigError
 from .flow_run import FlowRun
 from .pacing import Turn
@@ -27,7 +27,7 @@ from .settings import AgentSettings, PrefectSettings
 from .sources import ClientFactory, load_mapping
 from .submission import Submission
 from .task_state import Launch
-from .waiting import Interrupted, Pause, Result, Steps, Wait
+from .waiting import Cause, Interrupted, Pause, Result, Steps, Wait, overheard
 
 #: The cluster of those who name none.
 DEFAULT_CLUSTER = "default"
@@ -37,14 +37,6 @@ OnLaunched = Callable[[str, str, str, Launch], object]
 
 #: Seconds of queueing before the run's log says why nothing happens.
 _LONG_QUEUE = 10.0
-
-
-@dataclass
-class Tally:
-    """What became of launches that were under way when the agent was stopped."""
-
-    returned: int = 0
-    left: int = 0
 
 
 class Launcher:
@@ -60,10 +52,10 @@ class Launcher:
         timeout: Seconds from its start for which a run may be refused.
         on_taken: Called when a run has left the queue.
         on_launched: Called with each task that was started.
+        counts: Counts what becomes of them.
 
     Attributes:
         under_way: Runs that are Submitted and have no task yet.
-        tally: What became of them when the agent was stopped.
     """
 
     def __init__(
@@ -77,6 +69,7 @@ class Launcher:
         timeout: float,
         on_taken: Callable[[], object] = lambda: None,
         on_launched: OnLaunched = lambda task_arn, cluster, run_id, launch: None,
+        counts: Optional[Counts] = None,
     ) -> None:
         self._settings = settings
         self._prefect_settings = prefect_settings
@@ -87,9 +80,9 @@ class Launcher:
         self._timeout = timeout
         self._on_taken = on_taken
         self._on_launched = on_launched
+        self._counts = counts or Counts()
         self._run_task_kwargs = kwargs.agent_level(settings)
         self.under_way: Set[str] = set()
-        self.tally = Tally()
 
     def take_and_launch(self, row: Mapping[str, Any]) -> Steps[None]:
         """Take a run when it is due, and launch it.
@@ -97,10 +90,15 @@ class Launcher:
         Args:
             row: The run as the API gave it.
         """
-        yield Pause(seconds_until_start(row))
-        if (yield from self._reporter.take(row)):
+        if (yield from self._counts.waits.of(row["id"], self._take(row))):
             self._on_taken()
             yield from self.launch(row, FlowRun.from_api(row))
+        else:
+            self._counts.flow_runs.add(Outcome.NOT_TAKEN)
+
+    def _take(self, row: Mapping[str, Any]) -> Steps[bool]:
+        yield Pause(seconds_until_start(row), cause=Cause.NOT_DUE)
+        return (yield from self._reporter.take(row))
 
     def launch(self, row: Mapping[str, Any], flow_run: FlowRun) -> Steps[None]:
         """Launch a run that is ours, and tell Prefect how it went.
@@ -109,6 +107,10 @@ class Launcher:
             row: The run as the API gave it.
             flow_run: The same, read.
         """
+        steps = self._launch(row, flow_run)
+        yield from self._counts.waits.of(flow_run.id, steps)
+
+    def _launch(self, row: Mapping[str, Any], flow_run: FlowRun) -> Steps[None]:
         self.under_way.add(flow_run.id)
         patience = self._patience(row)
         steps = self.deploy(row, flow_run, patience)
@@ -118,8 +120,10 @@ class Launcher:
             self._give_back(flow_run, patience)
             raise
         except Exception as error:  # one run's trouble is nobody else's
+            self._counts.flow_runs.add(Outcome.LAUNCH_FAILED)
             yield from self._fail(row, error)
         else:
+            self._counts.flow_runs.add(Outcome.LAUNCHED)
             self._logger.info("Flow run %s was submitted: %s", flow_run.id, task)
             self._reporter.log(flow_run.id, f"Submitted for execution: {task}")
         finally:
@@ -136,10 +140,7 @@ class Launcher:
         is_returned = not patience.is_uncertain and self._reporter.give_back(
             flow_run.id, flow_run.launch_name
         )
-        if is_returned:
-            self.tally.returned += 1
-        else:
-            self.tally.left += 1
+        self._counts.flow_runs.add(Outcome.RETURNED if is_returned else Outcome.LEFT)
 
     def deploy(
         self,
@@ -178,9 +179,22 @@ class Launcher:
         launch = Launch(
             flow_run.attempt, row.get("state") == "Running", flow_run.launch_name
         )
+        self._count(launch, patience)
         cluster = str(request.get("cluster") or DEFAULT_CLUSTER)
         self._on_launched(task_arn, cluster, flow_run.id, launch)
         return _with_links(task_arn, definition)
+
+    def _count(self, launch: Launch, patience: Patience) -> None:
+        """Count a task that was accepted.
+
+        The delay of a run without a start of its own, as one that comes back for the
+        retry of a task, counts from when it was taken.
+        """
+        if launch.attempt > 1:
+            self._counts.launches.add(Reason.RESTART)
+            return
+        self._counts.launches.add(Reason.RETRY if launch.resumed else Reason.SCHEDULED)
+        self._counts.launch_delay.observe(max(0.0, time.time() - patience.due))
 
     def cluster_of(self, row: Mapping[str, Any]) -> str:
         """The cluster that a run is launched in.
@@ -256,24 +270,19 @@ class Launcher:
     def _told(self, run_id: str, steps: Steps[Result]) -> Steps[Result]:
         """Pass on the waits of a run, and say in its log, once, why it waits."""
         told = False
-        try:
-            wait = next(steps)
-            while True:
-                reason = "" if told else self._reason(wait)
-                if reason:
-                    told = True
-                    self._logger.info("Flow run %s waits: %s", run_id, reason)
-                    self._reporter.log(run_id, f"Waiting for ECS: {reason}")
-                try:
-                    yield wait
-                except Interrupted as interrupted:
-                    wait = steps.throw(interrupted)
-                else:
-                    wait = next(steps)
-        except StopIteration as end:
-            if told:
-                self._reporter.log(run_id, "ECS has accepted the task now")
-            return end.value  # type: ignore[no-any-return]  # StopIteration is untyped
+
+        def tell(wait: Wait) -> None:
+            nonlocal told
+            reason = "" if told else self._reason(wait)
+            if reason:
+                told = True
+                self._logger.info("Flow run %s waits: %s", run_id, reason)
+                self._reporter.log(run_id, f"Waiting for ECS: {reason}")
+
+        result = yield from overheard(steps, tell)
+        if told:
+            self._reporter.log(run_id, "ECS has accepted the task now")
+        return result
 
     def _reason(self, wait: Wait) -> str:
         if isinstance(wait, Pause):

@@ -15,6 +15,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
+from .waiting import Cause
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -128,10 +130,12 @@ class Turn(Future):  # type: ignore[type-arg]  # a subscript fails on Python 3.8
     """A place in the queue for a token; done when the token is ours.
 
     Attributes:
+        cause: What the wait is for.
         ahead: How many were waiting for the same tokens when it was taken.
         seconds: How long that takes at the pace of that moment.
     """
 
+    cause = Cause.RATE_LIMIT
     ahead = 0
     seconds = 0.0
 

@@ -19,13 +19,14 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 import pendulum
 
 from .api import AgentClient
+from .counting import Counts
 from .ecs import ECS, was_created_since
 from .flow_run import FlowRun
 from .launching import DEFAULT_CLUSTER, Launcher
 from .retrying import WORTH_WAITING, Refused
 from .task_state import Launch
 from .troubles import Troubles, insist
-from .waiting import Pause, Steps, at_once
+from .waiting import Cause, Pause, Steps, at_once
 
 #: Seconds until a task that was started shows itself for certain, and in which an agent
 #: of the same name that is alive sends a heartbeat for each run that it has in hand.
@@ -49,6 +50,7 @@ class Recovery:
         troubles: Told what does not work.
         logger: The agent's own log.
         start: Starts the steps for each run.
+        counts: Told which runs wait.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class Recovery:
         troubles: Troubles,
         logger: logging.Logger,
         start: Callable[[Steps[None]], None],
+        counts: Optional[Counts] = None,
     ) -> None:
+        self._waits = (counts or Counts()).waits
         self._client = client
         self._ecs = ecs
         self._launcher = launcher
@@ -86,18 +90,23 @@ class Recovery:
     def _recover_run(self, row: Dict[str, Any]) -> Steps[None]:
         if (yield from self._found(row)) or row["state"] != "Submitted":
             return
+        if (yield from self._waits.of(row["id"], self._is_left(row))):
+            self._logger.info("Flow run %s has no task; it is launched", row["id"])
+            yield from self._launcher.launch(row, _as_it_was_taken(row))
+
+    def _is_left(self, row: Mapping[str, Any]) -> Steps[bool]:
+        """Whether a run has no task even after a while, and nobody looks after it."""
         heartbeat, is_looked_after = row["heartbeat"], True
         while is_looked_after:
-            yield Pause(SETTLE)
+            yield Pause(SETTLE, cause=Cause.RECOVERY)
             if (yield from self._found(row)):
-                return
+                return False
             now = yield from self._state(row)
             if now is None or not _is_unchanged(row, now):
-                return
+                return False
             is_looked_after = now["heartbeat"] != heartbeat
             heartbeat = now["heartbeat"]
-        self._logger.info("Flow run %s has no task; it is launched", row["id"])
-        yield from self._launcher.launch(row, _as_it_was_taken(row))
+        return True
 
     def _found(self, row: Mapping[str, Any]) -> Steps[bool]:
         """Whether a run has a task; if so, it is looked after."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Mapping, Optional, Pattern, Tuple
 
 from .errors import LaunchError
-from .waiting import Pause, Result, Steps
+from .waiting import Cause, Pause, Result, Steps
 
 
 class Verdict(enum.Enum):
@@ -289,6 +289,14 @@ BACKOFF: Mapping[Verdict, Backoff] = {
     Verdict.WAIT: Backoff(5.0, 60.0),
 }
 
+#: What the wait after an answer is for.
+_CAUSES: Mapping[Verdict, Cause] = {
+    Verdict.THROTTLED: Cause.RATE_LIMIT,
+    Verdict.RETRY: Cause.OUTAGE,
+    Verdict.LOOK: Cause.DEFINITION,
+    Verdict.WAIT: Cause.CAPACITY,
+}
+
 
 _places = itertools.count()
 
@@ -362,4 +370,4 @@ class Patience:
                 f"because {refused.cause}; the last answer to {refused.operation} was "
                 f"{refused.answer}"
             ) from refused
-        return Pause(seconds, refused.cause)
+        return Pause(seconds, refused.cause, _CAUSES[refused.verdict])

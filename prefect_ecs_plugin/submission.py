@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Dict, Mapping, Optional
 
+from .counting import Counts, Source
 from .definitions import DefinitionMemory
 from .ecs import ECS, was_created_since
 from .errors import LaunchError
@@ -30,11 +31,15 @@ class Submission:
     Args:
         ecs: ECS, paced.
         logger: Told, once each, about rights that the agent lacks.
+        counts: Counts where definitions come from.
     """
 
-    def __init__(self, ecs: ECS, logger: logging.Logger) -> None:
+    def __init__(
+        self, ecs: ECS, logger: logging.Logger, counts: Optional[Counts] = None
+    ) -> None:
         self._ecs = ecs
         self._logger = logger
+        self._sources = (counts or Counts()).task_definitions
         self._definitions = DefinitionMemory()
         self._may_look = True
         self._may_tag = True
@@ -162,6 +167,7 @@ class Submission:
         )
         arn = str(answer["taskDefinition"]["taskDefinitionArn"])
         self._logger.debug("Registered task definition %s", arn)
+        self._sources.add(Source.REGISTERED)
         return arn
 
     def _find(self, family: str, patience: Patience) -> Steps[Optional[str]]:
@@ -173,6 +179,7 @@ class Submission:
             answer = yield from self._ecs.call(
                 "DescribeTaskDefinition", {"taskDefinition": family}, patience
             )
+            self._sources.add(Source.FOUND)
             return str(answer["taskDefinition"]["taskDefinitionArn"])
         except Refused as refused:
             if "AccessDenied" in refused.answer.code:
@@ -195,7 +202,8 @@ class Submission:
             yield promise
             error = promise.exception()
             if error is None:
-                return promise.result()
+                self._sources.add(Source.REMEMBERED)
+                return str(promise.result())
             if isinstance(error, Refused):  # ECS would refuse ours for the same cause
                 raise LaunchError(str(error)) from error
 

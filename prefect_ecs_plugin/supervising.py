@@ -16,6 +16,7 @@ import pendulum
 
 from . import task_state
 from .api import AgentClient
+from .counting import Counts, Ending
 from .ecs import ECS
 from .errors import PrefectECSError
 from .flow_run import FlowRun
@@ -25,7 +26,7 @@ from .retrying import Patience, Refused
 from .submission import Submission
 from .task_state import Explanation, Judgement, Launch, Run, Verdict
 from .troubles import Troubles, insist
-from .waiting import Pause, Steps, at_once
+from .waiting import Cause, Pause, Steps, at_once
 from .watcher import Watched, Watcher
 
 #: Reads the last lines that the `flow` container of a task wrote.
@@ -36,6 +37,14 @@ _CANCEL_INTERVAL = 5.0
 
 #: Seconds: how much further back a question reaches than it has to.
 _OVERLAP = 60.0
+
+#: How a verdict is counted.
+_ENDINGS: Mapping[Verdict, Ending] = {
+    Verdict.LEAVE: Ending.LEFT,
+    Verdict.RELAUNCH: Ending.RESTARTED,
+    Verdict.FAIL: Ending.FAILED,
+    Verdict.CANCEL: Ending.CANCELLED,
+}
 
 READING = "The states of flow runs cannot be read from the Prefect API"
 
@@ -54,6 +63,7 @@ class Supervisor:
         read_log: Reads what a container wrote.
         start_attempts: How often a task that never ran is started at most.
         cancel_grace: Seconds that a cancelled flow has to end by itself.
+        counts: Counts what is done.
 
     Attributes:
         watcher: Set once, by whoever makes both.
@@ -73,6 +83,7 @@ class Supervisor:
         read_log: ReadLog,
         start_attempts: int,
         cancel_grace: float,
+        counts: Optional[Counts] = None,
     ) -> None:
         self._client = client
         self._ecs = ecs
@@ -84,6 +95,7 @@ class Supervisor:
         self._read_log = read_log
         self._start_attempts = start_attempts
         self._cancel_grace = cancel_grace
+        self._counts = counts or Counts()
         self._latest: Dict[str, str] = {}
 
     def watch(self, task_arn: str, cluster: str, run_id: str, launch: Launch) -> None:
@@ -109,6 +121,7 @@ class Supervisor:
             judgement.verdict.value,
             judgement.why,
         )
+        self._counts.stopped_tasks.add(_ENDINGS[judgement.verdict])
         if judgement.verdict is Verdict.RELAUNCH:
             yield from self._relaunch(watched, task, judgement)
         elif judgement.verdict is Verdict.FAIL:
@@ -198,14 +211,8 @@ class Supervisor:
         told = yield from self._explained(watched, task, judgement)
         self._logger.warning("Flow run %s: %s", run_id, told.message)
         self._reporter.log(run_id, told.log, "WARNING")
-        self._launcher.under_way.add(run_id)
-        try:
-            yield Pause(
-                task_state.RELAUNCH_BACKOFF.seconds(launch.attempt, random.random())
-            )
-            row = yield from self._still_submitted(run_id)
-        finally:
-            self._launcher.under_way.discard(run_id)
+        steps = self._still_submitted_later(run_id, launch.attempt)
+        row = yield from self._counts.waits.of(run_id, steps)
         if row:
             flow_run = replace(
                 FlowRun.from_api(row),
@@ -213,6 +220,17 @@ class Supervisor:
                 attempt=launch.attempt + 1,
             )
             yield from self._launcher.launch(row, flow_run)
+
+    def _still_submitted_later(
+        self, run_id: str, attempt: int
+    ) -> Steps[Optional[Dict[str, Any]]]:
+        seconds = task_state.RELAUNCH_BACKOFF.seconds(attempt, random.random())
+        self._launcher.under_way.add(run_id)
+        try:
+            yield Pause(seconds, cause=Cause.RESTART)
+            return (yield from self._still_submitted(run_id))
+        finally:
+            self._launcher.under_way.discard(run_id)
 
     def _still_submitted(self, run_id: str) -> Steps[Optional[Dict[str, Any]]]:
         """The row of a run that nothing has happened to; else None."""

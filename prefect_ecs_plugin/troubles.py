@@ -8,7 +8,7 @@ import time
 from typing import Callable, Dict, Set
 
 from .retrying import Backoff, Refused
-from .waiting import Pause, Result, Steps
+from .waiting import Cause, Pause, Result, Steps
 
 #: Between two attempts to reach what does not answer.
 OUTAGE = Backoff(1.0, 15.0)
@@ -109,7 +109,7 @@ def insist(
                 raise
             tries += 1
             troubles.begin(kind, error)
-            yield Pause(OUTAGE.seconds(tries, 1.0))
+            yield Pause(OUTAGE.seconds(tries, 1.0), cause=Cause.OUTAGE)
         else:
             troubles.end(kind)
             return result

@@ -8,11 +8,26 @@ simulation moves its clock.
 
 from __future__ import annotations
 
+import enum
+import functools
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Callable, Generator, TypeVar, Union
 
 Result = TypeVar("Result")
+
+
+class Cause(str, enum.Enum):
+    """What a wait is for, in few kinds; `Pause.reason` says it to people."""
+
+    NOT_DUE = "not_due"
+    RATE_LIMIT = "rate_limit"
+    CAPACITY = "capacity"
+    DEFINITION = "definition"
+    OUTAGE = "outage"
+    RESTART = "restart"
+    RECOVERY = "recovery"
+    OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -22,10 +37,12 @@ class Pause:
     Attributes:
         seconds: How long, from now.
         reason: Why, in words that fit after "waits because".
+        cause: The same as one of few kinds.
     """
 
     seconds: float
     reason: str = ""
+    cause: Cause = Cause.OTHER
 
 
 class Interrupted(BaseException):
@@ -59,6 +76,37 @@ def drive(steps: Steps[Result], sleep: Callable[[float], None]) -> Result:
             sleep(wait.seconds)
         else:
             wait.exception()
+
+
+def overheard(
+    steps: Steps[Result],
+    before: Callable[[Wait], object],
+    after: Callable[[], object] = lambda: None,
+) -> Steps[Result]:
+    """Pass on the waits of steps, and say when each begins and ends.
+
+    Args:
+        steps: The generator whose waits they are.
+        before: Called with each wait.
+        after: Called when it is over, also where it was interrupted.
+
+    Returns:
+        What the steps return.
+    """
+    go_on: Callable[[], Wait] = functools.partial(next, steps)
+    while True:
+        try:
+            wait = go_on()
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # StopIteration is untyped
+        before(wait)
+        try:
+            yield wait
+            go_on = functools.partial(next, steps)
+        except Interrupted as interrupted:
+            go_on = functools.partial(steps.throw, interrupted)
+        finally:
+            after()
 
 
 def at_once(call: Callable[[], Result]) -> Callable[[], Steps[Result]]:

@@ -16,6 +16,7 @@ DOCS = HOUSE.parent / "docs" / "architecture.md"
 #: Rooms that need no server to be read, tested and changed.
 PURE = [
     "console",
+    "counting",
     "definitions",
     "errors",
     "flow_run",
@@ -103,6 +104,12 @@ def test_only_the_rooms_at_the_exit_know_aws(room: str) -> None:
 def test_only_the_rooms_at_the_door_know_prefect(room: str) -> None:
     if room not in KNOW_PREFECT:
         assert "prefect" not in packages(room)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_only_metrics_needs_its_extra(room: str) -> None:
+    if room != "metrics":
+        assert "prometheus_client" not in packages(room)
 
 
 @pytest.mark.parametrize("room", ROOMS)

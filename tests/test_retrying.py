@@ -19,7 +19,7 @@ from prefect_ecs_plugin.retrying import (
     Verdict,
     judge,
 )
-from prefect_ecs_plugin.waiting import Pause, Steps
+from prefect_ecs_plugin.waiting import Cause, Pause, Steps
 
 
 def failures(*reasons: str) -> Answer:
@@ -194,8 +194,8 @@ def test_guarantee_4_a_launch_waits_until_there_is_room() -> None:
     pauses, result = run(patience(now, 1800).attempts(service.attempt), now)
     assert result == "arn"
     assert pauses == [
-        Pause(5.0, "there is no capacity for the task at present"),
-        Pause(2.0, "AWS limits the rate of requests"),
+        Pause(5.0, "there is no capacity for the task at present", Cause.CAPACITY),
+        Pause(2.0, "AWS limits the rate of requests", Cause.RATE_LIMIT),
     ]
 
 

@@ -1,0 +1,251 @@
+"""What one agent counts: cheap, and always there. Pure, but for locks.
+
+    Counter      how often something has happened, by labels
+    Histogram    how long something took, in fixed buckets
+    Waits        which flow runs wait at present, and for what
+    Counts       all that one agent counts
+
+`metrics` shows them to whoever scrapes the agent. Labels take few values: a run's id
+is never one.
+"""
+
+from __future__ import annotations
+
+import bisect
+import collections
+import enum
+import itertools
+import threading
+from typing import Dict, Iterable, Mapping, Sequence, Tuple, Type
+
+from .waiting import Cause, Result, Steps, Wait, overheard
+
+#: The values of a counter's labels, in their order.
+Labels = Tuple[str, ...]
+
+#: Seconds: from an agent with nothing to do to `--launch-timeout`'s half hour.
+DELAY_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+
+
+class Outcome(str, enum.Enum):
+    """What became of a flow run on its way to a task."""
+
+    LAUNCHED = "launched"
+    LAUNCH_FAILED = "launch_failed"
+    RETURNED = "returned"
+    LEFT = "left"
+    NOT_TAKEN = "not_taken"
+
+
+class Reason(str, enum.Enum):
+    """Why a task was launched."""
+
+    SCHEDULED = "scheduled"
+    RETRY = "retry"
+    RESTART = "restart"
+
+
+class Source(str, enum.Enum):
+    """Where a launch got its task definition from."""
+
+    REGISTERED = "registered"
+    FOUND = "found"
+    REMEMBERED = "remembered"
+
+
+class Answered(str, enum.Enum):
+    """How one attempt of a request went."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    THROTTLED = "throttled"
+    FAILED = "failed"
+
+
+class Ending(str, enum.Enum):
+    """What was done about the flow run of a task that has stopped."""
+
+    LEFT = "left"
+    RESTARTED = "restarted"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Counter:
+    """How often something has happened; it only grows. Threads may share it.
+
+    Args:
+        name: Its name for Prometheus, without `prefect_ecs_` and `_total`.
+        meaning: One sentence.
+        labels: The names of its labels.
+        known: All values of its last label. What has not happened yet is shown as
+            0, so that a rate sees it when it happens first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        meaning: str,
+        labels: Sequence[str] = (),
+        known: Iterable[str] = (),
+    ) -> None:
+        self.name, self.meaning, self.labels = name, meaning, tuple(labels)
+        self._known = tuple(known)
+        self._lock = threading.Lock()
+        self._values: Dict[Labels, int] = {}
+        if len(labels) < 2:
+            self._meet(())
+
+    def add(self, *labels: str) -> None:
+        """It has happened once more.
+
+        Args:
+            labels: The labels' values, in the order of their names.
+        """
+        with self._lock:
+            if labels not in self._values:
+                self._meet(labels[:-1])
+            self._values[labels] = self._values.get(labels, 0) + 1
+
+    def __getitem__(self, label: str) -> int:
+        """How often it has happened with this value of its one label."""
+        return self._values.get((label,), 0)
+
+    def items(self) -> Mapping[Labels, int]:
+        """How often it has happened with each of its labels' values."""
+        with self._lock:
+            return dict(self._values)
+
+    def _meet(self, first: Labels) -> None:
+        """All values of the last label after those of the first ones."""
+        rows = [(*first, value) for value in self._known] if self.labels else [()]
+        self._values.update(dict.fromkeys(rows, 0))
+
+
+class Histogram:
+    """How long something took, in buckets. Threads may share it.
+
+    Args:
+        name: Its name for Prometheus, without `prefect_ecs_`.
+        meaning: One sentence.
+        bounds: The largest value of each bucket, ascending, all but the last
+            bucket's, which is for whatever is larger.
+    """
+
+    def __init__(self, name: str, meaning: str, bounds: Sequence[float]) -> None:
+        self.name, self.meaning, self.bounds = name, meaning, tuple(bounds)
+        self._lock = threading.Lock()
+        self._buckets = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        bucket = bisect.bisect_left(self.bounds, value)
+        with self._lock:
+            self._buckets[bucket] += 1
+            self._sum += value
+
+    def cumulative(self) -> Tuple[Sequence[int], float]:
+        """How many values were at most each bound, how many in all; and their sum."""
+        with self._lock:
+            return list(itertools.accumulate(self._buckets)), self._sum
+
+
+class Waits:
+    """Which flow runs wait at present, and for what.
+
+    It has no lock: each run has an entry of its own, which one worker at a time
+    writes.
+    """
+
+    def __init__(self) -> None:
+        self._causes: Dict[str, Cause] = {}
+
+    def of(self, run_id: str, steps: Steps[Result]) -> Steps[Result]:
+        """Pass on the waits of a run's steps, and remember each while it lasts.
+
+        Steps of a run inside steps of the same run are counted once.
+        """
+
+        def begin(wait: Wait) -> None:
+            self._causes[run_id] = getattr(wait, "cause", Cause.OTHER)
+
+        return overheard(steps, begin, lambda: self._causes.pop(run_id, None))
+
+    def by_cause(self) -> Dict[Cause, int]:
+        """How many runs wait for each cause; all causes are there."""
+        return {
+            **dict.fromkeys(Cause, 0),
+            **collections.Counter(list(self._causes.values())),
+        }
+
+
+class Counts:
+    """All that one agent counts.
+
+    Attributes:
+        waits: Which runs wait at present.
+        counters: All counters, for whoever shows them.
+        launch_delay: See its meaning, as for the counters.
+    """
+
+    def __init__(self) -> None:
+        self.waits = Waits()
+        self.flow_runs = _counter(
+            "flow_runs",
+            "Flow runs on their way to a task, by how that ended.",
+            "outcome",
+            Outcome,
+        )
+        self.launches = _counter(
+            "launches",
+            "Tasks that ECS has accepted, by why they were launched.",
+            "reason",
+            Reason,
+        )
+        self.task_definitions = _counter(
+            "task_definitions",
+            "Task definitions that launches needed, by where they came from.",
+            "source",
+            Source,
+        )
+        self.stopped_tasks = _counter(
+            "stopped_tasks",
+            "Tasks that have stopped, by what was done about their flow run.",
+            "outcome",
+            Ending,
+        )
+        self.aws_requests = Counter(
+            "aws_requests",
+            "Requests to AWS, each attempt of botocore's by itself.",
+            ("service", "action", "result"),
+            _values(Answered),
+        )
+        self.api_requests = _counter(
+            "api_requests", "Requests to the Prefect API.", "result", Answered
+        )
+        self.internal_errors = Counter(
+            "internal_errors", "Launches that a mistake of the agent's own broke off."
+        )
+        self.launch_delay = Histogram(
+            "launch_delay_seconds",
+            "From a flow run's scheduled start to ECS's acceptance of its task.",
+            DELAY_BUCKETS,
+        )
+        self.counters = (
+            self.flow_runs,
+            self.launches,
+            self.task_definitions,
+            self.stopped_tasks,
+            self.aws_requests,
+            self.api_requests,
+            self.internal_errors,
+        )
+
+
+def _counter(name: str, meaning: str, label: str, known: Type[enum.Enum]) -> Counter:
+    return Counter(name, meaning, (label,), _values(known))
+
+
+def _values(known: Type[enum.Enum]) -> Sequence[str]:
+    return [each.value for each in known]
