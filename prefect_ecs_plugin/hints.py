@@ -346,8 +346,8 @@ _IMAGE: Tuple[Hint, ...] = (
     Hint(
         "platform",
         cause="the image is not built for the platform of the task",
-        remedy="build it for linux/amd64 (docker build --platform linux/amd64), or set "
-        "runtimePlatform in the task definition to the image's architecture",
+        remedy="build it for linux/amd64 (`docker build --platform linux/amd64`), or "
+        "set runtimePlatform in the task definition to the image's architecture",
         source=_CENTER + "ecs-task-stopped",
         examples=(
             "image Manifest does not contain descriptor matching platform "
@@ -702,17 +702,19 @@ VANISHED = Hint(
     examples=("MISSING",),
 )
 
-#: The first row that matches counts.
-HINTS: Tuple[Hint, ...] = (
-    *_STOPPED_BY_SOMEBODY,
-    *_NETWORK,
-    *_RIGHTS,
-    *_IMAGE,
-    *_PLACE,
-    *_RUNTIME,
-    *_EXITED,
-    _UNKNOWN,
-)
+#: The table, under headings for readers. The first row that matches counts.
+GROUPS: Mapping[str, Tuple[Hint, ...]] = {
+    "The task was stopped from outside": _STOPPED_BY_SOMEBODY,
+    "The network": _NETWORK,
+    "Roles, logs, secrets and files": _RIGHTS,
+    "The image": _IMAGE,
+    "No place for the task": _PLACE,
+    "A container did not start, or was killed": _RUNTIME,
+    "The flow's process ended": _EXITED,
+    "Nothing else fits": (_UNKNOWN,),
+}
+
+HINTS: Tuple[Hint, ...] = tuple(hint for rows in GROUPS.values() for hint in rows)
 
 
 def find(text: str, stop_code: str = "", exit_code: Optional[int] = None) -> Hint:

@@ -75,6 +75,7 @@ class Row:
         verdict: What the launch does next.
         cause: What happened, in words that fit after "because".
         remedy: What a person can do about it, where the verdict is final.
+        example: A message of such an answer, for readers who search for it.
     """
 
     code: Pattern[str]
@@ -82,14 +83,25 @@ class Row:
     verdict: Verdict
     cause: str
     remedy: str = ""
+    example: str = ""
 
 
 def _row(
-    code: str, message: str, verdict: Verdict, cause: str, remedy: str = ""
+    code: str,
+    message: str,
+    verdict: Verdict,
+    cause: str,
+    remedy: str = "",
+    example: str = "",
 ) -> Row:
     flags = re.IGNORECASE | re.DOTALL
     return Row(
-        re.compile(code, flags), re.compile(message, flags), verdict, cause, remedy
+        re.compile(code, flags),
+        re.compile(message, flags),
+        verdict,
+        cause,
+        remedy,
+        example,
     )
 
 
@@ -112,6 +124,8 @@ TABLE: Tuple[Row, ...] = (
         "too many concurrent attempts to create a new revision",
         Verdict.LOOK,
         "the definition's family is being registered elsewhere",
+        example="Too many concurrent attempts to create a new revision of the "
+        "specified family.",
     ),
     # A throttle of another service in the coat of a parameter error:
     # https://github.com/dagster-io/dagster/issues/33439
@@ -121,12 +135,16 @@ TABLE: Tuple[Row, ...] = (
         r"|rate exceeded|request limit exceeded",
         Verdict.THROTTLED,
         "AWS limits the rate of requests behind ECS",
+        example="Error retrieving subnet information: Rate exceeded (ErrorCode: "
+        "Throttling)",
     ),
     _row(
         "ClientException|LimitExceededException",
         "provisioning",
         Verdict.WAIT,
         "the cluster has as many PROVISIONING tasks as it may have",
+        example="You've reached the limit on the number of tasks you can run "
+        "concurrently in PROVISIONING state",
     ),
     _row(
         "ClientException|InvalidParameterException",
@@ -135,12 +153,14 @@ TABLE: Tuple[Row, ...] = (
         Verdict.FORGET,
         "the task definition is not there, or INACTIVE",
         "name an ACTIVE definition of this account and region",
+        example="TaskDefinition is inactive",
     ),
     _row(
         "failures",
         r"resource:|\bagent\b|capacity|concurren|limit|insufficient",
         Verdict.WAIT,
         "there is no capacity for the task at present",
+        example="RESOURCE:MEMORY",
     ),
     _row(
         "failures",
@@ -148,6 +168,7 @@ TABLE: Tuple[Row, ...] = (
         Verdict.FINAL,
         "no container instance has what the task needs",
         "compare the definition's requiresAttributes with the cluster's instances",
+        example="ATTRIBUTE",
     ),
     _row("failures", "", Verdict.FINAL, "ECS found no place for the task"),
     _row(
@@ -173,6 +194,7 @@ TABLE: Tuple[Row, ...] = (
         Verdict.FINAL,
         "the agent may not hand that role to a task",
         "grant the agent's role iam:PassRole on it",
+        example="User ... is not authorized to perform: iam:PassRole on resource: ...",
     ),
     _row(
         "AccessDenied(Exception)?|UnauthorizedOperation",

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from prefect_ecs_plugin.errors import LaunchError
 from prefect_ecs_plugin.retrying import (
     BACKOFF,
+    TABLE,
     WORTH_WAITING,
     Answer,
     Backoff,
     Patience,
     Refused,
+    Row,
     Verdict,
     judge,
 )
@@ -111,6 +113,14 @@ CLIENT, PARAMETER = "ClientException", "InvalidParameterException"
 )
 def test_verdicts(answer: Answer, verdict: Verdict) -> None:
     assert judge(answer).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in TABLE if row.message.pattern], ids=lambda row: row.cause
+)
+def test_a_row_that_looks_at_the_message_has_an_example(row: Row) -> None:
+    code = row.code.pattern.split("|")[0].replace("(Exception)?", "")
+    assert judge(Answer(code, row.example)) is row
 
 
 def test_every_failure_is_reported() -> None:

@@ -1,0 +1,371 @@
+"""Writes the parts of the docs that the code knows best.
+
+    python docs/generate.py
+
+A generated part stands between two comments, and whatever is around it is written by
+hand:
+
+    <!-- generated: begin NAME -->
+    <!-- generated: end -->
+
+`PARTS` says which function makes which part. tests/test_docs.py makes them again and
+compares.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Sequence
+
+import click
+
+from prefect_ecs_plugin import hints, retrying
+from prefect_ecs_plugin.cli import ecs, start
+from prefect_ecs_plugin.hints import Hint
+from prefect_ecs_plugin.retrying import Row, Verdict
+
+DOCS = Path(__file__).parent
+COMMAND = "python docs/generate.py"
+
+_PART = re.compile(
+    r"(<!-- generated: begin (?P<name>[\w-]+) -->\n).*?(<!-- generated: end -->)",
+    re.DOTALL,
+)
+
+
+# -- The commands -----------------------------------------------------------------
+
+#: What Prefect's own options are taken from where they are not given.
+#: https://docs-v1.prefect.io/core/concepts/configuration.html
+PREFECT_VARIABLES: Mapping[str, str] = {
+    "key": "PREFECT__CLOUD__API_KEY",
+    "tenant_id": "PREFECT__CLOUD__TENANT_ID",
+    "api": "PREFECT__CLOUD__API",
+    "name": "PREFECT__CLOUD__AGENT__NAME",
+    "label": "PREFECT__CLOUD__AGENT__LABELS",
+    "env": "PREFECT__CLOUD__AGENT__ENV_VARS",
+    "agent_address": "PREFECT__CLOUD__AGENT__AGENT_ADDRESS",
+    "no_cloud_logs": "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS=false",
+    "log_level": "PREFECT__CLOUD__AGENT__LEVEL",
+}
+
+#: How values are written, by click's name of their type.
+_METAVARS: Mapping[str, str] = {
+    "float": "NUMBER",
+    "float range": "NUMBER",
+    "integer range": "INTEGER",
+}
+
+
+def commands() -> str:
+    """Every command of the group: its help, its options, its examples."""
+    context = click.Context(ecs)
+    names = sorted(ecs.list_commands(context), key=lambda name: (name != "start", name))
+    found = [(name, ecs.get_command(context, name)) for name in names]
+    return "\n".join(_command(name, command) for name, command in found if command)
+
+
+def _command(name: str, command: click.Command) -> str:
+    lines = [f"## prefect agent ecs {name}\n", *_help(command), *_arguments(command)]
+    if command is start:
+        ours = [each for each in shown_options(start) if not _is_prefects(each)]
+        theirs = [each for each in shown_options(start) if _is_prefects(each)]
+        lines += ["### Options for ECS\n", *_options(ours)]
+        lines += ["### Options of every Prefect agent\n", *_options(theirs)]
+        return "\n".join(lines)
+    takes_ours = _takes_options_of_start(command)
+    lines += _options(own_options(command))
+    if takes_ours:
+        lines += [*_options_of_start(command)]
+    return "\n".join(lines)
+
+
+def own_options(command: click.Command) -> List[click.Option]:
+    """The options of a command, without those that it shares with `start`."""
+    ours = start.params if command is not start else []
+    return [option for option in shown_options(command) if option not in ours]
+
+
+def shown_options(command: click.Command) -> List[click.Option]:
+    """The options that a user may give, but for --help."""
+    context = click.Context(command)
+    return [
+        param
+        for param in command.get_params(context)
+        if isinstance(param, click.Option)
+        and not param.hidden
+        and "--help" not in param.opts
+    ]
+
+
+def _takes_options_of_start(command: click.Command) -> bool:
+    given = {option.name for option in shown_options(command)}
+    return {"cluster", "label"} <= given
+
+
+def _options_of_start(command: click.Command) -> Iterator[str]:
+    yield "And the other options of [`start`](#prefect-agent-ecs-start)."
+    module = sys.modules[str(getattr(command.callback, "__module__", ""))]
+    refused: Dict[str, str] = getattr(module, "REFUSED", {})
+    by_name = {option.name: option for option in start.params}
+    reasons = [
+        f"{_code(_long(by_name[name]))} ({_text(text)})"
+        for name, text in refused.items()
+        if name in by_name
+    ]
+    if reasons:
+        yield "These are refused: " + "; ".join(reasons) + "."
+    yield ""
+
+
+def _is_prefects(param: click.Parameter) -> bool:
+    """Whether Prefect brings the option; they are the same from 1.0 to 1.4."""
+    from prefect.cli.agent import COMMON_START_OPTIONS
+
+    def nothing() -> None:
+        """Gets the options."""
+
+    for add in COMMON_START_OPTIONS:
+        add(nothing)
+    options: List[click.Option] = nothing.__click_params__  # type: ignore[attr-defined]
+    return param.name in {option.name for option in options}
+
+
+def _help(command: click.Command) -> Iterator[str]:
+    r"""A command's help as paragraphs; click's `\b` marks one that keeps its lines."""
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        if not paragraph.startswith("\b"):
+            yield _text(" ".join(paragraph.split())) + "\n"
+            continue
+        lines = paragraph.split("\n")[1:]
+        if lines and lines[0].endswith(":"):
+            lines = lines[1:]
+        body = inspect.cleandoc("\n".join(lines))
+        yield f"```\n{body}\n```\n"
+
+
+def _arguments(command: click.Command) -> Iterator[str]:
+    names = [
+        param.metavar or str(param.name).upper()
+        for param in command.params
+        if isinstance(param, click.Argument)
+    ]
+    if names:
+        yield f"Arguments: `{' '.join(names)}`\n"
+
+
+def _options(options: Sequence[click.Option]) -> Iterator[str]:
+    yield "| option | meaning |"
+    yield "| --- | --- |"
+    for option in options:
+        yield f"| {_spelled(option)} | {' '.join(_meaning(option))} |"
+    yield ""
+
+
+def _spelled(option: click.Option) -> str:
+    """Every spelling of an option, the long one first, with its kind of value."""
+    names = sorted(option.opts, key=len, reverse=True)
+    value = "" if option.is_flag else f" {_metavar(option)}"
+    return ", ".join([_code(names[0] + value), *map(_code, names[1:])])
+
+
+def _metavar(option: click.Option) -> str:
+    if option.metavar:
+        return option.metavar
+    if isinstance(option.type, click.Choice):
+        return "|".join(map(str, option.type.choices))
+    return _METAVARS.get(option.type.name, option.type.name.upper())
+
+
+def _meaning(option: click.Option) -> Iterator[str]:
+    yield _text(" ".join((option.help or "").split()).rstrip(".") + ".")
+    yield from _bounds(option.type)
+    if option.multiple:
+        yield "Can be given several times."
+    # click 8.3 has a value of its own for "no default".
+    if isinstance(option.default, (str, int, float)) and not option.is_flag:
+        yield f"Default: {_code(_plain(option.default))}."
+    variable = option.envvar or (
+        PREFECT_VARIABLES.get(str(option.name)) if option in start.params else None
+    )
+    if variable:
+        yield f"In the environment: {_code(str(variable))}."
+
+
+def _bounds(kind: Any) -> Iterator[str]:
+    if not isinstance(kind, (click.IntRange, click.FloatRange)):
+        return
+    if kind.min is not None:
+        yield f"{'More than' if kind.min_open else 'At least'} {_plain(kind.min)}."
+    if kind.max is not None:
+        yield f"{'Less than' if kind.max_open else 'At most'} {_plain(kind.max)}."
+
+
+def _plain(value: Any) -> str:
+    return (
+        str(int(value))
+        if isinstance(value, float) and value.is_integer()
+        else str(value)
+    )
+
+
+def _long(option: click.Parameter) -> str:
+    return max(option.opts, key=len)
+
+
+# -- Why tasks stop ---------------------------------------------------------------
+
+
+def stopped_tasks() -> str:
+    """The table of hints, a table for each of its headings."""
+    return "\n".join(_hints(heading, rows) for heading, rows in hints.GROUPS.items())
+
+
+def _hints(heading: str, rows: Iterable[Hint]) -> str:
+    lines = [f"### {heading}\n", "| ECS says | because | what to do |"]
+    lines += ["| --- | --- | --- |", *map(_hint, rows)]
+    return "\n".join([*lines, ""])
+
+
+def _hint(hint: Hint) -> str:
+    said = "<br>".join(_symptoms(hint))
+    again = " (tried again)" if hint.transient else ""
+    remedy = f"{_text(_sentence(hint.remedy))} [More]({hint.source})"
+    return f"| {said} | {_text(hint.cause)}{again} | {remedy} |"
+
+
+def _symptoms(hint: Hint) -> Iterator[str]:
+    """What a reader may have before the eyes."""
+    yield from (_code(example) for example in hint.examples)
+    if hint.stop_code != ".*":
+        yield "stopCode " + " or ".join(map(_code, hint.stop_code.split("|")))
+    codes = sorted(code for code in hint.exit_codes if code is not None)
+    if 1 < len(codes) < 10:
+        yield f"exit code {', '.join(map(str, codes[:-1]))} or {codes[-1]}"
+
+
+def vanished() -> str:
+    """The one hint that no words of ECS lead to."""
+    hint = hints.VANISHED
+    return f"{_sentence(hint.cause)} {_sentence(hint.remedy)} [More]({hint.source})\n"
+
+
+def exit_codes() -> str:
+    """What exit codes mean."""
+    lines = ["| exit code | means |", "| --- | --- |"]
+    lines += [f"| {code} | {meaning} |" for code, meaning in hints.EXIT_CODES.items()]
+    return "\n".join([*lines, ""])
+
+
+# -- What ECS refuses -------------------------------------------------------------
+
+#: What becomes of the run, for every verdict that does not end it.
+_GOES_ON: Mapping[Verdict, str] = {
+    Verdict.THROTTLED: "ECS is asked again, and more slowly",
+    Verdict.RETRY: "ECS is asked again; one run stays one task",
+    Verdict.LOOK: "the definition is looked for, then ECS is asked again",
+    Verdict.WAIT: "ECS is asked again, with pauses of up to a minute",
+    Verdict.FORGET: "a definition of this plugin's is registered once more; a run that "
+    "names the definition with `task_definition_arn` is Failed",
+    Verdict.ADOPT: "the task of that launch is the run's",
+}
+
+
+def answers_that_wait() -> str:
+    """The answers of ECS after which a run goes on."""
+    rows = [row for row in retrying.TABLE if row.verdict is not Verdict.FINAL]
+    lines = ["| ECS answers | because | then |", "| --- | --- | --- |"]
+    lines += [
+        f"| {_answer(row)} | {_text(row.cause)} | {_GOES_ON[row.verdict]} |"
+        for row in rows
+    ]
+    return "\n".join([*lines, ""])
+
+
+def answers_that_fail() -> str:
+    """The answers of ECS that end a run."""
+    rows = [row for row in retrying.TABLE if row.verdict is Verdict.FINAL]
+    lines = ["| ECS answers | because | what to do |", "| --- | --- | --- |"]
+    lines += [
+        f"| {_answer(row)} | {_text(row.cause)} | {_text(_sentence(row.remedy))} |"
+        for row in rows
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _answer(row: Row) -> str:
+    codes = ", ".join(map(_code, _codes(row.code.pattern)))
+    return f"{codes}: {_code(row.example)}" if row.example else codes
+
+
+def _codes(pattern: str) -> Iterator[str]:
+    """The error codes that a row's pattern matches."""
+    for code in pattern.split("|"):
+        if code.endswith("(Exception)?"):
+            code = code[: -len("(Exception)?")]
+            yield code
+            code += "Exception"
+        yield code.replace(".*", "...")
+
+
+# -- Markdown ---------------------------------------------------------------------
+
+#: What is written as code in running text: options, variables, keys and rights.
+_AS_CODE = re.compile(
+    r"(?<![\w`:./-])(--[a-z][a-z-]+[a-z]|[A-Z][A-Z0-9]*_[A-Z0-9_]+"
+    r"|[a-z]+(?:[A-Z][a-z0-9]+)+|[a-z0-9]+:(?:[A-Z][a-z]+)+|[a-z]+(?:_[a-z]+)+"
+    r"|awslogs(?:-[a-z]+)+)(?![\w`.-])"
+)
+
+
+def _text(text: str) -> str:
+    """Running text with its names as code, fit for a cell of a table."""
+    pieces = re.split(r"(`[^`]*`)", text)
+    pieces[::2] = [_AS_CODE.sub(r"`\1`", _escaped(piece)) for piece in pieces[::2]]
+    return "".join(pieces).replace("|", "\\|")
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([<>*])", r"\\\1", text)
+
+
+def _code(text: str) -> str:
+    fence = "``" if "`" in text else "`"
+    return f"{fence}{text}{fence}".replace("|", "\\|")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
+# -- The pages --------------------------------------------------------------------
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "commands": commands,
+    "stopped-tasks": stopped_tasks,
+    "vanished": vanished,
+    "exit-codes": exit_codes,
+    "answers-that-wait": answers_that_wait,
+    "answers-that-fail": answers_that_fail,
+}
+
+PAGES = ("cli.md", "troubleshooting.md")
+
+
+def renewed(page: str) -> str:
+    """A page's text with its generated parts made anew."""
+    return _PART.sub(lambda part: f"{part[1]}{PARTS[part['name']]()}{part[3]}", page)
+
+
+def main() -> None:
+    """Write the pages."""
+    for name in PAGES:
+        path = DOCS / name
+        path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
