@@ -33,7 +33,7 @@ from prefect.agent import Agent
 from prefect.agent.agent import AGENT_WAKE_EVENT, ascii_name
 from prefect.utilities.graphql import GraphQLResult
 
-from . import __version__, kwargs, shapes, task_state
+from . import __version__, api_key, kwargs, shapes, task_state
 from . import cluster as clusters
 from .api import AgentClient
 from .aws import AWSClients
@@ -119,6 +119,9 @@ class ECSAgent(Agent):
         cancel_grace: Seconds that a cancelled flow has to end by itself before its
             task is stopped. Default 60.
         shutdown_grace: Seconds to finish in when the agent is stopped. Default 25.
+        api_key_secret_arn: The Secrets Manager secret (a JSON key allowed) or SSM
+            parameter that holds the API key for flow runs, as ECS's `valueFrom`. ECS
+            reads it with the execution role; no request has the key in it.
 
     Raises:
         ConfigurationError: one line that says what to set, if the agent cannot
@@ -153,6 +156,7 @@ class ECSAgent(Agent):
         start_attempts: int = task_state.START_ATTEMPTS,
         cancel_grace: float = DEFAULT_CANCEL_GRACE,
         shutdown_grace: float = DEFAULT_SHUTDOWN_GRACE,
+        api_key_secret_arn: Optional[str] = None,
     ) -> None:
         super().__init__(
             agent_config_id=agent_config_id,
@@ -187,6 +191,7 @@ class ECSAgent(Agent):
             task_role_arn=task_role_arn,
             execution_role_arn=execution_role_arn,
             env=plain(self.env_vars),
+            api_key_secret_arn=api_key_secret_arn,
         )
         self._troubles = Troubles(self.logger)
         self._dispatcher = Dispatcher.threaded(_WORKERS, self._report_crash)
@@ -261,6 +266,8 @@ class ECSAgent(Agent):
         trouble = clusters.trouble(self.ecs_client, cluster)
         if trouble:
             self.logger.warning(trouble)
+        for warning in api_key.warnings(self.settings, bool(self.flow_run_api_key)):
+            self.logger.warning(warning)
         if not self._submission.has_client_token:
             self.logger.warning(
                 "This botocore is too old for clientToken, without which a lost answer "

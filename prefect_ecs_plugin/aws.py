@@ -80,8 +80,8 @@ class AWSClients:
                 "~/.aws/config."
             )
 
-    def __call__(self, service: str) -> Any:
-        """A new client for a service, such as `ecs`.
+    def __call__(self, service: str, region: Optional[str] = None) -> Any:
+        """A new client for a service, such as `ecs`; in the session's region, or not.
 
         Where the user says nothing about retries, those of ECS are left to whoever
         asks: they go through the pacer, and hold no thread while they wait.
@@ -91,7 +91,9 @@ class AWSClients:
         """
         try:
             session = self._new_session() if service in _ASKED_ONCE else self.session
-            return session.client(service, config=self._config_for(service))
+            return session.client(
+                service, region_name=region, config=self._config_for(service)
+            )
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(
                 f"The AWS settings cannot be used: {error}"

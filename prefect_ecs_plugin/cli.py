@@ -12,7 +12,20 @@ from prefect.cli.agent import COMMON_START_OPTIONS, start_agent
 from prefect.exceptions import AuthorizationError, ClientError
 from prefect.utilities.cli import add_options
 
-from .errors import PrefectECSError
+from . import secret_arn
+from .errors import ConfigurationError, PrefectECSError
+
+
+def _check_secret_arn(
+    ctx: click.Context, param: click.Parameter, value: Optional[str]
+) -> Optional[str]:
+    try:
+        if value is not None:
+            secret_arn.parse(param.opts[0], value)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error), ctx) from error
+    return value
+
 
 _START_OPTIONS: Any = [
     click.option(
@@ -89,6 +102,21 @@ _START_OPTIONS: Any = [
         show_default=True,
         help="Seconds to finish in after SIGTERM.",
     ),
+    click.option(
+        "--api-key-secret-arn",
+        metavar="ARN",
+        callback=_check_secret_arn,
+        help="The Secrets Manager secret (a JSON key allowed) or SSM parameter from "
+        "which ECS gives flow runs their API key; without it they get it in plain "
+        "text.",
+    ),
+    click.option(
+        "--key-from-secret",
+        metavar="ARN",
+        callback=_check_secret_arn,
+        help="The secret or parameter from which the agent reads its own API key when "
+        "it starts, in place of --key.",
+    ),
 ]
 
 
@@ -157,12 +185,15 @@ def start(**options: Any) -> None:
             --task-definition s3://my-bucket/task_definition.yaml
     """
     _check_environment(options["env"])
+    _check_one_key(options)
     with _one_line_errors(options):
         from .agent import ECSAgent
         from .memory import share_arenas
 
         share_arenas()
 
+        options["key"] = given_key(**options)
+        del options["key_from_secret"]
         start_agent(ECSAgent, **options)
 
 
@@ -172,6 +203,29 @@ def _check_environment(entries: Iterable[str]) -> None:
             raise click.BadParameter(
                 f"{entry!r} is not of the form NAME=value", param_hint="'--env'"
             )
+
+
+def _check_one_key(options: Mapping[str, Any]) -> None:
+    if options["key"] and options["key_from_secret"]:
+        raise click.UsageError(
+            "--key and --key-from-secret exclude each other: an agent has one API key."
+        )
+
+
+def given_key(
+    key: Optional[str], key_from_secret: Optional[str], **_: Any
+) -> Optional[str]:
+    """The agent's own API key, as its options say.
+
+    Raises:
+        ConfigurationError: one line, if it has to be read and cannot.
+    """
+    if not key_from_secret:
+        return key
+    from . import secret_value
+    from .aws import AWSClients
+
+    return secret_value.read("--key-from-secret", key_from_secret, AWSClients())
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import logging
 import os
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from . import kwargs, network, template
+from . import kwargs, network, secret_arn, template
 from .errors import ConfigurationError, PrefectECSError
 from .settings import AgentSettings
 from .sources import ClientFactory, load_mapping
@@ -32,6 +32,7 @@ def agent_settings(
     task_role_arn: Optional[str] = None,
     execution_role_arn: Optional[str] = None,
     env: Optional[Mapping[str, Any]] = None,
+    api_key_secret_arn: Optional[str] = None,
 ) -> AgentSettings:
     """Read and check everything the agent was told.
 
@@ -45,10 +46,13 @@ def agent_settings(
         task_role_arn: The default task role.
         execution_role_arn: The default execution role.
         env: Variables for every run.
+        api_key_secret_arn: The secret that holds the API key for runs.
 
     Raises:
         ConfigurationError: one line with the file or option and what to do.
     """
+    if api_key_secret_arn is not None:
+        secret_arn.parse("api_key_secret_arn", api_key_secret_arn)
     settings = AgentSettings(
         task_definition=_template(task_definition_path, clients),
         run_task_kwargs=_run_task_kwargs(run_task_kwargs_path, clients),
@@ -57,6 +61,7 @@ def agent_settings(
         task_role_arn=task_role_arn,
         execution_role_arn=execution_role_arn,
         env=env or {},
+        api_key_secret_arn=api_key_secret_arn,
     )
     return settings.with_subnets(_inferred_subnets(settings, clients, logger))
 

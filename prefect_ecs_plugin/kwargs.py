@@ -14,10 +14,10 @@ from .errors import RunConfigError
 from .flow_run import FlowRun, plain
 from .settings import AgentSettings, PrefectSettings, environment_entries
 from .template import (
+    API_KEY_NAMES,
     FLOW_CONTAINER,
-    dict_of,
+    brings_api_key,
     raise_problems,
-    secret_names,
     with_tags,
 )
 
@@ -29,9 +29,6 @@ _PLACEMENT = {
     "launchType": "capacityProviderStrategy",
     "capacityProviderStrategy": "launchType",
 }
-
-#: The API key under the names that flow images of all versions know.
-API_KEY_NAMES = ("PREFECT__CLOUD__API_KEY", "PREFECT__CLOUD__AUTH_TOKEN")
 
 
 def check(kwargs: Mapping[str, Any]) -> None:
@@ -179,9 +176,8 @@ def build(
     containers = _present(overrides.get("containerOverrides", []), definition)
     flow = _named_entry(containers, FLOW_CONTAINER)
     flow["command"] = ["/bin/sh", "-c", flow_run.command]
-    flow["environment"] = _environment(
-        flow, definition, flow_run, run_config, settings, prefect
-    )
+    flow["environment"] = _environment(flow, flow_run, run_config, settings, prefect)
+    _leave_out_api_key(containers, definition, settings)
     overrides["containerOverrides"] = containers
     _set_network(request, definition, merged, run_config, settings)
     request.update(startedBy=flow_run.id, clientToken=flow_run.client_token)
@@ -286,17 +282,12 @@ def _set_size(overrides: Dict[str, Any], run_config: ECSRun) -> None:
 
 def _environment(
     container: Mapping[str, Any],
-    definition: Mapping[str, Any],
     flow_run: FlowRun,
     run_config: ECSRun,
     settings: AgentSettings,
     prefect: PrefectSettings,
 ) -> List[Dict[str, str]]:
-    """The flow container's variables, the later beating the earlier.
-
-    A variable that the definition brings as a secret stays the definition's when
-    it is the API key: ECS takes a name only once.
-    """
+    """The flow container's variables, the later beating the earlier."""
     env: Dict[str, Any] = {
         entry["name"]: entry.get("value", "")
         for entry in container.get("environment", [])
@@ -308,16 +299,32 @@ def _environment(
     env.update({"PREFECT__LOGGING__LEVEL": prefect.logging_level, **chosen})
     env.update(_required(flow_run, prefect))
     env.update(_log_switch(chosen, prefect))
-    for name in set(secret_names(_flow_of(definition))).intersection(API_KEY_NAMES):
-        del env[name]
     return [{"name": name, "value": value} for name, value in env.items()]
 
 
-def _flow_of(definition: Mapping[str, Any]) -> Mapping[str, Any]:
-    for container in definition.get("containerDefinitions", []):
-        if container.get("name") == FLOW_CONTAINER:
-            return dict_of(container)
-    return {}
+def _leave_out_api_key(
+    containers: List[Dict[str, Any]],
+    definition: Mapping[str, Any],
+    settings: AgentSettings,
+) -> None:
+    """A key that comes as a secret is in no override, whoever put it there.
+
+    Where the agent names the secret, no container is told the key in plain text. A
+    definition that brings it by itself, under one of its names or both, speaks for
+    its flow alone.
+    """
+    flow_has_it = brings_api_key(definition)
+    for container in containers:
+        is_flow = container["name"] == FLOW_CONTAINER
+        if settings.api_key_secret_arn or (is_flow and flow_has_it):
+            _leave_out(API_KEY_NAMES, container)
+
+
+def _leave_out(names: Tuple[str, ...], container: Dict[str, Any]) -> None:
+    if "environment" in container:
+        container["environment"] = [
+            entry for entry in container["environment"] if entry["name"] not in names
+        ]
 
 
 def _required(flow_run: FlowRun, prefect: PrefectSettings) -> Dict[str, str]:

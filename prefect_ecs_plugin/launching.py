@@ -15,7 +15,7 @@ import logging
 import time
 from typing import Any, Callable, Dict, Mapping, Optional, Set, Tuple
 
-from . import console, kwargs, overflow, rules, template
+from . import api_key, console, kwargs, overflow, rules, template
 from .counting import Counts, Outcome, Reason
 from .errors import RunConfigError
 from .flow_run import FlowRun
@@ -168,6 +168,7 @@ class Launcher:
         if run_config.task_definition_arn:
             name = _own_definition(flow_run, run_config)
             definition = yield from self._submission.described(name, patience)
+            api_key.check_brought(name, definition, self._settings)
             request = self._request(merged, definition, flow_run, run_config)
             kwargs.check_request(request, definition)
             task_arn = yield from self._submission.launch_by_arn(

@@ -14,8 +14,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from . import rules
 from .flow_run import plain
-from .kwargs import API_KEY_NAMES
-from .template import dict_of, secret_names
+from .template import API_KEY_NAMES, dict_of, secret_names
 
 #: What stays: no two runs would share a definition with the first, and definitions
 #: are kept, and read, for longer than a key should be.

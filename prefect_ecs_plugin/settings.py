@@ -42,6 +42,7 @@ class AgentSettings:
         execution_role_arn: The execution role likewise.
         env: What `--env` and the Prefect config add to every run.
         subnets: The default VPC's subnets, where the network is inferred.
+        api_key_secret_arn: The secret from which ECS gives runs their API key.
     """
 
     task_definition: Mapping[str, Any] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class AgentSettings:
     execution_role_arn: Optional[str] = None
     env: Mapping[str, Any] = field(default_factory=dict)
     subnets: Tuple[str, ...] = ()
+    api_key_secret_arn: Optional[str] = None
 
     def with_subnets(self, subnets: Tuple[str, ...]) -> AgentSettings:
         """The same settings with an inferred network."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: The container in which the flow runs; all others are sidecars.
 FLOW_CONTAINER = "flow"
 
+#: The API key under the names that flow images of all versions know.
+API_KEY_NAMES = ("PREFECT__CLOUD__API_KEY", "PREFECT__CLOUD__AUTH_TOKEN")
+
 #: Marks the definitions that this plugin registered.
 OWNER_TAG = {"key": "prefect:registered-by", "value": "prefect-ecs-plugin"}
 
@@ -62,6 +65,8 @@ def build(
     flow["image"] = _image(flow_run, run_config, flow)
     _set_environment(flow, {"PREFECT__CONTEXT__IMAGE": flow["image"]})
     _take_in(definition, environment or {})
+    if settings.api_key_secret_arn:
+        _bring_api_key(flow, settings.api_key_secret_arn)
     _set_execution_role(definition, run_config, settings)
     _set_compatibilities(definition, placement)
     request = named(definition)
@@ -110,6 +115,15 @@ def dict_of(value: Any) -> Dict[str, Any]:
 def secret_names(container: Mapping[str, Any]) -> List[str]:
     """The variables that a container gets from its `secrets`."""
     return [entry.get("name", "") for entry in container.get("secrets", [])]
+
+
+def brings_api_key(definition: Mapping[str, Any]) -> bool:
+    """Whether the flow of a definition gets the API key from its `secrets`."""
+    return any(
+        container.get("name") == FLOW_CONTAINER and name in API_KEY_NAMES
+        for container in definition.get("containerDefinitions", [])
+        for name in secret_names(container)
+    )
 
 
 def named(definition: Mapping[str, Any]) -> Dict[str, Any]:
@@ -177,6 +191,21 @@ def _take_in(
 ) -> None:
     for container in definition["containerDefinitions"]:
         _set_environment(container, environment.get(container.get("name"), {}))
+
+
+def _bring_api_key(container: Dict[str, Any], secret_arn: str) -> None:
+    """Add the API key to a container's secrets, where it has no own.
+
+    A name may stand in `environment` or in `secrets`, and there once.
+    """
+    missing = [name for name in API_KEY_NAMES if name not in secret_names(container)]
+    ours = [{"name": name, "valueFrom": secret_arn} for name in missing]
+    container["secrets"] = [*container.get("secrets", []), *ours]
+    container["environment"] = [
+        entry
+        for entry in container.get("environment", [])
+        if entry.get("name") not in API_KEY_NAMES
+    ]
 
 
 def _set_execution_role(

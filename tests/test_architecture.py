@@ -15,6 +15,7 @@ DOCS = HOUSE.parent / "docs" / "architecture.md"
 
 #: Rooms that need no server to be read, tested and changed.
 PURE = [
+    "api_key",
     "console",
     "counting",
     "definitions",
@@ -27,6 +28,7 @@ PURE = [
     "polling",
     "retrying",
     "schedule",
+    "secret_arn",
     "settings",
     "template",
     "troubles",
@@ -44,6 +46,7 @@ KNOW_AWS = {
     "ecs",
     "network",
     "prune/account",
+    "secret_value",
     "sources",
 }
 

@@ -26,6 +26,7 @@ from prefect_ecs_plugin.errors import ConfigurationError
 from prefect_ecs_plugin.install import cloudformation, hcl, plan, policy
 from prefect_ecs_plugin.install.command import install
 from prefect_ecs_plugin.install.place import Place, Reference
+from prefect_ecs_plugin.secret_arn import SecretARN
 
 SUBNETS = "subnet-0123456789abcdef0,subnet-0fedcba9876543210"
 VPC = "vpc-0123456789abcdef0"
@@ -48,6 +49,9 @@ CASES: Dict[str, List[str]] = {
     "a secret": [*NETWORK, "--api-key-secret-arn", SECRET],
     "a secret's JSON key": [*NETWORK, "--api-key-secret-arn", SECRET + ":key::"],
     "a parameter": [*NETWORK, "--api-key-secret-arn", PARAMETER],
+    "a secret and the flows' own role": [
+        *("--api-key-secret-arn", SECRET, "--execution-role-arn", ROLE("ecs")),
+    ],
     "security groups": [
         "--subnets",
         SUBNETS,
@@ -149,7 +153,7 @@ def test_the_task_definition_in_full() -> None:
                     "--cluster=default",
                     "--agent-address=http://127.0.0.1:8080",
                     f"--execution-role-arn={ROLE('execution')}",
-                    *NAMES_SECRET,
+                    f"--api-key-secret-arn={SECRET}",
                     *("--label=prod", "--label=eu", "--launch-type=EC2"),
                 ],
                 "environment": [{"name": "PREFECT__BACKEND", "value": "cloud"}],
@@ -180,13 +184,6 @@ def _start_options() -> Dict[str, Any]:
     from prefect_ecs_plugin.cli import start
 
     return {str(param.name): param for param in start.params}
-
-
-NAMES_SECRET = (
-    [f"--api-key-secret-arn={SECRET}"]
-    if "api_key_secret_arn" in _start_options()
-    else []
-)
 
 
 @every_case
@@ -422,13 +419,13 @@ def _place() -> Place:
 _FULL = plan.Plan(
     name="prefect-agent",
     version="1",
-    secret=plan.secret(SECRET),
+    secret=SecretARN(SECRET),
     flow_roles=(ROLE("flow"),),
     families=("etl", "team-*"),
     log_groups=("/ecs/flows",),
     objects=("bucket/templates/etl.yaml",),
 )
-_PARAMETER = plan.Plan(name="a", version="1", secret=plan.secret(PARAMETER))
+_PARAMETER = plan.Plan(name="a", version="1", secret=SecretARN(PARAMETER))
 
 
 #: What the linter would have narrower and AWS refuses so.
@@ -1046,6 +1043,10 @@ def test_values_in_hcl(value: Any, text: str) -> None:
     "options, message",
     [
         (["--key", "pcu_secret"], "--key cannot be used here: an API key is never"),
+        (
+            ["--key-from-secret", SECRET],
+            "--key-from-secret cannot be used here: the service gets the key as a",
+        ),
         (["--max-polls", "3"], "--max-polls cannot be used here"),
         (["--format", "yaml"], "'yaml' is not one of"),
         (["--subnets", "subnet-1"], "'subnet-1' is not an id like subnet-01234"),
@@ -1057,7 +1058,7 @@ def test_values_in_hcl(value: Any, text: str) -> None:
         (["--cluster", "a b"], "--cluster: 'a b' is neither a cluster's name nor"),
         (["--cpu", "256", "--memory", "4096"], "--cpu 256 --memory 4096: Fargate has"),
         (["--cpu", "many"], "--cpu many --memory 512: Fargate has no such size"),
-        (["--api-key-secret-arn", "prefect"], "'prefect' is not the whole ARN"),
+        (["--api-key-secret-arn", "prefect"], "the value is not the whole ARN"),
         (["--api-key-secret-arn", SECRET[:-7]], "is not the whole ARN of a Secrets"),
         (["--task-role-arn", "flow"], "--task-role-arn: 'flow' is not a role's ARN"),
         (["--pass-role", "*"], "--pass-role: '*' is not a role's ARN"),
@@ -1122,6 +1123,11 @@ def test_fargate_does_not_wait_for_ever() -> None:
 @pytest.mark.parametrize(
     "options, message",
     [
+        (
+            [*CASES["a parameter"], "--execution-role-arn", ROLE("ecs")],
+            "--execution-role-arn: ECS reads the API key of flow runs with this role, "
+            "so it has to be allowed ssm:GetParameters on its secret.",
+        ),
         (["--env", "DB_PASSWORD=x"], "--env DB_PASSWORD: its value stands in plain"),
         (
             [*CASES["security groups"], "--vpc-id", VPC],

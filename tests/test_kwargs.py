@@ -524,13 +524,6 @@ def test_without_a_key_there_is_no_tenant(
     assert env["PREFECT__CLOUD__TENANT_ID"] == ""
 
 
-def test_guarantee_7_a_key_that_comes_as_a_secret_is_not_sent(build: Any) -> None:
-    secret = {"name": "PREFECT__CLOUD__API_KEY", "valueFrom": "arn:aws:ssm:a:1:p/k"}
-    flow = {"name": "flow", "image": "x", "secrets": [secret]}
-    request = build(definition={**DEFINITION, "containerDefinitions": [flow]})
-    assert "PREFECT__CLOUD__API_KEY" not in env_of(request)
-
-
 # -- Network -----------------------------------------------------------------------
 
 PUBLIC = {"awsvpcConfiguration": {"subnets": ["subnet-1"], "assignPublicIp": "ENABLED"}}

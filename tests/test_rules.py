@@ -300,7 +300,8 @@ DEFINITIONS = {
         [
             Problem(
                 f"{FIRST}.secrets",
-                "secrets are fetched with the execution role: give executionRoleArn",
+                "secrets are fetched with the execution role: give executionRoleArn "
+                "here, or --execution-role-arn to the agent",
             )
         ],
         a_definition(container(secrets=[SECRET]), executionRoleArn=ROLE),

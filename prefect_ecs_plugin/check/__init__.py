@@ -13,6 +13,7 @@ rendering    the requests of a launch, by the code of a launch, sent nowhere
 cluster      the cluster, and whether it has what the requests ask for
 network      subnets, security groups and the way out
 roles        execution role and task role
+secrets      what containers get as secrets
 images       what is in ECR
 permissions  what the agent's identity may do
 

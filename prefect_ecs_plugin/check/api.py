@@ -154,6 +154,9 @@ def reachable(facts: Facts) -> Iterator[Finding]:
 def key(facts: Facts) -> Iterator[Finding]:
     """Whether the key opens the API, and whether one is needed."""
     api = _api(facts)
+    if facts.options.get("key_trouble"):
+        yield failed(facts.options["key_trouble"])
+        return
     is_cloud = config.backend == "cloud"
     if is_cloud and not api.key:
         yield failed("Prefect Cloud wants an API key and there is none.", _SET_KEY)

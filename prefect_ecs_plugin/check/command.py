@@ -8,7 +8,8 @@ from typing import Any, List, Optional
 import click
 from prefect.cli.agent import start_agent
 
-from ..cli import _check_environment, _NamedCommand, start
+from ..cli import _check_environment, _check_one_key, _NamedCommand, given_key, start
+from ..errors import PrefectECSError
 
 HELP = """\
 Say what would fail, before anything runs.
@@ -50,6 +51,11 @@ def check(flow_path: Optional[str], as_json: bool, **options: Any) -> None:
     from .preflight import Preflight
 
     _check_environment(options["env"])
+    _check_one_key(options)
+    try:
+        options["key"] = given_key(**options)
+    except PrefectECSError as error:
+        options["key_trouble"] = str(error)
     made: List[Preflight] = []
 
     def preflight(**given: Any) -> Preflight:

@@ -27,6 +27,11 @@ class Identity:
     account: str
     arn: str
 
+    @property
+    def partition(self) -> str:
+        """`aws`, `aws-cn`, `aws-us-gov`."""
+        return self.arn.split(":")[1]
+
 
 @dataclass
 class Facts:

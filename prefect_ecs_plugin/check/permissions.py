@@ -11,7 +11,7 @@ from .asking import AWS, NotAllowed, Refused, Unanswered
 from .facts import Facts, Identity
 from .findings import Finding, failed, ok, skipped, warning
 from .rendering import Launch
-from .roles import TASKS
+from .roles import TASKS, arn_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def permissions(facts: Facts) -> Iterator[Finding]:
     rights = list(_rights(facts, facts.aws, facts.identity))
     try:
         source = _policy_source(facts.aws, facts.identity)
-        answers = {each: _simulated(facts.aws, source, each) for each in rights}
+        answers = {each: simulated(facts.aws, source, each) for each in rights}
     except Unanswered as error:
         yield skipped(
             f"The policies cannot be asked: {error}. What reads is tried instead.",
@@ -84,10 +84,10 @@ def _denied(right: Right, answer: str) -> Finding:
 
 def _rights(facts: Facts, aws: AWS, identity: Identity) -> Iterator[Right]:
     where = f"{aws.region}:{identity.account}"
-    partition = identity.arn.split(":")[1]
+    partition = identity.partition
     found: Dict[str, Right] = {}
     for launch in facts.launches:
-        for right in _of_launch(launch, f"arn:{partition}:ecs:{where}", partition):
+        for right in _of_launch(launch, f"arn:{partition}:ecs:{where}", identity):
             found.setdefault(f"{right.action} {right.resource}", right)
         for group in sorted(launch.logs()):
             stream = f"arn:{partition}:logs:{where}:log-group:{group}:log-stream:x"
@@ -97,7 +97,7 @@ def _rights(facts: Facts, aws: AWS, identity: Identity) -> Iterator[Right]:
     yield from _of_files(facts, partition)
 
 
-def _of_launch(launch: Launch, ecs: str, partition: str) -> Iterator[Right]:
+def _of_launch(launch: Launch, ecs: str, identity: Identity) -> Iterator[Right]:
     cluster = launch.cluster.rpartition("/")[2]
     on_cluster = (("ecs:cluster", f"{ecs}:cluster/{cluster}"),)
     definition = f"{ecs}:task-definition/{launch.family}:1"
@@ -118,10 +118,9 @@ def _of_launch(launch: Launch, ecs: str, partition: str) -> Iterator[Right]:
     creating = (("ecs:CreateAction", "RunTask"),)
     yield Right("ecs:TagResource", task, "tasks get no tags", False, creating)
     for role in launch.roles().values():
-        if not role.startswith("arn:"):  # ECS takes a bare name, policies do not
-            role = f"arn:{partition}:iam::{ecs.rpartition(':')[2]}:role/{role}"
         passed = (("iam:PassedToService", TASKS),)
-        yield Right("iam:PassRole", role, "no run starts", True, passed)
+        arn = arn_of(role, identity)
+        yield Right("iam:PassRole", arn, "no run starts", True, passed)
 
 
 def _of_files(facts: Facts, partition: str) -> Iterator[Right]:
@@ -149,15 +148,14 @@ def _policy_source(aws: AWS, identity: Identity) -> str:
     """
     kind, _, rest = identity.arn.split(":", 5)[5].partition("/")
     if kind == "user":
-        partition = identity.arn.split(":")[1]
-        return f"arn:{partition}:iam::{identity.account}:user/{rest}"
+        return f"arn:{identity.partition}:iam::{identity.account}:user/{rest}"
     if kind == "assumed-role":
         name = rest.partition("/")[0]
         return str(aws.ask("iam", "get_role", RoleName=name)["Role"]["Arn"])
     raise Unanswered(f"{identity.arn} is neither a user nor a role")
 
 
-def _simulated(aws: AWS, source: str, right: Right) -> Optional[str]:
+def simulated(aws: AWS, source: str, right: Right) -> Optional[str]:
     """`""` if it is allowed, `denied`, or `depends` on what is not known here."""
     context = [
         {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
@@ -185,7 +183,7 @@ def _simulated(aws: AWS, source: str, right: Right) -> Optional[str]:
 
 
 def _probed(facts: Facts, aws: AWS, right: Right) -> Optional[str]:
-    """As `_simulated`; None for what cannot be tried without doing it."""
+    """As `simulated`; None for what cannot be tried without doing it."""
     probe = _PROBES.get(right.action)
     if probe is None:
         return None

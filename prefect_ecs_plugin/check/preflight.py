@@ -10,7 +10,7 @@ from prefect import config
 from ..flow_run import plain
 from ..masking import hidden, masked, secrets_in
 from ..settings import AgentSettings, PrefectSettings
-from . import api, cluster, flows, identity, images, network, rendering, roles
+from . import api, cluster, flows, identity, images, network, rendering, roles, secrets
 from . import permissions as rights
 from . import settings as agent
 from .asking import Unanswered
@@ -75,6 +75,7 @@ CHECKS = (
     Check("way out", of_each_launch(network.routes), ("launches",)),
     Check("execution role", of_each_launch(roles.execution_role), ("launches",)),
     Check("task role", of_each_launch(roles.task_role), ("launches",)),
+    Check("secrets", of_each_launch(secrets.secrets), ("identity", "launches")),
     Check("image", of_each_launch(images.images), ("launches",)),
     Check("permissions", rights.permissions, ("identity", "launches")),
 )

@@ -73,6 +73,16 @@ class Launch:
         containers = self.definition.get("containerDefinitions", [])
         return list(dict.fromkeys(str(each["image"]) for each in containers))
 
+    def secrets(self) -> List[str]:
+        """What all containers get as secrets, as `valueFrom` names it."""
+        containers = self.definition.get("containerDefinitions", [])
+        found = (
+            str(secret["valueFrom"])
+            for container in containers
+            for secret in container.get("secrets") or []
+        )
+        return list(dict.fromkeys(found))
+
     def logs(self) -> Set[str]:
         """The log groups that awslogs writes to."""
         found = set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Iterator, List
 
 from .asking import Refused
-from .facts import Facts
+from .facts import Facts, Identity
 from .findings import Finding, failed, ok
 from .images import ECRImage
 from .rendering import Launch
@@ -46,6 +46,13 @@ def task_role(facts: Facts, launch: Launch) -> Iterator[Finding]:
     role = launch.roles().get("taskRoleArn")
     if role:
         yield from _usable(facts, role)
+
+
+def arn_of(role: str, identity: Identity) -> str:
+    """A role's ARN; ECS takes a bare name, policies do not."""
+    if role.startswith("arn:"):
+        return role
+    return f"arn:{identity.partition}:iam::{identity.account}:role/{role}"
 
 
 def _reasons(launch: Launch) -> List[str]:

@@ -6,6 +6,7 @@ import inspect
 import logging
 from typing import Any, Dict, Iterator, List, Mapping
 
+from .. import api_key
 from ..configuration import agent_settings
 from ..errors import ConfigurationError
 from ..settings import AgentSettings
@@ -32,6 +33,9 @@ def settings(facts: Facts) -> Iterator[Finding]:
         yield _read_well(name, options)
     for text in heard:
         yield warning(text).of("default network")
+    has_key = facts.api is not None and bool(facts.api.key)
+    for text in api_key.warnings(facts.settings, has_key):
+        yield warning(text).of("API key of runs")
     if facts.settings.subnets:
         count = len(facts.settings.subnets)
         yield ok(f"{count} subnets of the default VPC").of("default network")

@@ -14,6 +14,7 @@ import click
 
 from ..errors import ConfigurationError, PrefectECSError
 from ..masking import is_secret_name
+from ..secret_arn import parse
 from . import plan as planning
 from .plan import Plan
 
@@ -28,6 +29,8 @@ REFUSED: Dict[str, str] = {
 
 #: Options of `start` that get a place of their own on the agent's command line.
 _PLACED = frozenset({"name", "cluster", "agent_address", "api_key_secret_arn"})
+
+_KEY_OPTION = "--api-key-secret-arn"
 
 #: Seconds as `start` takes them; the name of its parameter.
 _GRACE = "shutdown_grace"
@@ -182,7 +185,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     help="Prefect Cloud, which wants an API key, or a Prefect Server at --api.",
 )
 @click.option(
-    "--api-key-secret-arn",
+    _KEY_OPTION,
     help="The Secrets Manager secret (a JSON key allowed) or SSM parameter that holds "
     "the Prefect API key. Default: a secret without a value is made.",
 )
@@ -324,6 +327,11 @@ def _warn(plan: Plan, values: Mapping[str, Any], tell: Callable[[str], None]) ->
                 f"--env {name}: its value stands in plain text in what is printed; a "
                 "secret belongs into the `secrets` of the flows' task definition."
             )
+    if plan.execution_role_arn and plan.has_api_key:
+        tell(
+            "--execution-role-arn: ECS reads the API key of flow runs with this role, "
+            f"so it has to be allowed {plan.reads_key} on its secret."
+        )
     if not plan.flow_roles and values["output_format"] == "policy":
         tell(
             "The policy lets the agent pass no role to its tasks: name theirs with "
@@ -340,7 +348,6 @@ def _plan(
     from .. import __version__
     from . import flows
 
-    known = {param.name for param in agent_options()}
     cpu, memory = planning.size(values["cpu"], values["memory"])
     secret_arn = values["api_key_secret_arn"]
     agent_address = planning.agent_address(values["agent_address"])
@@ -364,8 +371,7 @@ def _plan(
         security_groups=values["security_groups"],
         assign_public_ip=values["assign_public_ip"] == "ENABLED",
         ports=planning.ports([values["api"], *files]),
-        secret=planning.secret(secret_arn) if secret_arn else None,
-        names_secret="api_key_secret_arn" in known,
+        secret=parse(_KEY_OPTION, secret_arn) if secret_arn else None,
         execution_role_arn=values["execution_role_arn"],
         flow_roles=_unique(
             roles,

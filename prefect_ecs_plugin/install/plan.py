@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from .. import rules
 from ..errors import ConfigurationError
+from ..secret_arn import GET_SECRET, SecretARN
 
 #: Where the docs have the image pushed to, in the account's own registry.
 IMAGE_REPOSITORY = "prefect-ecs-agent"
@@ -29,12 +30,6 @@ _CLUSTER = re.compile(
     r"(?:arn:(?P<partition>aws[\w-]*):ecs:(?P<region>[\w-]+):(?P<account>\d{12})"
     r":cluster/)?(?P<name>[A-Za-z0-9_-]{1,255})"
 )
-_SECRET = re.compile(
-    r"(?P<arn>arn:aws[\w-]*:secretsmanager:[\w-]+:\d{12}:secret:[\w/+=.@-]+)"
-    r"(?P<suffix>:[^:\s]*:[^:\s]*:[^:\s]*)?"
-)
-_PARAMETER = re.compile(r"arn:aws[\w-]*:ssm:[\w-]+:\d{12}:parameter/[\w./-]+")
-_RANDOM = re.compile(r"-[A-Za-z0-9]{6}")
 _FAMILY = re.compile(r"[A-Za-z0-9_*-]{1,255}")
 
 
@@ -45,23 +40,6 @@ class Cluster(NamedTuple):
     partition: Optional[str] = None
     region: Optional[str] = None
     account: Optional[str] = None
-
-
-class Secret(NamedTuple):
-    """The secret that holds the API key.
-
-    Attributes:
-        arn: The ARN of a Secrets Manager secret or an SSM parameter.
-        suffix: `:json-key:version-stage:version-id` of a secret, or nothing.
-    """
-
-    arn: str
-    suffix: str = ""
-
-    @property
-    def is_parameter(self) -> bool:
-        """Whether it is kept by SSM's parameter store."""
-        return self.arn.split(":")[2] == "ssm"
 
 
 DEFAULT_CLUSTER = Cluster("default")
@@ -88,7 +66,6 @@ class Plan:
         assign_public_ip: Whether the agent gets a public address.
         ports: Where the agent has to get through to.
         secret: The API key's; None where there is none yet, or none at all.
-        names_secret: Whether this version's agent takes `--api-key-secret-arn`.
         execution_role_arn: The default for flow runs; None for the service's own.
         flow_roles: The roles that the agent may pass to tasks.
         families: Families of task definitions that it may run.
@@ -112,8 +89,7 @@ class Plan:
     security_groups: Tuple[str, ...] = ()
     assign_public_ip: bool = True
     ports: Tuple[int, ...] = (443,)
-    secret: Optional[Secret] = None
-    names_secret: bool = False
+    secret: Optional[SecretARN] = None
     execution_role_arn: Optional[str] = None
     flow_roles: Tuple[str, ...] = ()
     families: Tuple[str, ...] = ()
@@ -135,6 +111,11 @@ class Plan:
     def keeps_key_in_parameter(self) -> bool:
         """Whether the key is in SSM's parameter store, not in Secrets Manager."""
         return self.secret is not None and self.secret.is_parameter
+
+    @property
+    def reads_key(self) -> str:
+        """What an execution role has to be allowed for the key."""
+        return self.secret.read_by_ecs if self.secret else GET_SECRET
 
     @property
     def makes_security_group(self) -> bool:
@@ -169,25 +150,6 @@ def cluster(text: str) -> Cluster:
             f"--cluster: {text!r} is neither a cluster's name nor its ARN."
         )
     return Cluster(**{**match.groupdict(), "name": match["name"]})
-
-
-def secret(text: str) -> Secret:
-    """A Secrets Manager secret, with or without a JSON key, or an SSM parameter.
-
-    Raises:
-        ConfigurationError: if it is no whole ARN of either. ECS also takes a secret's
-            ARN without its six random characters, but no policy could name it.
-    """
-    match = _SECRET.fullmatch(text)
-    if match and _RANDOM.search(match["arn"][-7:]):
-        return Secret(match["arn"], match["suffix"] or "")
-    if _PARAMETER.fullmatch(text):
-        return Secret(text)
-    raise ConfigurationError(
-        f"--api-key-secret-arn: {text!r} is not the whole ARN of a Secrets Manager "
-        "secret (...:secret:NAME-6RaNdM, or that and :JSON_KEY::) or of an SSM "
-        "parameter (...:parameter/NAME)."
-    )
 
 
 def role_arn(option: str, text: str) -> str:

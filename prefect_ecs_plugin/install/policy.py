@@ -157,7 +157,4 @@ def _reading_files(plan: Plan, place: Place) -> List[Dict[str, Any]]:
 def _reading_key(plan: Plan, place: Place) -> List[Dict[str, Any]]:
     if not plan.has_api_key:
         return []
-    action = "secretsmanager:GetSecretValue"
-    if plan.keeps_key_in_parameter:
-        action = "ssm:GetParameters"
-    return [_allow("ReadApiKey", [action], [Reference(place.api_key_arn)])]
+    return [_allow("ReadApiKey", [plan.reads_key], [Reference(place.api_key_arn)])]

@@ -83,7 +83,7 @@ def command(plan: Plan, place: Place) -> List[str]:
     ]
     if not plan.execution_role_arn:
         own.append(Reference(f"--execution-role-arn={place.execution_role_arn}"))
-    if plan.names_secret and plan.has_api_key:
+    if plan.has_api_key:
         own.append(Reference(f"--api-key-secret-arn={_key(plan, place)}"))
     return ["prefect", "agent", "ecs", "start", *own, *plan.arguments]
 

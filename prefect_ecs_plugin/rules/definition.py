@@ -39,7 +39,10 @@ _SIZE = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_defini
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
 _ROLE_ARN = re.compile(r"arn:[\w-]+:iam::\w+:role/\S+\Z", re.ASCII)
-_SECRET_ROLE = "secrets are fetched with the execution role: give executionRoleArn"
+_SECRET_ROLE = (
+    "secrets are fetched with the execution role: give executionRoleArn here, or "
+    "--execution-role-arn to the agent"
+)
 
 
 def check_definition(
