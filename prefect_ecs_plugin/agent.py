@@ -49,6 +49,7 @@ from .pacing import Pacer, limits_for
 from .polling import Rhythm
 from .recovery import Recovery
 from .reporting import Reporter
+from .run_states import RunStates
 from .settings import PrefectSettings
 from .submission import Submission
 from .supervising import Supervisor
@@ -231,8 +232,10 @@ class ECSAgent(Agent):
             self._task_was_launched,
             counts,
         )
+        states = RunStates(self.client, self._troubles, dispatcher.start)
         self._supervisor = Supervisor(
             self.client,
+            states,
             ecs,
             self._submission,
             self._launcher,
@@ -249,6 +252,7 @@ class ECSAgent(Agent):
         )
         self._recovery = Recovery(
             self.client,
+            states,
             ecs,
             self._launcher,
             self._task_was_launched,

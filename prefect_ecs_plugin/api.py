@@ -20,6 +20,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from .counting import Answered, Counter, Counts
+from .task_state import COMES_BACK
 
 #: Seconds that runs are shown ahead of their start: the longest pause between looks.
 PREFETCH = 10
@@ -35,12 +36,12 @@ _RUN_FIELDS = (
 _FLOW_FIELDS = {"id", "name", "version", "core_version", "storage"}
 _TASK_RUN_FIELDS = {"id", "version", "serialized_state"}
 
-#: What is asked of a run whose task has stopped.
-_STATE_FIELDS = {
-    **dict.fromkeys(("id", "state", "version", "agent_id"), True),
-    **dict.fromkeys(("start_time", "heartbeat"), True),
-    "task_runs": {"state"},
-}
+#: What is asked of a run whose task has stopped. Of its task runs, of which there may
+#: be thousands, those that wait.
+_STATE_FIELDS = {"id", "state", "version", "agent_id", "start_time", "heartbeat"}
+_WAITING_TASK_RUNS = with_args(
+    "task_runs", {"where": {"state": {"_in": sorted(COMES_BACK)}}}
+)
 
 _QUEUE = """
 mutation($input: get_runs_in_queue_input!) {
@@ -179,13 +180,14 @@ class AgentClient(Client):
         return self._attached_headers.get("X-PREFECT-AGENT-ID")
 
     def states_of(self, run_ids: Iterable[str]) -> Dict[str, Dict[str, Any]]:
-        """The states of runs by id; a run that is gone is left out.
+        """The states of runs by id, and those of their task runs that wait.
 
         Args:
-            run_ids: At most some hundred.
+            run_ids: At most some hundred; a run that is gone is left out.
         """
         where = {"id": {"_in": list(run_ids)}}
-        return {row["id"]: row for row in self._flow_runs(where, _STATE_FIELDS)}
+        fields = {**dict.fromkeys(_STATE_FIELDS, True), _WAITING_TASK_RUNS: {"state"}}
+        return {row["id"]: row for row in self._flow_runs(where, fields)}
 
     def cancelled_since(self, moment: Any) -> Dict[str, Dict[str, Any]]:
         """This agent's runs that were cancelled, or began to be, after a moment.

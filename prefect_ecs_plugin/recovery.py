@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping
 
 import pendulum
 
@@ -24,6 +24,7 @@ from .ecs import ECS, was_created_since
 from .flow_run import FlowRun
 from .launching import DEFAULT_CLUSTER, Launcher
 from .retrying import WORTH_WAITING, Refused
+from .run_states import RunStates
 from .task_state import Launch
 from .troubles import Troubles, insist
 from .waiting import Cause, Pause, Steps, at_once
@@ -44,6 +45,7 @@ class Recovery:
 
     Args:
         client: The client of the Prefect API.
+        states: Asks it what became of runs.
         ecs: ECS, paced.
         launcher: Launches runs that have no task.
         watch: Looks after tasks that are there.
@@ -56,6 +58,7 @@ class Recovery:
     def __init__(
         self,
         client: AgentClient,
+        states: RunStates,
         ecs: ECS,
         launcher: Launcher,
         watch: WatchTask,
@@ -66,6 +69,7 @@ class Recovery:
     ) -> None:
         self._waits = (counts or Counts()).waits
         self._client = client
+        self._states = states
         self._ecs = ecs
         self._launcher = launcher
         self._watch = watch
@@ -101,7 +105,7 @@ class Recovery:
             yield Pause(SETTLE, cause=Cause.RECOVERY)
             if (yield from self._found(row)):
                 return False
-            now = yield from self._state(row)
+            now = yield from self._states.of(row["id"])
             if now is None or not _is_unchanged(row, now):
                 return False
             is_looked_after = now["heartbeat"] != heartbeat
@@ -144,11 +148,6 @@ class Recovery:
                 refused,
             )
             return []
-
-    def _state(self, row: Mapping[str, Any]) -> Steps[Optional[Dict[str, Any]]]:
-        ask = at_once(lambda: self._client.states_of([row["id"]]))
-        states = yield from insist(ask, self._troubles, RUNS)
-        return states.get(row["id"])
 
 
 def _is_unchanged(row: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

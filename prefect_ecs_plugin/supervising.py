@@ -23,6 +23,7 @@ from .flow_run import FlowRun
 from .launching import Launcher
 from .reporting import Reporter
 from .retrying import Patience, Refused
+from .run_states import READING, RunStates
 from .submission import Submission
 from .task_state import Explanation, Judgement, Launch, Run, Verdict
 from .troubles import Troubles, insist
@@ -46,14 +47,12 @@ _ENDINGS: Mapping[Verdict, Ending] = {
     Verdict.CANCEL: Ending.CANCELLED,
 }
 
-READING = "The states of flow runs cannot be read from the Prefect API"
-
-
 class Supervisor:
     """Looks after tasks from their start to their end.
 
     Args:
         client: The client of the Prefect API.
+        states: Asks it what became of runs.
         ecs: ECS, paced.
         submission: Knows the definitions of tasks.
         launcher: Starts a task again.
@@ -74,6 +73,7 @@ class Supervisor:
     def __init__(
         self,
         client: AgentClient,
+        states: RunStates,
         ecs: ECS,
         submission: Submission,
         launcher: Launcher,
@@ -86,6 +86,7 @@ class Supervisor:
         counts: Optional[Counts] = None,
     ) -> None:
         self._client = client
+        self._states = states
         self._ecs = ecs
         self._submission = submission
         self._launcher = launcher
@@ -156,10 +157,7 @@ class Supervisor:
 
     def _run(self, watched: Watched) -> Steps[Run]:
         """What the API says of a task's run, as soon as it says anything."""
-
-        ask = at_once(lambda: self._client.states_of([watched.flow_run_id]))
-        states = yield from insist(ask, self._troubles, READING)
-        row = states.get(watched.flow_run_id) or {"state": "gone"}
+        row = (yield from self._states.of(watched.flow_run_id)) or {"state": "gone"}
         task_run_states = [each["state"] for each in row.get("task_runs") or ()]
         return Run(
             state=row["state"],

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
-from prefect import Flow
+from prefect import Flow, Task
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
@@ -163,6 +163,46 @@ def test_a_run_that_finished_is_left_alone(
         world.aws.finish(second.task_arn, exit_code=1)
         assert world.finished([other]) == ["Failed"]
     assert world.states([run_id]) == ["Success"]
+
+
+def test_tasks_that_stop_together_cost_few_questions(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    runs = [new_run() for _ in range(20)]
+    questions: List[str] = []
+
+    def hear(operation: str, arguments: Dict[str, Any]) -> None:
+        where = arguments.get("where") or {}
+        if operation == "flow_run" and list(where) == ["id"]:
+            questions.append(where["id"])
+
+    with world.quick_agent():
+        tasks = [task_of(world, run_id, "RUNNING") for run_id in runs]
+        world.api.fault = hear
+        for task in tasks:
+            world.aws.finish(task.task_arn, exit_code=1)
+        assert world.finished(runs) == ["Failed"] * 20
+    assert 2 <= len(questions) <= 8  # two looks at each run
+
+
+def test_guarantee_5_a_run_that_waits_for_a_retry_is_left_alone(
+    world: World,
+) -> None:
+    from prefect.engine.state import Running
+
+    flow_id = world.register(Flow("retries", tasks=[Task("fetch")]))
+    run_id, other = (world.api.store.create_flow_run(flow_id) for _ in range(2))
+    (task_run,) = world.api.store.task_runs(run_id)
+    with world.quick_agent():
+        for each in (run_id, other):
+            task_of(world, each, "RUNNING")
+            set_state(world, each, Running())
+        change = {"task_run_id": task_run.id, "state": {"type": "Retrying"}}
+        world.api.store.set_task_run_states([change])
+        for each in (run_id, other):
+            world.aws.finish(task_of(world, each).task_arn, exit_code=0)
+        assert world.finished([other]) == ["Failed"]
+    assert world.states([run_id]) == ["Running"]
 
 
 def test_no_watch_leaves_tasks_alone(world: World, new_run: Callable[[], str]) -> None:

@@ -9,6 +9,7 @@ Pure. The table of causes and remedies is in `hints`.
 
 from .explaining import Explanation, explain
 from .judging import (
+    COMES_BACK,
     GRACE,
     RELAUNCH_BACKOFF,
     START_ATTEMPTS,
@@ -21,6 +22,7 @@ from .judging import (
 )
 
 __all__ = [
+    "COMES_BACK",
     "GRACE",
     "RELAUNCH_BACKOFF",
     "START_ATTEMPTS",

@@ -98,7 +98,7 @@ _NEEDS_TASK = frozenset({"Submitted", "Running", "Cancelling"})
 
 #: States of task runs with which the server's queue shows the run again when they are
 #: due; a Paused one when somebody has approved it.
-_COMES_BACK = frozenset({"Scheduled", "Retrying", "Resume", "Paused", "Queued"})
+COMES_BACK = frozenset({"Scheduled", "Retrying", "Resume", "Paused", "Queued"})
 
 
 def waits(task_run_states: Iterable[str]) -> bool:
@@ -110,7 +110,7 @@ def waits(task_run_states: Iterable[str]) -> bool:
     Args:
         task_run_states: The names of the states of the run's task runs.
     """
-    return not _COMES_BACK.isdisjoint(task_run_states)
+    return not COMES_BACK.isdisjoint(task_run_states)
 
 
 def judge(

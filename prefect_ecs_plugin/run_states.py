@@ -1,0 +1,101 @@
+"""What the Prefect API says of runs, asked about many at a time.
+
+Guarantees:
+
+* What is answered was read after the question was put: whoever has seen a task STOPPED
+  learns of everything that its flow had told the API before.
+* However many ask, one query is under way at a time, and goes on through an outage.
+* A run counts as gone only if the API has been asked about it alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple
+
+from .api import AgentClient
+from .troubles import Troubles, insist
+from .waiting import Pause, Steps, at_once
+
+#: Seconds for which questions are collected into one query, and how many: as many as
+#: one DescribeTasks shows.
+_COLLECT, _AT_ONCE = 0.25, 100
+
+READING = "The states of flow runs cannot be read from the Prefect API"
+
+#: The answer to a question: the run's row, None if it is gone.
+_Answer = Optional[Mapping[str, Any]]
+
+
+class RunStates:
+    """Asks for the states of runs.
+
+    Args:
+        client: The client of the Prefect API.
+        troubles: Told what does not work.
+        start: Starts the steps that ask.
+    """
+
+    def __init__(
+        self,
+        client: AgentClient,
+        troubles: Troubles,
+        start: Callable[[Steps[None]], None],
+    ) -> None:
+        self._client = client
+        self._troubles = troubles
+        self._start = start
+        self._lock = threading.Lock()
+        self._questions: List[Tuple[str, Future[_Answer]]] = []
+        self._is_asking = False
+
+    def of(self, run_id: str) -> Steps[_Answer]:
+        """What the API says of a run from now on, as soon as it says anything.
+
+        Args:
+            run_id: The run.
+
+        Returns:
+            Its row with `AgentClient.states_of`'s fields, None if the run is gone.
+        """
+        answer: Future[_Answer] = Future()
+        with self._lock:
+            self._questions.append((run_id, answer))
+            is_first, self._is_asking = not self._is_asking, True
+        if is_first:
+            self._start(self._ask())
+        yield answer
+        return answer.result()
+
+    def _ask(self) -> Steps[None]:
+        """Answer questions until there are none."""
+        while self._has_questions():
+            yield Pause(_COLLECT)
+            yield from insist(at_once(self._query), self._troubles, READING)
+
+    def _has_questions(self) -> bool:
+        with self._lock:
+            self._is_asking = bool(self._questions)
+            return self._is_asking
+
+    def _query(self) -> None:
+        with self._lock:
+            questions = self._questions[:_AT_ONCE]
+            del self._questions[:_AT_ONCE]
+        try:
+            rows = self._rows({run_id for run_id, _ in questions})
+        except Exception:
+            with self._lock:
+                self._questions[:0] = questions
+            raise
+        for run_id, answer in questions:
+            answer.set_result(rows.get(run_id))
+
+    def _rows(self, run_ids: Set[str]) -> Dict[str, Dict[str, Any]]:
+        """The rows of runs; one that an answer about many leaves out is asked for."""
+        rows = self._client.states_of(run_ids)
+        if len(run_ids) > 1:
+            for run_id in run_ids.difference(rows):
+                rows.update(self._client.states_of([run_id]))
+        return rows

@@ -1,0 +1,173 @@
+"""What became of runs is asked of a real API: many at a time, never too early."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, Dict, Iterator, List, Optional
+
+import pytest
+from prefect.utilities.configuration import set_temporary_config
+
+pytest.importorskip("graphql", reason="the sandbox needs its extra and Python 3.10")
+
+from sandbox_prefect import new_flow
+
+from prefect_ecs_plugin.api import AgentClient
+from prefect_ecs_plugin.run_states import READING, RunStates
+from prefect_ecs_plugin.sandbox.prefect_api import Fault, PrefectAPI
+from prefect_ecs_plugin.simulation import Simulation
+from prefect_ecs_plugin.troubles import Troubles
+from prefect_ecs_plugin.waiting import Steps
+
+
+class World:
+    """An API with runs, and those who ask about them on a simulated clock.
+
+    Attributes:
+        queries: The ids that each query was about, refused ones included.
+        faults: What goes wrong with the next queries.
+        answers: The state of each run that was asked about, None if it is gone.
+    """
+
+    def __init__(self, api: PrefectAPI, client: AgentClient) -> None:
+        self.store = api.store
+        self.flow_id = new_flow(api.store)
+        self.simulation = Simulation()
+        dispatcher = self.simulation.dispatcher
+        troubles = Troubles(logging.getLogger("agent"), dispatcher.clock)
+        self.states = RunStates(client, troubles, dispatcher.start)
+        self.queries: List[List[str]] = []
+        self.faults: List[Optional[Fault]] = []
+        self.answers: Dict[str, Optional[str]] = {}
+        api.fault = self._hear
+
+    def _hear(self, _: str, arguments: Dict[str, Any]) -> Optional[Fault]:
+        self.queries.append(arguments["where"]["id"]["_in"])
+        return self.faults.pop(0) if self.faults else None
+
+    def runs(self, count: int) -> List[str]:
+        return [self.store.create_flow_run(self.flow_id) for _ in range(count)]
+
+    def set_state(self, run_id: str, state: str) -> None:
+        self.store.set_flow_run_state(run_id, {"type": state})
+
+    def ask(self, run_ids: List[str]) -> None:
+        for run_id in run_ids:
+            self.simulation.dispatcher.start(self._ask(run_id))
+
+    def _ask(self, run_id: str) -> Steps[None]:
+        row = yield from self.states.of(run_id)
+        self.answers[run_id] = row["state"] if row else None
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with PrefectAPI() as api, set_temporary_config({"backend": "server"}):
+        yield World(api, AgentClient(api_server=api.url))
+
+
+def test_runs_that_are_asked_about_together_take_one_query(world: World) -> None:
+    runs = world.runs(20)
+    for run_id in runs[:10]:
+        world.set_state(run_id, "Running")
+    world.ask(runs)
+    world.simulation.run()
+    expected = [*["Running"] * 10, *["Scheduled"] * 10]
+    assert world.answers == dict(zip(runs, expected))
+    assert [sorted(ids) for ids in world.queries] == [sorted(runs)]
+    assert world.simulation.now == 0.25
+
+
+def test_who_asks_after_a_while_is_answered_too(world: World) -> None:
+    first, second = world.runs(2)
+    for run_id in (first, second):
+        world.ask([run_id])
+        world.simulation.run()
+    assert world.answers == {first: "Scheduled", second: "Scheduled"}
+    assert world.queries == [[first], [second]]
+
+
+def test_a_query_is_about_a_hundred_runs_at_most(world: World) -> None:
+    runs = world.runs(250)
+    world.ask(runs)
+    world.simulation.run()
+    assert set(world.answers) == set(runs)
+    assert [len(ids) for ids in world.queries] == [100, 100, 50]
+
+
+def test_guarantee_5_what_is_answered_was_read_after_it_was_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run_id,) = world.runs(1)
+    ask = AgentClient.states_of
+
+    def slowly(client: AgentClient, run_ids: Any) -> Any:
+        rows = ask(client, run_ids)
+        monkeypatch.undo()
+        world.set_state(run_id, "Success")
+        world.ask([run_id])  # by somebody who knows of the state's change
+        return rows
+
+    monkeypatch.setattr(AgentClient, "states_of", slowly)
+    seen = []
+    world.simulation.dispatcher.start(_see(world.states, run_id, seen))
+    world.simulation.run()
+    assert seen == ["Scheduled"]
+    assert world.answers == {run_id: "Success"}
+
+
+def _see(states: RunStates, run_id: str, seen: List[str]) -> Steps[None]:
+    row = yield from states.of(run_id)
+    seen.append(row["state"] if row else "gone")
+
+
+def test_guarantee_2_an_outage_is_told_once_and_all_are_answered(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    runs = world.runs(30)
+    world.faults = [Fault(status=503), Fault(drop_connection=True)] * 3
+    for number, run_id in enumerate(runs):
+        later = lambda run_id=run_id: world.ask([run_id])  # noqa: E731
+        world.simulation.dispatcher.call_later(number / 10, later)
+    world.simulation.run()
+    assert world.answers == dict.fromkeys(runs, "Scheduled")
+    assert len(world.queries) <= 10
+    begun, ended = [each.message for each in caplog.records if each.name == "agent"]
+    assert begun.startswith(f"{READING}: ")
+    assert ended.startswith(f"{READING}: over after")
+
+
+def test_a_run_that_is_gone(world: World) -> None:
+    first, second = world.runs(2)
+    world.store.delete_flow_run(first)
+    world.ask([first, second])
+    world.simulation.run()
+    assert world.answers == {first: None, second: "Scheduled"}
+
+
+def test_guarantee_2_a_run_that_is_left_out_of_an_answer_is_not_gone(
+    world: World,
+) -> None:
+    runs = world.runs(3)
+    nothing: Dict[str, Any] = {"data": {"flow_run": []}}
+    world.faults = [Fault(body=json.dumps(nothing).encode())]
+    world.ask(runs)
+    world.simulation.run()
+    assert world.answers == dict.fromkeys(runs, "Scheduled")
+
+
+@pytest.mark.parametrize(
+    "state, shown", [("Retrying", [{"state": "Retrying"}]), ("Success", [])]
+)
+def test_of_its_task_runs_those_are_told_that_wait(
+    world: World, state: str, shown: List[Any]
+) -> None:
+    (run_id,) = world.runs(1)
+    (task_run,) = world.store.task_runs(run_id)
+    change = {"task_run_id": task_run.id, "state": {"type": state}}
+    world.store.set_task_run_states([change])
+    row = world.simulation.result_of(world.states.of(run_id))
+    assert row is not None
+    assert row["task_runs"] == shown
