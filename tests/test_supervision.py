@@ -383,7 +383,9 @@ def test_guarantee_2_an_outage_of_the_api_loses_nothing_and_is_told_once(
         eventually(lambda: any(QUEUE in line for line in agent.lines))
         world.api.start()
         assert_one_task_each(world, runs)
-        eventually(lambda: any("over after" in line for line in agent.lines))
+        eventually(
+            lambda: any(QUEUE in line and "over" in line for line in agent.lines)
+        )
     told = [line for line in agent.lines if QUEUE in line]
     assert len([line for line in told if "ERROR" in line]) == 1
     assert len([line for line in told if "over after" in line]) == 1
