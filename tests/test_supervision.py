@@ -435,6 +435,13 @@ def get(url: str) -> Tuple[int, str]:
         return error.code, error.read().decode()
 
 
+def is_served(address: str) -> bool:
+    try:
+        return bool(get(f"{address}/api/health"))
+    except OSError:
+        return False
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -443,8 +450,8 @@ def free_port() -> int:
 
 def test_health_and_poke(world: World, new_run: Callable[[], str]) -> None:
     address = f"http://127.0.0.1:{free_port()}"
-    with world.agent("--agent-address", address) as agent:
-        eventually(lambda: any("Waiting for flow runs" in line for line in agent.lines))
+    with world.agent("--agent-address", address):
+        assert eventually(lambda: is_served(address))
         assert get(f"{address}/api/health") == (200, "{}")
         before = world.api.calls["get_runs_in_queue"]
         assert get(f"{address}/api/poke")[0] == 200
