@@ -19,6 +19,9 @@ from .retrying import Answer, Verdict, judge
 _ASKED_ONCE = frozenset({"ec2"})
 
 
+_SETTINGS = "check AWS_PROFILE, the AWS_* variables and ~/.aws/config"
+
+
 class AWSClients:
     """Makes clients of one session, with one configuration.
 
@@ -66,7 +69,7 @@ class AWSClients:
             has_credentials = self.session.get_credentials() is not None
         except (BotoCoreError, TypeError, ValueError) as error:
             raise ConfigurationError(
-                f"The AWS settings cannot be used: {error}"
+                f"The AWS settings cannot be used: {error}; {_SETTINGS}."
             ) from error
         if not has_credentials:
             raise ConfigurationError(
@@ -96,7 +99,7 @@ class AWSClients:
             )
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(
-                f"The AWS settings cannot be used: {error}"
+                f"The AWS settings cannot be used: {error}; {_SETTINGS}."
             ) from error
 
     def _counted_session(self, **options: Any) -> boto3.Session:

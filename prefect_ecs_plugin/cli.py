@@ -12,7 +12,7 @@ from prefect.cli.agent import COMMON_START_OPTIONS, start_agent
 from prefect.exceptions import AuthorizationError, ClientError
 from prefect.utilities.cli import add_options
 
-from . import secret_arn
+from . import errors, secret_arn
 from .errors import ConfigurationError, PrefectECSError
 
 
@@ -247,8 +247,8 @@ def _is_debugging(options: Mapping[str, Any]) -> bool:
 def _sentence(error: Exception, options: Mapping[str, Any]) -> str:
     if isinstance(error, PrefectECSError):
         return str(error)
-    api = options.get("api") or config.cloud.api
-    reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+    api = options.get("api") or config.cloud.api or "''"
+    reason = errors.reason(error.__cause__ or error)
     if isinstance(error, AuthorizationError):
         return f"The Prefect API at {api} does not accept the API key: {reason}"
     if isinstance(error, (OSError, ClientError, RuntimeError)):

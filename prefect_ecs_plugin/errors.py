@@ -7,6 +7,17 @@ traceback belongs to the debug level.
 
 from __future__ import annotations
 
+import re
+
+#: What requests raises for an address that no request can be sent to.
+_NO_URL = ("InvalidSchema", "InvalidURL", "MissingSchema")
+
+#: What urllib3 says before it comes to the point.
+_WRAPPING = re.compile(
+    r"^(<[^>]*>|HTTPS?Connection(Pool)?\([^)]*\)): "
+    r"|Failed to establish a new connection: |\[Errno -?\d+\] "
+)
+
 
 class PrefectECSError(Exception):
     """The base of every error this plugin raises on purpose."""
@@ -34,3 +45,17 @@ class UnsupportedRunConfig(RunConfigError):
 
 class LaunchError(PrefectECSError):
     """A flow run cannot be launched, and asking again would not help."""
+
+
+def reason(error: BaseException) -> str:
+    """Why a request failed, in one line without a full stop.
+
+    Args:
+        error: What requests raised, which wraps what urllib3 raised; or any other.
+    """
+    if type(error).__name__ in _NO_URL:
+        return "it is no http:// or https:// URL"
+    wrapped = error.args[0] if error.args else error
+    cause = wrapped if isinstance(wrapped, BaseException) else error
+    text = " ".join(str(getattr(cause, "reason", cause)).split())
+    return _WRAPPING.sub("", text).rstrip(".") or type(error).__name__

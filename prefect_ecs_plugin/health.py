@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 import time
 from typing import Callable, List, Optional, Tuple
@@ -131,14 +132,7 @@ class AgentServer:
         poke: Callable[[], object],
         exposition: Optional[Exposition] = None,
     ) -> None:
-        host, port = _host_and_port(address)
-        try:
-            self._sockets = bind_sockets(port, address=host)
-        except OSError as error:
-            raise ConfigurationError(
-                f"The agent cannot listen on {address}: {error.strerror or error}; "
-                "give another --agent-address."
-            ) from error
+        self._sockets = listen(address)
         self._application = web.Application(
             [
                 ("/api/health", _HealthHandler, {"health": health}),
@@ -158,8 +152,8 @@ class AgentServer:
 
     def stop(self) -> None:
         """Serve no more."""
-        for socket in self._sockets:
-            socket.close()
+        for each in self._sockets:
+            each.close()
         if self._loop is not None:
             self._loop.add_callback(self._loop.stop)
 
@@ -168,6 +162,25 @@ class AgentServer:
         self._loop = IOLoop.current()
         HTTPServer(self._application).add_sockets(self._sockets)
         self._loop.start()
+
+
+def listen(address: str) -> List[socket.socket]:
+    """Listen where the agent is to be asked for its health.
+
+    Args:
+        address: Such as `http://0.0.0.0:8080`.
+
+    Raises:
+        ConfigurationError: if it has no port, or cannot be listened on.
+    """
+    host, port = _host_and_port(address)
+    try:
+        return bind_sockets(port, address=host)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The agent cannot listen on {address}: {error.strerror or error}; "
+            "give another --agent-address."
+        ) from error
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

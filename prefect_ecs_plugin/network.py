@@ -6,7 +6,9 @@ from typing import Any, List, Tuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from .ecs import answer_of
 from .errors import ConfigurationError
+from .retrying import judge
 
 _INSTEAD = "give a networkConfiguration with subnets in the file of --run-task-kwargs"
 
@@ -28,8 +30,13 @@ def default_subnets(ec2: Any) -> Tuple[str, ...]:
     try:
         subnets = _subnets(ec2, _default_vpc(ec2))
     except (ClientError, BotoCoreError) as error:
+        answer = answer_of(error)
+        row = judge(answer)
+        why = f"{row.cause} ({str(answer).rstrip('.')})"
+        remedy = f"{row.remedy}, or " if row.remedy else ""
         raise ConfigurationError(
-            f"Cannot read the default VPC of {region} ({error}); {_INSTEAD}."
+            f"Cannot read the default VPC of {region} because {why}; "
+            f"{remedy}{_INSTEAD}."
         ) from error
     if not subnets:
         raise ConfigurationError(

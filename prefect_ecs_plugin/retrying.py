@@ -74,7 +74,7 @@ class Row:
         message: Is found in the message.
         verdict: What the launch does next.
         cause: What happened, in words that fit after "because".
-        remedy: What a person can do about it, where the verdict is final.
+        remedy: What a person can do about it, if anything.
         example: A message of such an answer, for readers who search for it.
     """
 
@@ -187,6 +187,7 @@ TABLE: Tuple[Row, ...] = (
         "",
         Verdict.RETRY,
         "the agent's AWS credentials have run out",
+        "renew them",
     ),
     _row(
         "AccessDenied(Exception)?|UnauthorizedOperation",

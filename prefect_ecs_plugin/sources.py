@@ -8,7 +8,7 @@ import requests
 from botocore.exceptions import BotoCoreError, ClientError
 from prefect.utilities.filesystems import parse_path
 
-from .errors import SourceError
+from .errors import SourceError, reason
 from .yaml_text import parse_mapping
 
 #: Makes a client for an AWS service, with the agent's own credentials and region.
@@ -93,17 +93,12 @@ def _read_http(path: str, _: ClientFactory) -> bytes:
     try:
         answer = requests.get(path, timeout=_HTTP_TIMEOUT)
     except requests.RequestException as error:
-        raise SourceError(f"Cannot read {path}: {_http_reason(error)}.") from error
+        raise SourceError(f"Cannot read {path}: {reason(error)}.") from error
     if not answer.ok:
         raise SourceError(
             f"Cannot read {path}: HTTP {answer.status_code} {answer.reason}."
         )
     return answer.content
-
-
-def _http_reason(error: requests.RequestException) -> str:
-    cause = error.args[0] if error.args else error
-    return str(getattr(cause, "reason", cause)).splitlines()[0]
 
 
 _READERS: Dict[str, Callable[[str, ClientFactory], bytes]] = {

@@ -13,18 +13,19 @@ import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 import botocore.loaders
 import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from prefect.utilities.configuration import set_temporary_config
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
+from sandbox_aws import ec2_cluster
 from world import World
 
 from prefect_ecs_plugin.check import identity, network, output, preflight
@@ -131,7 +132,15 @@ def deny(*operations: str) -> Callable[[str, Dict[str, Any]], Any]:
     return lambda operation, _: denied if operation in operations else None
 
 
-Check = Callable[..., Result]
+class Ended(NamedTuple):
+    """A run of the command that is over, in this process or in a child."""
+
+    exit_code: int
+    stdout: str
+    output: str
+
+
+Check = Callable[..., Ended]
 
 create_loader = functools.lru_cache()(botocore.loaders.create_loader)
 
@@ -147,22 +156,44 @@ def check(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chec
     # What the environment says of this, Prefect has read when it was imported.
     no_labels = {"flows.defaults.storage.add_default_labels": False}
 
-    def run(*options: str, **variables: str) -> Result:
+    def run(*options: str, **variables: str) -> Ended:
         everything = {**world.environment, **variables}
         with environment.only(everything), set_temporary_config(no_labels):
-            return CliRunner().invoke(ecs, ["check", *options])
+            result = CliRunner().invoke(ecs, ["check", *options])
+        return Ended(result.exit_code, result.stdout, result.output)
 
     return run
 
 
-def lines(result: Result, status: str) -> List[str]:
+@pytest.fixture
+def command_line(world: World, tmp_path: Path) -> Check:
+    """Run the command as people do, in a child."""
+    command = [*environment.prefect_command(world.home), "agent", "ecs", "check"]
+
+    def run(*options: str, **variables: str) -> Ended:
+        done = subprocess.run(
+            [*command, *options],
+            env={**world.environment, **variables},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stdout + done.stderr)
+
+    return run
+
+
+def lines(result: Ended, status: str) -> List[str]:
     """The lines of checks that ended so, without it."""
     prefix = f"{status}: "
     found = result.stdout.splitlines()
     return [line[len(prefix) :] for line in found if line.startswith(prefix)]
 
 
-def failures(result: Result) -> Dict[str, str]:
+def failures(result: Ended) -> Dict[str, str]:
     """The failed checks and what they say."""
     return dict(_parted(line) for line in lines(result, "failed"))
 
@@ -187,6 +218,16 @@ def test_a_healthy_setup_exits_0(world: World, check: Check) -> None:
     assert lines(result, "warning") == []
     assert "2 skipped" not in result.stdout.splitlines()[-1]
     assert re.search(r"^\d skipped, \d+ ok\.$", result.stdout.splitlines()[-1])
+
+
+def test_a_healthy_cluster_of_ec2_exits_0(
+    account: Account, check: Check, tmp_path: Path
+) -> None:
+    ec2_cluster(account.aws, "on-ec2")
+    result = check("--launch-type", "EC2", "--cluster", "on-ec2")
+    assert result.exit_code == 0, result.output
+    assert lines(result, "failed") == []
+    assert "capacity: EC2: 1 container instance" in lines(result, "ok")
 
 
 def test_nothing_is_started_registered_or_changed(
@@ -225,7 +266,7 @@ class Broken:
         failures: The failed checks, and words of each.
         options: Of the command.
         variables: Of the environment.
-        files: To be written first.
+        files: To be written first; what depends on the account is made of it.
         spoil: Does something to the account.
     """
 
@@ -265,9 +306,13 @@ def refuse_the_key(account: Account) -> None:
 
 def let_credentials_expire(account: Account) -> None:
     over = Fault(error_code="ExpiredToken", message="over")
-    account.aws.fault = lambda operation, _: (
-        over if operation == "sts.GetCallerIdentity" else None
-    )
+    account.aws.fault = lambda operation, _: over
+
+
+def of_two_vpcs(account: Account) -> Dict[str, Any]:
+    subnets = [account.subnet(), account.other_vpc()["subnet"]]
+    awsvpc = {"subnets": subnets, "assignPublicIp": "ENABLED"}
+    return {"networkConfiguration": {"awsvpcConfiguration": awsvpc}}
 
 
 def closed_port() -> int:
@@ -336,8 +381,31 @@ BROKEN = {
         spoil=refuse_the_key,
     ),
     "API down": Broken(
-        {"Prefect API": "does not answer: .*refused"},
+        {"Prefect API": r"does not answer: Connection refused\. Set --api"},
         ["--api", f"http://127.0.0.1:{closed_port()}"],
+    ),
+    "API with a typo in its scheme": Broken(
+        {"Prefect API": r"htp://x does not answer: it is no http:// or https:// URL\."},
+        variables={"PREFECT__CLOUD__API": "htp://x"},
+    ),
+    "AWS that does not answer": Broken(
+        {
+            "default network": "Could not connect",
+            "cluster (default)": "AWS does not answer: Could not connect",
+        },
+        variables={"AWS_ENDPOINT_URL": f"http://127.0.0.1:{closed_port()}"},
+    ),
+    "no right to ask EC2": Broken(
+        {"default network": "lacks a right .*; grant it .*, or give a networkConfig"},
+        spoil=lambda account: setattr(account.aws, "fault", deny("ec2.DescribeVpcs")),
+    ),
+    "profile of no such name": Broken(
+        {"AWS settings": r"profile \(nope\) could not be found; check AWS_PROFILE"},
+        variables={"AWS_PROFILE": "nope"},
+    ),
+    "agent address without a port": Broken(
+        {"agent address": "names no port; give one such as"},
+        ["--agent-address", "http://127.0.0.1"],
     ),
     "S3 key missing": Broken(
         {"template": r"s3://templates/absent\.yaml: NoSuchKey"},
@@ -346,13 +414,23 @@ BROKEN = {
             Bucket="templates"
         ),
     ),
+    "subnets of two VPCs": Broken(
+        {"subnets": r"of several VPCs: vpc-\w+, vpc-\w+\. A task can be in one only"},
+        KWARGS,
+        files={"k.yaml": of_two_vpcs},
+    ),
     "no credentials": Broken(
         {"AWS settings": "no AWS credentials"},
         variables={"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
     ),
     "no region": Broken({"AWS settings": "no AWS region"}, variables=in_region("")),
     "credentials that are over": Broken(
-        {"AWS identity": "ExpiredToken: over"}, spoil=let_credentials_expire
+        {
+            "AWS identity": "ExpiredToken: over.*log in again",
+            "default network": "credentials have run out.*; renew them, or give a net",
+            "cluster (default)": "ExpiredToken: over.*log in again",
+        },
+        spoil=let_credentials_expire,
     ),
     "tenant of no such name": Broken(
         {"tenant": "has no tenant 00000000-"}, ["--tenant-id", NIL]
@@ -366,22 +444,47 @@ BROKEN = {
 }
 
 
+#: Those that are tried as a child, the way people run it.
+NAMED = [
+    *("no cluster", "wrong region", "invalid pair", "missing role", "misspelt key"),
+    *("no default VPC", "key wrong", "API down", "S3 key missing"),
+    *("subnets of two VPCs", "API with a typo in its scheme"),
+]
+
+
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_setup_is_named_and_exits_1(
-    case: str, account: Account, check: Check, tmp_path: Path
+    case: str, account: Account, check: Check, command_line: Check, tmp_path: Path
 ) -> None:
     broken = BROKEN[case]
     for name, content in broken.files.items():
-        write(tmp_path / name, content)
+        write(tmp_path / name, content(account) if callable(content) else content)
     broken.spoil(account)
-    result = check(*broken.options, **broken.variables)
+    run = command_line if case in NAMED else check
+    result = run(*broken.options, **broken.variables)
     assert result.exit_code == 1
     found = failures(result)
     assert found.keys() == broken.failures.keys()
     for name, words in broken.failures.items():
         assert re.search(words, found[name]), found[name]
+        assert found[name].endswith(".")
+        assert ".." not in found[name]
     assert "Traceback" not in result.output
     assert "not-the-right-one" not in result.output
+
+
+def test_an_agent_address_that_is_in_use(check: Check) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        result = check("--agent-address", address)
+    assert result.exit_code == 1
+    assert failures(result) == {
+        "agent address": f"The agent cannot listen on {address}: Address already in "
+        "use; give another --agent-address."
+    }
+    assert check("--agent-address", address).exit_code == 0
 
 
 def test_what_depends_on_a_failed_check_is_skipped_and_the_rest_is_made(
@@ -492,20 +595,6 @@ def network_options(at: Path, **awsvpc: Any) -> List[str]:
 
 
 # -- Networks ----------------------------------------------------------------------
-
-
-def test_subnets_of_two_vpcs(
-    account: Account, other: Dict[str, str], check: Check, tmp_path: Path
-) -> None:
-    subnets = [account.subnet(), other["subnet"]]
-    options = network_options(tmp_path, subnets=subnets, assignPublicIp="ENABLED")
-    result = check(*options)
-    assert result.exit_code == 1
-    found = failures(result)
-    assert found.keys() == {"subnets"}
-    assert "of several VPCs: vpc-" in found["subnets"]
-    assert account.default_vpc() in found["subnets"]
-    assert other["vpc"] in found["subnets"]
 
 
 def test_a_security_group_of_another_vpc(
@@ -789,6 +878,33 @@ def test_without_policies_what_reads_is_tried_and_the_rest_is_skipped(
     assert "ecs:RunTask, ecs:RegisterTaskDefinition" in about[3]
 
 
+def test_what_is_tried_is_tried_in_every_cluster(
+    world: World, account: Account, check: Check, tmp_path: Path
+) -> None:
+    account.aws.client("ecs").create_cluster(clusterName="second")
+    text = (
+        "from prefect import Flow\nfrom prefect.run_configs import ECSRun\n"
+        "a = Flow('a', run_config=ECSRun())\n"
+        "b = Flow('b', run_config=ECSRun(run_task_kwargs={'cluster': 'second'}))"
+    )
+    denied = Fault(error_code="AccessDeniedException", message="not allowed")
+    world.aws.fault = lambda operation, params: (
+        denied
+        if operation == "ecs.ListTasks" and params["cluster"].endswith("second")
+        else None
+    )
+    result = check("--flow", write_flow(tmp_path, text))
+    (tried,) = [x for x in lines(result, "ok") if x.startswith("permissions")]
+    assert tried == (
+        "permissions: ecs:DescribeTaskDefinition, ecs:DescribeTasks, ecs:ListTasks"
+    )
+    (denied_line,) = [
+        x for x in lines(result, "warning") if x.startswith("permissions")
+    ]
+    assert "ecs:ListTasks on" in denied_line
+    assert "/second/" in denied_line
+
+
 # -- Clocks ------------------------------------------------------------------------
 
 
@@ -889,6 +1005,7 @@ def test_flows_are_shown_as_yaml_after_the_checks(check: Check, tmp_path: Path) 
     [
         ("1 / 0", "flow", "flow.py cannot be loaded: ZeroDivisionError: division by"),
         ("x = 1", "flow", "There is no flow in"),
+        ("exit(3)", "flow", "flow.py cannot be loaded: SystemExit: 3. Run it with"),
         (
             "from prefect import Flow\nfrom prefect.run_configs import LocalRun\n"
             "f = Flow('f', run_config=LocalRun())",
@@ -1020,6 +1137,15 @@ def on_a_terminal(world: World, **variables: str) -> str:
     os.close(ours)
     process.wait(timeout=60)
     return shown.decode()
+
+
+def test_the_last_line_names_what_failed(check: Check, tmp_path: Path) -> None:
+    """What would be sent for some flows is long, and the table above it gone."""
+    result = check("--flow", write_flow(tmp_path), "--label", "prod")
+    *_, last = result.stdout.splitlines()
+    assert re.fullmatch(
+        r"2 failed: labels \(etl\), labels \(in docker\); \d skipped, \d+ ok\.", last
+    )
 
 
 def test_a_terminal_gets_a_table_in_colours_unless_no_color_is_set(

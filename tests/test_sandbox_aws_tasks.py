@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from datetime import datetime
 from typing import Any, Dict, Iterator, List
@@ -14,6 +13,7 @@ from sandbox_aws import (
     ONCE,
     content,
     definition,
+    ec2_cluster,
     flow_container,
     refusal,
     run_request,
@@ -375,18 +375,6 @@ def test_the_clusters_default_strategy(aws: AWS, ecs: Any) -> None:
     assert task["capacityProviderName"] == "FARGATE_SPOT"
     assert task["clusterArn"] == ARN + "cluster/spot"
     assert task["taskArn"].startswith(ARN + "task/spot/")
-
-
-def ec2_cluster(aws: AWS, name: str) -> Any:
-    """A cluster with one container instance: 4096 CPU units, 7482 MiB."""
-    ecs, ec2 = aws.client("ecs"), aws.client("ec2")
-    ecs.create_cluster(clusterName=name)
-    started = ec2.run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1)
-    instance = started["Instances"][0]["InstanceId"]
-    identity = {"instanceId": instance, "region": "us-east-1"}
-    return ecs.register_container_instance(
-        cluster=name, instanceIdentityDocument=json.dumps(identity)
-    )["containerInstance"]["containerInstanceArn"]
 
 
 def test_ec2_tasks_fill_their_instance_and_leave_it(aws: AWS, ecs: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
@@ -11,9 +12,10 @@ import requests
 from prefect import config
 from prefect.client import Client
 
+from ..errors import reason
 from .asking import skew_of
 from .facts import Facts
-from .findings import Finding, failed, ok, skipped, warning
+from .findings import Finding, failed, ok, sentence, skipped, warning
 
 #: Seconds to wait for a connection and for each part of the answer.
 _TIMEOUT = (10, 30)
@@ -63,7 +65,11 @@ class API:
             ValueError: if the tenant is no UUID.
         """
         client = Client(api_server=config.cloud.api)
-        tenant = client._tenant_id  # the property would ask the API for its default
+        # The client's own property would ask the API for its default tenant.
+        tenant = config.cloud.get("tenant_id") or client.load_auth_from_disk().get(
+            "tenant_id"
+        )
+        tenant = str(uuid.UUID(tenant)) if tenant else None
         headers = {"X-PREFECT-CORE-VERSION": str(prefect.__version__)}
         if client.api_key:
             headers["Authorization"] = f"Bearer {client.api_key}"
@@ -86,17 +92,10 @@ class API:
                 timeout=_TIMEOUT,
             )
         except requests.RequestException as error:
-            raise Silent(f"does not answer: {_reason(error)}") from error
+            raise Silent(f"does not answer: {reason(error)}") from error
         skew = skew_of(response.headers.get("Date"), facts.now())
         self.skew = self.skew if skew is None else skew
         return _data(response)
-
-
-def _reason(error: requests.RequestException) -> str:
-    cause = error.args[0] if error.args else error
-    cause = getattr(cause, "reason", cause)
-    text = str(cause).rpartition(">: ")[2] or str(cause)
-    return " ".join(text.split()).rstrip(".") or type(error).__name__
 
 
 def _data(response: requests.Response) -> Dict[str, Any]:
@@ -138,12 +137,15 @@ def reachable(facts: Facts) -> Iterator[Finding]:
     try:
         api = API.configured()
     except ValueError as error:
-        yield failed(str(error), "Correct --tenant-id or PREFECT__CLOUD__TENANT_ID.")
+        yield failed(
+            sentence(error), "Correct --tenant-id or PREFECT__CLOUD__TENANT_ID."
+        )
         return
     try:
         api.ask("query { hello }", facts)
     except Silent as silence:
-        yield failed(f"The Prefect API at {api.url} {silence}.", _SET_API)
+        where = api.url or "''"
+        yield failed(f"The Prefect API at {where} {silence}.", _SET_API)
         return
     except KeyRefused:
         pass  # it is the next check that says so

@@ -10,7 +10,12 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+)
 
 from ..aws import AWSClients
 
@@ -171,6 +176,7 @@ def _whole(client: Any, operation: str, params: Mapping[str, Any]) -> Dict[str, 
 def _meaning(client: Any, operation: str, error: ClientError) -> Unanswered:
     details = error.response.get("Error", {})
     code, message = str(details.get("Code", "")), str(details.get("Message", ""))
+    message = message.rstrip(".")
     if code in _DENIED:
         model = client.meta.service_model
         name = client.meta.method_to_api_mapping[operation]
@@ -182,9 +188,10 @@ def _meaning(client: Any, operation: str, error: ClientError) -> Unanswered:
 
 def _silence(error: BotoCoreError) -> Unanswered:
     """A network's fault, or credentials that cannot be had (an SSO login is over)."""
-    if isinstance(error, HTTPClientError):
-        return Unanswered(f"AWS does not answer: {error}")
-    return NotKnown(str(error))
+    text = str(error).rstrip(".")
+    if isinstance(error, (HTTPClientError, ConnectionError)):
+        return Unanswered(f"AWS does not answer: {text}")
+    return NotKnown(text)
 
 
 def skew_of(date: Optional[str], now: float) -> Optional[float]:

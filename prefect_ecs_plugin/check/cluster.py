@@ -7,19 +7,24 @@ from typing import Any, Dict, Iterator, List, Mapping
 from .asking import AWS, NotAllowed, NotKnown, Refused, Unanswered, names_of
 from .facts import Facts
 from .findings import Finding, failed, ok, skipped, warning
+from .identity import NEW_CREDENTIALS
 from .rendering import Launch
 
 _FARGATE = ("FARGATE", "FARGATE_SPOT")
+
+_ENABLE_REGION = (
+    "Check AWS_DEFAULT_REGION, and that the account has enabled the region."
+)
 
 
 def clusters(facts: Facts) -> Iterator[Finding]:
     """Whether each cluster that runs are sent to is there and ACTIVE."""
     assert facts.aws is not None  # preflight asks only where it is known
     for name in facts.clusters():
-        yield _active(facts.aws, name).of("", name)
+        yield _active(facts, facts.aws, name).of("", name)
 
 
-def _active(aws: AWS, name: str) -> Finding:
+def _active(facts: Facts, aws: AWS, name: str) -> Finding:
     arn = name.split(":")
     region = arn[3] if len(arn) > 5 else aws.region
     if region != aws.region:
@@ -34,7 +39,7 @@ def _active(aws: AWS, name: str) -> Finding:
     except NotKnown as error:
         return failed(
             f"ECS in {aws.region} does not accept the credentials: {error}.",
-            "Check AWS_DEFAULT_REGION, and that the account has enabled the region.",
+            _ENABLE_REGION if facts.identity else NEW_CREDENTIALS,
         )
     except Unanswered as error:
         return failed(
@@ -62,7 +67,9 @@ def _others(aws: AWS) -> str:
     except Unanswered:
         return "which there are cannot be seen"
     names = sorted(arn.rpartition("/")[2] for arn in arns)
-    return f"there are {', '.join(names)}" if names else "there is none at all"
+    if not names:
+        return "there is none at all"
+    return f"there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
 
 
 def capacity(facts: Facts, launch: Launch) -> Iterator[Finding]:
@@ -138,7 +145,8 @@ def _instances(cluster: Mapping[str, Any], launch_type: str) -> Finding:
     if count is None:
         return warning("ECS does not say how many container instances there are.")
     if count:
-        return ok(f"{launch_type}: {count} container instances")
+        plural = "s" if count > 1 else ""
+        return ok(f"{launch_type}: {count} container instance{plural}")
     return failed(
         f"{launch_type}: the cluster has no container instances.",
         "Start some with the ECS agent on them, or use --launch-type FARGATE.",

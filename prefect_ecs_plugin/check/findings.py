@@ -50,6 +50,12 @@ class Finding:
         return replace(self, check=self.check or check, about=self.about or about)
 
 
+def sentence(text: object) -> str:
+    """Text, such as an error's, with a full stop where it lacks one."""
+    line = str(text)
+    return line if line.endswith((".", "?", "!")) else f"{line}."
+
+
 def ok(message: str, about: str = "") -> Finding:
     """Nothing to do."""
     return Finding(Status.OK, message, about=about)
@@ -76,11 +82,17 @@ def has_failed(findings: Iterable[Finding]) -> bool:
 
 
 def tally(findings: Iterable[Finding]) -> str:
-    """How many checks ended how, worst first: `1 failed, 2 warnings, 9 ok`."""
-    statuses = [finding.status for finding in findings]
-    order = (Status.FAILED, Status.WARNING, Status.SKIPPED, Status.OK)
+    """How many checks ended how, worst first: `1 failed: cluster; 2 warnings, 9 ok`."""
+    found = list(findings)
+    statuses = [finding.status for finding in found]
+    order = (Status.WARNING, Status.SKIPPED, Status.OK)
     counts = ((status, statuses.count(status)) for status in order)
-    return ", ".join(_counted(count, status) for status, count in counts if count)
+    others = ", ".join(_counted(count, status) for status, count in counts if count)
+    failures = [each.title for each in found if each.status is Status.FAILED]
+    if not failures:
+        return others
+    worst = f"{len(failures)} failed: {', '.join(failures)}"
+    return f"{worst}; {others}" if others else worst
 
 
 def _counted(count: int, status: Status) -> str:

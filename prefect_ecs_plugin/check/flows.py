@@ -13,7 +13,7 @@ import prefect
 from slugify import slugify
 
 from .facts import Facts
-from .findings import Finding, failed, ok, warning
+from .findings import Finding, failed, ok, sentence, warning
 
 #: What stands for the ids that only the API can give.
 MADE_UP_ID = str(uuid.UUID(int=0))
@@ -29,10 +29,9 @@ def runs(facts: Facts) -> Iterator[Finding]:
         return
     try:
         flows = load(path)
-    except Exception as error:  # a flow's file may raise whatever it likes
-        reason = " ".join(str(error).split())
+    except (Exception, SystemExit) as error:  # a flow's file may do what it likes
         yield failed(
-            f"{path} cannot be loaded: {type(error).__name__}: {reason}.",
+            sentence(f"{path} cannot be loaded: {_told(error)}"),
             "Run it with Python alone to see where.",
         )
         return
@@ -46,6 +45,11 @@ def runs(facts: Facts) -> Iterator[Finding]:
     for flow in flows:
         yield from _picked_up(flow, list(facts.prefect.labels))
         yield from _found_in_image(flow)
+
+
+def _told(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def load(path: str) -> List[Any]:

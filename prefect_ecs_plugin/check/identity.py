@@ -19,7 +19,7 @@ _PATIENCE = {"connect_timeout": 10, "read_timeout": 30}
 _TOO_LATE = 300.0
 _LATE = 60.0
 
-_NEW_CREDENTIALS = (
+NEW_CREDENTIALS = (
     "Check AWS_PROFILE and the AWS_* variables; log in again (`aws sso login`) if the "
     "credentials are temporary."
 )
@@ -55,7 +55,7 @@ def identity(facts: Facts) -> Iterator[Finding]:
     try:
         answer = _aws(facts).ask("sts", "get_caller_identity")
     except NotKnown as error:
-        yield failed(f"AWS does not accept the credentials: {error}.", _NEW_CREDENTIALS)
+        yield failed(f"AWS does not accept the credentials: {error}.", NEW_CREDENTIALS)
         return
     except Unanswered as error:
         yield skipped(f"AWS STS was asked who this is: {error}.")

@@ -47,7 +47,10 @@ class Lines:
         """Print what would be sent, and the count."""
         for flow, sent in requests.items():
             self._echo(f"\nWhat would be sent for flow {flow!r}:\n{_yaml(sent)}")
-        self._echo(f"{tally(findings)}.")
+        self._echo(self._wrapped(f"{tally(findings)}."))
+
+    def _wrapped(self, text: str) -> str:
+        return text
 
     def _text(self, finding: Finding) -> str:
         return f"{finding.status.value}: {finding.title}: {finding.text}"
@@ -73,6 +76,9 @@ class Table(Lines):
         coloured = click.style(word, fg=_COLOURS[finding.status])
         first, *others = self._cells(finding)
         return "\n".join([coloured + first[_STATUS:], *others])
+
+    def _wrapped(self, text: str) -> str:
+        return textwrap.fill(text, self._width, break_on_hyphens=False)
 
     def _cells(self, finding: Finding) -> List[str]:
         """The lines of a row; a title that is too long stands above its text."""

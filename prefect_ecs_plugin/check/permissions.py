@@ -53,7 +53,7 @@ def permissions(facts: Facts) -> Iterator[Finding]:
             f"The policies cannot be asked: {error}. What reads is tried instead.",
             "Grant iam:SimulatePrincipalPolicy (and iam:GetRole) to whoever checks.",
         )
-        answers = {each: _probed(facts, facts.aws, each) for each in rights}
+        answers = {each: _probed(facts.aws, each) for each in rights}
     yield from _told(answers)
 
 
@@ -61,12 +61,17 @@ def _told(answers: Mapping[Right, Optional[str]]) -> Iterator[Finding]:
     allowed = [right.title for right, answer in answers.items() if answer == ""]
     unknown = [right.title for right, answer in answers.items() if answer is None]
     if allowed:
-        yield ok(", ".join(allowed))
+        yield ok(_listed(allowed))
     for right, answer in answers.items():
         if answer:
             yield _denied(right, answer)
     if unknown:
-        yield skipped(f"Not known: {', '.join(unknown)}.")
+        yield skipped(f"Not known: {_listed(unknown)}.")
+
+
+def _listed(titles: List[str]) -> str:
+    """Each once: several clusters have the same."""
+    return ", ".join(dict.fromkeys(titles))
 
 
 def _denied(right: Right, answer: str) -> Finding:
@@ -182,13 +187,13 @@ def simulated(aws: AWS, source: str, right: Right) -> Optional[str]:
 # -- Trying what reads ---------------------------------------------------------------
 
 
-def _probed(facts: Facts, aws: AWS, right: Right) -> Optional[str]:
+def _probed(aws: AWS, right: Right) -> Optional[str]:
     """As `simulated`; None for what cannot be tried without doing it."""
     probe = _PROBES.get(right.action)
     if probe is None:
         return None
     try:
-        probe(facts, aws)
+        probe(aws, dict(right.context).get("ecs:cluster", ""))
     except NotAllowed:
         return "denied"
     except Refused:
@@ -198,24 +203,22 @@ def _probed(facts: Facts, aws: AWS, right: Right) -> Optional[str]:
     return ""
 
 
-def _describe_tasks(facts: Facts, aws: AWS) -> None:
-    cluster = facts.clusters()[0]
+def _describe_tasks(aws: AWS, cluster: str) -> None:
     aws.ask("ecs", "describe_tasks", cluster=cluster, tasks=[uuid.UUID(int=0).hex])
 
 
-def _list_tasks(facts: Facts, aws: AWS) -> None:
-    cluster = facts.clusters()[0]
+def _list_tasks(aws: AWS, cluster: str) -> None:
     aws.ask("ecs", "list_tasks", cluster=cluster, startedBy="prefect-ecs-plugin-check")
 
 
-def _describe_task_definition(facts: Facts, aws: AWS) -> None:
+def _describe_task_definition(aws: AWS, cluster: str) -> None:
     name = "prefect-ecs-plugin-check:1"
     aws.ask("ecs", "describe_task_definition", taskDefinition=name)
 
 
 #: Questions about things that are not there: they change nothing, and AWS looks at
 #: the rights first.
-_PROBES: Mapping[str, Callable[[Facts, AWS], None]] = {
+_PROBES: Mapping[str, Callable[[AWS, str], None]] = {
     "ecs:DescribeTasks": _describe_tasks,
     "ecs:ListTasks": _list_tasks,
     "ecs:DescribeTaskDefinition": _describe_task_definition,

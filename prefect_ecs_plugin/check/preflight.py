@@ -65,6 +65,7 @@ CHECKS = (
     Check("AWS region", identity.region, ("aws",)),
     Check("AWS identity", identity.identity, ("aws",)),
     Check("clock", identity.clock),
+    Check("agent address", agent.agent_address),
     Check("agent settings", agent.settings, ("aws",)),
     Check("flow", flows.runs),
     Check("requests", rendering.launches, ("settings", "rows")),
@@ -141,8 +142,11 @@ class Preflight:
         **options: Any,
     ) -> None:
         self._screen = screen
+        address = options.get("agent_address") or config.cloud.agent.get(
+            "agent_address"
+        )
         self._facts = Facts(
-            options,
+            {**options, "agent_address": address},
             _prefect_settings(labels, options.get("no_cloud_logs")),
             plain(env_vars or config.cloud.agent.get("env_vars", {})),
         )

@@ -15,7 +15,7 @@ from ..settings import PrefectSettings
 from ..waiting import Steps, drive
 from .asking import AWS, Refused
 from .facts import Facts
-from .findings import Finding, failed, ok, warning
+from .findings import Finding, failed, ok, sentence, warning
 
 #: The ARN of the task that is not started.
 _NO_TASK = "arn:aws:ecs:nowhere:000000000000:task/none/0"
@@ -109,10 +109,15 @@ def launches(facts: Facts) -> Iterator[Finding]:
         try:
             launch = render(row, name, facts)
         except PrefectECSError as error:
-            yield failed(str(error), about=name)
+            yield failed(sentence(error), _correct(named), name)
             continue
         facts.launches.append(launch)
         yield from _judged(launch)
+
+
+def _correct(is_of_a_flow: bool) -> str:
+    own = "the flow's run config, " if is_of_a_flow else ""
+    return f"Correct it in {own}the template or the run-task kwargs."
 
 
 def render(row: Mapping[str, Any], name: str, facts: Facts) -> Launch:

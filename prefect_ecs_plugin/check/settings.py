@@ -9,14 +9,15 @@ from typing import Any, Dict, Iterator, List, Mapping
 from .. import api_key
 from ..configuration import agent_settings
 from ..errors import ConfigurationError
+from ..health import listen
 from ..settings import AgentSettings
 from .facts import Facts
-from .findings import Finding, failed, ok, skipped, warning
+from .findings import Finding, failed, ok, sentence, skipped, warning
 
-#: The files: what each is called, and what counts where none is given.
+#: The files: what each is called, what counts where none is given, and the option.
 _FILES = {
-    "task_definition_path": ("template", "the packaged one"),
-    "run_task_kwargs_path": ("run-task kwargs", "none are given"),
+    "task_definition_path": ("template", "the packaged one", "--task-definition"),
+    "run_task_kwargs_path": ("run-task kwargs", "none are given", "--run-task-kwargs"),
 }
 
 
@@ -38,7 +39,22 @@ def settings(facts: Facts) -> Iterator[Finding]:
         yield warning(text).of("API key of runs")
     if facts.settings.subnets:
         count = len(facts.settings.subnets)
-        yield ok(f"{count} subnets of the default VPC").of("default network")
+        plural = "s" if count > 1 else ""
+        yield ok(f"{count} subnet{plural} of the default VPC").of("default network")
+
+
+def agent_address(facts: Facts) -> Iterator[Finding]:
+    """Whether the agent could serve its health check where it is told to."""
+    address = facts.options.get("agent_address")
+    if not address:
+        return
+    try:
+        for each in listen(address):
+            each.close()
+    except ConfigurationError as error:
+        yield failed(str(error))
+    else:
+        yield ok(f"{address} is free")
 
 
 def _options(facts: Facts) -> Dict[str, Any]:
@@ -59,23 +75,26 @@ def _blamed(
     facts: Facts, options: Mapping[str, Any], error: ConfigurationError
 ) -> Iterator[Finding]:
     """Which part it is: each file is read once more, without the other."""
-    innocent = True
-    for name in _FILES:
+    guilty: List[str] = []
+    for name, (check, _, option) in _FILES.items():
         # On EC2 a network that is missing is no reason not to start.
         alone = {**options, **dict.fromkeys(_FILES), "launch_type": "EC2"}
         try:
             _read(facts, {**alone, name: options[name]}, [])
         except ConfigurationError as own:
-            innocent = False
-            yield failed(str(own)).of(_FILES[name][0])
+            guilty.append(check)
+            advice = f"Set it right, or name another file with {option}."
+            yield failed(sentence(own), advice).of(check)
         else:
             yield _read_well(name, options)
-    finding = failed(str(error)) if innocent else skipped("It needs the files.")
+    finding = failed(sentence(error))
+    if guilty:
+        finding = skipped(f"It depends on: {' and '.join(guilty)}.")
     yield finding.of("default network")
 
 
 def _read_well(name: str, options: Mapping[str, Any]) -> Finding:
-    check, default = _FILES[name]
+    check, default, _ = _FILES[name]
     return ok(str(options[name] or default)).of(check)
 
 

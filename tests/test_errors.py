@@ -1,0 +1,52 @@
+"""Errors in one line, out of what the libraries wrap them in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ReadTimeoutError
+
+from prefect_ecs_plugin.errors import reason
+
+
+def refused(wrapping: str) -> requests.ConnectionError:
+    """As requests raises it around urllib3 1 and 2, which word it differently."""
+    text = "Failed to establish a new connection: [Errno 111] Connection refused"
+    cause: Any = NewConnectionError(None, text)  # type: ignore[arg-type]
+    cause.args = (f"{wrapping}: {text}",)
+    return requests.ConnectionError(MaxRetryError(None, "/", cause))  # type: ignore[arg-type]
+
+
+def late() -> requests.ReadTimeout:
+    text = "Read timed out. (read timeout=30)"
+    error: Any = ReadTimeoutError(None, "/", text)  # type: ignore[arg-type]
+    error.args = (f"HTTPConnectionPool(host='x', port=80): {text}",)
+    return requests.ReadTimeout(error)
+
+
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (
+            refused("<urllib3.connection.HTTPConnection object at 0x7f00>"),
+            "Connection refused",
+        ),
+        (refused("HTTPConnection(host='x', port=80)"), "Connection refused"),
+        (refused("HTTPSConnection(host='x', port=443)"), "Connection refused"),
+        (late(), "Read timed out. (read timeout=30)"),
+        (OSError(2, "No such file or directory"), "No such file or directory"),
+        (RuntimeError("two\n  lines."), "two lines"),
+        (RuntimeError(), "RuntimeError"),
+    ],
+)
+def test_the_reason_alone(error: Exception, line: str) -> None:
+    assert reason(error) == line
+
+
+@pytest.mark.parametrize("url", ["htp://x", "x:4200", "", "http:///x"])
+def test_an_address_that_is_none(url: str) -> None:
+    with pytest.raises(requests.RequestException) as caught:
+        requests.get(url, timeout=1)
+    assert reason(caught.value) == "it is no http:// or https:// URL"
