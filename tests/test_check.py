@@ -905,6 +905,236 @@ def test_what_is_tried_is_tried_in_every_cluster(
     assert "/second/" in denied_line
 
 
+# -- Secrets -----------------------------------------------------------------------
+
+KEY = "pcu_0123456789-the-key"
+ABSENT = f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:absent-AbCdEf"
+PARAMETER = f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter"
+
+
+@pytest.fixture(scope="module")
+def secret(account: Account) -> str:
+    """A secret with the key in JSON."""
+    text = json.dumps({"api": KEY})
+    return made_secret(account, "prefect", SecretString=text)
+
+
+@pytest.fixture(scope="module")
+def reads(account: Account) -> str:
+    """An execution role."""
+    return account.role("reads-secrets")
+
+
+def made_secret(account: Account, name: str, **value: Any) -> str:
+    made = account.aws.client("secretsmanager").create_secret(Name=name, **value)
+    return str(made["ARN"])
+
+
+def deleted_secret(account: Account) -> str:
+    arn = made_secret(account, "deleted", SecretString=KEY)
+    account.aws.client("secretsmanager").delete_secret(SecretId=arn)
+    return arn
+
+
+def made_parameter(account: Account, name: str) -> str:
+    account.aws.client("ssm").put_parameter(Name=name, Value=KEY, Type="String")
+    return f"{PARAMETER}/{name.lstrip('/')}"
+
+
+def test_guarantee_7_the_key_of_runs_is_looked_for_and_never_shown(
+    world: World, check: Check, secret: str, reads: str, tmp_path: Path
+) -> None:
+    world.aws.fault = policies = Policies()
+    value_from = f"{secret}:api::"
+    result = check(
+        *("--json", "--flow", write_flow(tmp_path), "--execution-role-arn", reads),
+        *("--key-from-secret", value_from, "--api-key-secret-arn", value_from),
+    )
+    assert result.exit_code == 0, result.output
+    assert KEY not in result.output
+    shown = json.loads(result.stdout)
+    found = [each for each in shown["checks"] if each["check"] == "secrets"]
+    assert [(each["status"], each["message"]) for each in found] == [
+        ("ok", "it is there; its JSON key 'api' is not looked for"),
+        ("ok", f"{reads} may read it"),
+    ]
+    assert {each["about"] for each in found} == {value_from}
+    asked = [each for each in policies.asked if each["PolicySourceArn"] == reads]
+    assert [
+        (each["ActionNames.member.1"], each["ResourceArns.member.1"]) for each in asked
+    ] == [("secretsmanager:GetSecretValue", secret)]
+    (container,) = shown["requests"]["etl"]["RegisterTaskDefinition"][
+        "containerDefinitions"
+    ]
+    assert container["secrets"] == [
+        {"name": "PREFECT__CLOUD__API_KEY", "valueFrom": value_from},
+        {"name": "PREFECT__CLOUD__AUTH_TOKEN", "valueFrom": value_from},
+    ]
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda account: ABSENT, "There is no such secret in us-east-1."),
+        (deleted_secret, "It is deleted. Restore it with"),
+        (
+            lambda account: made_secret(account, "empty"),
+            "It has no value with the label AWSCURRENT.",
+        ),
+        (
+            lambda account: made_secret(account, "x", SecretString=KEY) + "::OTHER:",
+            "It has no value with the label OTHER.",
+        ),
+        (
+            lambda account: f"{PARAMETER}/absent",
+            "There is no such parameter in us-east-1.",
+        ),
+        (
+            lambda account: f"{PARAMETER}/prefect/absent",
+            "There is no such parameter in us-east-1.",
+        ),
+    ],
+)
+def test_a_secret_that_ecs_could_not_fetch(
+    account: Account,
+    check: Check,
+    reads: str,
+    make: Callable[[Account], str],
+    words: str,
+) -> None:
+    arn = make(account)
+    result = check("--api-key-secret-arn", arn, "--execution-role-arn", reads)
+    assert result.exit_code == 1
+    found = failures(result)
+    assert found.keys() == {f"secrets ({arn})"}
+    assert found[f"secrets ({arn})"].startswith(words)
+
+
+@pytest.mark.parametrize("name", ["key", "/prefect/key"])
+def test_a_parameter_is_found_by_its_arn(
+    account: Account, check: Check, reads: str, name: str
+) -> None:
+    arn = made_parameter(account, name)
+    result = check("--api-key-secret-arn", arn, "--execution-role-arn", reads)
+    assert f"secrets ({arn}): it is there" in lines(result, "ok")
+    assert KEY not in result.output
+
+
+@pytest.mark.parametrize(
+    "denied, status, words",
+    [
+        (["ssm.DescribeParameters"], "ok", "it is there"),
+        (
+            ["ssm.DescribeParameters", "ssm.GetParameter"],
+            "skipped",
+            "Whether it is there cannot be asked: it needs the right ssm:GetParameter.",
+        ),
+    ],
+)
+def test_a_parameter_that_may_not_be_listed(
+    account: Account, check: Check, reads: str, denied: Any, status: str, words: str
+) -> None:
+    name = f"/denied/{len(denied)}"
+    arn = made_parameter(account, name)
+    account.aws.fault = deny(*denied)
+    result = check("--api-key-secret-arn", arn, "--execution-role-arn", reads)
+    assert result.exit_code == 0, result.output
+    assert f"secrets ({arn}): {words}" in lines(result, status)
+    assert KEY not in result.output
+
+
+def test_what_may_not_be_asked_about_a_secret_is_skipped(
+    account: Account, check: Check, secret: str, reads: str
+) -> None:
+    account.aws.fault = deny(
+        "secretsmanager.DescribeSecret", "iam.SimulatePrincipalPolicy"
+    )
+    result = check("--api-key-secret-arn", secret, "--execution-role-arn", reads)
+    assert result.exit_code == 0, result.output
+    there, readable = [
+        text
+        for name, text in map(_parted, lines(result, "skipped"))
+        if name.startswith("secrets")
+    ]
+    assert "Whether it is there cannot be asked: it needs the right secretsm" in there
+    assert f"Whether {reads} may read it cannot be asked: it needs" in readable
+
+
+@pytest.mark.parametrize(
+    "decision, has_policy, status",
+    [
+        ("implicitDeny", False, "failed"),
+        ("explicitDeny", False, "failed"),
+        ("implicitDeny", True, "warning"),
+        ("depends", False, "warning"),
+    ],
+)
+def test_a_role_that_may_not_read_the_secret(
+    account: Account,
+    check: Check,
+    reads: str,
+    decision: str,
+    has_policy: bool,
+    status: str,
+) -> None:
+    name = f"{decision}-{has_policy}"
+    arn = made_secret(account, name, SecretString=KEY)
+    if has_policy:
+        account.aws.client("secretsmanager").put_resource_policy(
+            SecretId=arn, ResourcePolicy=json.dumps(TASKS_MAY)
+        )
+    account.aws.fault = Policies(GetSecretValue=decision)
+    result = check("--api-key-secret-arn", arn, "--execution-role-arn", reads)
+    (line,) = [each for each in lines(result, status) if each.startswith("secrets")]
+    assert f"{reads} may not read it: secretsmanager:GetSecretValue is denied" in line
+    assert line.endswith(f"Grant it secretsmanager:GetSecretValue on {arn}.")
+
+
+def test_what_a_template_brings_as_secrets_is_looked_for_too(
+    account: Account, check: Check, reads: str, tmp_path: Path
+) -> None:
+    made_parameter(account, "by-name")
+    secrets = [
+        {"name": "BY_NAME", "valueFrom": "by-name"},
+        {"name": "PARTIAL", "valueFrom": ABSENT[:-7]},
+    ]
+    template = {**fargate(image="x", secrets=secrets), "executionRoleArn": reads}
+    path = write(tmp_path / "t.yaml", template)
+    result = check("--task-definition", path)
+    assert "secrets (by-name): it is there" in lines(result, "ok")
+    assert f"secrets ({ABSENT[:-7]}): It is not the whole ARN." in lines(
+        result, "skipped"
+    )
+
+
+def test_a_key_in_plain_text_is_a_warning(check: Check) -> None:
+    (line,) = lines(check("--key", KEY), "warning")
+    assert line.startswith("API key of runs: Flow runs get the API key in plain text")
+
+
+def test_a_secret_without_an_execution_role(check: Check, secret: str) -> None:
+    result = check("--api-key-secret-arn", secret)
+    assert re.search("--execution-role-arn", failures(result)["requests"])
+
+
+@pytest.mark.parametrize(
+    "options, exit_code, words",
+    [
+        (["--key-from-secret", ABSENT], 1, "absent-AbCdEf is not there"),
+        (["--key-from-secret", ABSENT, "--key", KEY], 2, "exclude each other"),
+        (["--api-key-secret-arn", KEY], 2, "the value is not the whole ARN"),
+    ],
+)
+def test_a_key_that_cannot_be_had(
+    check: Check, options: List[str], exit_code: int, words: str
+) -> None:
+    result = check(*options)
+    assert result.exit_code == exit_code
+    said = failures(result).get("API key", result.output)
+    assert words in said
+    assert KEY not in result.output
+
+
 # -- Clocks ------------------------------------------------------------------------
 
 
