@@ -20,6 +20,9 @@ _FIRST_WITH_FLOW_RUN_COMMAND = Version("0.13.0")
 #: Where the state of a run that was returned to the queue keeps its launch's name.
 LAUNCH_KEY = "ecs_launch"
 
+#: What the state of a run says that an agent of this plugin has marked Submitted.
+TAKEN = {"ecs_taken_by": "prefect-ecs-plugin"}
+
 #: Characters; room for the attempt in a clientToken of 64.
 _LONGEST_LAUNCH = 60
 
@@ -150,6 +153,18 @@ def _docker_image(storage: Mapping[str, Any]) -> Optional[str]:
     if storage.get("type") != "Docker" or not name or not tag:
         return None
     return f"{PurePosixPath(storage.get('registry_url') or '', name)}:{tag}"
+
+
+def was_taken_here(answer: Mapping[str, Any]) -> bool:
+    """Whether an agent of this plugin, not one of Prefect's own, took a run.
+
+    Both have the same id at the API if their names and labels are equal.
+
+    Args:
+        answer: The run as the API gave it, Submitted.
+    """
+    context = (answer.get("serialized_state") or {}).get("context") or {}
+    return TAKEN.items() <= context.items()
 
 
 def _returned_launch(answer: Mapping[str, Any]) -> Optional[str]:

@@ -4,7 +4,8 @@
     ECS     -> their tasks
                found: looked after again
                none, and the run is Submitted: launched, under the launch's own name,
-               unless its heartbeat shows that another agent has it in hand
+               unless its heartbeat shows that another agent has it in hand, or its
+               state that Prefect's own agent took it, whose tasks cannot be found
 
 A crash between any two calls therefore loses nothing; and since the name of a launch
 is its clientToken, it starts nothing twice either.
@@ -21,7 +22,7 @@ import pendulum
 from .api import AgentClient
 from .counting import Counts
 from .ecs import ECS, was_created_since
-from .flow_run import FlowRun
+from .flow_run import FlowRun, was_taken_here
 from .launching import DEFAULT_CLUSTER, Launcher
 from .retrying import WORTH_WAITING, Refused
 from .run_states import RunStates
@@ -93,6 +94,13 @@ class Recovery:
 
     def _recover_run(self, row: Dict[str, Any]) -> Steps[None]:
         if (yield from self._found(row)) or row["state"] != "Submitted":
+            return
+        if not was_taken_here(row):
+            self._logger.info(
+                "Flow run %s was taken by an agent of Prefect's own, whose tasks cannot "
+                "be told from others; it is left alone",
+                row["id"],
+            )
             return
         if (yield from self._waits.of(row["id"], self._is_left(row))):
             self._logger.info("Flow run %s has no task; it is launched", row["id"])

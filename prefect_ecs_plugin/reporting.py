@@ -16,7 +16,7 @@ import pendulum
 from prefect.engine.state import Cancelled, Failed, Scheduled, State, Submitted
 
 from .api import AgentClient
-from .flow_run import LAUNCH_KEY
+from .flow_run import LAUNCH_KEY, TAKEN
 from .troubles import Troubles, insist
 from .waiting import Interrupted, Pause, Steps
 
@@ -61,7 +61,9 @@ class Reporter:
         self._logger = logger
         self._troubles = troubles
         self._log = LogWriter(client, name, troubles, start)
-        self._submitted = Submitted(message="Submitted for execution").serialize()
+        self._submitted = Submitted(
+            message="Submitted for execution", context=TAKEN
+        ).serialize()
         self.log = self._log.write
         self.flush = self._log.flush
 

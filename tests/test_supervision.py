@@ -20,6 +20,7 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 
 from world import World, eventually
 
+from prefect_ecs_plugin.flow_run import TAKEN
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
 
@@ -318,12 +319,7 @@ def test_guarantee_1_a_run_that_another_agent_looks_after_is_not_recovered(
     with world.quick_agent():  # takes the run, and its name is the next one's
         task_of(world, run_id)
     other = new_run()
-    agent_id = world.api.store.flow_run(run_id).agent_id
-    from prefect.engine.state import Submitted
-
-    world.api.store.set_flow_run_state(
-        other, Submitted().serialize(), agent_id=agent_id
-    )
+    mark_submitted(world, other, run_id, context=TAKEN)
     heart = Heart(world, other)
     with world.quick_agent() as agent:
         eventually(lambda: any("had in hand" in line for line in agent.lines))
@@ -333,6 +329,33 @@ def test_guarantee_1_a_run_that_another_agent_looks_after_is_not_recovered(
         assert world.tasks_of(other) == []
         heart.stop()
         task_of(world, other)
+
+
+def test_guarantee_1_a_run_that_prefects_own_agent_took_is_not_recovered(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """Its task does not bear the run's id, so it may have one."""
+    run_id = new_run()
+    with world.quick_agent():
+        task_of(world, run_id)
+    theirs, ours = new_run(), new_run()
+    mark_submitted(world, theirs, run_id)
+    mark_submitted(world, ours, run_id, context=TAKEN)
+    with world.quick_agent() as agent:
+        assert eventually(
+            lambda: any(f"{theirs} was taken" in line for line in agent.lines)
+        )
+        task_of(world, ours)
+    assert world.tasks_of(theirs) == []
+
+
+def mark_submitted(world: World, run_id: str, like: str, **state: Any) -> None:
+    """Let the agent of another run have taken this one."""
+    from prefect.engine.state import Submitted
+
+    store = world.api.store
+    agent_id = store.flow_run(like).agent_id
+    store.set_flow_run_state(run_id, Submitted(**state).serialize(), agent_id=agent_id)
 
 
 class Heart:
