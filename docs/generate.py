@@ -317,7 +317,7 @@ def _codes(pattern: str) -> Iterator[str]:
 _AS_CODE = re.compile(
     r"(?<![\w`:./-])(--[a-z][a-z-]+[a-z]|[A-Z][A-Z0-9]*_[A-Z0-9_]+"
     r"|[a-z]+(?:[A-Z][a-z0-9]+)+|[a-z0-9]+:(?:[A-Z][a-z]+)+|[a-z]+(?:_[a-z]+)+"
-    r"|awslogs(?:-[a-z]+)+)(?![\w`.-])"
+    r"|awslogs(?:-[a-z]+)+)(?![\w`-]|\.\w)"
 )
 
 

@@ -97,8 +97,8 @@ class Recovery:
             return
         if not was_taken_here(row):
             self._logger.info(
-                "Flow run %s was taken by an agent of Prefect's own, whose tasks cannot "
-                "be told from others; it is left alone",
+                "Flow run %s was taken by an agent of Prefect's own, whose tasks "
+                "cannot be told from others; it is left alone",
                 row["id"],
             )
             return
