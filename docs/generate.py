@@ -274,6 +274,12 @@ _GOES_ON: Mapping[Verdict, str] = {
 }
 
 
+_SEE_REASONS = (
+    "See AWS's [list of reasons](https://docs.aws.amazon.com/AmazonECS/latest/"
+    "developerguide/api_failures_messages.html)."
+)
+
+
 def answers_that_wait() -> str:
     """The answers of ECS after which a run goes on."""
     rows = [row for row in retrying.TABLE if row.verdict is not Verdict.FINAL]
@@ -290,7 +296,8 @@ def answers_that_fail() -> str:
     rows = [row for row in retrying.TABLE if row.verdict is Verdict.FINAL]
     lines = ["| ECS answers | because | what to do |", "| --- | --- | --- |"]
     lines += [
-        f"| {_answer(row)} | {_text(row.cause)} | {_text(_sentence(row.remedy))} |"
+        f"| {_answer(row)} | {_text(row.cause)} "
+        f"| {_text(_sentence(row.remedy)) or _SEE_REASONS} |"
         for row in rows
     ]
     return "\n".join([*lines, ""])

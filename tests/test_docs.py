@@ -286,7 +286,7 @@ def test_every_page_is_in_the_readmes_list() -> None:
     readme = text_of(ROOT / "README.md")
     for page in PAGES:
         if page.parent == ROOT / "docs":
-            assert f"](docs/{page.name})" in readme, page.name
+            assert f"](docs/{page.name})" in readme, f"README.md: add {page.name}"
 
 
 # -- Rights ---------------------------------------------------------------------------
