@@ -110,7 +110,10 @@ def test_secrets_are_fetched(aws: AWS) -> None:
         "ARN"
     ]
     ssm.put_parameter(Name="/api/key", Value="parameter", Type="SecureString")
+    elsewhere = aws.client("ssm", region_name="eu-west-1")
+    elsewhere.put_parameter(Name="far", Value="far-away", Type="String")
     secrets = {
+        "FAR": "arn:aws:ssm:eu-west-1:123456789012:parameter/far",
         "PLAIN": plain,
         "WITHOUT_SUFFIX": plain[:-7],
         "FIELD": f"{fields}:key::",
@@ -118,9 +121,9 @@ def test_secrets_are_fetched(aws: AWS) -> None:
         "BY_NAME": "/api/key",
     }
     task = run_secret(
-        aws, secrets, "echo $PLAIN $WITHOUT_SUFFIX $FIELD $PARAMETER $BY_NAME"
+        aws, secrets, "echo $PLAIN $WITHOUT_SUFFIX $FIELD $PARAMETER $BY_NAME $FAR"
     )
-    expected = "plain-value plain-value in-json parameter parameter"
+    expected = "plain-value plain-value in-json parameter parameter far-away"
     assert wait_for(aws, task).lines == (expected,)
 
 
@@ -142,6 +145,7 @@ def run_secret(aws: AWS, secrets: Dict[str, str], script: str) -> str:
     [
         "arn:aws:secretsmanager:us-east-1:123456789012:secret:nothing-AbCdEf",
         "arn:aws:ssm:us-east-1:123456789012:parameter/nothing",
+        "arn:aws:ssm:no-region-1:123456789012:parameter/nothing",
         "nothing",
     ],
 )

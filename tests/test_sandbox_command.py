@@ -24,6 +24,9 @@ from prefect_ecs_plugin.sandbox import command, flows
 from prefect_ecs_plugin.sandbox.display import Lines
 from prefect_ecs_plugin.sandbox.watch import Watch
 
+#: Of an account that the sandbox does not see.
+SECRET = "arn:aws:secretsmanager:eu-west-1:999999999999:secret:prefect-AbCdEf:key::"
+
 # Options ---------------------------------------------------------------------------
 
 
@@ -71,6 +74,10 @@ def test_the_agent_gets_the_options_as_given(
         (["-a", "http://x"], "--api cannot be used here: the agent talks to"),
         (["--key", "k"], "--key cannot be used here: the sandbox's API takes no key"),
         (["-k", "k"], "--key cannot be used here: the sandbox's API takes no key"),
+        (
+            ["--key-from-secret", SECRET],
+            "--key-from-secret cannot be used here: the sandbox's API takes no key",
+        ),
         (["--tenant-id", "t"], "--tenant-id cannot be used here"),
         (["--agent-config-id", "x"], "--agent-config-id cannot be used here"),
         (["--max-polls", "3"], "--max-polls cannot be used here"),
@@ -97,8 +104,8 @@ def test_help_shows_an_example_and_says_what_it_is_not() -> None:
         "--run-task-kwargs",
     ):
         assert text in result.output
-    assert "--api" not in result.output
-    assert "--key" not in result.output
+    shown = set(re.findall(r"--[\w-]+", result.output))
+    assert not shown & {"--api", "--key", "--key-from-secret"}
 
 
 @pytest.mark.parametrize(
@@ -470,7 +477,11 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(shell: Shell) -> N
     for name, text in (("greet", GREET), ("fail", FAIL), ("cr[a]sh", CRASH)):
         shell.write(f"{name}.py", text)
     files = ("greet.py", "fail.py", "cr[a]sh.py")
-    done = shell.run(*files, "--label", "l", "--env", "GREETING=hello", "--timeout=5")
+    role = "arn:aws:iam::123456789012:role/ecs"
+    done = shell.run(
+        *(*files, "--label", "l", "--env", "GREETING=hello", "--timeout=5"),
+        *("--api-key-secret-arn", SECRET, "--execution-role-arn", role),
+    )
     assert done.returncode == 1, done.stderr
     for pattern in (
         r"Its run gets the agent's labels \['l'\], not the flow's \['mine'\]",

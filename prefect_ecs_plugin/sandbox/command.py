@@ -23,6 +23,7 @@ BOTOCORE = (1, 31)
 REFUSED: Dict[str, str] = {
     "api": "the agent talks to the sandbox's own API",
     "key": "the sandbox's API takes no key and no real one is ever used",
+    "key_from_secret": "the sandbox's API takes no key and no real one is ever read",
     "tenant_id": "the sandbox's API has one tenant only",
     "agent_config_id": "the sandbox's API has no agent configurations",
     "max_polls": "the sandbox stops its agent itself",
@@ -178,6 +179,7 @@ def sandbox(
             agent_options(), given(click.get_current_context())
         ),
         labels=values.get("label") or (),
+        api_key_secret_arn=values.get("api_key_secret_arn"),
         keep_running=keep_running,
         timeout=timeout,
         verbose=str(values.get("log_level")).upper() == "DEBUG",

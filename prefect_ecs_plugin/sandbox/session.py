@@ -27,6 +27,9 @@ EXAMPLE_FLOW = Path(__file__).with_name("example_flow.py")
 #: Where boto3 in this process would go if it were asked before AWS is up: nowhere.
 NOWHERE = "http://127.0.0.1:9"
 
+#: What a task gets from the secret of `--api-key-secret-arn`; the API takes any key.
+MADE_UP_KEY = "made-up-by-the-sandbox"
+
 #: How many lines are shown of an agent that ended by itself, or of a task.
 LAST_LINES = 15
 
@@ -39,6 +42,7 @@ class Plan:
         paths: Files with flows, as given; none means the packaged example.
         agent_arguments: Options for `prefect agent ecs start`.
         labels: The agent's labels.
+        api_key_secret_arn: The secret that tasks ask for; a made-up one has to do.
         keep_running: Go on when all runs have ended.
         timeout: Seconds that a run may take without anything happening to it.
         verbose: Show every line of the agent and of Prefect's runners.
@@ -47,6 +51,7 @@ class Plan:
     paths: Tuple[str, ...] = ()
     agent_arguments: Tuple[str, ...] = ()
     labels: Tuple[str, ...] = ()
+    api_key_secret_arn: Optional[str] = None
     keep_running: bool = False
     timeout: float = 300.0
     verbose: bool = False
@@ -117,6 +122,8 @@ class Session:
         )
         self._api = self._stack.enter_context(prefect_api.PrefectAPI())
         self._aws = self._stack.enter_context(aws.AWS(container_environment=container))
+        if self._plan.api_key_secret_arn:
+            self._aws.make_up_secret(self._plan.api_key_secret_arn, MADE_UP_KEY)
         self._api.subscribe(self._on_api)
         self._aws.subscribe(self._on_aws)
         self._environment = env.sandbox_environment(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from contextlib import suppress
 from io import BytesIO
 from typing import (
     Any,
@@ -63,6 +64,9 @@ class Moto:
     """Moto's backends and its WSGI application, behind one lock.
 
     Making one forgets everything that moto knew in this process.
+
+    Attributes:
+        made_up_secrets: Values by `valueFrom`, of secrets that moto cannot have.
     """
 
     def __init__(self) -> None:
@@ -76,6 +80,7 @@ class Moto:
         )
 
         self.lock = threading.RLock()
+        self.made_up_secrets: Dict[str, str] = {}
         self._get_backend: Any = get_backend  # overloaded on every service's name
         self._application = DomainDispatcherApplication(create_backend_app)
         self.reset()
@@ -244,26 +249,17 @@ class Neighbours:
                 `:json-key:version-stage:version-id` if wanted, or the ARN or name
                 of a parameter.
         """
-        with self._moto.lock:
-            if ":secretsmanager:" in value_from:
-                return self._secretsmanager(value_from)
-            name = value_from.partition(":parameter")[2] or value_from
-            parameter = self._backend("ssm").get_parameter(name)
-            if parameter is None:
-                parameter = self._backend("ssm").get_parameter(name.lstrip("/"))
-            return None if parameter is None else _decrypted(parameter)
-
-    def _secretsmanager(self, value_from: str) -> Optional[str]:
-        arn, key, stage, version = _split_secret(value_from)
-        manager = self._backend("secretsmanager")
-        name = _secret_name(manager, arn)
-        if name is None:
-            return None
-        try:
-            text = manager.get_secret_value(name, version, stage)["SecretString"]
-            return str(json.loads(text)[key]) if key else str(text)
-        except Exception:  # moto's many ways to say that there is no such value
-            return None
+        if value_from in self._moto.made_up_secrets:
+            return self._moto.made_up_secrets[value_from]
+        is_arn = value_from.startswith("arn:")  # it may be of another region
+        region = value_from.split(":")[3] if is_arn else self._region
+        is_secret = ":secretsmanager:" in value_from
+        with self._moto.lock, suppress(Refusal):  # there is no such region
+            if is_secret:
+                manager = self._moto.backend("secretsmanager", region)
+                return _value_of_secret(manager, value_from)
+            return _value_of_parameter(self._moto.backend("ssm", region), value_from)
+        return None
 
     # Objects
 
@@ -322,6 +318,24 @@ def _split_secret(value_from: str) -> Tuple[str, str, str, str]:
     """ARN, JSON key, version stage and version id; absent ones are empty."""
     parts = value_from.split(":") + [""] * 3
     return ":".join(parts[:7]), parts[7], parts[8], parts[9]
+
+
+def _value_of_secret(manager: Any, value_from: str) -> Optional[str]:
+    arn, key, stage, version = _split_secret(value_from)
+    name = _secret_name(manager, arn)
+    if name is None:
+        return None
+    try:
+        text = manager.get_secret_value(name, version, stage)["SecretString"]
+        return str(json.loads(text)[key]) if key else str(text)
+    except Exception:  # moto's many ways to say that there is no such value
+        return None
+
+
+def _value_of_parameter(ssm: Any, value_from: str) -> Optional[str]:
+    name = value_from.partition(":parameter")[2] or value_from
+    parameter = ssm.get_parameter(name) or ssm.get_parameter(name.lstrip("/"))
+    return None if parameter is None else _decrypted(parameter)
 
 
 def _secret_name(manager: Any, arn: str) -> Optional[str]:

@@ -242,6 +242,10 @@ class AWS:
         """
         self._subscribers.append(subscriber)
 
+    def make_up_secret(self, value_from: str, value: str) -> None:
+        """Let tasks get a value for a `valueFrom` of an account that is not here."""
+        self._account.moto.made_up_secrets[value_from] = value
+
     def interrupt(self, task_arn: str) -> None:
         """Take a Spot task's capacity away: SIGTERM, then SIGKILL after stopTimeout."""
         self._account.lifecycle.stop(
