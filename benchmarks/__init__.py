@@ -7,6 +7,7 @@
     measuring      one agent through one scenario -> a Measurement
     figures        what must be reached beside what was measured      (pure)
     report, plot   the tables and the picture of docs/benchmarks.md   (pure)
+    dashboard      docs/grafana-dashboard.svg; scrapes and panels are its pure parts
     scaling        100,000 runs over 10 agents on a simulated clock
 
 `python -m benchmarks` runs it. This package is not installed with the plugin, and

@@ -9,6 +9,7 @@ from typing import Any, Dict
 import pytest
 
 from prefect_ecs_plugin.aws import AWSClients
+from prefect_ecs_plugin.counting import Counts
 from prefect_ecs_plugin.errors import ConfigurationError
 
 
@@ -161,3 +162,44 @@ def test_what_is_missing_is_named_with_what_to_set(
     with pytest.raises(ConfigurationError, match=message) as error:
         AWSClients(**options)("ecs")
     assert "\n" not in str(error.value)
+
+
+def _answer(status: int, code: str = "", message: str = "") -> Dict[str, Any]:
+    metadata = {"HTTPStatusCode": status}
+    error = {"Code": code, "Message": message}
+    return {"ResponseMetadata": metadata, **({"Error": error} if code else {})}
+
+
+@pytest.mark.parametrize(
+    "answer, result",
+    [
+        ({}, "failed"),
+        (_answer(200), "ok"),
+        (_answer(400, "ThrottlingException", "Rate exceeded"), "throttled"),
+        (_answer(503, "SlowDown"), "throttled"),
+        (
+            _answer(400, "ClientException", "Error Code: RequestLimitExceeded"),
+            "throttled",
+        ),
+        (_answer(400, "ClientException", "Unable to describe"), "refused"),
+        (_answer(403, "AccessDeniedException"), "refused"),
+        (_answer(500, "ServerException"), "failed"),
+        (_answer(503), "failed"),
+    ],
+)
+def test_an_attempt_is_counted_by_how_it_went(
+    answer: Dict[str, Any], result: str
+) -> None:
+    counts = Counts()
+    clients = AWSClients(**KEYS, counts=counts)
+    ecs = clients("ecs")
+    assert ecs.meta.events.emit(
+        "needs-retry.ecs.RunTask",
+        operation=ecs.meta.service_model.operation_model("RunTask"),
+        response=(None, answer) if answer else None,
+        caught_exception=None if answer else OSError("refused"),
+        attempts=5,
+        request_dict={"context": {}},
+    )
+    counted = {key: n for key, n in counts.aws_requests.items().items() if n}
+    assert counted == {("ecs", "RunTask", result): 1}

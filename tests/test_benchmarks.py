@@ -15,10 +15,11 @@ import pytest
 # plugin is still the installed one.
 sys.path.append(str(Path(__file__).parents[1]))
 
-from benchmarks import figures, limits, measuring, plot, report
+from benchmarks import figures, limits, measuring, panels, plot, report
 from benchmarks.contender import Contender
 from benchmarks.measuring import Measurement, Wave
 from benchmarks.scenarios import SCENARIOS
+from benchmarks.scrapes import Scrapes, quantile
 
 OURS, THEIRS = figures.OURS, figures.THEIRS
 MIB = 2**20
@@ -256,3 +257,73 @@ def test_the_agent_goes_through_a_burst(
     assert found.total_cpu > only.cpu
     assert found.peak_memory >= only.memory > 20 * MIB
     assert json.dumps(only.api_calls)
+
+
+# -- The drawn dashboard -----------------------------------------------------------
+
+
+def scrapes(*values: float) -> Scrapes:
+    """A counter's values, one a second."""
+    key = ("calls_total", (("kind", "a"),))
+    found = Scrapes()
+    for second, value in enumerate(values):
+        found.seconds.append(float(second))
+        found.samples.append({key: value, ("calls_total", (("kind", "b"),)): 0.0})
+    return found
+
+
+def test_values_that_are_always_zero_are_left_out() -> None:
+    assert scrapes(0, 1, 5).values("calls_total", "kind") == {"a": [0, 1, 5]}
+
+
+def test_what_appears_later_was_zero_before() -> None:
+    found = scrapes(1, 2)
+    found.seconds.append(2.0)
+    found.samples.append({("calls_total", (("kind", "c"),)): 7.0})
+    assert found.values("calls_total", "kind")["c"] == [0, 0, 7]
+
+
+def test_a_rate_is_the_growth_over_its_window() -> None:
+    rates = scrapes(0, 2, 4, 10).rates("calls_total", "kind", 2.0)
+    assert rates == {"a": [None, 2.0, 2.0, 4.0]}
+
+
+@pytest.mark.parametrize(
+    "part, buckets, value",
+    [
+        (0.5, {1: 0, 2: 10, float("inf"): 10}, 1.5),
+        (0.95, {1: 100, 2: 100, float("inf"): 100}, 0.95),
+        (0.99, {1: 0, 2: 50, float("inf"): 100}, 2),
+        (0.5, {1: 0, float("inf"): 0}, None),
+    ],
+)
+def test_a_quantile_lies_where_prometheus_puts_it(
+    part: float, buckets: Dict[float, float], value: Any
+) -> None:
+    assert quantile(part, buckets) == value
+
+
+def test_panels_are_a_drawing() -> None:
+    stacked = panels.Panel(
+        "Runs <now>", "runs", {"a": [1, 2, 3], "b": [3, None, 1]}, stacked=True
+    )
+    lines = panels.Panel("Rate", "per second", {"a": [None, 1, 2], "limit": [3, 3, 3]})
+    empty = panels.Panel("Nothing", "runs", {})
+    marks = [panels.Mark(1, "a burst")]
+    drawing = panels.svg("Title", [0, 1, 2], [stacked, lines, empty], marks)
+    texts = [element.text for element in ElementTree.fromstring(drawing).iter()]
+    assert {"Title", "Runs <now>", "Rate", "Nothing", "1: a burst"} <= set(texts)
+    assert drawing.count("<polygon") == 3  # of two bands, one with a hole
+    assert "nan" not in drawing
+
+
+DASHBOARD = Path(__file__).parents[1] / "docs" / "grafana-dashboard.svg"
+
+
+@pytest.mark.skipif(not DASHBOARD.exists(), reason="the docs are not installed")
+def test_the_drawn_panels_are_those_of_the_dashboard() -> None:
+    drawing = ElementTree.fromstring(DASHBOARD.read_text(encoding="utf-8"))
+    names = [each.text for each in drawing.iter() if each.get("class") == "name"]
+    board = json.loads(DASHBOARD.with_suffix(".json").read_text(encoding="utf-8"))
+    assert names
+    assert set(names) <= {panel["title"] for panel in board["panels"]}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from concurrent.futures import Future
 from typing import Any, Dict, List
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefect_ecs_plugin import api
 from prefect_ecs_plugin.counting import Answered, Counter, Counts, Histogram, Outcome
 from prefect_ecs_plugin.definitions import DefinitionMemory
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
@@ -233,3 +236,33 @@ def test_every_wait_has_its_cause(wait: Any, cause: Cause) -> None:
 
 def test_every_verdict_worth_waiting_for_has_a_cause() -> None:
     assert set(_CAUSES) == WORTH_WAITING
+
+
+# -- Requests to the Prefect API ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "status, result",
+    [
+        (200, "ok"),
+        (304, "ok"),
+        (400, "refused"),
+        (401, "refused"),
+        (429, "throttled"),
+        (503, "failed"),
+    ],
+)
+def test_an_answer_of_the_api_is_counted_by_its_status(
+    status: int, result: str
+) -> None:
+    assert api._result(status).value == result
+
+
+def test_no_answer_of_the_api_is_counted_as_failed() -> None:
+    counts = Counts()
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        with pytest.raises(requests.ConnectionError):
+            api._session(counts.api_requests).get(url, timeout=10)
+    assert counts.api_requests["failed"] == 1

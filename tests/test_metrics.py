@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Set, Tuple
 
 import pytest
+import yaml
 
 pytest.importorskip("prometheus_client", reason="the extra `metrics` is not installed")
 
@@ -16,11 +21,20 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from prefect_ecs_plugin import __version__
-from prefect_ecs_plugin.counting import Counts
+from prefect_ecs_plugin.counting import (
+    DELAY_BUCKETS,
+    Answered,
+    Counts,
+    Ending,
+    Outcome,
+    Reason,
+    Source,
+)
 from prefect_ecs_plugin.health import Health
 from prefect_ecs_plugin.metrics import Metrics
-from prefect_ecs_plugin.pacing import LIMITS, Pacer
+from prefect_ecs_plugin.pacing import BUCKETS_OF, LIMITS, Pacer
 from prefect_ecs_plugin.simulation import Simulation
+from prefect_ecs_plugin.waiting import Cause
 
 #: A sample's name and its labels.
 Sample = Tuple[str, Tuple[Tuple[str, str], ...]]
@@ -148,3 +162,180 @@ def test_agents_in_one_process_do_not_meet() -> None:
     name = "prefect_ecs_launches_total"
     assert by_label(one.scrape(), name) == {"scheduled": 1}
     assert by_label(other.scrape(), name) == {}
+
+
+# -- What the docs say -------------------------------------------------------------
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+needs_docs = pytest.mark.skipif(not DOCS.exists(), reason="the docs are not installed")
+
+
+def exposed() -> str:
+    """A scrape with at least one sample of everything."""
+    rooms = Rooms()
+    rooms.counts.aws_requests.add("ecs", "RunTask", "ok")
+    return rooms.scrape()
+
+
+def page() -> str:
+    return (DOCS / "metrics.md").read_text(encoding="utf-8")
+
+
+def table(heading: str) -> List[List[str]]:
+    """The cells of the first table under a heading, without the backticks."""
+    text = page().split(heading)[1].split("\n\n|")[1].split("\n\n")[0]
+    rows = [line.strip("|").split("|") for line in f"|{text}".splitlines()[2:]]
+    return [[cell.strip(" |`") for cell in row] for row in rows]
+
+
+@needs_docs
+@pytest.mark.skipif(sys.platform != "linux", reason="process_* is there on Linux only")
+def test_the_docs_have_a_row_for_each_metric_and_no_other() -> None:
+    shown = {}
+    for family in text_string_to_metric_families(exposed()):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = {label for sample in family.samples for label in sample.labels}
+        shown[name] = (family.type, labels - {"le"})
+    told = {
+        name: (kind, set(filter(None, labels.replace("`", "").split(", "))))
+        for name, kind, labels, _ in table("## What there is")
+    }
+    assert told == shown
+
+
+@needs_docs
+def test_the_docs_tell_every_value_of_the_labels() -> None:
+    told: Dict[str, List[str]] = {}
+    label = ""
+    for name, value, _ in table("### Values of the labels"):
+        label = name.replace("`", "") or label
+        told.setdefault(label, []).append(value)
+    assert told == {
+        label: [member.value for member in members]
+        for label, members in {
+            "outcome of flow_runs": Outcome,
+            "reason": Reason,
+            "outcome of stopped_tasks": Ending,
+            "source": Source,
+            "result": Answered,
+            "cause": Cause,
+        }.items()
+    }
+    limits = page().split("`limit` is one of")[1].split("## ")[0]
+    assert set(re.findall(r"`([^`]+)`", limits)) == set(BUCKETS_OF)
+
+
+@needs_docs
+def test_the_docs_tell_the_buckets() -> None:
+    assert DELAY_BUCKETS[:8] == (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+    assert DELAY_BUCKETS[8:] == tuple(60 * n for n in (1, 2, 5, 10, 30))
+    buckets = "0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30 s and 1, 2, 5, 10, 30 minutes"
+    assert buckets in " ".join(page().split())
+
+
+def alerts() -> List[Dict[str, Any]]:
+    (text,) = [
+        block
+        for block in re.findall(r"```yaml\n(.*?)```", page(), re.DOTALL)
+        if block.startswith("groups:")
+    ]
+    (group,) = yaml.safe_load(text)["groups"]
+    rules: List[Dict[str, Any]] = group["rules"]
+    return rules
+
+
+def panels() -> List[Dict[str, Any]]:
+    text = (DOCS / "grafana-dashboard.json").read_text(encoding="utf-8")
+    found: List[Dict[str, Any]] = json.loads(text)["panels"]
+    return found
+
+
+def expressions() -> Dict[str, str]:
+    """Every PromQL expression of the docs, by where it is."""
+    if not DOCS.exists():
+        return {}
+    found = {rule["alert"]: rule["expr"] for rule in alerts()}
+    for panel in panels():
+        for target in panel["targets"]:
+            found[f"{panel['title']} {target['refId']}"] = target["expr"]
+    return found
+
+
+@pytest.mark.parametrize("where", expressions())
+def test_the_docs_ask_only_for_what_there_is(where: str) -> None:
+    expression = expressions()[where]
+    values: Dict[str, Dict[str, Set[str]]] = {}
+    for name, labels in samples(exposed()):
+        known = values.setdefault(name, {})
+        for label, value in labels:
+            known.setdefault(label, set()).add(value)
+    asked = re.findall(
+        r"\b((?:prefect_ecs|process|python)_\w+)(\{[^}]*\})?", expression
+    )
+    assert asked or "up{" in expression
+    for name, selector in asked:
+        assert name in values
+        for label, operator, value in re.findall(r'(\w+)(=~|!=|=)"([^"]*)"', selector):
+            if label != "instance":
+                assert operator != "=~"
+                assert value in values[name][label]
+    by = {
+        label
+        for labels in re.findall(r"\bby \(([^)]*)\)", expression)
+        for label in labels.split(", ")
+    }
+    of_asked = {label for name, _ in asked for label in values[name]}
+    assert by <= {*of_asked, "instance"}
+    assert expression.count("(") == expression.count(")")
+
+
+@needs_docs
+def test_the_dashboard_can_be_imported() -> None:
+    text = (DOCS / "grafana-dashboard.json").read_text(encoding="utf-8")
+    board = json.loads(text)
+    (source,) = board["__inputs"]
+    assert (source["name"], source["pluginId"]) == ("DS_PROMETHEUS", "prometheus")
+    assert (board["uid"], board["id"]) == ("prefect-ecs-agents", None)
+    assert board["schemaVersion"] >= 36
+    kinds = {each["id"] for each in board["__requires"] if each["type"] == "panel"}
+    assert kinds == {panel["type"] for panel in board["panels"]}
+    ours = {"type": "prometheus", "uid": "${DS_PROMETHEUS}"}
+    for panel in board["panels"]:
+        assert panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["datasource"] == ours
+        assert [target["datasource"] for target in panel["targets"]] == (
+            [ours] * len(panel["targets"])
+        )
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    assert {label["name"] for label in board["templating"]["list"]} == {"instance"}
+
+
+def test_no_panel_lies_over_another() -> None:
+    taken: Dict[Tuple[int, int], str] = {}
+    for panel in panels() if DOCS.exists() else []:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        for x in range(at["x"], at["x"] + at["w"]):
+            for y in range(at["y"], at["y"] + at["h"]):
+                assert taken.setdefault((x, y), panel["title"]) == panel["title"]
+
+
+@needs_docs
+def test_the_dashboard_shows_every_metric_of_our_own() -> None:
+    shown = {
+        name
+        for panel in panels()
+        for target in panel["targets"]
+        for name in re.findall(r"prefect_ecs_\w+", target["expr"])
+    }
+    ours = {
+        row[0] + ("_bucket" if row[1] == "histogram" else "")
+        for row in table("## What there is")
+        if row[0].startswith("prefect_ecs_")
+    }
+    assert ours - shown == {
+        "prefect_ecs_flow_runs_submitted",  # the waiting ones and those at ECS
+        "prefect_ecs_internal_errors_total",  # an alert
+    }
