@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, ClassVar, Dict, Iterable, Iterator, List, Mapping, Optional
+from typing import Any, ClassVar, Dict, Iterator, List, Mapping, Optional
 
 import click
 from prefect import config
@@ -13,6 +13,7 @@ from prefect.exceptions import AuthorizationError, ClientError
 from prefect.utilities.cli import add_options
 
 from . import errors, secret_arn
+from .command_line import NamedCommand, NamedGroup, check_values
 from .errors import ConfigurationError, PrefectECSError
 
 
@@ -120,27 +121,7 @@ _START_OPTIONS: Any = [
 ]
 
 
-def _version() -> str:
-    from . import __version__
-
-    return f"prefect-ecs-plugin {__version__}"
-
-
-class _Named(click.Group):
-    """Says in its help which package it comes from; looked up only when asked."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_paragraph()
-        formatter.write_text(f"From {_version()}.")
-
-
-class _NamedCommand(click.Command):
-    """The same for a single command."""
-
-    format_epilog = _Named.format_epilog
-
-
-class _Lazy(_Named):
+class _Lazy(NamedGroup):
     """Imports a command's room only when the command is named or listed."""
 
     rooms: ClassVar[Dict[str, str]] = {
@@ -171,7 +152,7 @@ def ecs() -> None:
     """
 
 
-@ecs.command(cls=_NamedCommand)
+@ecs.command(cls=NamedCommand)
 # Prefect says Option where it means the decorators that click.option makes.
 @add_options(COMMON_START_OPTIONS)  # type: ignore[arg-type]
 @add_options(_START_OPTIONS)
@@ -184,8 +165,7 @@ def start(**options: Any) -> None:
         prefect agent ecs start --launch-type EC2 \\
             --task-definition s3://my-bucket/task_definition.yaml
     """
-    _check_environment(options["env"])
-    _check_one_key(options)
+    check_values(options)
     with _one_line_errors(options):
         from .agent import ECSAgent
         from .memory import share_arenas
@@ -195,21 +175,6 @@ def start(**options: Any) -> None:
         options["key"] = given_key(**options)
         del options["key_from_secret"]
         start_agent(ECSAgent, **options)
-
-
-def _check_environment(entries: Iterable[str]) -> None:
-    for entry in entries:
-        if "=" not in entry or entry.startswith("="):
-            raise click.BadParameter(
-                f"{entry!r} is not of the form NAME=value", param_hint="'--env'"
-            )
-
-
-def _check_one_key(options: Mapping[str, Any]) -> None:
-    if options["key"] and options["key_from_secret"]:
-        raise click.UsageError(
-            "--key and --key-from-secret exclude each other: an agent has one API key."
-        )
 
 
 def given_key(

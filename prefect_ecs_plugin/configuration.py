@@ -106,16 +106,24 @@ def _inferred_subnets(
     On Fargate every run does, so an agent without them does not start. Elsewhere
     runs can bring a network or another network mode, so it only warns.
     """
-    merged = kwargs.agent_level(settings)
-    if merged.get("networkConfiguration"):
-        return ()
-    is_fargate = merged.get("launchType") == "FARGATE"
-    if not is_fargate and settings.task_definition.get("networkMode") != "awsvpc":
+    if not infers_network(settings):
         return ()
     try:
         return network.default_subnets(clients("ec2"))
     except ConfigurationError as error:
-        if is_fargate:
+        if _is_on_fargate(settings):
             raise
         logger.warning("Runs in network mode awsvpc will fail: %s", error)
         return ()
+
+
+def infers_network(settings: AgentSettings) -> bool:
+    """Whether the default VPC is looked for: none is given, and runs may need one."""
+    if kwargs.agent_level(settings).get("networkConfiguration"):
+        return False
+    is_awsvpc = settings.task_definition.get("networkMode") == "awsvpc"
+    return is_awsvpc or _is_on_fargate(settings)
+
+
+def _is_on_fargate(settings: AgentSettings) -> bool:
+    return bool(kwargs.agent_level(settings).get("launchType") == "FARGATE")

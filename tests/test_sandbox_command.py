@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner
 from shell import DEADLINE, Shell
 
+from prefect_ecs_plugin.command_line import LikeStart, typed
 from prefect_ecs_plugin.sandbox import command, flows
 from prefect_ecs_plugin.sandbox.display import Lines
 from prefect_ecs_plugin.sandbox.watch import Watch
@@ -34,11 +35,10 @@ def parsed(*arguments: str) -> Tuple[str, ...]:
     """The options that the agent gets for these of the sandbox."""
     got: List[Tuple[str, ...]] = []
 
-    @click.command(cls=command.SandboxCommand)
+    @click.command(cls=LikeStart, refused=command.REFUSED)
     @click.argument("paths", nargs=-1)
     def sandbox(paths: Tuple[str, ...], **values: Any) -> None:
-        typed = command.given(click.get_current_context())
-        got.append(command.agent_arguments(command.agent_options(), typed))
+        got.append(typed(click.get_current_context()))
 
     sandbox(list(arguments), standalone_mode=False)
     return got[0]

@@ -8,7 +8,8 @@ from typing import Any, List, Optional
 import click
 from prefect.cli.agent import start_agent
 
-from ..cli import _check_environment, _check_one_key, _NamedCommand, given_key, start
+from ..cli import given_key
+from ..command_line import LikeStart, check_values
 from ..errors import PrefectECSError
 
 HELP = """\
@@ -27,16 +28,7 @@ one has failed.
 """
 
 
-class CheckCommand(_NamedCommand):
-    """A command that also has the options of `prefect agent ecs start`."""
-
-    def get_params(self, ctx: click.Context) -> List[click.Parameter]:
-        """Return its own parameters and those of the agent's command."""
-        params = super().get_params(ctx)
-        return params[:-1] + start.params + params[-1:]  # --help stays last
-
-
-@click.command("check", cls=CheckCommand, help=HELP)
+@click.command("check", cls=LikeStart, help=HELP)
 @click.option(
     "--flow",
     "flow_path",
@@ -50,8 +42,7 @@ def check(flow_path: Optional[str], as_json: bool, **options: Any) -> None:
     from .output import screen
     from .preflight import Preflight
 
-    _check_environment(options["env"])
-    _check_one_key(options)
+    check_values(options)
     try:
         options["key"] = given_key(**options)
     except PrefectECSError as error:

@@ -12,7 +12,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import click
 
-from ..errors import ConfigurationError, PrefectECSError
+from ..command_line import LikeStart, check_values, one_line_errors, typed
+from ..errors import ConfigurationError
 from ..masking import is_secret_name
 from ..secret_arn import parse
 from . import plan as planning
@@ -55,39 +56,6 @@ The API key is never printed: it stays in the secret that --api-key-secret-arn n
 """
 
 
-class InstallCommand(click.Command):
-    """A command that also has the options of `prefect agent ecs start`."""
-
-    def get_params(self, ctx: click.Context) -> List[click.Parameter]:
-        """Its own parameters and those of the agent's command."""
-        params = super().get_params(ctx)
-        own = {param.name for param in params}
-        return params[:-1] + agent_options(own) + params[-1:]  # --help stays last
-
-
-def agent_options(own: Any = ()) -> List[click.Parameter]:
-    """The options of `prefect agent ecs start`, the refused ones hidden."""
-    from ..cli import start
-
-    return [
-        _refusing(param)
-        if isinstance(param, click.Option) and param.name in REFUSED
-        else param
-        for param in start.params
-        if param.name not in own
-    ]
-
-
-def _refusing(option: click.Option) -> click.Option:
-    def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-        if value is not None:
-            reason = REFUSED[str(param.name)]
-            raise click.UsageError(f"{param.opts[0]} cannot be used here: {reason}.")
-
-    declared = [*option.opts, str(option.name)]
-    return click.Option(declared, hidden=True, expose_value=False, callback=refuse)
-
-
 def _ids(kind: str) -> Callable[..., Tuple[str, ...]]:
     """Checks ids of EC2's, given one by one or with commas between them."""
     pattern = re.compile(rf"{kind}-([0-9a-f]{{8}}|[0-9a-f]{{17}})")
@@ -118,7 +86,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     )
 
 
-@click.command("install", cls=InstallCommand, help=HELP)
+@click.command("install", cls=LikeStart, refused=REFUSED, help=HELP)
 @click.option(
     "--format",
     "output_format",
@@ -225,13 +193,9 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 )
 @click.pass_context
 def install(ctx: click.Context, /, **values: Any) -> None:
-    from .. import cli
-
-    cli._check_environment(values["env"])
-    try:
+    check_values(values)
+    with one_line_errors():
         click.echo(_printed(ctx, values, _tell), nl=False)
-    except PrefectECSError as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _tell(line: str) -> None:
@@ -358,7 +322,7 @@ def _plan(
     return Plan(
         name=values["name"],
         version=__version__,
-        arguments=agent_arguments(ctx),
+        arguments=typed(ctx, but=_PLACED),
         cluster=cluster,
         backend=values["backend"],
         agent_address=agent_address,
@@ -382,28 +346,6 @@ def _plan(
         objects=_unique(*(planning.s3_object(file) for file in files)),
         infers_network=found.infers_network,
     )
-
-
-def agent_arguments(ctx: click.Context) -> Tuple[str, ...]:
-    """The options of the agent that were typed, to be typed again in the service."""
-    typed = click.core.ParameterSource.COMMANDLINE
-    arguments: List[str] = []
-    for option in agent_options(_PLACED):
-        name = str(option.name)
-        if ctx.get_parameter_source(name) is not typed:
-            continue
-        value = ctx.params[name]
-        if value is True:
-            arguments.append(option.opts[0])
-        elif value is not False:
-            items = value if isinstance(value, tuple) else (value,)
-            # With "=" a value may begin with a dash.
-            arguments += [f"{_long(option)}={item}" for item in items]
-    return tuple(arguments)
-
-
-def _long(option: click.Parameter) -> str:
-    return next((name for name in option.opts if name.startswith("--")), option.opts[0])
 
 
 def _flow_roles(values: Mapping[str, Any]) -> List[str]:

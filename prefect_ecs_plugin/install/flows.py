@@ -67,7 +67,7 @@ def read(options: Mapping[str, Any], tell: Tell) -> Flows:
         families=tuple(filter(None, [definition.get("family")])),
         roles=_roles(definition, run_task_kwargs.get("overrides") or {}),
         log_groups=tuple(dict.fromkeys(_log_groups(definition))),
-        infers_network=_infers_network(settings),
+        infers_network=configuration.infers_network(settings),
     )
 
 
@@ -141,12 +141,3 @@ def _log_groups(definition: Mapping[str, Any]) -> Iterator[str]:
         logging_to = container.get("logConfiguration") or {}
         if logging_to.get("logDriver") == "awslogs":
             yield (logging_to.get("options") or {}).get("awslogs-group", "")
-
-
-def _infers_network(settings: AgentSettings) -> bool:
-    """As `configuration` decides it when the agent starts."""
-    merged = kwargs.agent_level(settings)
-    if merged.get("networkConfiguration"):
-        return False
-    is_awsvpc = settings.task_definition.get("networkMode") == "awsvpc"
-    return merged.get("launchType") == "FARGATE" or is_awsvpc

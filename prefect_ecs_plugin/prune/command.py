@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, ContextManager, Iterable, Iterator, List, Sequence
+from typing import TYPE_CHECKING, ContextManager, Iterable, List, Sequence
 
 import click
 
-from ..cli import _NamedCommand
-from ..errors import PrefectECSError
+from ..command_line import NamedCommand, one_line_errors
 from . import owning
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ definition in two seconds, so that agents are not held up.
 """
 
 
-@click.command("prune", cls=_NamedCommand, help=HELP)
+@click.command("prune", cls=NamedCommand, help=HELP)
 @click.option(
     "--older-than",
     type=click.FloatRange(min=0),
@@ -50,7 +48,7 @@ definition in two seconds, so that agents are not held up.
     help="Delete them as well, and those that were deregistered before.",
 )
 def prune(older_than: float, yes: bool, delete: bool) -> None:
-    with _one_line_errors():
+    with one_line_errors():
         from ..aws import AWSClients
         from .account import Account
 
@@ -64,14 +62,6 @@ def prune(older_than: float, yes: bool, delete: bool) -> None:
         else:
             kept = remove(account, found, delete)
             sys.exit(_report(found, kept, delete))
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except PrefectECSError as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
 
 
 def find(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 import click
+
+from prefect_ecs_plugin.command_line import LikeStart, typed
 
 if TYPE_CHECKING:
     from prefect_ecs_plugin.sandbox.display import Screen
@@ -60,66 +62,6 @@ NOTICE = (
 )
 
 
-class SandboxCommand(click.Command):
-    """A command that also has the options of `prefect agent ecs start`."""
-
-    def get_params(self, ctx: click.Context) -> List[click.Parameter]:
-        """Return its own parameters and those of the agent's command."""
-        params = super().get_params(ctx)
-        return params[:-1] + agent_options() + params[-1:]  # --help stays last
-
-
-def agent_options() -> List[click.Parameter]:
-    """Return the options of `prefect agent ecs start`; the refused ones hidden."""
-    from prefect_ecs_plugin.cli import start
-
-    options: List[click.Parameter] = []
-    for param in start.params:
-        if isinstance(param, click.Option) and param.name in REFUSED:
-            options.append(_refusing(param))
-        else:
-            options.append(param)
-    return options
-
-
-def _refusing(option: click.Option) -> click.Option:
-    def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-        if value is not None:
-            reason = REFUSED[str(param.name)]
-            raise click.UsageError(f"{param.opts[0]} cannot be used here: {reason}.")
-
-    declared = [*option.opts, str(option.name)]
-    return click.Option(declared, hidden=True, expose_value=False, callback=refuse)
-
-
-def given(ctx: click.Context) -> Dict[str, Any]:
-    """Return the options that stand on the command line, defaults left out."""
-    typed = click.core.ParameterSource.COMMANDLINE
-    return {
-        name: value
-        for name, value in ctx.params.items()
-        if ctx.get_parameter_source(name) is typed
-    }
-
-
-def agent_arguments(
-    options: Sequence[click.Parameter], values: Dict[str, Any]
-) -> Tuple[str, ...]:
-    """Return the command line that gives an agent these values of its options."""
-    arguments: List[str] = []
-    for option in options:
-        value = values.get(str(option.name))
-        if value is None or value is False:
-            continue
-        if value is True:
-            arguments.append(option.opts[0])
-            continue
-        items = value if isinstance(value, tuple) else (value,)
-        # With "=" a value may begin with a dash.
-        arguments += [f"{option.opts[0]}={item}" for item in items]
-    return tuple(arguments)
-
-
 def missing(version: Tuple[int, int] = sys.version_info[:2]) -> Optional[str]:
     """Return why the sandbox cannot run here, as one line, or None."""
     if version < (3, 10):
@@ -147,7 +89,7 @@ def screen() -> Screen:
     return Lines(click.echo)
 
 
-@click.command("sandbox", cls=SandboxCommand, help=HELP)
+@click.command("sandbox", cls=LikeStart, refused=REFUSED, help=HELP)
 @click.argument("paths", metavar="[FLOW.py]...", nargs=-1)
 @click.option(
     "--keep-running",
@@ -175,9 +117,7 @@ def sandbox(
 
     plan = Plan(
         paths=paths,
-        agent_arguments=agent_arguments(
-            agent_options(), given(click.get_current_context())
-        ),
+        agent_arguments=typed(click.get_current_context()),
         labels=values.get("label") or (),
         api_key_secret_arn=values.get("api_key_secret_arn"),
         keep_running=keep_running,
