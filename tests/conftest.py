@@ -11,9 +11,9 @@ from prefect_ecs_plugin.flow_run import FlowRun
 from prefect_ecs_plugin.settings import PrefectSettings
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def flow_run() -> FlowRun:
-    """A run of version 3 of a flow registered by Prefect 1.4.1."""
+    """A run of version 3 of a flow registered by Prefect 1.4.1; frozen."""
     return FlowRun(
         id="11111111-2222-3333-4444-555555555555",
         version=7,

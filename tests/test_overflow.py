@@ -16,15 +16,6 @@ from prefect_ecs_plugin.settings import AgentSettings
 
 RUN_ID = "PREFECT__CONTEXT__FLOW_RUN_ID"
 API_KEY = "PREFECT__CLOUD__API_KEY"
-RUN = FlowRun(
-    id="11111111-2222-3333-4444-555555555555",
-    version=7,
-    name="curious-otter",
-    flow_id="66666666-7777-8888-9999-000000000000",
-    flow_name="ETL",
-    flow_version=3,
-    core_version="1.4.1",
-)
 
 
 def definition(**secrets: str) -> Dict[str, Any]:
@@ -124,8 +115,9 @@ def effective(definition_: Dict[str, Any], request_: Dict[str, Any]) -> List[Any
 
 
 @settings(deadline=None)  # the first example loads ECS's model
-@given(environments, environments, environments)
+@given(flow_env=environments, sidecar_env=environments, own_env=environments)
 def test_no_value_changes_for_its_container(
+    flow_run: FlowRun,
     flow_env: Dict[str, str],
     sidecar_env: Dict[str, str],
     own_env: Dict[str, str],
@@ -138,7 +130,7 @@ def test_no_value_changes_for_its_container(
     untouched = copy.deepcopy((own, sent))
     relieved, moved = overflow.relieve(sent, own)
     assert (own, sent) == untouched
-    rendered = built(own, moved)
+    rendered = built(own, moved, flow_run)
     assert [
         {**env, "PREFECT__CONTEXT__IMAGE": "x"} if index == 0 else env
         for index, env in enumerate(effective(own, sent))
@@ -153,11 +145,11 @@ def test_it_fits_then_or_all_has_moved_that_may(env: Dict[str, str]) -> None:
     assert overflow.relieve(relieved, definition()) == (relieved, {}) or not fits
 
 
-def built(template_: Dict[str, Any], moved: Any) -> Dict[str, Any]:
+def built(template_: Dict[str, Any], moved: Any, run: FlowRun) -> Dict[str, Any]:
     content = {**template_, "networkMode": "awsvpc", "cpu": "1024", "memory": "2048"}
     return template.build(
         content,
-        RUN,
+        run,
         ECSRun(),
         AgentSettings(execution_role_arn="arn:aws:iam::123456789012:role/x"),
         {"launchType": "FARGATE"},
