@@ -27,6 +27,9 @@ _MEMBERS: Mapping[str, tuple] = {  # type: ignore[type-arg]  # Python 3.8
 }
 
 
+#: How many tasks DescribeTasks takes.
+_AT_ONCE = 100
+
 #: Seconds by which the clocks of the Prefect API and of AWS may differ.
 _SKEW = 60.0
 
@@ -105,17 +108,43 @@ class ECS:
         Raises:
             Refused: if AWS does not say.
         """
+        tasks = yield from self._tasks({"cluster": cluster, "startedBy": run_id})
+        return sorted(tasks, key=lambda task: task["createdAt"])
+
+    def tasks_without_run(self, cluster: str) -> Steps[List[Dict[str, Any]]]:
+        """All tasks of a cluster that were started for nobody, in no order.
+
+        Stopped ones can be found for about an hour.
+
+        Raises:
+            Refused: if AWS does not say.
+        """
+        tasks = yield from self._tasks({"cluster": cluster})
+        return [task for task in tasks if not task.get("startedBy")]
+
+    def _tasks(self, which: Mapping[str, str]) -> Steps[List[Dict[str, Any]]]:
         arns: List[str] = []
         for status in ("RUNNING", "STOPPED"):
-            request = {"cluster": cluster, "startedBy": run_id, "desiredStatus": status}
-            answer = yield from self.call("ListTasks", request)
+            arns += yield from self._listed({**which, "desiredStatus": status})
+        tasks: List[Dict[str, Any]] = []
+        for first in range(0, len(arns), _AT_ONCE):
+            request = {
+                "cluster": which["cluster"],
+                "tasks": arns[first : first + _AT_ONCE],
+            }
+            answer = yield from self.call("DescribeTasks", request)
+            tasks += answer.get("tasks", [])
+        return tasks
+
+    def _listed(self, request: Mapping[str, str]) -> Steps[List[str]]:
+        """The ARNs of all pages."""
+        answer = yield from self.call("ListTasks", request)
+        arns: List[str] = answer["taskArns"]
+        while answer.get("nextToken"):
+            page = {**request, "nextToken": answer["nextToken"]}
+            answer = yield from self.call("ListTasks", page)
             arns += answer["taskArns"]
-        if not arns:
-            return []
-        answer = yield from self.call(
-            "DescribeTasks", {"cluster": cluster, "tasks": arns[:100]}
-        )
-        return sorted(answer.get("tasks", []), key=lambda task: task["createdAt"])
+        return arns
 
 
 def was_created_since(task: Mapping[str, Any], moment: float) -> bool:

@@ -5,7 +5,7 @@
                found: looked after again
                none, and the run is Submitted: launched, under the launch's own name,
                unless its heartbeat shows that another agent has it in hand, or its
-               state that Prefect's own agent took it, whose tasks cannot be found
+               state that Prefect's own agent took it
 
 A crash between any two calls therefore loses nothing; and since the name of a launch
 is its clientToken, it starts nothing twice either.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 import pendulum
 
@@ -26,6 +26,7 @@ from .flow_run import FlowRun, was_taken_here
 from .launching import DEFAULT_CLUSTER, Launcher
 from .retrying import WORTH_WAITING, Refused
 from .run_states import RunStates
+from .strays import Strays
 from .task_state import Launch
 from .troubles import Troubles, insist
 from .waiting import Cause, Pause, Steps, at_once
@@ -39,6 +40,9 @@ TASKS = "The tasks of flow runs that this agent had in hand cannot be listed"
 
 #: Looks after a task: its ARN, its cluster, its run, its launch.
 WatchTask = Callable[[str, str, str, Launch], None]
+
+#: Finds the tasks of a run in a cluster.
+TasksOf = Callable[[str, str], Steps[Sequence[Mapping[str, Any]]]]
 
 
 class Recovery:
@@ -72,6 +76,7 @@ class Recovery:
         self._client = client
         self._states = states
         self._ecs = ecs
+        self._strays = Strays(ecs)
         self._launcher = launcher
         self._watch = watch
         self._troubles = troubles
@@ -96,13 +101,8 @@ class Recovery:
         if (yield from self._found(row)) or row["state"] != "Submitted":
             return
         if not was_taken_here(row):
-            self._logger.info(
-                "Flow run %s was taken by an agent of Prefect's own, whose tasks "
-                "cannot be told from others; it is left alone",
-                row["id"],
-            )
-            return
-        if (yield from self._waits.of(row["id"], self._is_left(row))):
+            yield from self._waits.of(row["id"], self._recover_stray(row))
+        elif (yield from self._waits.of(row["id"], self._is_left(row))):
             self._logger.info("Flow run %s has no task; it is launched", row["id"])
             yield from self._launcher.launch(row, _as_it_was_taken(row))
 
@@ -123,14 +123,40 @@ class Recovery:
     def _found(self, row: Mapping[str, Any]) -> Steps[bool]:
         """Whether a run has a task; if so, it is looked after."""
         cluster = self._cluster(row)
-        tasks = yield from self._tasks(row["id"], cluster)
+        tasks = yield from self._tasks(self._ecs.tasks_of, row["id"], cluster)
+        return self._look_after(tasks, row, cluster)
+
+    def _recover_stray(self, row: Mapping[str, Any]) -> Steps[None]:
+        """Prefect's own agent took this run, and may have started a task for it.
+
+        If it did not, the API's Lazarus returns the run to the queue by itself.
+        """
+        yield Pause(SETTLE, cause=Cause.RECOVERY)
+        cluster = self._cluster(row)
+        tasks = yield from self._tasks(self._strays.tasks_of, row["id"], cluster)
+        if not self._look_after(tasks, row, cluster):
+            self._logger.warning(
+                "Flow run %s was taken by an agent of Prefect's own, and no task of it "
+                "can be found in cluster %s; it is left alone. If it stays Submitted, "
+                "set it to Scheduled",
+                row["id"],
+                cluster,
+            )
+
+    def _look_after(
+        self, tasks: Sequence[Mapping[str, Any]], row: Mapping[str, Any], cluster: str
+    ) -> bool:
         mine = [task for task in tasks if _is_of_this_launch(task, row)]
         if not mine:
             return False
         flow_run = _as_it_was_taken(row)
         resumed = row["state"] != "Submitted"
         launch = Launch(len(mine), resumed, flow_run.launch_name)
-        self._watch(mine[-1]["taskArn"], cluster, row["id"], launch)
+        task_arn = mine[-1]["taskArn"]
+        self._logger.info(
+            "Flow run %s: its task %s is looked after", row["id"], task_arn
+        )
+        self._watch(task_arn, cluster, row["id"], launch)
         return True
 
     def _cluster(self, row: Mapping[str, Any]) -> str:
@@ -139,11 +165,13 @@ class Recovery:
         except Exception:  # a damaged run config; launching says so, in the run's log
             return DEFAULT_CLUSTER
 
-    def _tasks(self, run_id: str, cluster: str) -> Steps[List[Dict[str, Any]]]:
+    def _tasks(
+        self, tasks_of: TasksOf, run_id: str, cluster: str
+    ) -> Steps[Sequence[Mapping[str, Any]]]:
         try:
             return (
                 yield from insist(
-                    lambda: self._ecs.tasks_of(run_id, cluster),
+                    lambda: tasks_of(run_id, cluster),
                     self._troubles,
                     TASKS,
                     _is_final,

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -22,6 +23,7 @@ from world import World, eventually
 
 from prefect_ecs_plugin.flow_run import TAKEN
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
+from prefect_ecs_plugin.sandbox.children import Child
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
 
 pytestmark = pytest.mark.slow
@@ -331,10 +333,10 @@ def test_guarantee_1_a_run_that_another_agent_looks_after_is_not_recovered(
         task_of(world, other)
 
 
-def test_guarantee_1_a_run_that_prefects_own_agent_took_is_not_recovered(
+def test_guarantee_1_a_run_that_prefects_own_agent_took_is_not_launched_again(
     world: World, new_run: Callable[[], str]
 ) -> None:
-    """Its task does not bear the run's id, so it may have one."""
+    """It may be about to do so."""
     run_id = new_run()
     with world.quick_agent():
         task_of(world, run_id)
@@ -356,6 +358,38 @@ def mark_submitted(world: World, run_id: str, like: str, **state: Any) -> None:
     store = world.api.store
     agent_id = store.flow_run(like).agent_id
     store.set_flow_run_state(run_id, Submitted(**state).serialize(), agent_id=agent_id)
+
+
+PREFECTS_OWN = """
+from prefect.agent.ecs import ECSAgent
+
+ECSAgent().start()
+"""
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_guarantee_1_a_task_that_prefects_own_agent_started_is_found(
+    world: World, new_run: Callable[[], str], ended: bool
+) -> None:
+    """Both agents have one id at the API, as on the day on which one is replaced."""
+    run_id = new_run()
+    with Child([sys.executable, "-c", PREFECTS_OWN], world.environment):
+        (task,) = eventually(lambda: launched(world, run_id) and world.aws.tasks())
+    assert world.states([run_id]) == ["Submitted"]
+    if ended:
+        world.aws.finish(task.task_arn, exit_code=1)
+    with world.quick_agent() as agent:
+        found = f"Flow run {run_id}: its task {task.task_arn} is looked after"
+        assert eventually(lambda: any(found in line for line in agent.lines))
+        if not ended:
+            world.aws.finish(task.task_arn, exit_code=1)
+        assert world.finished([run_id]) == ["Failed"]
+    assert len(world.aws.tasks()) == 1
+
+
+def launched(world: World, run_id: str) -> bool:
+    """Whether Prefect's own agent has done with a run."""
+    return any("Submitted for execution: Task" in line for line in world.log(run_id))
 
 
 class Heart:
