@@ -215,7 +215,7 @@ def texts(value: Any) -> Iterator[str]:
 
 
 @given(WORDS, st.lists(WORDS, max_size=4))
-@example("://me:ab/cdefgh@host", ["b/cdefgh"])
+@example("://me:b@host", ["me:***@host"])
 def test_no_secret_stays_in_text(text: str, secrets: List[str]) -> None:
     for joint in ("", "="):
         shown = hidden(text + joint.join(secrets), secrets)
