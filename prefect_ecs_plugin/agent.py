@@ -33,7 +33,7 @@ from prefect.agent import Agent
 from prefect.agent.agent import AGENT_WAKE_EVENT, ascii_name
 from prefect.utilities.graphql import GraphQLResult
 
-from . import __version__, api_key, kwargs, shapes, task_state
+from . import __version__, agent_log, api_key, kwargs, masking, shapes, task_state
 from . import cluster as clusters
 from .api import AgentClient
 from .aws import AWSClients
@@ -123,6 +123,9 @@ class ECSAgent(Agent):
         api_key_secret_arn: The Secrets Manager secret (a JSON key allowed) or SSM
             parameter that holds the API key for flow runs, as ECS's `valueFrom`. ECS
             reads it with the execution role; no request has the key in it.
+        log_format: `text`, as Prefect's configuration has it (the default), or
+            `json`, one object a line. A logger of the agent's name that has a
+            handler already keeps it as it is.
 
     Raises:
         ConfigurationError: one line that says what to set, if the agent cannot
@@ -158,7 +161,13 @@ class ECSAgent(Agent):
         cancel_grace: float = DEFAULT_CANCEL_GRACE,
         shutdown_grace: float = DEFAULT_SHUTDOWN_GRACE,
         api_key_secret_arn: Optional[str] = None,
+        log_format: str = "text",
     ) -> None:
+        agent_log.check_format(log_format)
+        self._log_format = log_format
+        if log_format == "json":  # before Prefect gives it a handler for text
+            named = name or prefect.config.cloud.agent.get("name", "agent")
+            agent_log.write_json(logging.getLogger(named))
         super().__init__(
             agent_config_id=agent_config_id,
             name=name,
@@ -171,6 +180,12 @@ class ECSAgent(Agent):
         self.heartbeat_period = _HEARTBEAT
         self._counts = Counts()
         self.client = AgentClient(self._counts, api_server=prefect.config.cloud.api)
+        self._secrets = agent_log.discreet(self.logger, self.client.logger)
+        self._secrets.keep(
+            *(self.client.api_key, prefect.config.cloud.api_key),
+            *(aws_secret_access_key, aws_session_token),
+            *masking.secrets_in({"env": self.env_vars}),
+        )
         self._clients = AWSClients(
             aws_access_key_id=aws_access_key_id,
             aws_secret_access_key=aws_secret_access_key,
@@ -180,6 +195,7 @@ class ECSAgent(Agent):
             max_pool_connections=_WORKERS,
             counts=self._counts,
         )
+        self._secrets.keep(*self._clients.secrets())
         self.ecs_client = self._clients("ecs")
         shapes.use(self.ecs_client.meta.service_model)
         self.settings = agent_settings(
@@ -193,6 +209,11 @@ class ECSAgent(Agent):
             execution_role_arn=execution_role_arn,
             env=plain(self.env_vars),
             api_key_secret_arn=api_key_secret_arn,
+        )
+        self._secrets.keep(
+            *masking.secrets_in(
+                self.settings.task_definition, self.settings.run_task_kwargs
+            )
         )
         self._troubles = Troubles(self.logger)
         self._dispatcher = Dispatcher.threaded(_WORKERS, self._report_crash)
@@ -218,7 +239,8 @@ class ECSAgent(Agent):
         ecs = ECS(self.ecs_client, pacer)
         self._submission = Submission(ecs, logger, counts)
         self._reporter = Reporter(
-            self.client, self.name, logger, self._troubles, dispatcher.start
+            *(self.client, self.name, logger, self._troubles, dispatcher.start),
+            hide=self._secrets.hidden,
         )
         self._launcher = Launcher(
             self.settings,
@@ -231,6 +253,7 @@ class ECSAgent(Agent):
             self._run_was_taken,
             self._task_was_launched,
             counts,
+            learn=self._secrets.learn,
         )
         states = RunStates(self.client, self._troubles, dispatcher.start)
         self._supervisor = Supervisor(
@@ -296,7 +319,7 @@ class ECSAgent(Agent):
         Raises:
             PrefectECSError: one sentence, if the run cannot be launched.
         """
-        return drive(self._launcher.deploy(plain(flow_run)), time.sleep)
+        return str(drive(self._launcher.deploy(plain(flow_run)), time.sleep))
 
     def heartbeat(self) -> None:
         """Send heartbeats for runs that wait for their task.
@@ -311,7 +334,8 @@ class ECSAgent(Agent):
 
     def _show_startup_display(self) -> None:
         """Say who is starting; Prefect's own banner would not tell the two apart."""
-        print(ascii_name)
+        if self._log_format == "text":
+            print(ascii_name)
         self.logger.info(
             "Starting ECSAgent of prefect-ecs-plugin %s with labels %s",
             __version__,

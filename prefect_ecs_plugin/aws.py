@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import boto3
 from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError
 
 from .counting import Answered, Counts
@@ -119,6 +120,13 @@ class AWSClients:
         """
         result = _result(response[1] if response else {})
         self._requests.add(operation.service_model.service_name, operation.name, result)
+
+    def secrets(self) -> List[str]:
+        """The secret key and the token, unless they are fetched anew all the time."""
+        credentials = self.session.get_credentials()
+        if credentials is None or isinstance(credentials, RefreshableCredentials):
+            return []
+        return [each for each in (credentials.secret_key, credentials.token) if each]
 
     def _config_for(self, service: str) -> Config:
         if service != "ecs" or self._retries_are_the_users:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+import traceback
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, ClassVar, Dict, Iterator, List, Mapping, Optional
@@ -12,9 +15,10 @@ from prefect.cli.agent import COMMON_START_OPTIONS, start_agent
 from prefect.exceptions import AuthorizationError, ClientError
 from prefect.utilities.cli import add_options
 
-from . import errors, secret_arn
+from . import agent_log, errors, secret_arn
 from .command_line import NamedCommand, NamedGroup, check_values
 from .errors import ConfigurationError, PrefectECSError
+from .masking import Secrets
 
 
 def _check_secret_arn(
@@ -118,6 +122,14 @@ _START_OPTIONS: Any = [
         help="The secret or parameter from which the agent reads its own API key when "
         "it starts, in place of --key.",
     ),
+    click.option(
+        "--log-format",
+        type=click.Choice(agent_log.FORMATS),
+        default="text",
+        show_default=True,
+        help="The agent's own log: as Prefect's configuration has it, or one JSON "
+        "object a line.",
+    ),
 ]
 
 
@@ -166,7 +178,11 @@ def start(**options: Any) -> None:
             --task-definition s3://my-bucket/task_definition.yaml
     """
     check_values(options)
-    with _one_line_errors(options):
+    logger = logging.getLogger(
+        options["name"] or config.cloud.agent.get("name", "agent")
+    )
+    secrets = agent_log.take_over(logger, options["log_format"])
+    with _one_line_errors(options, logger, secrets):
         from .agent import ECSAgent
         from .memory import share_arenas
 
@@ -194,14 +210,21 @@ def given_key(
 
 
 @contextmanager
-def _one_line_errors(options: Mapping[str, Any]) -> Iterator[None]:
+def _one_line_errors(
+    options: Mapping[str, Any], logger: logging.Logger, secrets: Secrets
+) -> Iterator[None]:
     """What keeps the agent from starting is one line; the rest is for debugging."""
     try:
         yield
     except Exception as error:
-        if _is_debugging(options):
-            raise
-        raise click.ClickException(_sentence(error, options)) from error
+        sentence = secrets.hidden(_sentence(error, options))
+        is_debugging = _is_debugging(options)
+        if options["log_format"] == "json":
+            logger.critical(sentence, exc_info=error if is_debugging else None)
+            sys.exit(1)
+        if is_debugging:
+            click.echo(secrets.hidden(traceback.format_exc()), err=True)
+        raise click.ClickException(sentence) from error
 
 
 def _is_debugging(options: Mapping[str, Any]) -> bool:

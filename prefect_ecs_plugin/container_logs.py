@@ -7,6 +7,7 @@ import threading
 from typing import Any, Callable, List, Mapping, Optional
 
 from . import console
+from .agent_log import of_run
 
 #: How many lines a reader gets.
 LINES = 50
@@ -53,6 +54,7 @@ class ContainerLogs:
                 task_arn,
                 type(error).__name__,
                 error,
+                extra=of_run(None, task_arn),
             )
             return []
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Callable, Dict, Mapping, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Set, Tuple
 
 from . import api_key, console, kwargs, overflow, rules, template
+from .agent_log import of_run
 from .counting import Counts, Outcome, Reason
 from .errors import RunConfigError
 from .flow_run import FlowRun
@@ -39,6 +40,16 @@ OnLaunched = Callable[[str, str, str, Launch], object]
 _LONG_QUEUE = 10.0
 
 
+class Started(NamedTuple):
+    """A task that was started, and where to look at it."""
+
+    arn: str
+    links: str
+
+    def __str__(self) -> str:
+        return self.links
+
+
 class Launcher:
     """Launches runs.
 
@@ -53,6 +64,7 @@ class Launcher:
         on_taken: Called when a run has left the queue.
         on_launched: Called with each task that was started.
         counts: Counts what becomes of them.
+        learn: Told the dicts of runs in which secrets may stand.
 
     Attributes:
         under_way: Runs that are Submitted and have no task yet.
@@ -70,6 +82,7 @@ class Launcher:
         on_taken: Callable[[], object] = lambda: None,
         on_launched: OnLaunched = lambda task_arn, cluster, run_id, launch: None,
         counts: Optional[Counts] = None,
+        learn: Callable[..., object] = lambda *structures: None,
     ) -> None:
         self._settings = settings
         self._prefect_settings = prefect_settings
@@ -81,6 +94,7 @@ class Launcher:
         self._on_taken = on_taken
         self._on_launched = on_launched
         self._counts = counts or Counts()
+        self._learn = learn
         self._run_task_kwargs = kwargs.agent_level(settings)
         self.under_way: Set[str] = set()
 
@@ -124,15 +138,24 @@ class Launcher:
             yield from self._fail(row, error)
         else:
             self._counts.flow_runs.add(Outcome.LAUNCHED)
-            self._logger.info("Flow run %s was submitted: %s", flow_run.id, task)
+            self._logger.info(
+                "Flow run %s was submitted: %s",
+                flow_run.id,
+                task,
+                extra=of_run(flow_run.id, task.arn),
+            )
             self._reporter.log(flow_run.id, f"Submitted for execution: {task}")
         finally:
             self.under_way.discard(flow_run.id)
 
     def _fail(self, row: Mapping[str, Any], error: Exception) -> Steps[None]:
         message = str(error) or type(error).__name__
-        self._logger.error("Flow run %s cannot be launched: %s", row["id"], message)
-        self._logger.debug("The error in full", exc_info=error)
+        self._learn(row.get("run_config"))  # it may have waited for long
+        about = of_run(row["id"])
+        self._logger.error(
+            "Flow run %s cannot be launched: %s", row["id"], message, extra=about
+        )
+        self._logger.debug("The error in full", exc_info=error, extra=about)
         yield from self._reporter.mark_failed(row["id"], row.get("version"), message)
 
     def _give_back(self, flow_run: FlowRun, patience: Patience) -> None:
@@ -147,7 +170,7 @@ class Launcher:
         row: Mapping[str, Any],
         flow_run: Optional[FlowRun] = None,
         patience: Optional[Patience] = None,
-    ) -> Steps[str]:
+    ) -> Steps[Started]:
         """Launch a run that has been taken.
 
         Args:
@@ -156,11 +179,12 @@ class Launcher:
             patience: How long it may be refused, if that is counted already.
 
         Returns:
-            The task's ARN and the links to it.
+            The task.
 
         Raises:
             PrefectECSError: one sentence, if the run cannot be launched.
         """
+        self._learn(row.get("run_config"))
         flow_run = flow_run or FlowRun.from_api(row)
         run_config = ECSRun.from_serialized(row.get("run_config"))
         merged = self._merged(run_config)
@@ -168,6 +192,7 @@ class Launcher:
         if run_config.task_definition_arn:
             name = _own_definition(flow_run, run_config)
             definition = yield from self._submission.described(name, patience)
+            self._learn(definition)
             api_key.check_brought(name, definition, self._settings)
             request = self._request(merged, definition, flow_run, run_config)
             kwargs.check_request(request, definition)
@@ -183,7 +208,7 @@ class Launcher:
         self._count(launch, patience)
         cluster = str(request.get("cluster") or DEFAULT_CLUSTER)
         self._on_launched(task_arn, cluster, flow_run.id, launch)
-        return _with_links(task_arn, definition)
+        return Started(task_arn, _with_links(task_arn, definition))
 
     def _count(self, launch: Launch, patience: Patience) -> None:
         """Count a task that was accepted.
@@ -220,7 +245,9 @@ class Launcher:
         if run_config.task_definition:
             return run_config.task_definition
         if run_config.task_definition_path:
-            return load_mapping(run_config.task_definition_path, self._clients)
+            loaded = load_mapping(run_config.task_definition_path, self._clients)
+            self._learn(loaded)
+            return loaded
         return self._settings.task_definition
 
     def _both_requests(
@@ -240,6 +267,7 @@ class Launcher:
                 flow_run.id,
                 rules.MAX_OVERRIDES,
                 ", ".join(name for env in moved.values() for name in env),
+                extra=of_run(flow_run.id),
             )
         kwargs.check_request(request, definition)
         return definition, request
@@ -256,6 +284,7 @@ class Launcher:
                 "Flow run %s has no container %r: the agent's override is left out",
                 flow_run.id,
                 name,
+                extra=of_run(flow_run.id),
             )
         return kwargs.build(
             merged,
@@ -277,7 +306,9 @@ class Launcher:
             reason = "" if told else self._reason(wait)
             if reason:
                 told = True
-                self._logger.info("Flow run %s waits: %s", run_id, reason)
+                self._logger.info(
+                    "Flow run %s waits: %s", run_id, reason, extra=of_run(run_id)
+                )
                 self._reporter.log(run_id, f"Waiting for ECS: {reason}")
 
         result = yield from overheard(steps, tell)

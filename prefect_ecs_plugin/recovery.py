@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 import pendulum
 
+from .agent_log import of_run
 from .api import AgentClient
 from .counting import Counts
 from .ecs import ECS, was_created_since
@@ -103,7 +104,11 @@ class Recovery:
         if not was_taken_here(row):
             yield from self._waits.of(row["id"], self._recover_stray(row))
         elif (yield from self._waits.of(row["id"], self._is_left(row))):
-            self._logger.info("Flow run %s has no task; it is launched", row["id"])
+            self._logger.info(
+                "Flow run %s has no task; it is launched",
+                row["id"],
+                extra=of_run(row["id"]),
+            )
             yield from self._launcher.launch(row, _as_it_was_taken(row))
 
     def _is_left(self, row: Mapping[str, Any]) -> Steps[bool]:
@@ -141,6 +146,7 @@ class Recovery:
                 "set it to Scheduled",
                 row["id"],
                 cluster,
+                extra=of_run(row["id"]),
             )
 
     def _look_after(
@@ -182,6 +188,7 @@ class Recovery:
                 "Flow run %s may have a task that the agent cannot see: %s",
                 run_id,
                 refused,
+                extra=of_run(run_id),
             )
             return []
 

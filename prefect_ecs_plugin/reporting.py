@@ -15,8 +15,10 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 import pendulum
 from prefect.engine.state import Cancelled, Failed, Scheduled, State, Submitted
 
+from .agent_log import of_run
 from .api import AgentClient
 from .flow_run import LAUNCH_KEY, TAKEN
+from .masking import hidden
 from .troubles import Troubles, insist
 from .waiting import Interrupted, Pause, Steps
 
@@ -47,6 +49,7 @@ class Reporter:
         logger: The agent's own log.
         troubles: Told what does not work.
         start: Starts steps, for what need not be said at once.
+        hide: Takes secrets out of what is told.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class Reporter:
         logger: logging.Logger,
         troubles: Troubles,
         start: Callable[[Steps[None]], None],
+        hide: Callable[[str], str] = hidden,
     ) -> None:
         self._client = client
         self._logger = logger
         self._troubles = troubles
-        self._log = LogWriter(client, name, troubles, start)
+        self._hide = hide
+        self._log = LogWriter(client, name, troubles, start, hide)
         self._submitted = Submitted(
             message="Submitted for execution", context=TAKEN
         ).serialize()
@@ -128,7 +133,11 @@ class Reporter:
         ours = now.get("agent_id") == self._client.agent_id
         if now.get("state") == "Submitted" and ours:
             return True
-        self._logger.debug("Flow run %s was taken by another agent", row["id"])
+        self._logger.debug(
+            "Flow run %s was taken by another agent",
+            row["id"],
+            extra=of_run(row["id"]),
+        )
         return False
 
     def give_back(self, run_id: str, launch: str) -> bool:
@@ -159,6 +168,7 @@ class Reporter:
                 "name finds it when it starts: %s",
                 run_id,
                 error,
+                extra=of_run(run_id),
             )
             return False
         return True
@@ -177,7 +187,8 @@ class Reporter:
             log: What its log says; the same line, if empty.
         """
         self._log.write_now(run_id, log or message, "ERROR")
-        yield from self._set_state(run_id, version, Failed(message=message))
+        failed = Failed(message=self._hide(message))
+        yield from self._set_state(run_id, version, failed)
 
     def mark_cancelled(self, run_id: str, message: str) -> Steps[None]:
         """End a run that was being cancelled as its task ended."""
@@ -196,7 +207,9 @@ class Reporter:
             except Exception as error:
                 if _TAKEN not in str(error):
                     raise
-                self._logger.debug("The API keeps flow run %s: %s", run_id, error)
+                self._logger.debug(
+                    "The API keeps flow run %s: %s", run_id, error, extra=of_run(run_id)
+                )
 
         yield from insist(attempt, self._troubles, STATES)
 
@@ -218,6 +231,7 @@ class LogWriter:
         name: Who signs the lines.
         troubles: Told what does not work.
         start: Starts the steps that write.
+        hide: Takes secrets out of lines.
     """
 
     def __init__(
@@ -226,11 +240,13 @@ class LogWriter:
         name: str,
         troubles: Troubles,
         start: Callable[[Steps[None]], None],
+        hide: Callable[[str], str] = hidden,
     ) -> None:
         self._client = client
         self._name = name
         self._troubles = troubles
         self._start = start
+        self._hide = hide
         self._lock = threading.Lock()
         self._lines: List[Dict[str, Any]] = []
 
@@ -264,7 +280,7 @@ class LogWriter:
             "flow_run_id": run_id,
             "name": self._name,
             "timestamp": pendulum.now("UTC").isoformat(),
-            "message": message,
+            "message": self._hide(message),
             "level": level,
         }
 

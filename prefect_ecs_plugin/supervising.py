@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Set
 import pendulum
 
 from . import task_state
+from .agent_log import of_run
 from .api import AgentClient
 from .counting import Counts, Ending
 from .ecs import ECS
@@ -116,11 +117,13 @@ class Supervisor:
             task: As described; None if ECS does not know it any more.
         """
         judgement = yield from self._judged(watched, task)
+        about = of_run(watched.flow_run_id, watched.task_arn)
         self._logger.debug(
             "Task %s has stopped: %s (%s)",
             watched.task_arn,
             judgement.verdict.value,
             judgement.why,
+            extra=about,
         )
         self._counts.stopped_tasks.add(_ENDINGS[judgement.verdict])
         if judgement.verdict is Verdict.RELAUNCH:
@@ -128,7 +131,10 @@ class Supervisor:
         elif judgement.verdict is Verdict.FAIL:
             told = yield from self._explained(watched, task, judgement)
             self._logger.error(
-                "Flow run %s has failed: %s", watched.flow_run_id, told.message
+                "Flow run %s has failed: %s",
+                watched.flow_run_id,
+                told.message,
+                extra=about,
             )
             yield from self._reporter.mark_failed(
                 watched.flow_run_id, None, told.message, told.log
@@ -207,7 +213,8 @@ class Supervisor:
     ) -> Steps[None]:
         run_id, launch = watched.flow_run_id, watched.launch
         told = yield from self._explained(watched, task, judgement)
-        self._logger.warning("Flow run %s: %s", run_id, told.message)
+        about = of_run(run_id, watched.task_arn)
+        self._logger.warning("Flow run %s: %s", run_id, told.message, extra=about)
         self._reporter.log(run_id, told.log, "WARNING")
         steps = self._still_submitted_later(run_id, launch.attempt)
         row = yield from self._counts.waits.of(run_id, steps)
@@ -297,6 +304,7 @@ class Supervisor:
             "task": watched.task_arn,
             "reason": "The flow run was cancelled",
         }
+        about = of_run(watched.flow_run_id, watched.task_arn)
         try:
             yield from self._ecs.call("StopTask", request)
         except Refused as refused:  # the next round tries again
@@ -305,10 +313,12 @@ class Supervisor:
                 watched.flow_run_id,
                 watched.task_arn,
                 refused,
+                extra=about,
             )
         else:
             self._logger.info(
                 "Flow run %s was cancelled; its task %s is stopped",
                 watched.flow_run_id,
                 watched.task_arn,
+                extra=about,
             )

@@ -15,6 +15,7 @@ DOCS = HOUSE.parent / "docs" / "architecture.md"
 
 #: Rooms that need no server to be read, tested and changed.
 PURE = [
+    "agent_log",
     "api_key",
     "console",
     "counting",

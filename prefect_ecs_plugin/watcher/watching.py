@@ -20,6 +20,7 @@ import sys
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
+from ..agent_log import of_run
 from ..dispatcher import Dispatcher
 from ..ecs import ECS, answer_of
 from ..retrying import Refused, Verdict
@@ -226,6 +227,7 @@ class Watcher:
         try:
             yield from self._on_stopped(watched, task)
         except Exception as error:  # the run would be lost in silence
+            about = of_run(watched.flow_run_id, watched.task_arn)
             self._logger.error(
                 "Flow run %s: its stopped task %s could not be dealt with, next try in "
                 "%.0f s: %s: %s",
@@ -234,8 +236,9 @@ class Watcher:
                 RETRY,
                 type(error).__name__,
                 error,
+                extra=about,
             )
-            self._logger.debug("The error in full", exc_info=error)
+            self._logger.debug("The error in full", exc_info=error, extra=about)
             yield Pause(RETRY)
             watched.is_stopped = False
             self._roster.put_back(watched, self._dispatcher.clock())

@@ -1,0 +1,201 @@
+"""How lines of the agent's log look, and that records are masked for all handlers."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+from typing import Any, Dict, List, Optional
+
+import pytest
+
+from prefect_ecs_plugin.agent_log import (
+    JSONFormatter,
+    check_format,
+    discreet,
+    of_run,
+    write_json,
+)
+from prefect_ecs_plugin.errors import ConfigurationError
+
+SECRET = "0123456789abcdef"
+
+
+@pytest.fixture
+def logger() -> logging.Logger:
+    """One whose lines nobody prints."""
+    logger = logging.Logger("agent", logging.DEBUG)
+    logger.addHandler(logging.NullHandler())
+    return logger
+
+
+@pytest.fixture
+def lines(logger: logging.Logger) -> io.StringIO:
+    """What a program's own handler prints of it."""
+    handler = logging.StreamHandler(io.StringIO())
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    return handler.stream
+
+
+def error_with(message: str) -> BaseException:
+    """One that was raised, and has a cause."""
+    try:
+        try:
+            raise KeyError(message)
+        except KeyError as cause:
+            raise ValueError(f"it was {message}") from cause
+    except ValueError as error:
+        return error
+
+
+# -- No secret ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message, arguments, expected",
+    [
+        (f"key {SECRET}", (), "key ***"),
+        ("key %s, %d", (SECRET, 7), "key ***, 7"),
+        ("key %(key)s", ({"key": SECRET},), "key ***"),
+        ("100% of it", (), "100% of it"),
+        ("password='x' of %s", ("me",), "password='***' of me"),
+        ("one %s, two %s", (SECRET,), "one %s, two %s (its arguments do not fit)"),
+        (ValueError(SECRET), (), "***"),
+    ],
+)
+def test_messages_are_masked(
+    logger: logging.Logger,
+    lines: io.StringIO,
+    message: Any,
+    arguments: Any,
+    expected: str,
+) -> None:
+    discreet(logger).keep(SECRET)
+    logger.info(message, *arguments)
+    assert lines.getvalue() == f"INFO {expected}\n"
+
+
+def test_tracebacks_and_stacks_are_masked(
+    logger: logging.Logger, lines: io.StringIO
+) -> None:
+    discreet(logger).keep(SECRET)
+    logger.debug("in full", exc_info=error_with(SECRET))
+    stack = {"levelno": logging.INFO, "stack_info": f"Stack: {SECRET}"}
+    logger.handle(logging.makeLogRecord(stack))
+    text = lines.getvalue()
+    assert text.startswith("DEBUG in full\nTraceback (most recent call last):\n")
+    assert "KeyError: '***'" in text
+    assert "ValueError: it was ***" in text
+    assert "Stack: ***" in text
+    assert SECRET not in text
+
+
+def test_no_handler_is_given_what_it_could_format_anew(logger: logging.Logger) -> None:
+    kept: List[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = kept.append  # type: ignore[assignment]
+    logger.addHandler(handler)
+    discreet(logger).keep(SECRET)
+    logger.error("key %s", SECRET, exc_info=error_with(SECRET))
+    assert SECRET not in repr([vars(record) for record in kept])
+
+
+def test_a_logger_keeps_its_secrets_and_what_it_is_given_later_counts(
+    logger: logging.Logger, lines: io.StringIO
+) -> None:
+    secrets = discreet(logger)
+    assert discreet(logger) is secrets
+    assert len(logger.filters) == 1
+    secrets.learn({"env": {"A_TOKEN": SECRET}})
+    logger.info(SECRET)
+    assert lines.getvalue() == "INFO ***\n"
+
+
+def test_others_hide_the_same(logger: logging.Logger, lines: io.StringIO) -> None:
+    other = logging.Logger("other")
+    other.addHandler(logger.handlers[-1])
+    discreet(logger, other).keep(SECRET)
+    other.info(SECRET)
+    assert lines.getvalue() == "INFO ***\n"
+
+
+# -- JSON --------------------------------------------------------------------------
+
+
+def written(**members: Any) -> Dict[str, Any]:
+    """A record as the one line that is written for it, read again."""
+    defaults = {"name": "agent", "levelname": "INFO", "msg": "hello", "created": 0.0}
+    line = JSONFormatter().format(logging.makeLogRecord({**defaults, **members}))
+    assert "\n" not in line
+    assert line.isascii()
+    return dict(json.loads(line))
+
+
+def expected(**members: Any) -> Dict[str, Any]:
+    return {
+        "timestamp": "1970-01-01T00:00:00.000Z",
+        "level": "INFO",
+        "logger": "agent",
+        "message": "hello",
+        **members,
+    }
+
+
+@pytest.mark.parametrize(
+    "record, line",
+    [
+        ({}, {}),
+        ({"created": 1.5}, {"timestamp": "1970-01-01T00:00:01.500Z"}),
+        ({"msg": 'two\nlines, "é" \ud800'}, {"message": 'two\nlines, "é" \ud800'}),
+        ({"msg": "%s and %d", "args": ("a", 1)}, {"message": "a and 1"}),
+        ({"msg": {"a": object}}, {"message": "{'a': <class 'object'>}"}),
+        (of_run("r-1"), {"flow_run_id": "r-1"}),
+        (of_run("r-1", "arn:1"), {"flow_run_id": "r-1", "task_arn": "arn:1"}),
+        (of_run(None, "arn:1"), {"task_arn": "arn:1"}),
+        ({"exc_text": "Traceback"}, {"exception": "Traceback"}),
+        ({"exc_text": "T", "stack_info": "Stack"}, {"exception": "T\nStack"}),
+        ({"flow_run_id": "Prefect's", "color": "red"}, {}),
+    ],
+)
+def test_a_record_as_json(record: Dict[str, Any], line: Dict[str, Any]) -> None:
+    assert written(**record) == expected(**line)
+
+
+def test_an_error_that_nobody_has_formatted() -> None:
+    error = error_with("oops")
+    exception = written(exc_info=(type(error), error, error.__traceback__))["exception"]
+    assert exception.startswith("Traceback (most recent call last):\n")
+    assert exception.endswith("\nValueError: it was oops")
+
+
+def test_extra_never_overwrites_what_prefect_puts_on_records() -> None:
+    """logging raises a KeyError then, which would be the launch's."""
+    record = logging.makeLogRecord({"flow_run_id": "Prefect's", "task_run_id": "t"})
+    assert not set(of_run("r-1", "arn:1")) & set(vars(record))
+
+
+@pytest.mark.parametrize("own", [None, logging.StreamHandler, logging.NullHandler])
+def test_a_handler_that_a_program_has_set_up_stays(own: Optional[Any]) -> None:
+    logger = logging.Logger("agent")
+    if own:
+        logger.addHandler(own())
+    before = list(logger.handlers)
+    write_json(logger)
+    write_json(logger)
+    added = [handler for handler in logger.handlers if handler not in before]
+    assert logger.handlers[: len(before)] == before
+    assert [type(each) for each in added] == (
+        [] if own is logging.StreamHandler else [logging.StreamHandler]
+    )
+    assert all(each.stream is sys.stdout for each in added)
+
+
+def test_formats() -> None:
+    check_format("text")
+    check_format("json")
+    with pytest.raises(
+        ConfigurationError, match="'xml' is not known; use text or json"
+    ):
+        check_format("xml")
