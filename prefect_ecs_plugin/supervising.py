@@ -48,6 +48,7 @@ _ENDINGS: Mapping[Verdict, Ending] = {
     Verdict.CANCEL: Ending.CANCELLED,
 }
 
+
 class Supervisor:
     """Looks after tasks from their start to their end.
 

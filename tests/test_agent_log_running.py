@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
+import click
 import pytest
 import yaml
 from prefect import Flow
@@ -21,6 +22,7 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 from world import QUICK, World, eventually
 
 from prefect_ecs_plugin import ECSAgent
+from prefect_ecs_plugin.cli import ecs
 from prefect_ecs_plugin.errors import ConfigurationError
 from prefect_ecs_plugin.sandbox import environment
 from prefect_ecs_plugin.sandbox.aws import Fault
@@ -344,6 +346,14 @@ def test_a_library_agent_can_write_json(
     assert (line["logger"], line["message"]) == ("library-json", "hello")
     with pytest.raises(ConfigurationError):
         ECSAgent(log_format="xml")
+
+
+@pytest.mark.parametrize("name", ["check", "install"])
+def test_other_commands_take_the_format_as_well(name: str) -> None:
+    command = ecs.get_command(click.Context(ecs), name)
+    assert command is not None
+    with command.make_context(name, ["--log-format", "json"]) as context:
+        assert context.params["log_format"] == "json"
 
 
 def test_guarantee_7_no_secret_in_what_keeps_the_agent_from_starting(

@@ -208,6 +208,11 @@ def test_the_agent_takes_its_command_line(options: List[str]) -> None:
     assert list(context.params["env"]) == given
 
 
+def test_the_format_of_the_log_is_passed_on() -> None:
+    command = definition("--log-format", "json")["containerDefinitions"][0]["command"]
+    assert command[-1] == "--log-format=json"
+
+
 def test_every_option_of_the_agent_is_taken_or_refused() -> None:
     with install.make_context("install", []) as context:
         names = {param.name for param in install.get_params(context)}

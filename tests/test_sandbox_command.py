@@ -82,6 +82,7 @@ def test_the_agent_gets_the_options_as_given(
         (["--agent-config-id", "x"], "--agent-config-id cannot be used here"),
         (["--max-polls", "3"], "--max-polls cannot be used here"),
         (["--agent-address", "http://:80"], "--agent-address cannot be used here"),
+        (["--log-format", "json"], "--log-format cannot be used here"),
         (["--timeout", "0"], "--timeout"),
         (["--nothing"], "No such option"),
     ],

@@ -30,6 +30,7 @@ REFUSED: Dict[str, str] = {
     "agent_config_id": "the sandbox's API has no agent configurations",
     "max_polls": "the sandbox stops its agent itself",
     "agent_address": "the sandbox listens on loopback, on ports of its own choice",
+    "log_format": "the sandbox reads its agent's log, and shows what matters of it",
 }
 
 HELP = """\
