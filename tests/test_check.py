@@ -28,7 +28,7 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 from sandbox_aws import ec2_cluster
 from world import World
 
-from prefect_ecs_plugin.check import identity, network, output, preflight
+from prefect_ecs_plugin.check import identity, network, output, preflight, secrets
 from prefect_ecs_plugin.check.asking import AWS, skew_of
 from prefect_ecs_plugin.check.facts import Facts
 from prefect_ecs_plugin.check.findings import Finding, Status, failed, ok
@@ -37,6 +37,7 @@ from prefect_ecs_plugin.cli import ecs, start
 from prefect_ecs_plugin.sandbox import environment
 from prefect_ecs_plugin.sandbox.aws import Fault
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
+from prefect_ecs_plugin.secret_arn import SecretARN
 from prefect_ecs_plugin.settings import PrefectSettings
 
 ACCOUNT = "123456789012"
@@ -1010,6 +1011,19 @@ def test_a_secret_that_ecs_could_not_fetch(
     assert found[f"secrets ({arn})"].startswith(words)
 
 
+@pytest.mark.parametrize(
+    "name, names", [("key", ["key", "/key"]), ("prefect/key", ["/prefect/key"])]
+)
+def test_a_parameter_of_a_path_is_asked_for_with_its_slash(
+    name: str, names: List[str]
+) -> None:
+    """Moto takes it without; AWS does not."""
+    arn = SecretARN(f"{PARAMETER}/{name}")
+    assert secrets._named(arn) == {
+        "ParameterFilters": [{"Key": "Name", "Option": "Equals", "Values": names}]
+    }
+
+
 @pytest.mark.parametrize("name", ["key", "/prefect/key"])
 def test_a_parameter_is_found_by_its_arn(
     account: Account, check: Check, reads: str, name: str
@@ -1094,11 +1108,11 @@ def test_what_a_template_brings_as_secrets_is_looked_for_too(
     account: Account, check: Check, reads: str, tmp_path: Path
 ) -> None:
     made_parameter(account, "by-name")
-    secrets = [
+    brought = [
         {"name": "BY_NAME", "valueFrom": "by-name"},
         {"name": "PARTIAL", "valueFrom": ABSENT[:-7]},
     ]
-    template = {**fargate(image="x", secrets=secrets), "executionRoleArn": reads}
+    template = {**fargate(image="x", secrets=brought), "executionRoleArn": reads}
     path = write(tmp_path / "t.yaml", template)
     result = check("--task-definition", path)
     assert "secrets (by-name): it is there" in lines(result, "ok")
