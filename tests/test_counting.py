@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import Future
 from typing import Any, Dict, List
 
+import pendulum
 import pytest
 import requests
 from hypothesis import given
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from prefect_ecs_plugin import api
 from prefect_ecs_plugin.counting import Answered, Counter, Counts, Histogram, Outcome
 from prefect_ecs_plugin.definitions import DefinitionMemory
+from prefect_ecs_plugin.launching import Launcher
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
 from prefect_ecs_plugin.retrying import (
     _CAUSES,
@@ -24,6 +26,7 @@ from prefect_ecs_plugin.retrying import (
     Patience,
     Refused,
 )
+from prefect_ecs_plugin.settings import AgentSettings
 from prefect_ecs_plugin.simulation import Simulation
 from prefect_ecs_plugin.troubles import Troubles, insist
 from prefect_ecs_plugin.waiting import Cause, Pause, Steps
@@ -175,6 +178,23 @@ def test_a_run_that_is_interrupted_waits_no_longer() -> None:
     assert waiting(counts) == {Cause.NOT_DUE: 1}
     simulation.dispatcher.interrupt()
     assert waiting(counts) == {}
+
+
+def test_a_run_that_is_not_due_yet_waits_for_its_start() -> None:
+    counts = Counts()
+    nothing: Any = None
+    launcher = Launcher(
+        AgentSettings(),
+        *(nothing,) * 4,
+        logger=logging.getLogger("agent"),
+        timeout=0,
+        counts=counts,
+    )
+    start = pendulum.now("UTC").add(seconds=9).isoformat()
+    row = {"id": "run", "serialized_state": {"start_time": start}}
+    steps = launcher.take_and_launch(row)
+    next(steps)
+    assert waiting(counts) == {Cause.NOT_DUE: 1}
 
 
 def _after(answer: Answer) -> Any:

@@ -12,7 +12,7 @@ from typing import Callable, Dict, Iterator, List, Mapping, Tuple
 
 import pytest
 from prefect import Flow
-from prefect.engine.state import Success
+from prefect.engine.state import Submitted, Success
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 pytest.importorskip("prometheus_client", reason="the extra `metrics` is not installed")
@@ -20,6 +20,7 @@ pytest.importorskip("prometheus_client", reason="the extra `metrics` is not inst
 from test_metrics import by_label, samples
 from world import World, eventually
 
+from prefect_ecs_plugin.flow_run import TAKEN
 from prefect_ecs_plugin.sandbox.aws import Fault, StartFailure
 from prefect_ecs_plugin.sandbox.children import Child
 
@@ -236,3 +237,16 @@ def test_without_prometheus_client_the_agent_works_and_says_what_to_install(
             "This agent serves no metrics, because prometheus-client is not installed: "
             "pip install 'prefect-ecs-plugin[metrics]', and start it again.\n",
         )
+
+
+def test_runs_left_by_an_earlier_agent_are_shown(
+    world: World, new_run: Callable[..., str], address: str
+) -> None:
+    """It has 30 seconds to show its task, and nobody else looks after it."""
+    agent_id = world.client.register_agent(
+        agent_type="ECSAgent", name="agent", labels=[]
+    )
+    submitted = Submitted(context=TAKEN).serialize()
+    world.api.store.set_flow_run_state(new_run(), submitted, agent_id=agent_id)
+    with world.agent("--agent-address", address):
+        Scraper(address).shows("flow_runs_waiting", {"recovery": 1})
