@@ -65,8 +65,9 @@ def build(
     flow["image"] = _image(flow_run, run_config, flow)
     _set_environment(flow, {"PREFECT__CONTEXT__IMAGE": flow["image"]})
     _take_in(definition, environment or {})
-    if settings.api_key_secret_arn:
-        _bring_api_key(flow, settings.api_key_secret_arn)
+    api_key = settings.api_key_secret_arn or _own_api_key(flow)
+    if api_key:
+        _bring_api_key(flow, api_key)
     _set_execution_role(definition, run_config, settings)
     _set_compatibilities(definition, placement)
     request = named(definition)
@@ -193,8 +194,16 @@ def _take_in(
         _set_environment(container, environment.get(container.get("name"), {}))
 
 
+def _own_api_key(container: Mapping[str, Any]) -> Optional[str]:
+    """Where a template's own container has the API key from, under either name."""
+    for entry in container.get("secrets", []):
+        if entry.get("name") in API_KEY_NAMES:
+            return str(entry.get("valueFrom"))
+    return None
+
+
 def _bring_api_key(container: Dict[str, Any], secret_arn: str) -> None:
-    """Add the API key to a container's secrets, where it has no own.
+    """Add the API key to a container's secrets, under each name that is missing.
 
     A name may stand in `environment` or in `secrets`, and there once.
     """

@@ -194,10 +194,12 @@ def test_a_sidecars_other_variables_stay() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_guarantee_7_a_template_that_brings_one_name_keeps_out_both(name: str) -> None:
+def test_guarantee_7_a_template_that_brings_one_name_brings_both(name: str) -> None:
     source = a_template(secrets=[secret(name, OTHER)])
     definition, request = requests(source, api_key_secret_arn=None)
-    assert definition["containerDefinitions"][0]["secrets"] == [secret(name, OTHER)]
+    (other,) = set(NAMES) - {name}
+    both = [secret(name, OTHER), secret(other, OTHER)]
+    assert definition["containerDefinitions"][0]["secrets"] == both
     assert "pcu_key" not in json.dumps([definition, request])
     assert env_of(request)["PREFECT__CLOUD__TENANT_ID"] == "tenant-1"
 
