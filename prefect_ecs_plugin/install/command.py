@@ -207,46 +207,51 @@ def _printed(
 ) -> str:
     output_format = values["output_format"]
     _check_exclusions(output_format, values)
+    _check_forms(values)
     plan = _plan(ctx, values, tell)
+    text, next_steps = _text(output_format, plan, values)
     _warn(plan, values, tell)
-    if values["vpc_id"][1:]:
-        raise ConfigurationError("--vpc-id: give one VPC; a service runs in one.")
+    for step in next_steps:
+        tell(step)
+    return text
+
+
+def _text(
+    output_format: str, plan: Plan, values: Mapping[str, Any]
+) -> Tuple[str, List[str]]:
+    """What is printed, and what to do with it where that is not said in it."""
     if output_format == "cloudformation":
         from . import cloudformation
 
-        return cloudformation.text(plan)
+        return cloudformation.text(plan), []
     if output_format == "terraform":
         from . import terraform
 
-        return terraform.text(plan)
-    return _plain(output_format, plan, values, tell)
-
-
-def _plain(
-    output_format: str,
-    plan: Plan,
-    values: Mapping[str, Any],
-    tell: Callable[[str], None],
-) -> str:
+        return terraform.text(plan), []
     from . import plain
 
     known = plain.Known(
-        region=values["region"] or plan.cluster.region or _region(),
+        region=_region(values, plan),
         agent_role_arn=_role("--agent-role-arn", values),
         execution_role_arn=_role("--agent-execution-role-arn", values),
     )
     if output_format == "policy":
-        return plain.agent_policy(plan, known)
+        return plain.agent_policy(plan, known), []
     definition = plain.task_definition(plan, known)
-    tell(f"Save it as {plan.name}.json, then:")
-    for command in plain.commands(plan, known):
-        tell("\n" + command)
-    return definition
+    commands = [f"\n{command}" for command in plain.commands(plan, known)]
+    return definition, [f"Save it as {plan.name}.json, then:", *commands]
 
 
-def _region() -> Optional[str]:
-    """As the AWS CLI reads it from the environment; boto3 knows the second only."""
-    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+def _region(values: Mapping[str, Any], plan: Plan) -> Optional[str]:
+    """The option's, the cluster's, or what the AWS CLI reads from the environment."""
+    named, own = values["region"], plan.cluster.region
+    if named and own and named != own:
+        raise ConfigurationError(
+            f"--region {named} and --cluster exclude each other: its ARN says {own}."
+        )
+    around = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    region = named or own or around
+    return planning.checked("--region", region) if region else None
 
 
 # -- What goes together -----------------------------------------------------------
@@ -280,6 +285,21 @@ def _check_exclusions(output_format: str, values: Mapping[str, Any]) -> None:
         )
 
 
+def _check_forms(values: Mapping[str, Any]) -> None:
+    """Refuse what no agent would start with, and what AWS has no name like.
+
+    Raises:
+        ConfigurationError: with the first of them.
+    """
+    for option in ("--image", "--tenant-id", "--api"):
+        if values[_parameter(option)]:
+            planning.checked(option, values[_parameter(option)])
+    for group in values["flow_log_group"]:
+        planning.checked("--flow-log-group", group)
+    if values["vpc_id"][1:]:
+        raise ConfigurationError("--vpc-id: give one VPC; a service runs in one.")
+
+
 def _warn(plan: Plan, values: Mapping[str, Any], tell: Callable[[str], None]) -> None:
     """Say what is allowed and may not be meant."""
     if values["vpc_id"] and values["security_groups"]:
@@ -291,6 +311,11 @@ def _warn(plan: Plan, values: Mapping[str, Any], tell: Callable[[str], None]) ->
                 f"--env {name}: its value stands in plain text in what is printed; a "
                 "secret belongs into the `secrets` of the flows' task definition."
             )
+    if planning.is_own(values["api"]):
+        tell(
+            f"--api {values['api']}: to a task that is the task itself, not this "
+            "machine; name the server as the VPC knows it."
+        )
     if plan.execution_role_arn and plan.has_api_key:
         tell(
             "--execution-role-arn: ECS reads the API key of flow runs with this role, "

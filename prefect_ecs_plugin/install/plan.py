@@ -32,6 +32,21 @@ _CLUSTER = re.compile(
 )
 _FAMILY = re.compile(r"[A-Za-z0-9_*-]{1,255}")
 
+#: What the value of an option looks like, and what to call it.
+_FORMS = {
+    "--region": (r"[a-z]{2,}(-[a-z]+)+-\d+", "region, such as eu-west-1"),
+    "--image": (r"\S{1,255}", "image's name: it has no spaces"),
+    "--flow-log-group": (
+        r"[A-Za-z0-9_./#*-]{1,512}",
+        "log group's name: letters, digits, . - _ / and #, and * for any of them",
+    ),
+    "--tenant-id": (r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}", "UUID"),
+    "--api": (r"https?://[^/\s]+(/\S*)?", "http:// or https:// URL"),
+}
+
+#: Where nothing but the machine itself listens.
+_OWN = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+
 
 class Cluster(NamedTuple):
     """A cluster's name, and what its ARN says besides."""
@@ -150,6 +165,23 @@ def cluster(text: str) -> Cluster:
             f"--cluster: {text!r} is neither a cluster's name nor its ARN."
         )
     return Cluster(**{**match.groupdict(), "name": match["name"]})
+
+
+def checked(option: str, text: str) -> str:
+    """The value of an option that becomes part of what is printed.
+
+    Raises:
+        ConfigurationError: if it is none.
+    """
+    pattern, wanted = _FORMS[option]
+    if re.fullmatch(pattern, text):
+        return text
+    raise ConfigurationError(f"{option}: {text!r} is no {wanted}.")
+
+
+def is_own(url: Optional[str]) -> bool:
+    """Whether a URL leads each machine, and each task, to itself."""
+    return urlsplit(url or "").hostname in _OWN
 
 
 def role_arn(option: str, text: str) -> str:
