@@ -180,6 +180,8 @@ class ECSAgent(Agent):
         self.heartbeat_period = _HEARTBEAT
         self._counts = Counts()
         self.client = AgentClient(self._counts, api_server=prefect.config.cloud.api)
+        if log_format == "json":  # Prefect 1.0 has just given it a handler
+            agent_log.reformat(self.client.logger.handlers)
         self._secrets = agent_log.discreet(self.logger, self.client.logger)
         self._secrets.keep(
             *(self.client.api_key, prefect.config.cloud.api_key),

@@ -16,7 +16,7 @@ import logging
 import sys
 import threading
 from datetime import datetime, timezone
-from typing import Any, Dict, Iterator, Mapping, Optional
+from typing import Any, Dict, Iterable, Iterator, Mapping, Optional
 
 from .errors import ConfigurationError
 from .masking import Secrets
@@ -152,6 +152,13 @@ def _exception(record: logging.LogRecord) -> Dict[str, str]:
 # -- A process of the agent's own -----------------------------------------------------
 
 
+def reformat(handlers: Iterable[logging.Handler]) -> None:
+    """Have handlers that print lines print JSON."""
+    for handler in handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setFormatter(JSONFormatter())
+
+
 def take_over(logger: logging.Logger, log_format: str) -> Secrets:
     """Make what any logger of this process writes discreet, and JSON if asked for.
 
@@ -165,9 +172,7 @@ def take_over(logger: logging.Logger, log_format: str) -> Secrets:
     if log_format == "json":
         write_json(logger)
         _log_the_rest(logger)
-        for handler in _handlers():
-            if isinstance(handler, logging.StreamHandler):
-                handler.setFormatter(JSONFormatter())
+        reformat(_handlers())
     return discreet(logger, *_handlers())
 
 
