@@ -366,11 +366,11 @@ def test_other_commands_take_the_format_as_well(name: str) -> None:
 def test_guarantee_7_no_secret_in_what_keeps_the_agent_from_starting(
     spoken: Any,
 ) -> None:
-    api = "http://me:password-of-the-api@127.0.0.1:1"
-    agent = spoken("--log-level", "debug", "--api", api)
+    template = "http://me:my-password@127.0.0.1:1/t.yaml"
+    agent = spoken("--log-level", "debug", "--task-definition", template)
     assert agent.child._process.wait(60) == 1
     agent.child.stop()
     log = "\n".join(agent.lines)
     assert "Traceback" in log
-    assert "The Prefect API at http://me:***@127.0.0.1:1 cannot be used" in log
-    assert "password-of-the-api" not in log
+    assert "Error: Cannot read http://me:***@127.0.0.1:1/t.yaml" in log
+    assert "my-password" not in log
