@@ -5,6 +5,7 @@
     dispatcher   drives all those steps with few threads
     api          what is asked of the Prefect API
     reporting    what Prefect is told about a run
+    agent_log, masking     the agent's own log; no secret in it or in a run's
     flow_run, run_config, settings         frozen values            (pure)
     template, kwargs                       the two requests         (pure)
     rules, shapes                          what ECS accepts         (pure)

@@ -8,6 +8,7 @@ from typing import Any, Container, Iterable, Iterator, List, Mapping, Tuple
 import click
 
 from .errors import PrefectECSError
+from .masking import hidden
 
 
 class NamedGroup(click.Group):
@@ -133,4 +134,4 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except PrefectECSError as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
+        raise click.ClickException(hidden(" ".join(str(error).split()))) from error

@@ -75,6 +75,9 @@ _ENTRY = re.compile(
     rf"{_QUOTE}value{_QUOTE}: ?{_QUOTED}"
 )
 
+#: What SSM answers for a parameter that is a secret.
+_PARAMETER = re.compile(rf"SecureString{_QUOTE}, ?{_QUOTE}Value{_QUOTE}: ?{_QUOTED}")
+
 #: `Authorization: Bearer x`.
 _BEARER = re.compile(r"(?<=\bBearer )(?P<value>[\w.~+/=-]{16,})")
 
@@ -251,6 +254,7 @@ def _starred_if_secret(match: Match[str]) -> str:
 _PATTERNS = (
     (_ENTRY, _starred_if_secret),
     (_PAIR, _starred_if_secret),
+    (_PARAMETER, _starred),
     (_IN_URL, _starred),
     (_BEARER, _starred),
 )

@@ -8,6 +8,7 @@ import logging
 import sys
 from typing import Any, Dict, List, Optional
 
+import click
 import pytest
 
 from prefect_ecs_plugin.agent_log import (
@@ -17,6 +18,7 @@ from prefect_ecs_plugin.agent_log import (
     of_run,
     write_json,
 )
+from prefect_ecs_plugin.command_line import one_line_errors
 from prefect_ecs_plugin.errors import ConfigurationError
 
 SECRET = "0123456789abcdef"
@@ -119,6 +121,12 @@ def test_others_hide_the_same(logger: logging.Logger, lines: io.StringIO) -> Non
     discreet(logger, other).keep(SECRET)
     other.info(SECRET)
     assert lines.getvalue() == "INFO ***\n"
+
+
+def test_errors_of_the_other_commands_are_masked() -> None:
+    with pytest.raises(click.ClickException) as caught, one_line_errors():
+        raise ConfigurationError("Cannot read http://me:my-password@host/t.yaml:\n no")
+    assert caught.value.message == "Cannot read http://me:***@host/t.yaml: no"
 
 
 # -- JSON --------------------------------------------------------------------------

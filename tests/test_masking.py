@@ -123,6 +123,11 @@ def test_secrets_are_found_by_their_names(structure: Any, expected: List[str]) -
         ("https://h/t.yaml?token=x&v=1", "https://h/t.yaml?token=***&v=1"),
         ("https://h/t.yaml?key=x&v=1", "https://h/t.yaml?key=***&v=1"),
         ("--env DB_PASSWORD=x --env A=b", "--env DB_PASSWORD=*** --env A=b"),
+        (
+            '{"Name":"a","Type":"SecureString","Value":"x"}',
+            '{"Name":"a","Type":"SecureString","Value":"***"}',
+        ),
+        ('{"SecretString":"{\\"a\\":\\"x\\"}"}', '{"SecretString":"***"}'),
         ("Authorization: Bearer abcdefghijklmnop", "Authorization: Bearer ***"),
         ("    password = 'x'", "    password = '***'"),
         ("KeyError: 'flow'", "KeyError: 'flow'"),
