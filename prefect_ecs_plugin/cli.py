@@ -16,7 +16,7 @@ from prefect.exceptions import AuthorizationError, ClientError
 from prefect.utilities.cli import add_options
 
 from . import agent_log, errors, secret_arn
-from .command_line import NamedCommand, NamedGroup, check_values
+from .command_line import Amount, NamedCommand, NamedGroup, check_values
 from .errors import ConfigurationError, PrefectECSError
 from .masking import Secrets
 
@@ -65,13 +65,13 @@ _START_OPTIONS: Any = [
     ),
     click.option(
         "--launches-per-second",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Amount(min=0, min_open=True),
         help="How many tasks to launch per second at most. Default: what AWS "
         "documents, 20 on Fargate and 40 on EC2.",
     ),
     click.option(
         "--launch-timeout",
-        type=click.FloatRange(min=0),
+        type=Amount(min=0),
         default=1800.0,
         show_default=True,
         help="Seconds from its start for which a run that ECS puts off is tried "
@@ -94,7 +94,7 @@ _START_OPTIONS: Any = [
     ),
     click.option(
         "--cancel-grace",
-        type=click.FloatRange(min=0),
+        type=Amount(min=0),
         default=60.0,
         show_default=True,
         help="Seconds that a cancelled flow has to end by itself before its task is "
@@ -102,7 +102,7 @@ _START_OPTIONS: Any = [
     ),
     click.option(
         "--shutdown-grace",
-        type=click.FloatRange(min=0),
+        type=Amount(min=0),
         default=25.0,
         show_default=True,
         help="Seconds to finish in after SIGTERM.",

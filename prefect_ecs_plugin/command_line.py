@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
-from typing import Any, Container, Iterable, Iterator, List, Mapping, Tuple
+from typing import (
+    Any,
+    Container,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Tuple,
+)
 
 import click
 
 from .errors import PrefectECSError
 from .masking import hidden
+
+
+class Amount(click.FloatRange):
+    """A range of numbers, in which click itself finds `nan` and `inf` too."""
+
+    def convert(
+        self,
+        value: Any,
+        param: Optional[click.Parameter],
+        ctx: Optional[click.Context],
+    ) -> float:
+        """The number that was typed."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 class NamedGroup(click.Group):

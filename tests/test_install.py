@@ -1063,6 +1063,8 @@ def test_values_in_hcl(value: Any, text: str) -> None:
         (["--vpc-id", "default"], "'default' is not an id like vpc-0123"),
         (["--security-groups", "sg"], "'sg' is not an id like sg-0123"),
         (["--name", "my agent"], "'my agent' is not a name that AWS takes"),
+        (["--shutdown-grace", "inf"], "inf is not a finite number"),
+        (["--launches-per-second", "nan"], "nan is not a finite number"),
         (["--env", "NAME"], "'NAME' is not of the form NAME=value"),
         (["--vpc-id", f"{VPC},vpc-0fedcba9876543210"], "--vpc-id: give one VPC"),
         (["--cluster", "a b"], "--cluster: 'a b' is neither a cluster's name nor"),

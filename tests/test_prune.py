@@ -150,10 +150,11 @@ def test_without_yes_it_lists_and_changes_nothing(world: World, prune: Prune) ->
     world.aws.calls.clear()
     result = prune()
     assert result.exit_code == 0, result.output
-    listed = [line for line in result.stdout.splitlines() if " ACTIVE, " in line]
-    assert [line.split()[0] for line in listed] == [f"{family(1)}:1"]
-    assert listed[0].endswith(", 40 days ago")
-    assert "Nothing was changed; --yes deregisters 1 task definition." in result.stdout
+    assert result.stdout.splitlines() == [
+        "REGISTERED      STATUS    TASK DEFINITION",
+        f"  40 days ago   ACTIVE    {family(1)}:1",
+        "Nothing was changed; --yes deregisters 1 task definition.",
+    ]
     assert world.states() == before
     reading = re.compile(r"ecs\.(Describe|List)\w+$")
     assert [name for name in world.aws.calls if not reading.match(name)] == []
@@ -190,7 +191,22 @@ def test_older_than(world: World, prune: Prune) -> None:
     world.register(family(1), days_ago=2)
     assert "nothing to prune" in prune("--older-than", "3").stdout
     assert f"{family(1)}:1" in prune("--older-than", "1").stdout
-    assert prune("--older-than", "-1").exit_code == 2
+    for value in ("-1", "nan", "inf", "1e9", "x"):
+        result = prune("--older-than", value)
+        assert (result.exit_code, result.output.count("Error: ")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "days, shown", [(0.5, "today"), (1.5, "1 day ago"), (400, "400 days ago")]
+)
+def test_how_long_ago_it_was(
+    world: World, prune: Prune, days: float, shown: str
+) -> None:
+    name = family(1, "prefect-prefecthq-prefect-1-4-1")
+    world.register(name, days_ago=days)
+    _, line, _ = prune("--older-than", "0").stdout.splitlines()
+    assert line == f"{shown:>13}   ACTIVE    {name}:1"
+    assert len(line) <= 80
 
 
 def test_what_agents_register_is_what_is_pruned(world: World, prune: Prune) -> None:
@@ -223,7 +239,8 @@ def test_nothing_is_touched_where_not_all_can_be_seen(
     result = prune("--yes")
     assert result.exit_code == 1
     (line,) = [x for x in result.output.splitlines() if x.startswith("Error")]
-    assert f"ecs:{operation} failed" in line
+    assert f"ecs:{operation} failed because" in line
+    assert "; grant it the action that AWS names: AccessDenied" in line
     world.aws.fault = None
     assert world.states() == before
 

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ..ecs import answer_of
 from ..errors import PrefectECSError
 from ..pacing import LIMITS, Bucket, Limit
-from ..retrying import Verdict, judge
+from ..retrying import Refused, Verdict
 from .owning import Definition
 
 #: How many definitions one call deletes.
@@ -135,9 +135,10 @@ class Account:
             try:
                 answer = getattr(self._ecs, xform_name(operation))(**params)
             except (ClientError, BotoCoreError) as error:
-                verdict = judge(answer_of(error)).verdict
-                if verdict is not Verdict.THROTTLED or attempt == _ATTEMPTS:
-                    raise Refusal(f"ecs:{operation} failed: {error}") from error
+                refused = Refused(operation, answer_of(error))
+                is_throttled = refused.verdict is Verdict.THROTTLED
+                if not is_throttled or attempt == _ATTEMPTS:
+                    raise Refusal(f"ecs:{refused}") from error
                 bucket.throttled(self._clock())
             else:
                 bucket.succeeded()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ContextManager, Iterable, List, Sequence
 
 import click
 
-from ..command_line import NamedCommand, one_line_errors
+from ..command_line import Amount, NamedCommand, one_line_errors
 from . import owning
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ definition in two seconds, so that agents are not held up.
 @click.command("prune", cls=NamedCommand, help=HELP)
 @click.option(
     "--older-than",
-    type=click.FloatRange(min=0),
+    type=Amount(min=0, max=36500),
     default=30.0,
     show_default=True,
     metavar="DAYS",
@@ -82,6 +82,8 @@ def find(
     used = account.used()  # last of all, so that it is as new as can be
     now = datetime.now(timezone.utc)
     found = [each for each in described if owning.may_go(each, used, now, age)]
+    if found:
+        click.echo(_row("REGISTERED", "STATUS", "TASK DEFINITION"))
     for definition in found:
         click.echo(_line(definition, now))
     return found
@@ -122,10 +124,15 @@ def _progress(items: List[str], label: str) -> ContextManager[Iterable[str]]:
 
 def _line(definition: Definition, now: datetime) -> str:
     assert definition.registered_at is not None  # or it would not be listed
-    state = "ACTIVE" if definition.is_active else "INACTIVE"
     days = (now - definition.registered_at).days
-    date = definition.registered_at.date().isoformat()
-    return f"{definition.name}  {state}, registered {date}, {days} days ago"
+    ago = f"{days} day{'' if days == 1 else 's'} ago" if days else "today"
+    state = "ACTIVE" if definition.is_active else "INACTIVE"
+    return _row(f"{ago:>13}", state, definition.name)
+
+
+def _row(registered: str, status: str, name: str) -> str:
+    """What is long stands last, for terminals of 80 columns."""
+    return f"{registered:<13}   {status:<8}  {name}"
 
 
 def _count(found: Sequence[Definition]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 import click
 
-from prefect_ecs_plugin.command_line import LikeStart, typed
+from prefect_ecs_plugin.command_line import Amount, LikeStart, typed
 
 if TYPE_CHECKING:
     from prefect_ecs_plugin.sandbox.display import Screen
@@ -99,7 +99,7 @@ def screen() -> Screen:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=1),
+    type=Amount(min=1),
     default=300.0,
     show_default=True,
     help="Seconds in which nothing happens to a run before it is given up.",
