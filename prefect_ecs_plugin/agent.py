@@ -241,8 +241,10 @@ class ECSAgent(Agent):
         )
         ecs = ECS(self.ecs_client, pacer)
         self._submission = Submission(ecs, logger, counts)
+        states = RunStates(self.client, self._troubles, dispatcher.start)
         self._reporter = Reporter(
-            *(self.client, self.name, logger, self._troubles, dispatcher.start),
+            *(self.client, states, self.name, logger),
+            *(self._troubles, dispatcher.start),
             hide=self._secrets.hidden,
         )
         self._launcher = Launcher(
@@ -258,7 +260,6 @@ class ECSAgent(Agent):
             counts,
             learn=self._secrets.learn,
         )
-        states = RunStates(self.client, self._troubles, dispatcher.start)
         self._supervisor = Supervisor(
             self.client,
             states,

@@ -156,7 +156,10 @@ class Launcher:
             "Flow run %s cannot be launched: %s", row["id"], message, extra=about
         )
         self._logger.debug("The error in full", exc_info=error, extra=about)
-        yield from self._reporter.mark_failed(row["id"], row.get("version"), message)
+        state = "Running" if row.get("state") == "Running" else "Submitted"
+        yield from self._reporter.mark_failed(
+            {"id": row["id"], "state": state}, message
+        )
 
     def _give_back(self, flow_run: FlowRun, patience: Patience) -> None:
         """Return a run, unless it may have a task, which the next start finds."""

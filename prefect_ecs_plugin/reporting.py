@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import suppress
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping
 
 import pendulum
 from prefect.engine.state import Cancelled, Failed, Scheduled, State, Submitted
@@ -19,6 +19,7 @@ from .agent_log import of_run
 from .api import AgentClient
 from .flow_run import LAUNCH_KEY, TAKEN
 from .masking import hidden
+from .run_states import RunStates
 from .troubles import Troubles, insist
 from .waiting import Interrupted, Pause, Steps
 
@@ -45,6 +46,7 @@ class Reporter:
 
     Args:
         client: The client of the API.
+        states: Asks it what became of runs.
         name: The agent's name, which signs its log lines.
         logger: The agent's own log.
         troubles: Told what does not work.
@@ -55,6 +57,7 @@ class Reporter:
     def __init__(
         self,
         client: AgentClient,
+        states: RunStates,
         name: str,
         logger: logging.Logger,
         troubles: Troubles,
@@ -62,6 +65,7 @@ class Reporter:
         hide: Callable[[str], str] = hidden,
     ) -> None:
         self._client = client
+        self._states = states
         self._logger = logger
         self._troubles = troubles
         self._hide = hide
@@ -176,42 +180,67 @@ class Reporter:
     # -- Telling how it went ------------------------------------------------------
 
     def mark_failed(
-        self, run_id: str, version: Optional[int], message: str, log: str = ""
-    ) -> Steps[None]:
+        self, seen: Mapping[str, Any], message: str, log: str = ""
+    ) -> Steps[bool]:
         """End a run as Failed, with a reason a person can act on.
 
         Args:
-            run_id: The run.
-            version: The version of its state, if it is known.
+            seen: What is known of the run: its id and state, perhaps its version. If
+                it is not so any more, somebody else has spoken, and it is left alone.
             message: One line, for its state.
             log: What its log says; the same line, if empty.
+
+        Returns:
+            False if the run was not so any more.
         """
-        self._log.write_now(run_id, log or message, "ERROR")
         failed = Failed(message=self._hide(message))
-        yield from self._set_state(run_id, version, failed)
+        return (yield from self._end(seen, failed, log or message, "ERROR"))
 
-    def mark_cancelled(self, run_id: str, message: str) -> Steps[None]:
-        """End a run that was being cancelled as its task ended."""
-        self._log.write_now(run_id, message, "WARNING")
-        yield from self._set_state(run_id, None, Cancelled(message=message))
+    def mark_cancelled(self, seen: Mapping[str, Any], message: str) -> Steps[bool]:
+        """End a run that was being cancelled as its task ended; see `mark_failed`."""
+        cancelled = Cancelled(message=message)
+        return (yield from self._end(seen, cancelled, message, "WARNING"))
 
-    def _set_state(
-        self, run_id: str, version: Optional[int], state: State
-    ) -> Steps[None]:
-        """Say it until the API has heard it."""
+    def _end(
+        self, seen: Mapping[str, Any], state: State, log: str, level: str
+    ) -> Steps[bool]:
+        """Say it until the API has heard it, or the run went on without us.
 
-        def attempt() -> Steps[None]:
-            yield from ()
-            try:
-                self._client.set_run_state(run_id, version, state.serialize())
-            except Exception as error:
-                if _TAKEN not in str(error):
-                    raise
+        The run is looked at before each attempt: in an outage the server may have it
+        started again, and a run that is at work must not become Failed.
+        """
+        run_id = seen["id"]
+        is_logged = False
+
+        def attempt() -> Steps[bool]:
+            nonlocal is_logged
+            now = (yield from self._states.of(run_id)) or {}
+            if any(now.get(key) != value for key, value in seen.items()):
                 self._logger.debug(
-                    "The API keeps flow run %s: %s", run_id, error, extra=of_run(run_id)
+                    "Flow run %s is %s by now, and is not made %s",
+                    run_id,
+                    now.get("state"),
+                    type(state).__name__,
+                    extra=of_run(run_id),
                 )
+                return False
+            if not is_logged:
+                is_logged = True
+                self._log.write_now(run_id, log, level)
+            self._set_state(run_id, state)
+            return True
 
-        yield from insist(attempt, self._troubles, STATES)
+        return (yield from insist(attempt, self._troubles, STATES))
+
+    def _set_state(self, run_id: str, state: State) -> None:
+        try:
+            self._client.set_run_state(run_id, None, state.serialize())
+        except Exception as error:
+            if _TAKEN not in str(error):
+                raise
+            self._logger.debug(
+                "The API keeps flow run %s: %s", run_id, error, extra=of_run(run_id)
+            )
 
     def heartbeat(self, run_id: str) -> None:
         """Tell the API that a run which waits is being looked after."""

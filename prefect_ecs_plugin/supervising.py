@@ -10,7 +10,7 @@ import logging
 import random
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Set
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Set, Tuple
 
 import pendulum
 
@@ -117,16 +117,30 @@ class Supervisor:
             watched: The task.
             task: As described; None if ECS does not know it any more.
         """
-        judgement = yield from self._judged(watched, task)
-        about = of_run(watched.flow_run_id, watched.task_arn)
-        self._logger.debug(
-            "Task %s has stopped: %s (%s)",
-            watched.task_arn,
-            judgement.verdict.value,
-            judgement.why,
-            extra=about,
-        )
+        is_done = False
+        while not is_done:
+            judgement, run = yield from self._judged(watched, task)
+            self._logger.debug(
+                "Task %s has stopped: %s (%s)",
+                watched.task_arn,
+                judgement.verdict.value,
+                judgement.why,
+                extra=of_run(watched.flow_run_id, watched.task_arn),
+            )
+            is_done = yield from self._act(watched, task, judgement, run)
         self._counts.stopped_tasks.add(_ENDINGS[judgement.verdict])
+        if self._latest.get(watched.flow_run_id) == watched.task_arn:
+            del self._latest[watched.flow_run_id]
+
+    def _act(
+        self,
+        watched: Watched,
+        task: Optional[Mapping[str, Any]],
+        judgement: Judgement,
+        run: Run,
+    ) -> Steps[bool]:
+        """Do what a judgement says; False if the run has another state by now."""
+        seen = {"id": watched.flow_run_id, "state": run.state, "version": run.version}
         if judgement.verdict is Verdict.RELAUNCH:
             yield from self._relaunch(watched, task, judgement)
         elif judgement.verdict is Verdict.FAIL:
@@ -135,21 +149,17 @@ class Supervisor:
                 "Flow run %s has failed: %s",
                 watched.flow_run_id,
                 told.message,
-                extra=about,
+                extra=of_run(watched.flow_run_id, watched.task_arn),
             )
-            yield from self._reporter.mark_failed(
-                watched.flow_run_id, None, told.message, told.log
-            )
+            return (yield from self._reporter.mark_failed(seen, told.message, told.log))
         elif judgement.verdict is Verdict.CANCEL:
-            yield from self._reporter.mark_cancelled(
-                watched.flow_run_id, "The run was cancelled, and its task has ended."
-            )
-        if self._latest.get(watched.flow_run_id) == watched.task_arn:
-            del self._latest[watched.flow_run_id]
+            message = "The run was cancelled, and its task has ended."
+            return (yield from self._reporter.mark_cancelled(seen, message))
+        return True
 
     def _judged(
         self, watched: Watched, task: Optional[Mapping[str, Any]]
-    ) -> Steps[Judgement]:
+    ) -> Steps[Tuple[Judgement, Run]]:
         """Judge at the second look what the first one could not."""
         confirmed = False
         while True:
@@ -158,7 +168,7 @@ class Supervisor:
                 task, run, watched.launch, self._start_attempts, confirmed
             )
             if judgement.verdict is not Verdict.LOOK_AGAIN:
-                return judgement
+                return judgement, run
             yield Pause(task_state.GRACE)
             confirmed = True
 
@@ -170,13 +180,16 @@ class Supervisor:
             state=row["state"],
             waits=task_state.waits(task_run_states),
             taken_over=self._is_taken_over(watched, row),
+            version=row.get("version"),
         )
 
     def _is_taken_over(self, watched: Watched, row: Mapping[str, Any]) -> bool:
-        by_us = self._latest.get(watched.flow_run_id, watched.task_arn)
-        by_another = row.get("agent_id") != self._client.agent_id
-        return by_us != watched.task_arn or (
-            row["state"] == "Submitted" and bool(row.get("agent_id")) and by_another
+        """Whether the run was launched again, or is being launched again just now."""
+        run_id, agent_id = watched.flow_run_id, row.get("agent_id")
+        return (
+            self._latest.get(run_id, watched.task_arn) != watched.task_arn
+            or run_id in self._launcher.under_way
+            or (bool(agent_id) and agent_id != self._client.agent_id)
         )
 
     def _explained(

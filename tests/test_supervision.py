@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
+import pendulum
 import pytest
 from prefect import Flow, Task
 
@@ -465,6 +466,85 @@ def test_guarantee_2_and_5_failed_is_said_until_the_api_has_heard_it(
     with world.quick_agent():
         assert world.finished([run_id]) == ["Failed"]
     assert refusals == []
+
+
+def test_guarantee_5_a_run_that_went_on_in_an_outage_is_not_failed_after_it(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    from prefect.engine.state import Running
+
+    run_id, other = new_run(), new_run()
+    another = world.api.store.register_agent(type="ECSAgent", name="another")
+    refused: List[str] = []
+
+    def fault(operation: str, variables: Dict[str, Any]) -> Any:
+        if operation != "set_flow_run_states" or refused:
+            return None
+        (change,) = variables["input"]["states"]
+        if change["flow_run_id"] != run_id or change["state"]["type"] != "Failed":
+            return None
+        refused.append(run_id)
+        store = world.api.store  # Lazarus, and another agent with its task
+        store.set_flow_run_state(run_id, {"type": "Scheduled"})
+        store.set_flow_run_state(run_id, {"type": "Submitted"}, agent_id=another)
+        store.set_flow_run_state(run_id, {"type": "Running"})
+        return APIFault(status=503)
+
+    world.api.fault = fault
+    with world.quick_agent():
+        tasks = [task_of(world, each, "RUNNING") for each in (run_id, other)]
+        for each in (run_id, other):
+            set_state(world, each, Running())
+        world.aws.finish(tasks[0].task_arn, exit_code=1)
+        eventually(lambda: refused)
+        world.aws.finish(tasks[1].task_arn, exit_code=1)
+        assert world.finished([other]) == ["Failed"]
+    assert world.states([run_id]) == ["Running"]
+
+
+def test_guarantee_5_the_end_of_an_old_task_is_not_that_of_a_run_launched_again(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    run_id, other = new_run(), new_run()
+    full = Fault(failures=[{"arn": "i-1", "reason": "RESOURCE:CPU"}])
+    with world.quick_agent() as agent:
+        tasks = [task_of(world, each, "RUNNING") for each in (run_id, other)]
+        world.aws.fault = lambda operation, _: (
+            full if operation == "ecs.RunTask" else None
+        )
+        lazarus = {"type": "Scheduled", "start_time": pendulum.now("UTC").isoformat()}
+        world.api.store.set_flow_run_state(run_id, lazarus)
+        waits = f"Flow run {run_id} waits"
+        assert eventually(lambda: any(waits in line for line in agent.lines))
+        world.aws.finish(tasks[0].task_arn, exit_code=1)
+        world.aws.finish(tasks[1].task_arn, exit_code=1)
+        assert world.finished([other]) == ["Failed"]
+        world.aws.fault = None
+        assert eventually(lambda: len(world.tasks_of(run_id)) == 2)
+    assert world.states([run_id]) == ["Submitted"]
+
+
+@pytest.mark.parametrize("state", ["Running", "Cancelled"])
+def test_guarantee_5_a_launch_that_fails_ends_only_a_run_that_waits_for_it(
+    world: World, new_run: Callable[[], str], state: str
+) -> None:
+    """Another agent of the same name may have started it; somebody may cancel it."""
+    run_id = new_run()
+    told = f"Flow run {run_id} cannot be launched"
+
+    def fault(operation: str, request: Dict[str, Any]) -> Any:
+        if operation != "ecs.RunTask":
+            return None
+        if request["startedBy"] == run_id:
+            world.api.store.set_flow_run_state(run_id, {"type": state})
+        return Fault(error_code="AccessDeniedException")
+
+    world.aws.fault = fault
+    with world.quick_agent() as agent:
+        assert eventually(lambda: any(told in line for line in agent.lines))
+        assert world.finished([new_run()]) == ["Failed"]
+    assert world.states([run_id]) == [state]
+    assert world.log(run_id, "ERROR") == []
 
 
 def test_guarantee_1_lost_answers_of_run_task_double_nothing(

@@ -46,11 +46,13 @@ class Run:
             for its retry or for a person; see `waits`.
         taken_over: Whether it was launched again after the launch in question: by
             this agent, or by another, whose id it has now.
+        version: The version of its state.
     """
 
     state: Optional[str]
     waits: bool = False
     taken_over: bool = False
+    version: Optional[int] = None
 
 
 class Launch(NamedTuple):
