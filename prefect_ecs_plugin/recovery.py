@@ -160,7 +160,10 @@ class Recovery:
         launch = Launch(len(mine), resumed, flow_run.launch_name)
         task_arn = mine[-1]["taskArn"]
         self._logger.info(
-            "Flow run %s: its task %s is looked after", row["id"], task_arn
+            "Flow run %s: its task %s is looked after",
+            row["id"],
+            task_arn,
+            extra=of_run(row["id"], task_arn),
         )
         self._watch(task_arn, cluster, row["id"], launch)
         return True

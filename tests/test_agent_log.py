@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
+import re
 import sys
-from typing import Any, Dict, List, Optional
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import click
 import pytest
 
+import prefect_ecs_plugin
 from prefect_ecs_plugin.agent_log import (
     JSONFormatter,
     check_format,
@@ -182,6 +186,33 @@ def test_extra_never_overwrites_what_prefect_puts_on_records() -> None:
     """logging raises a KeyError then, which would be the launch's."""
     record = logging.makeLogRecord({"flow_run_id": "Prefect's", "task_run_id": "t"})
     assert not set(of_run("r-1", "arn:1")) & set(vars(record))
+
+
+def log_calls() -> Iterator[Tuple[str, ast.Call]]:
+    """Every call of a logger in the package, and where it stands."""
+    package = Path(prefect_ecs_plugin.__file__).parent
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and "logger." in ast.unparse(node.func):
+                yield f"{path.name}:{node.lineno}", node
+
+
+@pytest.mark.skipif(sys.version_info < (3, 9), reason="needs ast.unparse")
+def test_every_line_that_speaks_of_a_run_says_so_in_its_fields() -> None:
+    speak = {
+        place: call
+        for place, call in log_calls()
+        if re.match(
+            "['\"](Flow run|Task|The log of task) %s", ast.unparse(call.args[0])
+        )
+    }
+    assert len(speak) >= 10
+    with_fields = [
+        place
+        for place, call in speak.items()
+        if "extra" in [keyword.arg for keyword in call.keywords]
+    ]
+    assert with_fields == list(speak)
 
 
 @pytest.mark.parametrize("own", [None, logging.StreamHandler, logging.NullHandler])
