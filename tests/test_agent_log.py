@@ -199,12 +199,11 @@ def log_calls() -> Iterator[Tuple[str, ast.Call]]:
 
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="needs ast.unparse")
 def test_every_line_that_speaks_of_a_run_says_so_in_its_fields() -> None:
+    opening = re.compile("['\"](Flow run|Task|The log of task) %s")
     speak = {
         place: call
         for place, call in log_calls()
-        if re.match(
-            "['\"](Flow run|Task|The log of task) %s", ast.unparse(call.args[0])
-        )
+        if opening.match(ast.unparse(call.args[0]))
     }
     assert len(speak) >= 10
     with_fields = [
