@@ -75,6 +75,10 @@ _WORKERS = 48
 #: Lazarus waits for ten minutes; another agent of this name, when it starts, for 30 s.
 _HEARTBEAT = 15
 
+#: Of those heartbeats, the part that goes also to runs whose task does not start: there
+#: may be thousands, and for them only Lazarus counts.
+_EVERY = 8
+
 #: Seconds of launches in hand with which the agent takes no more runs: they are
 #: launched no sooner for it, and other agents may have room for them.
 _ENOUGH_IN_HAND = 15.0
@@ -179,6 +183,7 @@ class ECSAgent(Agent):
             no_cloud_logs=no_cloud_logs,
         )
         self.heartbeat_period = _HEARTBEAT
+        self._heartbeats = 0
         self._counts = Counts()
         self.client = AgentClient(self._counts, api_server=prefect.config.cloud.api)
         if log_format == "json":  # Prefect 1.0 has just given it a handler
@@ -326,12 +331,16 @@ class ECSAgent(Agent):
         return str(drive(self._launcher.deploy(plain(flow_run)), time.sleep))
 
     def heartbeat(self) -> None:
-        """Send heartbeats for runs that wait for their task.
+        """Send heartbeats for runs that wait for their task, or for its start.
 
         Without them the server's Lazarus launches a run again that has been waiting
         for ten minutes, and so does an agent of the same name that starts meanwhile.
         """
-        for run_id in list(self._launcher.under_way):
+        self._heartbeats += 1
+        waiting = set(self._launcher.under_way)
+        if self._heartbeats % _EVERY == 0:
+            waiting |= self._supervisor.slow_starters()
+        for run_id in waiting:
             self._reporter.heartbeat(run_id)
 
     # -- Prefect's private methods, overridden ----------------------------------

@@ -100,11 +100,26 @@ class Supervisor:
         self._cancel_grace = cancel_grace
         self._counts = counts or Counts()
         self._latest: Dict[str, str] = {}
+        self._starting: Set[str] = set()
 
     def watch(self, task_arn: str, cluster: str, run_id: str, launch: Launch) -> None:
         """Look after a task from now on."""
         self._latest[run_id] = task_arn
         self.watcher.add(task_arn, cluster, run_id, launch)
+
+    def slow_starters(self) -> Set[str]:
+        """Runs whose task has not started, and had not when this was last asked.
+
+        Those whose task ECS has not shown are not among them: nobody knows whether
+        somebody has to start them again.
+        """
+        starting = {
+            watched.flow_run_id
+            for watched in self.watcher.in_flight()
+            if watched.last_status and not watched.has_started
+        }
+        slow, self._starting = starting & self._starting, starting
+        return slow
 
     # -- A task has stopped -------------------------------------------------------
 

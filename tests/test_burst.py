@@ -219,3 +219,37 @@ def test_a_run_that_waits_has_a_heartbeat(
         agent._launcher.under_way.add(run_id)
         agent.heartbeat()
     assert world.api.store.flow_run(run_id).heartbeat != before
+
+
+@pytest.mark.parametrize(
+    "status, beats",
+    [("PROVISIONING", True), ("PENDING", True), ("RUNNING", False), ("", False)],
+)
+def test_guarantee_1_a_run_whose_task_does_not_start_for_long_has_a_heartbeat(
+    world: World,
+    flow_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    status: str,
+    beats: bool,
+) -> None:
+    """Lazarus again: a capacity provider may take longer than its ten minutes."""
+    from prefect.utilities.configuration import set_temporary_config
+
+    from prefect_ecs_plugin import ECSAgent
+    from prefect_ecs_plugin.task_state import Launch
+
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    (run_id,) = due(world, flow_id, 1)
+    store = world.api.store
+    store.set_flow_run_state(run_id, {"type": "Submitted"})
+    before = store.flow_run(run_id).heartbeat
+    with set_temporary_config({"cloud.api": world.api.url}):
+        agent = ECSAgent()
+        agent._supervisor.watch("a task", "default", run_id, Launch())
+        (watched,) = agent._watcher.in_flight()
+        watched.last_status = status
+        for _ in range(300 // agent.heartbeat_period):
+            agent.heartbeat()
+    assert (store.flow_run(run_id).heartbeat != before) is beats
+    assert world.api.calls["update_flow_run_heartbeat"] <= 3
