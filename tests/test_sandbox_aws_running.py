@@ -23,6 +23,8 @@ from sandbox_aws import (
 )
 
 from prefect_ecs_plugin.sandbox.aws import LineWritten
+from prefect_ecs_plugin.sandbox.aws.lifecycle import Lifecycle
+from prefect_ecs_plugin.sandbox.aws.task import Task
 
 IMAGE = {"PATH": os.environ["PATH"], "IMAGE_SAYS": "hello"}
 
@@ -299,6 +301,24 @@ def test_a_task_without_a_flow_container_runs_until_it_is_stopped(
 
 
 # Stopping
+
+
+def test_whoever_sees_a_line_of_a_task_sees_it_running(
+    aws: AWS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would be stopped as one that never ran."""
+    running = Lifecycle.running
+
+    def late(lifecycle: Lifecycle, task: Task) -> None:
+        until(lambda: bool(task.lines))
+        running(lifecycle, task)
+
+    monkeypatch.setattr(Lifecycle, "running", late)
+    arn = run_command(aws, "echo up; while :; do sleep 0.02; done").task_arn
+    seen = []
+    until(lambda: bool(seen.append(aws.task(arn)) or seen[-1].lines))
+    assert (seen[-1].lines, seen[-1].last_status) == (("up",), "RUNNING")
+    aws.interrupt(arn)
 
 
 def test_stop_sends_sigterm_first(aws: AWS, ecs: Any) -> None:

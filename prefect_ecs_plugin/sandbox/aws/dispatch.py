@@ -125,7 +125,10 @@ class Dispatcher:
         try:
             return self._account.moto.answer(request)
         except NotImplementedError as error:
-            message = f"The sandbox does not serve {operation.full_name}: {error}"
+            # Moto names the operation, or what of it is missing.
+            is_whole = "action has not been implemented" in str(error)
+            detail = "" if is_whole else f": {error}"
+            message = f"The sandbox does not serve {operation.full_name}{detail}"
             raise Refusal("NotImplemented", message, 501) from error
 
     def _ecs(self, operation: Operation) -> Optional[Response]:

@@ -216,14 +216,18 @@ class Lifecycle:
         self._timers.after(self._phases.activating, lambda: self._start(task))
 
     def _start(self, task: Task) -> None:
-        if task.desired_status == RUNNING:
+        if self.may_run(task):
             self._runner.start(task, self)
 
-    def running(self, task: Task) -> bool:
-        """Its containers have started; False: it was stopped before they had."""
+    def may_run(self, task: Task) -> bool:
+        """Whether nobody has stopped it so far."""
+        return task.desired_status == RUNNING
+
+    def running(self, task: Task) -> None:
+        """Its containers have started."""
         with self._lock:
-            if task.desired_status != RUNNING:
-                return False
+            if not self.may_run(task):
+                return
             for container in task.containers.values():
                 container.last_status = RUNNING
             now = self._now()
@@ -234,7 +238,6 @@ class Lifecycle:
                 connectivity="CONNECTED",
                 connectivityAt=now,
             )
-        return True
 
     # The way down
 

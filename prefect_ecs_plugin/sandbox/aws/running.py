@@ -118,11 +118,8 @@ class ProcessRunner(Runner):
         if environment is None:
             return
         process = self._process(directory, environment, task, flow, lifecycle)
-        if process is None:
-            return
-        if not lifecycle.running(task):
-            process.kill()
-        lifecycle.exited(task, process.wait())
+        if process is not None:
+            lifecycle.exited(task, process.wait())
 
     def _process(
         self,
@@ -141,8 +138,9 @@ class ProcessRunner(Runner):
             return None
         mark = "ECS_CONTAINER_METADATA_URI_V4"
         on_line = self._listener(task, flow)
+        # Nobody may see a process whose task is not RUNNING yet, or stop it so.
         with self._lock:
-            if self._closed:
+            if self._closed or not lifecycle.may_run(task):
                 return None
             try:
                 process = ContainerProcess(
@@ -157,6 +155,7 @@ class ProcessRunner(Runner):
                 lifecycle.failed_to_start(task, failure)
                 return None
             self._processes[task.arn] = process
+            lifecycle.running(task)
             return process
 
     def _environment(
