@@ -456,6 +456,7 @@ class ECSAgent(Agent):
         if self._pacer.backlog("RunTask on Fargate", "RunTask") > _ENOUGH_IN_HAND:
             self._health.has_polled()
             return 1.0
+        read = time.monotonic()
         try:
             seen = set(self.client.ready_runs(self.labels))
             rows = self.client.runs_to_take(seen - self.submitting_flow_runs)
@@ -466,14 +467,14 @@ class ECSAgent(Agent):
         self._health.has_polled()
         for row in rows:
             self.submitting_flow_runs.add(row["id"])
-            self._dispatcher.start(self._launch(row))
+            self._dispatcher.start(self._launch(row, read))
         return self._rhythm.after(len(seen), len(rows))
 
     # -- The queue --------------------------------------------------------------
 
-    def _launch(self, row: Dict[str, Any]) -> Steps[None]:
+    def _launch(self, row: Dict[str, Any], read: float) -> Steps[None]:
         try:
-            yield from self._launcher.take_and_launch(row)
+            yield from self._launcher.take_and_launch(row, read)
         finally:
             self.submitting_flow_runs.discard(row["id"])
 

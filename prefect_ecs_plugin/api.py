@@ -189,6 +189,12 @@ class AgentClient(Client):
         fields = {**dict.fromkeys(_STATE_FIELDS, True), _WAITING_TASK_RUNS: {"state"}}
         return {row["id"]: row for row in self._flow_runs(where, fields)}
 
+    def state_of(self, run_id: str) -> Dict[str, Any]:
+        """The state of one run, serialized too; empty if the run is gone."""
+        fields = {*_STATE_FIELDS, "serialized_state"}
+        rows = self._flow_runs({"id": {"_eq": run_id}}, fields)
+        return rows[0] if rows else {}
+
     def cancelled_since(self, moment: Any) -> Dict[str, Dict[str, Any]]:
         """This agent's runs that were cancelled, or began to be, after a moment.
 

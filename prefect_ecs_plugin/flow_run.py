@@ -23,6 +23,10 @@ LAUNCH_KEY = "ecs_launch"
 #: What the state of a run says that an agent of this plugin has marked Submitted.
 TAKEN = {"ecs_taken_by": "prefect-ecs-plugin"}
 
+#: Where such a state says which process did. Agents of one name have one id at the API,
+#: and two of them are alive when one takes the other's place.
+HOLDER_KEY = "ecs_held_by"
+
 #: Characters; room for the attempt in a clientToken of 64.
 _LONGEST_LAUNCH = 60
 
@@ -165,6 +169,13 @@ def was_taken_here(answer: Mapping[str, Any]) -> bool:
     """
     context = (answer.get("serialized_state") or {}).get("context") or {}
     return TAKEN.items() <= context.items()
+
+
+def holder_of(answer: Mapping[str, Any]) -> Optional[str]:
+    """Which process marked a run Submitted, if its state says so."""
+    context = (answer.get("serialized_state") or {}).get("context") or {}
+    holder = context.get(HOLDER_KEY)
+    return holder if isinstance(holder, str) else None
 
 
 def _returned_launch(answer: Mapping[str, Any]) -> Optional[str]:

@@ -36,6 +36,10 @@ DEFAULT_CLUSTER = "default"
 #: Told about each task that was started: its ARN, its cluster, its run, its launch.
 OnLaunched = Callable[[str, str, str, Launch], object]
 
+#: Seconds after which a run that was free may have been taken, and be Running: on a
+#: busy agent a row can wait for a worker.
+_OLD = 2.0
+
 #: Seconds of queueing before the run's log says why nothing happens.
 _LONG_QUEUE = 10.0
 
@@ -98,21 +102,25 @@ class Launcher:
         self._run_task_kwargs = kwargs.agent_level(settings)
         self.under_way: Set[str] = set()
 
-    def take_and_launch(self, row: Mapping[str, Any]) -> Steps[None]:
+    def take_and_launch(self, row: Mapping[str, Any], read: float) -> Steps[None]:
         """Take a run when it is due, and launch it.
 
         Args:
             row: The run as the API gave it.
+            read: When it did, by the monotonic clock.
         """
-        if (yield from self._counts.waits.of(row["id"], self._take(row))):
+        if (yield from self._counts.waits.of(row["id"], self._take(row, read))):
             self._on_taken()
             yield from self.launch(row, FlowRun.from_api(row))
         else:
             self._counts.flow_runs.add(Outcome.NOT_TAKEN)
 
-    def _take(self, row: Mapping[str, Any]) -> Steps[bool]:
-        yield Pause(seconds_until_start(row), cause=Cause.NOT_DUE)
-        return (yield from self._reporter.take(row))
+    def _take(self, row: Mapping[str, Any], read: float) -> Steps[bool]:
+        seconds = seconds_until_start(row)
+        due = time.monotonic() + seconds
+        yield Pause(seconds, cause=Cause.NOT_DUE)
+        is_old = time.monotonic() - max(read, due) > _OLD
+        return (yield from self._reporter.take(row, is_old))
 
     def launch(self, row: Mapping[str, Any], flow_run: FlowRun) -> Steps[None]:
         """Launch a run that is ours, and tell Prefect how it went.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import uuid
 from contextlib import suppress
 from typing import Any, Callable, Dict, List, Mapping
 
@@ -17,7 +18,7 @@ from prefect.engine.state import Cancelled, Failed, Scheduled, State, Submitted
 
 from .agent_log import of_run
 from .api import AgentClient
-from .flow_run import LAUNCH_KEY, TAKEN
+from .flow_run import HOLDER_KEY, LAUNCH_KEY, TAKEN, holder_of
 from .masking import hidden
 from .run_states import RunStates
 from .troubles import Troubles, insist
@@ -70,36 +71,39 @@ class Reporter:
         self._troubles = troubles
         self._hide = hide
         self._log = LogWriter(client, name, troubles, start, hide)
+        self._me = uuid.uuid4().hex
         self._submitted = Submitted(
-            message="Submitted for execution", context=TAKEN
+            message="Submitted for execution", context={**TAKEN, HOLDER_KEY: self._me}
         ).serialize()
         self.log = self._log.write
         self.flush = self._log.flush
 
     # -- Taking a run, and giving it back -----------------------------------------
 
-    def take(self, row: Mapping[str, Any]) -> Steps[bool]:
+    def take(self, row: Mapping[str, Any], is_old: bool = False) -> Steps[bool]:
         """Mark a run Submitted, and the task runs whose retry is due.
 
         Args:
             row: The run as the API gave it.
+            is_old: Whether that is so long ago that another agent may have taken it,
+                and its flow may even have ended.
 
         Returns:
             Whether the run is ours. It is not if another agent was faster, or if
             it was cancelled meanwhile.
         """
-        again = False
+        look = is_old
 
         def attempt() -> Steps[bool]:
-            nonlocal again
+            nonlocal look
             yield from ()
-            is_second, again = again, True
-            return self._try_to_take(row, is_second)
+            look_first, look = look, True
+            return self._try_to_take(row, look_first)
 
         return (yield from insist(attempt, self._troubles, STATES))
 
-    def _try_to_take(self, row: Mapping[str, Any], again: bool) -> bool:
-        if not again or self._is_free(row):
+    def _try_to_take(self, row: Mapping[str, Any], look: bool) -> bool:
+        if not look or self._is_free(row):
             try:
                 self._submit(row)
                 return True
@@ -124,8 +128,8 @@ class Reporter:
                 )
 
     def _is_free(self, row: Mapping[str, Any]) -> bool:
-        """Whether a run, after trouble, is still in the state in which we saw it."""
-        now = self._client.states_of([row["id"]]).get(row["id"]) or {}
+        """Whether a run is still in the state in which we saw it."""
+        now = self._client.state_of(row["id"])
         return bool(
             now.get("version") == row.get("version")
             and now.get("state") == row.get("state")
@@ -133,9 +137,7 @@ class Reporter:
 
     def _is_ours(self, row: Mapping[str, Any]) -> bool:
         """The lost answer to our own request looks like another agent's success."""
-        now = self._client.states_of([row["id"]]).get(row["id"]) or {}
-        ours = now.get("agent_id") == self._client.agent_id
-        if now.get("state") == "Submitted" and ours:
+        if self._is_held(self._client.state_of(row["id"])):
             return True
         self._logger.debug(
             "Flow run %s was taken by another agent",
@@ -143,6 +145,17 @@ class Reporter:
             extra=of_run(row["id"]),
         )
         return False
+
+    def _is_held(self, now: Mapping[str, Any]) -> bool:
+        """Whether a run is Submitted by this very process, as far as its state says.
+
+        A state that does not say it was kept by an API that leaves context out.
+        """
+        return (
+            now.get("state") == "Submitted"
+            and now.get("agent_id") == self._client.agent_id
+            and holder_of(now) in (None, self._me)
+        )
 
     def give_back(self, run_id: str, launch: str) -> bool:
         """Return a run to the queue, for the next agent to launch it.
@@ -154,7 +167,8 @@ class Reporter:
 
         Returns:
             False if it stays as it is: the API could not be told, or the run is not
-            Submitted any more. The next start of an agent of this name finds it.
+            Submitted any more, or another agent of this name has it in hand too. The
+            next start of one finds it if it must.
         """
         state = Scheduled(
             message="Returned to the queue, because its agent was stopped",
@@ -162,8 +176,7 @@ class Reporter:
             context={LAUNCH_KEY: launch},
         )
         try:
-            now = self._client.states_of([run_id]).get(run_id) or {}
-            if now.get("state") != "Submitted":
+            if not self._is_held(self._client.state_of(run_id)):
                 return False
             self._client.set_run_state(run_id, None, state.serialize())
         except Exception as error:

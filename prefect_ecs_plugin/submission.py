@@ -15,6 +15,7 @@ Guarantees:
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any, Dict, Mapping, Optional
 
 from .counting import Counts, Source
@@ -93,7 +94,13 @@ class Submission:
         whole = {**request, "taskDefinition": task_definition}
         if not self.has_client_token:
             whole.pop("clientToken", None)
-        return (yield from patience.attempts(lambda: self._run(whole, patience)))
+        try:
+            return (yield from patience.attempts(lambda: self._run(whole, patience)))
+        except LaunchError:
+            started = yield from self._started_after_all(whole, patience)
+            if started is None:
+                raise
+            return started
 
     def described(self, task_definition: str, patience: Patience) -> Steps[Any]:
         """The definition that a run config names.
@@ -146,6 +153,15 @@ class Submission:
             task["taskArn"] for task in tasks if was_created_since(task, patience.due)
         ]
         return str(arns[-1]) if arns else None
+
+    def _started_after_all(
+        self, request: Mapping[str, Any], patience: Patience
+    ) -> Steps[Optional[str]]:
+        """The task of a launch that is given up, if a lost answer was about one."""
+        if patience.is_uncertain:
+            with suppress(LaunchError):
+                return (yield from self._started(request, patience))
+        return None
 
     def _read(self, task_definition: str, patience: Patience) -> Steps[Any]:
         answer = yield from self._ecs.call(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
@@ -15,7 +16,9 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 
 from world import World, eventually
 
+from prefect_ecs_plugin.flow_run import HOLDER_KEY
 from prefect_ecs_plugin.sandbox.aws import Fault
+from prefect_ecs_plugin.waiting import drive
 
 pytestmark = pytest.mark.slow
 
@@ -253,3 +256,48 @@ def test_guarantee_1_a_run_whose_task_does_not_start_for_long_has_a_heartbeat(
             agent.heartbeat()
     assert (store.flow_run(run_id).heartbeat != before) is beats
     assert world.api.calls["update_flow_run_heartbeat"] <= 3
+
+
+def test_guarantee_1_a_run_that_another_agent_of_the_same_name_took_is_left_to_it(
+    world: World, flow_id: str
+) -> None:
+    store = world.api.store
+    (run_id,) = due(world, flow_id, 1)
+
+    def fault(operation: str, _: Dict[str, Any]) -> None:
+        if operation == "set_flow_run_states":
+            world.api.fault = None
+            (agent,) = store.agents()
+            by_another = {"type": "Submitted", "context": {HOLDER_KEY: "another"}}
+            store.set_flow_run_state(run_id, by_another, agent_id=agent.id)
+
+    world.api.fault = fault
+    with world.agent():
+        eventually(lambda: world.states([run_id]) == ["Submitted"])
+        others = due(world, flow_id, 2)
+        eventually(lambda: set(tasks_by_run(world)) >= set(others))
+    assert tasks_by_run(world) == Counter(others)
+
+
+@pytest.mark.parametrize("state", ["Running", "Success"])
+def test_guarantee_5_a_run_that_was_read_a_while_ago_is_looked_at_before_it_is_taken(
+    world: World, flow_id: str, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """It may have been taken, and even have ended, by an API that does not lock."""
+    from prefect.utilities.configuration import set_temporary_config
+
+    from prefect_ecs_plugin import ECSAgent
+
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    run_id, other = due(world, flow_id, 2, seconds=-60)
+    with set_temporary_config({"cloud.api": world.api.url}):
+        agent = ECSAgent()
+        rows = agent.client.runs_to_take([run_id, other])
+        world.api.store.set_flow_run_state(run_id, {"type": state})
+        for row in rows:
+            read = time.monotonic() - 60
+            steps = agent._launcher.take_and_launch(row, read)
+            drive(steps, lambda seconds: time.sleep(max(0.0, seconds)))
+    assert world.states([run_id, other]) == [state, "Submitted"]
+    assert tasks_by_run(world) == Counter([other])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from concurrent.futures import Future
 from typing import Any, Dict, List
 
@@ -192,7 +193,7 @@ def test_a_run_that_is_not_due_yet_waits_for_its_start() -> None:
     )
     start = pendulum.now("UTC").add(seconds=9).isoformat()
     row = {"id": "run", "serialized_state": {"start_time": start}}
-    steps = launcher.take_and_launch(row)
+    steps = launcher.take_and_launch(row, time.monotonic())
     next(steps)
     assert waiting(counts) == {Cause.NOT_DUE: 1}
 

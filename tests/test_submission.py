@@ -95,6 +95,22 @@ def faults(aws: Any, operation: str, *sequence: Any) -> None:
     aws.fault = fault
 
 
+@pytest.mark.parametrize("is_started", [True, False])
+def test_guarantee_5_a_launch_that_is_given_up_looks_for_the_task_of_a_lost_answer(
+    aws: Any, launcher: Launcher, is_started: bool
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    lost = Fault(drop_connection=True, after_effect=is_started)
+    denied = Fault(error_code="AccessDeniedException")
+    faults(aws, "ecs.RunTask", lost, denied)
+    if is_started:
+        assert [launcher.launch()] == launcher.tasks()
+    else:
+        with pytest.raises(LaunchError, match="AccessDenied"):
+            launcher.launch()
+
+
 def test_guarantee_3_one_call_per_run_once_the_definition_exists(
     aws: Any, launcher: Launcher
 ) -> None:

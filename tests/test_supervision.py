@@ -22,7 +22,7 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 
 from world import World, eventually
 
-from prefect_ecs_plugin.flow_run import TAKEN
+from prefect_ecs_plugin.flow_run import HOLDER_KEY, TAKEN
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
 from prefect_ecs_plugin.sandbox.children import Child
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
@@ -281,6 +281,22 @@ def test_guarantee_2_sigterm_in_a_burst_loses_nothing(
     hurry(world, runs)
     with world.quick_agent():
         assert_one_task_each(world, runs)
+
+
+def test_guarantee_5_a_run_that_another_agent_has_in_hand_too_is_not_returned(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """As when one agent takes the other's place: both have one name, and one id."""
+    run_id = new_run()
+    full = Fault(failures=[{"arn": "i-1", "reason": "RESOURCE:CPU"}])
+    world.aws.fault = lambda operation, _: full if operation == "ecs.RunTask" else None
+    with world.quick_agent() as agent:
+        waits = f"Flow run {run_id} waits"
+        assert eventually(lambda: any(waits in line for line in agent.lines))
+        mark_submitted(world, run_id, run_id, context={**TAKEN, HOLDER_KEY: "another"})
+        assert kill(agent, signal.SIGTERM) == 0
+    assert world.states([run_id]) == ["Submitted"]
+    assert any("0 flow runs returned to the queue" in line for line in agent.lines)
 
 
 def was_launched(world: World, run_id: str) -> bool:
