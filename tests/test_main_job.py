@@ -231,10 +231,10 @@ def test_guarantee_6_bad_input_ends_its_own_run_with_one_line(
     world: World, flows: Dict[str, str], agent: Any
 ) -> None:
     cases = unusable(world)
-    runs = {}
-    for name, (stored, _) in cases.items():
-        runs[name] = world.run(flows["plain"])
-        world.store_run_config(runs[name], stored)
+    runs = {
+        name: world.run_stored(flows["plain"], stored)
+        for name, (stored, _) in cases.items()
+    }
     good = world.run(flows["plain"])
     assert world.finished([good]) == ["Success"]
     assert set(world.finished(list(runs.values()))) == {"Failed"}

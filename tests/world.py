@@ -130,13 +130,15 @@ class World:
         """Create a run that is due at once."""
         return str(self.client.create_flow_run(flow_id=flow_id, **options))
 
-    def store_run_config(self, run_id: str, run_config: Any) -> None:
-        """Put into the API's database what no client would register."""
+    def run_stored(self, flow_id: str, run_config: Any) -> str:
+        """Create a run with a run config that no client would register."""
         store = self.api.store
-        with store.transaction():
+        with store.transaction():  # no agent sees it before it is as it has to be
+            run_id = store.create_flow_run(flow_id=flow_id)
             store.update(
                 "flow_run", store.row("flow_run", run_id), run_config=run_config
             )
+        return run_id
 
     def states(self, run_ids: Sequence[str]) -> List[str]:
         return [self.api.store.flow_run(run_id).state for run_id in run_ids]
