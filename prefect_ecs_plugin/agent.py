@@ -13,9 +13,9 @@
     retrying, pacing, schedule, polling    when to ask, and again   (pure)
     aws, sources, network, cluster, configuration    what AWS and files say
 
-This is the only room that knows all others, and the only one where Prefect's
-private methods are overridden; Prefect 1 is frozen, and the tests run against its
-1.0.0 and 1.4.1.
+This is the only room that knows all others, and with `api` the only one where
+Prefect's private methods are overridden; Prefect 1 is frozen, and the tests run
+against its 1.0.0 and 1.4.1.
 """
 
 from __future__ import annotations
@@ -190,8 +190,10 @@ class ECSAgent(Agent):
             agent_log.reformat(self.client.logger.handlers)
         self._secrets = agent_log.discreet(self.logger, self.client.logger)
         self._secrets.keep(
-            *(self.client.api_key, prefect.config.cloud.api_key),
-            *(aws_secret_access_key, aws_session_token),
+            self.client.api_key,
+            prefect.config.cloud.api_key,
+            aws_secret_access_key,
+            aws_session_token,
             *masking.secrets_in({"env": self.env_vars}),
         )
         self._clients = AWSClients(
@@ -248,8 +250,12 @@ class ECSAgent(Agent):
         self._submission = Submission(ecs, logger, counts)
         states = RunStates(self.client, self._troubles, dispatcher.start)
         self._reporter = Reporter(
-            *(self.client, states, self.name, logger),
-            *(self._troubles, dispatcher.start),
+            self.client,
+            states,
+            self.name,
+            logger,
+            self._troubles,
+            dispatcher.start,
             hide=self._secrets.hidden,
         )
         self._launcher = Launcher(

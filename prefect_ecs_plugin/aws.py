@@ -142,9 +142,7 @@ def _result(answer: Mapping[str, Any]) -> Answered:
         return Answered.FAILED
     if status < 300:
         return Answered.OK
-    error = answer.get("Error", {})
-    said = Answer(str(error.get("Code", "")), str(error.get("Message", "")))
-    if judge(said).verdict is Verdict.THROTTLED:
+    if judge(Answer.from_response(answer)).verdict is Verdict.THROTTLED:
         return Answered.THROTTLED
     return Answered.FAILED if status >= 500 else Answered.REFUSED
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
@@ -28,7 +28,8 @@ _MEMBERS: Mapping[str, tuple] = {  # type: ignore[type-arg]  # Python 3.8
 
 
 #: How many tasks DescribeTasks takes.
-_AT_ONCE = 100
+#: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html
+DESCRIBED_AT_ONCE = 100
 
 #: Seconds by which the clocks of the Prefect API and of AWS may differ.
 _SKEW = 60.0
@@ -54,8 +55,7 @@ class ECS:
 
     def _hear(self, response: Any, operation: Any, **_: Any) -> None:
         """Tell the pacer of throttles that botocore is about to retry by itself."""
-        error = (response[1] if response else {}).get("Error", {})
-        answer = Answer(str(error.get("Code", "")), str(error.get("Message", "")))
+        answer = Answer.from_response(response[1] if response else {})
         if judge(answer).verdict is Verdict.THROTTLED:
             kind = (
                 "RunTask on Fargate" if operation.name == "RunTask" else operation.name
@@ -127,11 +127,8 @@ class ECS:
         for status in ("RUNNING", "STOPPED"):
             arns += yield from self._listed({**which, "desiredStatus": status})
         tasks: List[Dict[str, Any]] = []
-        for first in range(0, len(arns), _AT_ONCE):
-            request = {
-                "cluster": which["cluster"],
-                "tasks": arns[first : first + _AT_ONCE],
-            }
+        for some in batches(arns, DESCRIBED_AT_ONCE):
+            request = {"cluster": which["cluster"], "tasks": some}
             answer = yield from self.call("DescribeTasks", request)
             tasks += answer.get("tasks", [])
         return tasks
@@ -157,6 +154,18 @@ def was_created_since(task: Mapping[str, Any], moment: float) -> bool:
     return bool(task["createdAt"].timestamp() >= moment - _SKEW)
 
 
+def batches(items: Iterable[str], size: int) -> Iterator[List[str]]:
+    """The items in lists of at most so many."""
+    some: List[str] = []
+    for item in items:
+        some.append(item)
+        if len(some) == size:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
 def _kind(operation: str, request: Mapping[str, Any]) -> str:
     """Which of AWS's limits a request falls under; the tighter one when in doubt."""
     if operation == "RunTask" and rules.placed_on_fargate(request) is not False:
@@ -168,10 +177,4 @@ def answer_of(error: Exception) -> Answer:
     """What an exception of a client says."""
     if not isinstance(error, ClientError):
         return Answer(type(error).__name__, str(error))
-    details = error.response.get("Error", {})
-    return Answer(
-        code=details.get("Code", type(error).__name__),
-        message=details.get("Message", ""),
-        status=error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
-        resource_ids=tuple(error.response.get("resourceIds") or ()),
-    )
+    return Answer.from_response(error.response, type(error).__name__)

@@ -17,6 +17,9 @@ from packaging.version import InvalidVersion, Version
 #: The version in which Prefect renamed `execute cloud-flow`.
 _FIRST_WITH_FLOW_RUN_COMMAND = Version("0.13.0")
 
+#: The variable that tells a flow which run it is.
+RUN_ID = "PREFECT__CONTEXT__FLOW_RUN_ID"
+
 #: Where the state of a run that was returned to the queue keeps its launch's name.
 LAUNCH_KEY = "ecs_launch"
 
@@ -167,19 +170,21 @@ def was_taken_here(answer: Mapping[str, Any]) -> bool:
     Args:
         answer: The run as the API gave it, Submitted.
     """
-    context = (answer.get("serialized_state") or {}).get("context") or {}
-    return TAKEN.items() <= context.items()
+    return TAKEN.items() <= _context(answer).items()
 
 
 def holder_of(answer: Mapping[str, Any]) -> Optional[str]:
     """Which process marked a run Submitted, if its state says so."""
-    context = (answer.get("serialized_state") or {}).get("context") or {}
-    holder = context.get(HOLDER_KEY)
+    holder = _context(answer).get(HOLDER_KEY)
     return holder if isinstance(holder, str) else None
 
 
 def _returned_launch(answer: Mapping[str, Any]) -> Optional[str]:
     """The name of its launch, in the state of a run that an agent has returned."""
-    context = (answer.get("serialized_state") or {}).get("context") or {}
-    name = context.get(LAUNCH_KEY)
+    name = _context(answer).get(LAUNCH_KEY)
     return name if isinstance(name, str) and 0 < len(name) <= _LONGEST_LAUNCH else None
+
+
+def _context(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What agents have put into the state of a run."""
+    return (answer.get("serialized_state") or {}).get("context") or {}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, 
 
 from . import rules, shapes
 from .errors import RunConfigError
-from .flow_run import FlowRun, plain
+from .flow_run import RUN_ID, FlowRun, plain
 from .settings import AgentSettings, PrefectSettings, environment_entries
 from .template import (
     API_KEY_NAMES,
@@ -337,7 +337,7 @@ def _required(flow_run: FlowRun, prefect: PrefectSettings) -> Dict[str, str]:
         "PREFECT__CLOUD__TENANT_ID": (prefect.tenant_id or "") if key else "",
         "PREFECT__CLOUD__AGENT__LABELS": str(list(prefect.labels)),
         "PREFECT__CLOUD__USE_LOCAL_SECRETS": "false",
-        "PREFECT__CONTEXT__FLOW_RUN_ID": flow_run.id,
+        RUN_ID: flow_run.id,
         "PREFECT__CONTEXT__FLOW_ID": flow_run.flow_id,
         "PREFECT__ENGINE__FLOW_RUNNER__DEFAULT_CLASS": (
             "prefect.engine.cloud.CloudFlowRunner"

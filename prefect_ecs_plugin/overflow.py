@@ -13,12 +13,12 @@ import json
 from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from . import rules
-from .flow_run import plain
+from .flow_run import RUN_ID, plain
 from .template import API_KEY_NAMES, dict_of, secret_names
 
 #: What stays: no two runs would share a definition with the first, and definitions
 #: are kept, and read, for longer than a key should be.
-_STAY = frozenset({"PREFECT__CONTEXT__FLOW_RUN_ID", *API_KEY_NAMES})
+_STAY = frozenset({RUN_ID, *API_KEY_NAMES})
 
 #: Variables by container.
 Moved = Dict[str, Dict[str, str]]
@@ -37,9 +37,11 @@ def relieve(
         The request, and the variables that have to go into the definition for it:
         none if there is room, as many as may go if there never is.
     """
+    surplus = _length_as_sent(request.get("overrides")) - rules.MAX_OVERRIDES
+    if surplus <= 0:  # as with nearly every run
+        return dict(request), {}
     relieved: Dict[str, Any] = plain(request)
-    overrides = relieved.get("overrides") or {}
-    surplus = _length_as_sent(overrides) - rules.MAX_OVERRIDES
+    overrides = relieved["overrides"]
     moved: Moved = {}
     for container, entry in sorted(_movable(overrides, definition), key=_largest_first):
         if surplus <= 0:

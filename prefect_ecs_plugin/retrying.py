@@ -52,6 +52,22 @@ class Answer:
         return f"{self.code}: {self.message}" if self.message else self.code
 
     @classmethod
+    def from_response(cls, response: Mapping[str, Any], code: str = "") -> Answer:
+        """A response with an error in it, as botocore parses it.
+
+        Args:
+            response: What botocore makes of the answer.
+            code: What counts where it names no code.
+        """
+        error = response.get("Error") or {}
+        return cls(
+            code=str(error.get("Code", code)),
+            message=str(error.get("Message", "")),
+            status=(response.get("ResponseMetadata") or {}).get("HTTPStatusCode"),
+            resource_ids=tuple(response.get("resourceIds") or ()),
+        )
+
+    @classmethod
     def from_failures(cls, failures: Iterable[Mapping[str, Any]]) -> Answer:
         """Every entry of a RunTask's `failures`, not only the first."""
         sentences = "; ".join(map(_failure_sentence, failures))

@@ -13,10 +13,8 @@ from concurrent.futures import Future
 from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 from .ecs import ECS
+from .flow_run import RUN_ID
 from .waiting import Steps
-
-#: The variable that tells a flow which run it is.
-RUN_ID = "PREFECT__CONTEXT__FLOW_RUN_ID"
 
 #: Tasks by the runs that they run, the latest last.
 _Tasks = Dict[str, List[Mapping[str, Any]]]

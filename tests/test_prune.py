@@ -18,6 +18,7 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 
 from prefect_ecs_plugin import template
 from prefect_ecs_plugin.cli import ecs
+from prefect_ecs_plugin.ecs import batches
 from prefect_ecs_plugin.prune import account as accounts
 from prefect_ecs_plugin.prune import command, owning
 from prefect_ecs_plugin.sandbox import environment
@@ -380,6 +381,6 @@ def test_what_may_go(change: Dict[str, Any], expected: bool) -> None:
 )
 def test_batches(count: int, sizes: List[int]) -> None:
     items = [str(number) for number in range(count)]
-    made = list(accounts.batches(items, 10))
+    made = list(batches(items, 10))
     assert [len(each) for each in made] == sizes
     assert [item for each in made for item in each] == items

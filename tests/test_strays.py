@@ -7,11 +7,12 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from prefect_ecs_plugin.ecs import ECS
+from prefect_ecs_plugin.flow_run import RUN_ID
 from prefect_ecs_plugin.network import default_subnets
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
 from prefect_ecs_plugin.retrying import Refused
 from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.strays import RUN_ID, Strays
+from prefect_ecs_plugin.strays import Strays
 
 
 class Own:

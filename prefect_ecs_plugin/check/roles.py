@@ -56,11 +56,10 @@ def arn_of(role: str, identity: Identity) -> str:
 
 
 def _reasons(launch: Launch) -> List[str]:
-    containers = launch.definition.get("containerDefinitions", [])
     found = {
         "the image in ECR": any(ECRImage.of(image) for image in launch.images()),
         "awslogs": bool(launch.logs()),
-        "secrets": any(each.get("secrets") for each in containers),
+        "secrets": bool(launch.secrets()),
     }
     return [reason for reason, needed in found.items() if needed]
 

@@ -7,12 +7,12 @@ housekeeping: this takes half of each rate at most, and of registering's burst n
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Set
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Set
 
 from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ..ecs import answer_of
+from ..ecs import DESCRIBED_AT_ONCE, answer_of, batches
 from ..errors import PrefectECSError
 from ..pacing import LIMITS, Bucket, Limit
 from ..retrying import Refused, Verdict
@@ -21,9 +21,6 @@ from .owning import Definition
 #: How many definitions one call deletes.
 #: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeleteTaskDefinitions.html
 DELETED_AT_ONCE = 10
-
-#: How many tasks one call describes.
-_DESCRIBED_AT_ONCE = 100
 
 #: Which of the rates in `pacing.LIMITS` an operation falls under.
 _LIMIT_OF: Mapping[str, str] = {
@@ -91,7 +88,7 @@ class Account:
 
     def _tasks(self, cluster: str) -> Iterator[Dict[str, Any]]:
         arns = self._list("ListTasks", "taskArns", cluster=cluster)
-        for some in batches(arns, _DESCRIBED_AT_ONCE):
+        for some in batches(arns, DESCRIBED_AT_ONCE):
             answer = self._call("DescribeTasks", cluster=cluster, tasks=some)
             if answer.get("failures"):
                 raise Refusal(
@@ -152,15 +149,3 @@ class Account:
                 bucket.take()
                 return
             self._sleep(seconds)
-
-
-def batches(items: Iterable[str], size: int) -> Iterator[List[str]]:
-    """The items in lists of at most so many."""
-    some: List[str] = []
-    for item in items:
-        some.append(item)
-        if len(some) == size:
-            yield some
-            some = []
-    if some:
-        yield some

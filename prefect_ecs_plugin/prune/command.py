@@ -97,7 +97,8 @@ def remove(account: Account, found: Sequence[Definition], delete: bool) -> List[
             account.deregister(arn)
     if not delete:
         return []
-    from .account import DELETED_AT_ONCE, batches
+    from ..ecs import batches
+    from .account import DELETED_AT_ONCE
 
     kept: List[str] = []
     groups = list(batches([each.arn for each in found], DELETED_AT_ONCE))

@@ -22,16 +22,12 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ..agent_log import of_run
 from ..dispatcher import Dispatcher
-from ..ecs import ECS, answer_of
+from ..ecs import DESCRIBED_AT_ONCE, ECS, answer_of
 from ..retrying import Refused, Verdict
 from ..task_state import Launch
 from ..troubles import Troubles
-from ..waiting import Pause, Result, Steps
+from ..waiting import Pause, Result, Steps, overheard
 from .roster import Roster, Watched
-
-#: Tasks per call, ECS's limit.
-#: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html
-BATCH = 100
 
 #: Seconds between the beginnings of two calls. ECS allows 20 a second, which others
 #: in the account use too; 10,000 tasks are seen in 21 s.
@@ -156,7 +152,7 @@ class Watcher:
 
     def _look(self, now: float) -> Steps[None]:
         """Make one call, and keep the distance to the next."""
-        batch = self._roster.take(now, BATCH)
+        batch = self._roster.take(now, DESCRIBED_AT_ONCE)
         if batch:
             yield from self._describe(batch)
             yield Pause(self._began + SPACING - self._dispatcher.clock())
@@ -176,12 +172,11 @@ class Watcher:
 
     def _timed(self, call: Steps[Result]) -> Steps[Result]:
         """A call's own steps; it begins when it waits no more."""
-        try:
-            while True:
-                self._began = self._dispatcher.clock()
-                yield next(call)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]  # StopIteration is untyped
+        self._begin()
+        return overheard(call, lambda wait: None, self._begin)
+
+    def _begin(self) -> None:
+        self._began = self._dispatcher.clock()
 
     def _give_way(self, batch: List[Watched], refused: Refused) -> None:
         """Leave a cluster alone for a while."""
