@@ -17,6 +17,7 @@ from prefect.engine.state import Cancelled, Failed, Scheduled, State, Submitted
 
 from .agent_log import of_run
 from .api import AgentClient, refuses_content
+from .errors import reason
 from .flow_run import HOLDER_KEY, LAUNCH_KEY, TAKEN, holder_of
 from .masking import hidden
 from .run_states import RunStates
@@ -398,7 +399,7 @@ class LogWriter:
         self._logger.warning(
             "Flow run %s: the Prefect API refuses a line for its log: %s. The line: %s",
             run_id,
-            str(error).strip().splitlines()[0].rstrip("."),
+            reason(error),
             line["message"],
             extra=of_run(run_id),
         )
