@@ -35,6 +35,7 @@ class Outcome(str, enum.Enum):
     RETURNED = "returned"
     LEFT = "left"
     NOT_TAKEN = "not_taken"
+    ABANDONED = "abandoned"
 
 
 class Reason(str, enum.Enum):
