@@ -70,7 +70,7 @@ class Recovery:
         watch: WatchTask,
         troubles: Troubles,
         logger: logging.Logger,
-        start: Callable[[Steps[None]], None],
+        start: Callable[..., None],
         counts: Optional[Counts] = None,
     ) -> None:
         self._waits = (counts or Counts()).waits
@@ -96,7 +96,7 @@ class Recovery:
                 len(rows),
             )
         for row in rows:
-            self._start(self._recover_run(row))
+            self._start(self._recover_run(row), run_id=row["id"])
 
     def _recover_run(self, row: Dict[str, Any]) -> Steps[None]:
         if (yield from self._found(row)) or row["state"] != "Submitted":
