@@ -230,7 +230,10 @@ class ECSAgent(Agent):
         self._rhythm = Rhythm(self._loop_intervals)
         self._shutdown_grace = shutdown_grace
         self._watches = watch
-        self._health = Health(self._dispatcher.slowest, [self._credentials_trouble])
+        self._health = Health(
+            slowest_step=self._dispatcher.slowest,
+            reasons=[self._dispatcher.problem, self._credentials_trouble],
+        )
         self._server: Optional[AgentServer] = None
         self._move_in(launches_per_second, launch_timeout, start_attempts, cancel_grace)
 
@@ -317,9 +320,9 @@ class ECSAgent(Agent):
             )
         self._dispatcher.start(self._recovery.recover(), background=True)
         if self._watches:
-            self._dispatcher.start(self._watcher.watch(), background=True)
-            self._dispatcher.start(
-                self._supervisor.watch_cancellations(), background=True
+            self._dispatcher.keep_running("task watcher", self._watcher.watch)
+            self._dispatcher.keep_running(
+                "cancellation watcher", self._supervisor.watch_cancellations
             )
 
     def deploy_flow(self, flow_run: GraphQLResult) -> str:
@@ -381,13 +384,13 @@ class ECSAgent(Agent):
             self.logger.debug("There are no metrics: %s", error)
             return None
         return Metrics(
-            self._counts,
-            self.name,
-            self._health,
-            self._dispatcher,
-            self._pacer,
-            self._launcher,
-            self._watcher,
+            counts=self._counts,
+            name=self.name,
+            health=self._health,
+            dispatcher=self._dispatcher,
+            pacer=self._pacer,
+            launcher=self._launcher,
+            watcher=self._watcher,
         ).exposition
 
     def _stop_agent_api_server(self) -> None:
@@ -473,7 +476,7 @@ class ECSAgent(Agent):
         self._health.has_polled()
         for row in rows:
             self.submitting_flow_runs.add(row["id"])
-            self._dispatcher.start(self._launch(row, read))
+            self._dispatcher.start(self._launch(row, read), run_id=row["id"])
         return self._rhythm.after(len(seen), len(rows))
 
     # -- The queue --------------------------------------------------------------
@@ -505,10 +508,13 @@ class ECSAgent(Agent):
             return f"the AWS credentials cannot be refreshed: {error}"
         return "there are no AWS credentials"
 
-    def _report_crash(self, error: BaseException) -> None:
+    def _report_crash(
+        self, what: str, error: BaseException, run_id: Optional[str]
+    ) -> None:
         self._counts.internal_errors.add()
-        self.logger.error("A launch broke off: %s: %s", type(error).__name__, error)
-        self.logger.debug("The error in full", exc_info=error)
+        about = agent_log.of_run(run_id) if run_id else None
+        self.logger.error("%s: %s: %s", what, type(error).__name__, error, extra=about)
+        self.logger.debug("The error in full", exc_info=error, extra=about)
 
     def _prefect_settings(self) -> PrefectSettings:
         key = self.flow_run_api_key

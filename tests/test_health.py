@@ -22,7 +22,9 @@ class Agent:
         self.slowest = 0.0
         self.reason: Optional[str] = None
         self.health = Health(
-            lambda: self.slowest, [lambda: self.reason], lambda: self.now
+            slowest_step=lambda: self.slowest,
+            reasons=[lambda: self.reason],
+            clock=lambda: self.now,
         )
 
 

@@ -596,16 +596,16 @@ def test_a_task_of_which_ecs_says_nothing_is_looked_at_again(world: World) -> No
 
 
 def test_stop_ends_the_watch_wherever_it_waits(world: World) -> None:
-    assert len(world.simulation.dispatcher) == 1
+    assert not world.simulation.dispatcher.wait_until_done(0)
     world.add(arns(1), "RUNNING")
     world.run_until(7.0)
     world.watcher.stop()
-    assert len(world.simulation.dispatcher) == 0
+    assert world.simulation.dispatcher.wait_until_done(0)
 
 
 def test_stop_ends_a_watch_of_nothing(world: World) -> None:
     world.watcher.stop()
-    assert len(world.simulation.dispatcher) == 0
+    assert world.simulation.dispatcher.wait_until_done(0)
 
 
 def test_with_threads_and_the_strict_ecs(
@@ -635,7 +635,7 @@ def test_with_threads_and_the_strict_ecs(
         handed[watched.task_arn] = task
         seen.set()
 
-    dispatcher = Dispatcher.threaded(2, lambda error: None)
+    dispatcher = Dispatcher.threaded(2, lambda *report: None)
     logger = logging.getLogger("agent")
     paced = ecs_room.ECS(ecs, Pacer(LIMITS, dispatcher.clock, dispatcher.call_later))
     watcher = Watcher(paced, dispatcher, on_stopped, Troubles(logger), logger)

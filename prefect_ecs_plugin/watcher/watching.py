@@ -199,7 +199,9 @@ class Watcher:
             task = found.get(watched.task_arn)
             if watched.task_arn in found and self._is_over(watched, task, now):
                 watched.is_stopped = True
-                self._dispatcher.start(self._hand_over(watched, task))
+                self._dispatcher.start(
+                    self._hand_over(watched, task), run_id=watched.flow_run_id
+                )
             else:
                 self._roster.put_back(watched, now)
 
