@@ -38,6 +38,7 @@ from . import __version__, agent_log, api_key, kwargs, masking, shapes, task_sta
 from . import cluster as clusters
 from .api import AgentClient
 from .aws import AWSClients
+from .claims import Claims
 from .configuration import agent_settings
 from .container_logs import ContainerLogs
 from .counting import Counts, Outcome
@@ -54,9 +55,9 @@ from .run_states import RunStates
 from .settings import PrefectSettings
 from .submission import Submission
 from .supervising import Supervisor
+from .task_finder import TaskFinder
 from .troubles import Troubles
 from .waiting import Steps, drive
-from .watcher import Watcher
 
 #: Seconds from its start for which a run may be refused before it is Failed.
 DEFAULT_LAUNCH_TIMEOUT = 30 * 60.0
@@ -261,46 +262,53 @@ class ECSAgent(Agent):
             dispatcher.start,
             hide=self._secrets.hidden,
         )
+        claims = Claims(
+            client=self.client, states=states, outages=self._troubles, logger=logger
+        )
         self._launcher = Launcher(
-            self.settings,
-            self._prefect_settings,
-            self._clients,
-            self._submission,
-            self._reporter,
-            logger,
-            launch_timeout,
-            self._run_was_taken,
-            self._task_was_launched,
-            counts,
+            settings=self.settings,
+            prefect_settings=self._prefect_settings,
+            clients=self._clients,
+            submission=self._submission,
+            claims=claims,
+            reporter=self._reporter,
+            logger=logger,
+            timeout=launch_timeout,
+            agent_id=lambda: self.client.agent_id,
+            region=self.ecs_client.meta.region_name,
+            on_claimed=self._run_was_claimed,
+            on_launched=self._task_was_launched,
+            counts=counts,
             learn=self._secrets.learn,
         )
+        dispatcher.observe_waits(self._launcher.observe_wait)
         self._supervisor = Supervisor(
-            self.client,
-            states,
-            ecs,
-            self._submission,
-            self._launcher,
-            self._reporter,
-            self._troubles,
-            logger,
-            ContainerLogs(self._clients, logger).last_lines,
-            start_attempts,
-            cancel_grace,
-            counts,
+            client=self.client,
+            states=states,
+            claims=claims,
+            ecs=ecs,
+            submission=self._submission,
+            launcher=self._launcher,
+            reporter=self._reporter,
+            outages=self._troubles,
+            logger=logger,
+            read_log=ContainerLogs(self._clients, logger).last_lines,
+            dispatcher=dispatcher,
+            start_attempts=start_attempts,
+            cancel_grace=cancel_grace,
+            counts=counts,
         )
-        self._supervisor.watcher = self._watcher = Watcher(
-            ecs, dispatcher, self._supervisor.on_stopped, self._troubles, logger
-        )
+        self._watcher = self._supervisor.watcher
         self._recovery = Recovery(
-            self.client,
-            states,
-            ecs,
-            self._launcher,
-            self._task_was_launched,
-            self._troubles,
-            logger,
-            dispatcher.start,
-            counts,
+            client=self.client,
+            states=states,
+            claims=claims,
+            tasks=TaskFinder(ecs),
+            launcher=self._launcher,
+            watch=self._task_was_launched,
+            outages=self._troubles,
+            logger=logger,
+            start=lambda steps, run_id: dispatcher.start(steps, run_id=run_id),
         )
 
     # -- Prefect's public hooks -------------------------------------------------
@@ -483,11 +491,11 @@ class ECSAgent(Agent):
 
     def _launch(self, row: Dict[str, Any], read: float) -> Steps[None]:
         try:
-            yield from self._launcher.take_and_launch(row, read)
+            yield from self._launcher.claim_and_launch(row, read)
         finally:
             self.submitting_flow_runs.discard(row["id"])
 
-    def _run_was_taken(self) -> None:
+    def _run_was_claimed(self) -> None:
         """There is room in the API's window now; look whether a run was behind it."""
         if self._rhythm.window_is_full:
             AGENT_WAKE_EVENT.set()

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from types import MappingProxyType
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 import pendulum
-import requests
 from prefect.client import Client
 from prefect.exceptions import ClientError
 from prefect.utilities.graphql import EnumValue, parse_graphql, with_args
-from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
 
-from .counting import Answered, Counter, Counts
+from .connections import kept_session
+from .counting import Counts
+from .errors import RateLimited
 from .launch_record import NEEDS_TASK
 from .task_state import COMES_BACK
 
@@ -101,6 +101,7 @@ class AgentClient(Client):
     def __init__(self, counts: Optional[Counts] = None, **options: Any) -> None:
         super().__init__(**options)
         self._kept = threading.local()
+        self._quiet_until = 0.0
         self._requests = (counts or Counts()).api_requests
 
     def ask(self, query: str, **variables: Any) -> Dict[str, Any]:
@@ -112,6 +113,7 @@ class AgentClient(Client):
 
         Raises:
             ClientError: if the API answers with errors, or not in JSON.
+            RateLimited: if it answers 429, or has lately.
             requests.RequestException: if it does not answer.
         """
         answer = self.post(
@@ -124,17 +126,36 @@ class AgentClient(Client):
         data: Dict[str, Any] = answer["data"]
         return data
 
+    def post(self, *args: Any, **kwargs: Any) -> Dict[str, Any]:
+        """Prefect's `post`, without its repeats, which sleep in between.
+
+        Raises:
+            RateLimited: if the API has answered 429 and its time is not up.
+        """
+        kwargs["retry_on_api_error"] = False
+        answer: Dict[str, Any] = super().post(*args, **kwargs)
+        return answer
+
     def _send_request(self, session: Any, *args: Any, **kwargs: Any) -> Any:
         """Use this thread's kept session in place of the new one.
 
         Overridden because there is no public way to keep a connection open; each
         request would pay for one, and on Prefect Cloud for a TLS handshake. The new
-        one would also hold its thread for a minute while the API is down; who asks
-        knows better how to wait.
+        one would also hold its thread for a minute while the API is down, and for
+        minutes while it limits the rate; the caller knows better how to wait.
+
+        After a 429 nothing is sent until its Retry-After has passed, by any thread.
         """
+        seconds = self._quiet_until - time.monotonic()
+        if seconds > 0:
+            raise RateLimited(seconds)
         if not hasattr(self._kept, "session"):
-            self._kept.session = _session(self._requests)
-        return super()._send_request(self._kept.session, *args, **kwargs)
+            self._kept.session = kept_session(self._requests)
+        try:
+            return super()._send_request(self._kept.session, *args, **kwargs)
+        except RateLimited as limited:
+            self._quiet_until = time.monotonic() + limited.retry_after
+            raise
 
     # -- The queue ----------------------------------------------------------------
 
@@ -277,40 +298,6 @@ class AgentClient(Client):
     def write_logs(self, lines: List[Dict[str, Any]]) -> None:
         """Write lines into the logs of runs."""
         self.ask(_WRITE_LOGS, input={"logs": lines})
-
-
-class _CountedAdapter(HTTPAdapter):
-    """Counts requests by how they went."""
-
-    def __init__(self, counter: Counter, **options: Any) -> None:
-        super().__init__(**options)
-        self._counter = counter
-
-    def send(self, *args: Any, **options: Any) -> requests.Response:
-        try:
-            response = super().send(*args, **options)
-        except Exception:
-            self._counter.add(Answered.FAILED)
-            raise
-        self._counter.add(_result(response.status_code))
-        return response
-
-
-def _result(status: int) -> Answered:
-    if status == 429:
-        return Answered.THROTTLED
-    if status >= 500:
-        return Answered.FAILED
-    return Answered.OK if status < 400 else Answered.REFUSED
-
-
-def _session(counter: Counter) -> requests.Session:
-    """One that tries once more, for a kept connection that the API has closed."""
-    session = requests.Session()
-    retry = Retry(total=1, backoff_factor=0, allowed_methods=None)
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, _CountedAdapter(counter, max_retries=retry))
-    return session
 
 
 def _all_state_fields() -> Dict[str, Any]:

@@ -32,7 +32,7 @@ _MEMBERS: Mapping[str, tuple] = {  # type: ignore[type-arg]  # Python 3.8
 DESCRIBED_AT_ONCE = 100
 
 #: Seconds by which the clocks of the Prefect API and of AWS may differ.
-_SKEW = 60.0
+CLOCK_SKEW = 60.0
 
 
 class ECS:
@@ -151,7 +151,7 @@ def was_created_since(task: Mapping[str, Any], moment: float) -> bool:
         task: As DescribeTasks shows it.
         moment: Seconds since 1970, by the clock of the Prefect API.
     """
-    return bool(task["createdAt"].timestamp() >= moment - _SKEW)
+    return bool(task["createdAt"].timestamp() >= moment - CLOCK_SKEW)
 
 
 def batches(items: Iterable[str], size: int) -> Iterator[List[str]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Mapping, Optional
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,7 @@ class Fault:
     Args:
         status: an HTTP status to answer instead, such as 503.
         body: what to answer instead; with status 200 unless one is given.
+        headers: further headers of that answer, such as Retry-After.
         delay: seconds to wait before anything else.
         drop_connection: close the connection instead of answering.
         after_effect: do what the request asks first; only its answer is lost.
@@ -20,6 +21,7 @@ class Fault:
 
     status: Optional[int] = None
     body: Optional[bytes] = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     delay: float = 0.0
     drop_connection: bool = False
     after_effect: bool = False

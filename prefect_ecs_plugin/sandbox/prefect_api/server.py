@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Callable, List, Optional, Set
+from typing import Any, Callable, List, Mapping, Optional, Set
 from urllib.parse import parse_qs, urlsplit
 
 from .fault import Fault, FaultPlan
@@ -245,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = fault.body
         if body is None:
             body = f"{status} {HTTPStatus(status).phrase}\n".encode()
-        self._send(status, body, "text/plain; charset=utf-8")
+        self._send(status, body, "text/plain; charset=utf-8", fault.headers)
 
     def _wait(self, seconds: float) -> None:
         if seconds > 0:
@@ -254,12 +254,19 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_json(self, answer: Answer) -> None:
         self._send(answer.status, json.dumps(answer.body).encode(), _JSON)
 
-    def _send(self, status: int, body: bytes, content_type: str) -> None:
+    def _send(
+        self,
+        status: int,
+        body: bytes,
+        content_type: str,
+        headers: Optional[Mapping[str, str]] = None,
+    ) -> None:
         """In one write: two would wait for each other (Nagle and delayed ACK)."""
         phrase = HTTPStatus(status).phrase
+        more = "".join(f"{name}: {text}\r\n" for name, text in (headers or {}).items())
         head = (
             f"HTTP/1.1 {status} {phrase}\r\nContent-Type: {content_type}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
+            f"Content-Length: {len(body)}\r\n{more}\r\n"
         )
         self.wfile.write(head.encode("latin-1") + body)
 
