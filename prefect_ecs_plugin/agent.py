@@ -250,7 +250,14 @@ class ECSAgent(Agent):
         pacer = self._pacer = Pacer(
             limits_for(launches_per_second), dispatcher.clock, dispatcher.call_later
         )
-        ecs = ECS(self.ecs_client, pacer)
+        ecs = ECS(
+            self.ecs_client,
+            pacer,
+            client_in=lambda region: self._clients("ecs", region),
+            new_pacer=lambda: Pacer(
+                limits_for(None), dispatcher.clock, dispatcher.call_later
+            ),
+        )
         self._submission = Submission(ecs, logger, counts)
         states = RunStates(self.client, self._troubles, dispatcher.start)
         self._reporter = Reporter(
@@ -321,11 +328,6 @@ class ECSAgent(Agent):
             self.logger.warning(trouble)
         for warning in api_key.warnings(self.settings, bool(self.flow_run_api_key)):
             self.logger.warning(warning)
-        if not self._submission.has_client_token:
-            self.logger.warning(
-                "This botocore is too old for clientToken, without which a lost answer "
-                "of AWS can start a task twice; pip install 'botocore>=1.32'."
-            )
         self._dispatcher.start(self._recovery.recover(), background=True)
         if self._watches:
             self._dispatcher.keep_running("task watcher", self._watcher.watch)

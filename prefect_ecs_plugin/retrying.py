@@ -121,6 +121,9 @@ def _row(
     )
 
 
+#: The code of a call to a region for which no client can be made.
+UNUSABLE_REGION = "UnusableRegion"
+
 #: The first row that matches counts. Sources: the ECS API reference (RunTask and
 #: "Common errors"), the developer guide's "API failure messages"
 #: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html
@@ -242,6 +245,13 @@ TABLE: Tuple[Row, ...] = (
         "take it out of the template or run_task_kwargs, or use another region",
     ),
     _row(
+        UNUSABLE_REGION,
+        "",
+        Verdict.FINAL,
+        "the agent cannot make a client for that AWS region",
+        "correct the region's name",
+    ),
+    _row(
         "BlockedException",
         "",
         Verdict.FINAL,
@@ -354,6 +364,8 @@ class Patience:
             taken. Whoever is throttled does not lose it.
         is_uncertain: Whether an answer to RunTask was lost, so that there may be a
             task already.
+        confirmed_at: When the run was last known to be waiting for this launch, by the
+            clock; at first, when the launch began.
     """
 
     def __init__(
@@ -368,7 +380,7 @@ class Patience:
         self.is_uncertain = False
         self._clock = clock
         self._random = random
-        self._began = clock()
+        self._began = self.confirmed_at = clock()
         self._deadline = self._began + seconds
 
     def attempts(self, attempt: Callable[[], Steps[Result]]) -> Steps[Result]:
@@ -399,6 +411,14 @@ class Patience:
             since = self._clock()
             yield turn
             self._deadline += self._clock() - since
+
+    def seconds_since_confirmed(self) -> float:
+        """How long ago the run was last known to be waiting for this launch."""
+        return self._clock() - self.confirmed_at
+
+    def confirmed(self) -> None:
+        """The run is waiting for this launch now."""
+        self.confirmed_at = self._clock()
 
     def _pause_after(self, refused: Refused, tries: int) -> Pause:
         seconds = BACKOFF[refused.verdict].seconds(tries, self._random())

@@ -20,10 +20,14 @@ from typing import Any, Dict, Mapping, Optional
 
 from .counting import Counts, Source
 from .definitions import DefinitionMemory
-from .ecs import ECS, was_created_since
+from .ecs import ECS, BeforeSend, was_created_since
 from .errors import LaunchError
 from .retrying import Answer, Patience, Refused, Verdict
 from .waiting import Steps
+
+#: Seconds since a launch began, or since its run was last confirmed, after which the
+#: run is confirmed before RunTask is sent.
+CONFIRM_AFTER = 3.0
 
 
 class Submission:
@@ -44,13 +48,14 @@ class Submission:
         self._definitions = DefinitionMemory()
         self._may_look = True
         self._may_tag = True
-        self.has_client_token = ecs.takes("RunTask", "clientToken")
 
     def launch(
         self,
         definition: Mapping[str, Any],
         request: Mapping[str, Any],
         patience: Patience,
+        *,
+        confirm: Optional[BeforeSend] = None,
     ) -> Steps[str]:
         """Launch a task with a rendered definition.
 
@@ -58,6 +63,10 @@ class Submission:
             definition: The register_task_definition request, named by its content.
             request: The RunTask request, all but `taskDefinition`.
             patience: How long this launch may wait.
+            confirm: Run right before RunTask is sent, if the launch has waited for
+                more than `CONFIRM_AFTER` since it began or was last confirmed. What
+                it raises abandons the launch and is raised here, unless a lost answer
+                turns out to have started the task.
 
         Returns:
             The task's ARN.
@@ -67,16 +76,23 @@ class Submission:
         """
         arn = yield from self._provided(definition, patience)
         try:
-            return (yield from self.launch_by_arn(arn, request, patience))
+            return (
+                yield from self.launch_by_arn(arn, request, patience, confirm=confirm)
+            )
         except Refused as refused:
             if refused.verdict is not Verdict.FORGET:
                 raise
         self._definitions.forget(definition["family"], arn)
         arn = yield from self._provided(definition, patience)
-        return (yield from self.launch_by_arn(arn, request, patience))
+        return (yield from self.launch_by_arn(arn, request, patience, confirm=confirm))
 
     def launch_by_arn(
-        self, task_definition: str, request: Mapping[str, Any], patience: Patience
+        self,
+        task_definition: str,
+        request: Mapping[str, Any],
+        patience: Patience,
+        *,
+        confirm: Optional[BeforeSend] = None,
     ) -> Steps[str]:
         """Launch a task with a definition that is there already.
 
@@ -84,6 +100,7 @@ class Submission:
             task_definition: Its ARN or `family:revision`.
             request: The RunTask request, all but `taskDefinition`.
             patience: How long this launch may wait.
+            confirm: As for `launch`.
 
         Returns:
             The task's ARN.
@@ -92,11 +109,14 @@ class Submission:
             LaunchError: as `launch`.
         """
         whole = {**request, "taskDefinition": task_definition}
-        if not self.has_client_token:
-            whole.pop("clientToken", None)
+        before_send = _confirming(confirm, patience) if confirm else None
         try:
-            return (yield from patience.attempts(lambda: self._run(whole, patience)))
-        except LaunchError:
+            return (
+                yield from patience.attempts(
+                    lambda: self._run(whole, patience, before_send)
+                )
+            )
+        except Exception:  # of `confirm` too
             started = yield from self._started_after_all(whole, patience)
             if started is None:
                 raise
@@ -127,13 +147,16 @@ class Submission:
 
     # -- One attempt each -------------------------------------------------------
 
-    def _run(self, request: Mapping[str, Any], patience: Patience) -> Steps[str]:
-        if patience.is_uncertain and not self.has_client_token:
-            started = yield from self._started(request, patience)
-            if started:
-                return started
+    def _run(
+        self,
+        request: Mapping[str, Any],
+        patience: Patience,
+        before_send: Optional[BeforeSend],
+    ) -> Steps[str]:
         try:
-            answer = yield from self._tagged_call("RunTask", request, patience)
+            answer = yield from self._tagged_call(
+                "RunTask", request, patience, before_send
+            )
         except Refused as refused:
             if refused.verdict is Verdict.ADOPT and refused.answer.resource_ids:
                 return refused.answer.resource_ids[0]
@@ -142,25 +165,18 @@ class Submission:
             return str(answer["tasks"][0]["taskArn"])
         raise Refused("RunTask", Answer.from_failures(answer.get("failures", [])))
 
-    def _started(
-        self, request: Mapping[str, Any], patience: Patience
-    ) -> Steps[Optional[str]]:
-        """The task that a lost answer was about; for a botocore without clientToken."""
-        tasks = yield from self._ecs.tasks_of(
-            request["startedBy"], request.get("cluster", "default")
-        )
-        arns = [
-            task["taskArn"] for task in tasks if was_created_since(task, patience.due)
-        ]
-        return str(arns[-1]) if arns else None
-
     def _started_after_all(
         self, request: Mapping[str, Any], patience: Patience
     ) -> Steps[Optional[str]]:
         """The task of a launch that is given up, if a lost answer was about one."""
-        if patience.is_uncertain:
-            with suppress(LaunchError):
-                return (yield from self._started(request, patience))
+        if not patience.is_uncertain:
+            return None
+        with suppress(LaunchError):
+            tasks = yield from self._ecs.tasks_of(
+                request["startedBy"], request.get("cluster", "default")
+            )
+            since = [each for each in tasks if was_created_since(each, patience.due)]
+            return str(since[-1]["taskArn"]) if since else None
         return None
 
     def _read(self, task_definition: str, patience: Patience) -> Steps[Any]:
@@ -263,18 +279,24 @@ class Submission:
     # -- Calling ECS ------------------------------------------------------------
 
     def _tagged_call(
-        self, operation: str, request: Mapping[str, Any], patience: Patience
+        self,
+        operation: str,
+        request: Mapping[str, Any],
+        patience: Patience,
+        before_send: Optional[BeforeSend] = None,
     ) -> Steps[Dict[str, Any]]:
         """Call with tags, or without them where the account refuses tags."""
         if self._may_tag:
             try:
-                return (yield from self._ecs.call(operation, request, patience))
+                return (
+                    yield from self._ecs.call(operation, request, patience, before_send)
+                )
             except Refused as refused:
                 if not _is_about_tags(refused.answer):
                     raise
                 self._stop_tagging(refused)
         untagged = {key: value for key, value in request.items() if key != "tags"}
-        return (yield from self._ecs.call(operation, untagged, patience))
+        return (yield from self._ecs.call(operation, untagged, patience, before_send))
 
     def _stop_tagging(self, refused: Refused) -> None:
         if self._may_tag:
@@ -284,6 +306,17 @@ class Submission:
                 "ecs:TagResource (%s)",
                 refused.answer,
             )
+
+
+def _confirming(confirm: BeforeSend, patience: Patience) -> BeforeSend:
+    """Confirm a run that has waited; one that has not is as it was read."""
+
+    def before_send() -> Steps[None]:
+        if patience.seconds_since_confirmed() > CONFIRM_AFTER:
+            yield from confirm()
+            patience.confirmed()
+
+    return before_send
 
 
 def _is_about_tags(answer: Answer) -> bool:

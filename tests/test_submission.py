@@ -15,7 +15,7 @@ from prefect_ecs_plugin.retrying import Patience
 from prefect_ecs_plugin.simulation import Simulation
 from prefect_ecs_plugin.submission import Submission
 from prefect_ecs_plugin.template import named
-from prefect_ecs_plugin.waiting import drive
+from prefect_ecs_plugin.waiting import Pause, Steps, drive
 
 RUN_ID = "11111111-2222-3333-4444-555555555555"
 
@@ -372,22 +372,86 @@ def test_a_definition_that_is_inactive(launcher: Launcher) -> None:
         described(launcher, "own:1")
 
 
-def test_an_old_botocore_gets_no_client_token(launcher: Launcher) -> None:
-    launcher.submission.has_client_token = False
-    assert launcher.launch() != launcher.launch()
+# -- A run that has waited is confirmed ---------------------------------------------
 
 
-def test_guarantee_1_an_old_botocore_looks_for_the_task_of_a_lost_answer(
+class Abandoned(Exception):
+    """The run does not want its launch any more."""
+
+
+class Confirm:
+    """Counts how often a run was confirmed, and raises what it is told to."""
+
+    def __init__(self, *outcomes: Optional[Exception]) -> None:
+        self.outcomes = list(outcomes)
+        self.times: List[float] = []
+
+    def steps_of(self, launcher: Launcher) -> Callable[[], Steps[None]]:
+        def confirm() -> Steps[None]:
+            self.times.append(launcher.simulation.now)
+            yield Pause(0)
+            outcome = self.outcomes.pop(0) if self.outcomes else None
+            if outcome:
+                raise outcome
+
+        return confirm
+
+
+def confirmed_launch(launcher: Launcher, confirm: Confirm, jitter: float) -> str:
+    patience = Patience(0, 1800, lambda: launcher.simulation.now, lambda: jitter)
+    steps = launcher.submission.launch(
+        definition(), launcher.request, patience, confirm=confirm.steps_of(launcher)
+    )
+    return str(launcher.simulation.result_of(steps))
+
+
+def test_guarantee_1_a_run_that_has_not_waited_is_not_confirmed(
+    launcher: Launcher,
+) -> None:
+    confirm = Confirm()
+    assert [confirmed_launch(launcher, confirm, 1.0)] == launcher.tasks()
+    assert confirm.times == []
+
+
+def test_guarantee_1_a_run_that_has_waited_is_confirmed_each_time(
     aws: Any, launcher: Launcher
 ) -> None:
     from prefect_ecs_plugin.sandbox.aws import Fault
 
-    launcher.submission.has_client_token = False
-    faults(
-        aws,
-        "ecs.RunTask",
-        Fault(drop_connection=True),
-        Fault(drop_connection=True, after_effect=True),
-    )
-    assert [launcher.launch()] == launcher.tasks()
-    assert aws.calls["ecs.RunTask"] == 2
+    full = Fault(failures=[{"arn": "i-1", "reason": "RESOURCE:MEMORY"}])
+    busy = Fault(error_code="ThrottlingException")
+    faults(aws, "ecs.RunTask", busy, full, full)
+    confirm = Confirm()
+    assert [confirmed_launch(launcher, confirm, 1.0)] == launcher.tasks()
+    # After 1 s, 11 s and 31 s: the first is too soon.
+    assert len(confirm.times) == 2
+
+
+def test_guarantee_1_a_run_that_is_not_confirmed_is_not_started(
+    aws: Any, launcher: Launcher
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    full = Fault(failures=[{"arn": "i-1", "reason": "RESOURCE:MEMORY"}])
+    faults(aws, "ecs.RunTask", full)
+    with pytest.raises(Abandoned):
+        confirmed_launch(launcher, Confirm(Abandoned()), 1.0)
+    assert launcher.tasks() == []
+    assert aws.calls["ecs.RunTask"] == 1
+
+
+@pytest.mark.parametrize("is_started", [True, False])
+def test_guarantee_5_an_abandoned_launch_looks_for_the_task_of_a_lost_answer(
+    aws: Any, launcher: Launcher, is_started: bool
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    lost = Fault(drop_connection=True, after_effect=is_started)
+    full = Fault(failures=[{"arn": "i-1", "reason": "RESOURCE:MEMORY"}])
+    faults(aws, "ecs.RunTask", lost, full)
+    confirm = Confirm(Abandoned())
+    if is_started:
+        assert [confirmed_launch(launcher, confirm, 1.0)] == launcher.tasks()
+    else:
+        with pytest.raises(Abandoned):
+            confirmed_launch(launcher, confirm, 1.0)
