@@ -14,6 +14,7 @@ from typing import (
     Mapping,
     NamedTuple,
     Optional,
+    TypeVar,
 )
 
 import urllib3.exceptions
@@ -50,6 +51,9 @@ _CALL_ERRORS = (
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
 )
+
+#: What is kept of a described task.
+Kept = TypeVar("Kept")
 
 #: Steps run after a request's turn was granted and right before it is sent.
 BeforeSend = Callable[[], Steps[None]]
@@ -155,47 +159,48 @@ class ECS:
             Refused: if AWS does not say.
         """
         which = {"cluster": cluster, "startedBy": run_id}
-        tasks = yield from self._tasks(which, region)
+        tasks: List[Dict[str, Any]] = yield from self._tasks(which, region, dict)
         return sorted(tasks, key=lambda task: task["createdAt"])
 
     def tasks_in(
-        self, cluster: str, region: Optional[str] = None
-    ) -> Steps[List[Dict[str, Any]]]:
-        """All tasks of a cluster, running and stopped, in no order.
+        self,
+        cluster: str,
+        region: Optional[str],
+        read: Callable[[Mapping[str, Any]], Optional[Kept]],
+    ) -> Steps[List[Kept]]:
+        """What is to be kept of all tasks of a cluster, running and stopped.
 
         Stopped ones can be found for about an hour. A hundred tasks cost two calls.
 
         Args:
             cluster: The cluster's name or ARN.
             region: Its region; None is the agent's own.
+            read: Makes of a described task what is kept; None to keep nothing of it.
 
         Raises:
             Refused: if AWS does not say.
         """
-        return (yield from self._tasks({"cluster": cluster}, region))
-
-    def tasks_without_run(self, cluster: str) -> Steps[List[Dict[str, Any]]]:
-        """All tasks of a cluster that were started without `startedBy`, in no order.
-
-        Raises:
-            Refused: if AWS does not say.
-        """
-        tasks = yield from self.tasks_in(cluster)
-        return [task for task in tasks if not task.get("startedBy")]
+        return (yield from self._tasks({"cluster": cluster}, region, read))
 
     def _tasks(
-        self, which: Mapping[str, str], region: Optional[str]
-    ) -> Steps[List[Dict[str, Any]]]:
+        self,
+        which: Mapping[str, str],
+        region: Optional[str],
+        read: Callable[[Mapping[str, Any]], Optional[Kept]],
+    ) -> Steps[List[Kept]]:
         arns: List[str] = []
         for status in ("RUNNING", "STOPPED"):
             arns += yield from self._listed({**which, "desiredStatus": status}, region)
-        tasks: List[Dict[str, Any]] = []
+        kept: List[Kept] = []
         # A task that stops between the two lists is in both.
         for some in batches(dict.fromkeys(arns), DESCRIBED_AT_ONCE):
             request = {"cluster": which["cluster"], "tasks": some}
             answer = yield from self.call("DescribeTasks", request, region=region)
-            tasks += answer.get("tasks", [])
-        return tasks
+            for task in answer.get("tasks", []):
+                found = read(task)
+                if found is not None:
+                    kept.append(found)
+        return kept
 
     def _listed(
         self, request: Mapping[str, str], region: Optional[str]

@@ -127,11 +127,7 @@ class Supervisor:
         self._cancelled_since: Dict[str, float] = {}
         self._stop_requested: Set[str] = set()
         self.watcher = Watcher(
-            ecs=ecs,
-            dispatcher=dispatcher,
-            on_stopped=self.on_stopped,
-            troubles=outages,
-            logger=logger,
+            ecs, dispatcher, self.on_stopped, outages, logger
         )
 
     def watch(self, task_arn: str, cluster: str, run_id: str, launch: Launch) -> None:
