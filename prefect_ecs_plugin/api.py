@@ -196,7 +196,7 @@ class AgentClient(Client):
 
         Of runs that were resumed, those of other agents too: the row names the agent
         that claimed the run first; the launch record tells whose they are. They come in
-        pages, in the order of their ids, with the fields of `states_of` and the run config.
+        pages, in the order of their ids, with the run config and all of `states_of`.
         """
         unfinished = {"state": {"_in": sorted(NEEDS_TASK)}}
         mine = {**unfinished, "agent_id": {"_eq": self.agent_id}}

@@ -35,7 +35,7 @@ from .launch_record import (
 from .retrying import Backoff
 from .run_states import RunStates
 from .troubles import Troubles, insist
-from .waiting import Cause, Pause, Steps, at_once
+from .waiting import Cause, Pause, Steps
 
 #: What the API says of a claim that it refuses, as another one is under way.
 _REFUSED = "State update failed"
@@ -132,7 +132,9 @@ class Claims:
                 return Standing.HELD
         return (yield from self._standing(row, record))
 
-    def _standing(self, row: Mapping[str, Any], record: LaunchRecord) -> Steps[Standing]:
+    def _standing(
+        self, row: Mapping[str, Any], record: LaunchRecord
+    ) -> Steps[Standing]:
         now = yield from self._states.of(row["id"])
         return standing(row, now, record)
 
@@ -276,5 +278,3 @@ def _with_context(
     state: Mapping[str, Any], context: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     return {**state, "context": {**(state.get("context") or {}), **context}}
-
-

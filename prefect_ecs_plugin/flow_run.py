@@ -19,6 +19,7 @@ _FIRST_WITH_FLOW_RUN_COMMAND = Version("0.13.0")
 #: The variable that tells a flow which run it is.
 RUN_ID = "PREFECT__CONTEXT__FLOW_RUN_ID"
 
+
 @dataclass(frozen=True)
 class FlowRun:
     """One flow run as the agent took it from the queue.

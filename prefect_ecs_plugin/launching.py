@@ -1,6 +1,6 @@
 """One run's way from the queue to its task, as steps that can wait.
 
-row of the API -> claims              the launch record, in the state that marks it taken
+row of the API -> claims              the launch record, in the state of the run
                -> FlowRun, ECSRun     plain, frozen values
                -> kwargs.merge        the agent's and the run's run_task kwargs
                -> template.build      the register_task_definition request
@@ -214,7 +214,7 @@ class Launcher:
         if row.get("state") == "Running":
             # The server counts task runs that are Submitted as dead, and a claim of
             # task runs sets no heartbeat: without one, Lazarus starts the run again.
-            self._reporter.heartbeats([row["id"]])
+            self._reporter.heartbeat(row["id"])
         yield from self._launch_claimed(row, record)
 
     def _launch_claimed(
@@ -419,9 +419,7 @@ class Launcher:
         kwargs.check_request(request, definition)
         return definition, request
 
-    def _request(
-        self, plan: _Plan, definition: Mapping[str, Any]
-    ) -> Dict[str, Any]:
+    def _request(self, plan: _Plan, definition: Mapping[str, Any]) -> Dict[str, Any]:
         for name in kwargs.dropped_overrides(plan.merged, definition):
             self._logger.debug(
                 "Flow run %s has no container %r: the agent's override is left out",

@@ -1,4 +1,4 @@
-"""What an agent does at its start about the runs that agents of its name claimed before.
+"""What an agent does at its start about runs that agents of its name claimed before.
 
     the API -> runs that were claimed and have not ended, with their launch records
     ECS     -> their tasks, where the record says that they were launched
@@ -182,8 +182,8 @@ class Recovery:
                 yield Pause(_AFTER_ERROR, cause=Cause.RECOVERY)
 
     def _watch_or_launch(self, run: _Owned) -> Steps[None]:
-        heartbeat, is_looked_after = run.row["heartbeat"], True
-        while is_looked_after:
+        heartbeat, is_left = run.row["heartbeat"], False
+        while not is_left:
             yield Pause(SETTLE, cause=Cause.RECOVERY)
             found = yield from self._found([run.id], run.place, run.record is None)
             if self._watch_latest(run, found.get(run.id, ())):
@@ -191,12 +191,12 @@ class Recovery:
             now = yield from self._states.of(run.id)
             if now is None or not _is_unchanged(run.row, now):
                 return
-            if run.record is None:
-                self._tell_of_foreign_claim(run)
-                return
-            is_looked_after = now["heartbeat"] != heartbeat
+            is_left = run.record is None or now["heartbeat"] == heartbeat
             heartbeat = now["heartbeat"]
-        yield from self._launch(run, run.record)
+        if run.record:
+            yield from self._launch(run, run.record)
+        else:
+            self._tell_of_foreign_claim(run)
 
     def _launch(self, run: _Owned, record: LaunchRecord) -> Steps[None]:
         ask = at_once(lambda: self._client.row(run.id))
@@ -218,8 +218,8 @@ class Recovery:
         """
         self._logger.warning(
             "Flow run %s was taken by an agent of Prefect's own, and no task of it can "
-            "be found in cluster %s; it is left alone. If it stays Submitted, set it to "
-            "Scheduled",
+            "be found in cluster %s; it is left alone. If it stays Submitted, set it "
+            "to Scheduled",
             run.id,
             run.place.cluster,
             extra=of_run(run.id),

@@ -126,9 +126,7 @@ class Supervisor:
         self._starting: Set[str] = set()
         self._cancelled_since: Dict[str, float] = {}
         self._stop_requested: Set[str] = set()
-        self.watcher = Watcher(
-            ecs, dispatcher, self.on_stopped, outages, logger
-        )
+        self.watcher = Watcher(ecs, dispatcher, self.on_stopped, outages, logger)
 
     def watch(self, task_arn: str, cluster: str, run_id: str, launch: Launch) -> None:
         """Look after a task from now on."""
@@ -315,9 +313,7 @@ class Supervisor:
         finally:
             self._launcher.under_way.discard(run_id)
 
-    def _is_as_judged(
-        self, watched: Watched, row: Mapping[str, Any], run: Run
-    ) -> bool:
+    def _is_as_judged(self, watched: Watched, row: Mapping[str, Any], run: Run) -> bool:
         """Whether nothing has happened to a run since its task was judged."""
         if (row["state"], row["version"]) != (run.state, run.version):
             return False

@@ -24,6 +24,7 @@ PURE = [
     "flow_run",
     "hints",
     "kwargs",
+    "launch_record",
     "masking",
     "pacing",
     "polling",
@@ -53,7 +54,16 @@ KNOW_AWS = {
 
 #: The rooms at the door.
 KNOW_PREFECT = {
-    *("agent", "api", "cli", "reporting", "run_config", "sources", "_commands"),
+    *(
+        "agent",
+        "api",
+        "claims",
+        "cli",
+        "reporting",
+        "run_config",
+        "sources",
+        "_commands",
+    ),
     *("check/api", "check/command", "check/flows", "check/preflight"),
 }
 

@@ -14,9 +14,8 @@ from prefect import Flow
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
-from world import World, eventually
+from world import World, claim, eventually
 
-from prefect_ecs_plugin.flow_run import HOLDER_KEY
 from prefect_ecs_plugin.sandbox.aws import Fault
 from prefect_ecs_plugin.waiting import drive
 
@@ -268,8 +267,7 @@ def test_guarantee_1_a_run_that_another_agent_of_the_same_name_took_is_left_to_i
         if operation == "set_flow_run_states":
             world.api.fault = None
             (agent,) = store.agents()
-            by_another = {"type": "Submitted", "context": {HOLDER_KEY: "another"}}
-            store.set_flow_run_state(run_id, by_another, agent_id=agent.id)
+            claim(store, run_id, agent.id, "another")
 
     world.api.fault = fault
     with world.agent():
@@ -297,7 +295,7 @@ def test_guarantee_5_a_run_that_was_read_a_while_ago_is_looked_at_before_it_is_t
         world.api.store.set_flow_run_state(run_id, {"type": state})
         for row in rows:
             read = time.monotonic() - 60
-            steps = agent._launcher.take_and_launch(row, read)
+            steps = agent._launcher.claim_and_launch(row, read)
             drive(steps, lambda seconds: time.sleep(max(0.0, seconds)))
     assert world.states([run_id, other]) == [state, "Submitted"]
     assert tasks_by_run(world) == Counter([other])

@@ -41,6 +41,7 @@ def test_what_has_not_happened_is_zero() -> None:
         ("returned",): 0,
         ("left",): 0,
         ("not_taken",): 0,
+        ("abandoned",): 0,
     }
     assert counts.internal_errors.items() == {(): 0}
     assert counts.aws_requests.items() == {}

@@ -560,12 +560,14 @@ def test_network_is_inferred_exactly_where_the_definition_is_awsvpc(
 # -- One run, one task -------------------------------------------------------------
 
 
-def test_guarantee_1_the_token_names_the_run_in_its_state(flow_run: FlowRun) -> None:
+def test_guarantee_1_the_token_names_the_launch_and_its_attempt(
+    flow_run: FlowRun,
+) -> None:
     again = replace(flow_run, version=8)
-    retry = replace(flow_run, due_task_runs=(("task", 2),))
-    later = replace(flow_run, due_task_runs=(("task", 4),))
-    tokens = [run.client_token for run in (flow_run, again, retry, later)]
-    assert len(set(tokens)) == 4
+    named = replace(flow_run, launch="x" * 60, attempt=1)
+    second = replace(named, attempt=2)
+    tokens = [run.client_token for run in (flow_run, again, named, second)]
+    assert tokens == [f"{flow_run.id}-7", f"{flow_run.id}-8", "x" * 60, "x" * 60 + "-2"]
     assert all(len(token) <= 64 for token in tokens)
 
 

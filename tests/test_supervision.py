@@ -20,9 +20,8 @@ from prefect import Flow, Task
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
-from world import World, eventually
+from world import World, claim, eventually
 
-from prefect_ecs_plugin.flow_run import HOLDER_KEY, TAKEN
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
 from prefect_ecs_plugin.sandbox.children import Child
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
@@ -293,7 +292,7 @@ def test_guarantee_5_a_run_that_another_agent_has_in_hand_too_is_not_returned(
     with world.quick_agent() as agent:
         waits = f"Flow run {run_id} waits"
         assert eventually(lambda: any(waits in line for line in agent.lines))
-        mark_submitted(world, run_id, run_id, context={**TAKEN, HOLDER_KEY: "another"})
+        mark_submitted(world, run_id, run_id, holder="another")
         assert kill(agent, signal.SIGTERM) == 0
     assert world.states([run_id]) == ["Submitted"]
     assert any("0 flow runs returned to the queue" in line for line in agent.lines)
@@ -338,10 +337,10 @@ def test_guarantee_1_a_run_that_another_agent_looks_after_is_not_recovered(
     with world.quick_agent():  # takes the run, and its name is the next one's
         task_of(world, run_id)
     other = new_run()
-    mark_submitted(world, other, run_id, context=TAKEN)
+    mark_submitted(world, other, run_id, holder="gone")
     heart = Heart(world, other)
     with world.quick_agent() as agent:
-        eventually(lambda: any("had in hand" in line for line in agent.lines))
+        eventually(lambda: any("claimed before" in line for line in agent.lines))
         calls = world.aws.calls
         before = calls["ecs.ListTasks"]
         assert eventually(lambda: calls["ecs.ListTasks"] >= before + 6)
@@ -359,7 +358,7 @@ def test_guarantee_1_a_run_that_prefects_own_agent_took_is_not_launched_again(
         task_of(world, run_id)
     theirs, ours = new_run(), new_run()
     mark_submitted(world, theirs, run_id)
-    mark_submitted(world, ours, run_id, context=TAKEN)
+    mark_submitted(world, ours, run_id, holder="gone")
     with world.quick_agent() as agent:
         assert eventually(
             lambda: any(f"{theirs} was taken" in line for line in agent.lines)
@@ -368,13 +367,17 @@ def test_guarantee_1_a_run_that_prefects_own_agent_took_is_not_launched_again(
     assert world.tasks_of(theirs) == []
 
 
-def mark_submitted(world: World, run_id: str, like: str, **state: Any) -> None:
-    """Let the agent of another run have taken this one."""
-    from prefect.engine.state import Submitted
+def mark_submitted(world: World, run_id: str, like: str, holder: str = "") -> None:
+    """Let the agent of another run have claimed this one.
 
+    Without a holder it is Prefect's own agent, which writes no launch record.
+    """
     store = world.api.store
-    agent_id = store.flow_run(like).agent_id
-    store.set_flow_run_state(run_id, Submitted(**state).serialize(), agent_id=agent_id)
+    agent_id = str(store.flow_run(like).agent_id)
+    if holder:
+        claim(store, run_id, agent_id, holder)
+    else:
+        store.set_flow_run_state(run_id, {"type": "Submitted"}, agent_id=agent_id)
 
 
 PREFECTS_OWN = """
@@ -396,7 +399,7 @@ def test_guarantee_1_a_task_that_prefects_own_agent_started_is_found(
     if ended:
         world.aws.finish(task.task_arn, exit_code=1)
     with world.quick_agent() as agent:
-        found = f"Flow run {run_id}: its task {task.task_arn} is looked after"
+        found = f"Flow run {run_id}: its task {task.task_arn} is watched"
         assert eventually(lambda: any(found in line for line in agent.lines))
         if not ended:
             world.aws.finish(task.task_arn, exit_code=1)

@@ -13,6 +13,7 @@ import prefect
 from prefect.client import Client
 from prefect.utilities.configuration import set_temporary_config
 
+from prefect_ecs_plugin.launch_record import LaunchRecord
 from prefect_ecs_plugin.sandbox import environment
 from prefect_ecs_plugin.sandbox.aws import AWS
 from prefect_ecs_plugin.sandbox.children import Child
@@ -20,11 +21,12 @@ from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
 
 #: Runs `prefect` with pauses of seconds made pauses of moments.
 QUICK = """
-from prefect_ecs_plugin import recovery, supervising, task_state, troubles
+from prefect_ecs_plugin import claims, recovery, supervising, task_state, troubles
 from prefect_ecs_plugin.retrying import BACKOFF, Backoff
 from prefect_ecs_plugin.watcher import roster
 
 recovery.SETTLE = 1.0
+claims._UNCLEAR = Backoff(0.2, 1.0)
 roster.YOUNG, roster.RUNNING = 0.5, 0.6
 supervising._CANCEL_INTERVAL = 0.5
 task_state.GRACE = 1.0
@@ -48,6 +50,14 @@ def eventually(check: Callable[[], Any], seconds: float = 60.0) -> Any:
         if answer or time.monotonic() > deadline:
             return answer
         time.sleep(0.05)
+
+
+def claim(store: Any, run_id: str, agent_id: str, holder: str) -> None:
+    """Claim a run as another process of the agent does, with a launch record."""
+    version = store.flow_run(run_id).version
+    record = LaunchRecord(f"{run_id}-{version}", holder=holder, agent_id=agent_id)
+    state = {"type": "Submitted", "context": record.to_context()}
+    store.set_flow_run_state(run_id, state, agent_id=agent_id)
 
 
 class World:

@@ -110,6 +110,9 @@ class Watcher:
         if self._roster.add(watched, self._dispatcher.clock(), at_once):
             _ring(self._alarm)
 
+    def look_soon(self, task_arn: str) -> None:
+        """To be replaced."""
+
     def forget(self, task_arn: str) -> None:
         """Watch a task no longer, if it was watched."""
         cluster = self._roster.forget(task_arn)
