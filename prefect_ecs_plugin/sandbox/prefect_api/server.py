@@ -223,9 +223,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         api.count(request.names)
         fault = api.planned_fault(request) or Fault()
-        self._wait(api.latency + fault.delay)
+        if self._stops_within(api.latency + fault.delay):
+            return
         answer = self._answer(request) if fault.has_effect else None
-        self._wait(fault.answer_delay)
+        if self._stops_within(fault.answer_delay):
+            return
         if answer is None or fault.replaces_answer:
             self._spoil(fault)
         else:
@@ -253,9 +255,12 @@ class _Handler(BaseHTTPRequestHandler):
             body = f"{status} {HTTPStatus(status).phrase}\n".encode()
         self._send(status, body, "text/plain; charset=utf-8", fault.headers)
 
-    def _wait(self, seconds: float) -> None:
-        if seconds > 0:
-            self.server.stopping.wait(seconds)
+    def _stops_within(self, seconds: float) -> bool:
+        """Waits that long, and ends the connection if the server stops meanwhile."""
+        if seconds <= 0 or not self.server.stopping.wait(seconds):
+            return False
+        self.close_connection = True
+        return True
 
     def _send_json(self, answer: Answer) -> None:
         self._send(answer.status, json.dumps(answer.body).encode(), _JSON)
