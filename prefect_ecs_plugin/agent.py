@@ -289,7 +289,11 @@ class ECSAgent(Agent):
             counts,
         )
         self._supervisor.watcher = self._watcher = Watcher(
-            ecs, dispatcher, self._supervisor.on_stopped, self._troubles, logger
+            ecs=ecs,
+            dispatcher=dispatcher,
+            on_stopped=self._supervisor.on_stopped,
+            troubles=self._troubles,
+            logger=logger,
         )
         self._recovery = Recovery(
             self.client,

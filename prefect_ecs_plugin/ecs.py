@@ -68,6 +68,7 @@ class ECS:
         operation: str,
         request: Mapping[str, Any],
         patience: Optional[Patience] = None,
+        region: Optional[str] = None,
     ) -> Steps[Dict[str, Any]]:
         """Make one call when its turn has come.
 
@@ -78,6 +79,7 @@ class ECS:
             operation: The action, such as `RunTask`.
             request: Its parameters.
             patience: The launch that the call is for.
+            region: The region to call; None is the agent's own.
 
         Raises:
             Refused: if AWS did not do it, or did not say so.
@@ -142,6 +144,17 @@ class ECS:
             answer = yield from self.call("ListTasks", page)
             arns += answer["taskArns"]
         return arns
+
+
+def region_of(arn: str) -> Optional[str]:
+    """The region that an ARN names; None for what is no ARN, or has no region.
+
+    Args:
+        arn: Such as `arn:aws:ecs:eu-west-1:123456789012:cluster/prod`; a bare name is
+            fine, too.
+    """
+    parts = arn.split(":", 5)
+    return (parts[3] or None) if len(parts) == 6 and parts[0] == "arn" else None
 
 
 def was_created_since(task: Mapping[str, Any], moment: float) -> bool:
