@@ -126,7 +126,13 @@ class Supervisor:
         self._starting: Set[str] = set()
         self._cancelled_since: Dict[str, float] = {}
         self._stop_requested: Set[str] = set()
-        self.watcher = Watcher(ecs, dispatcher, self.on_stopped, outages, logger)
+        self.watcher = Watcher(
+            ecs=ecs,
+            dispatcher=dispatcher,
+            on_stopped=self.on_stopped,
+            troubles=outages,
+            logger=logger,
+        )
 
     def watch(self, task_arn: str, cluster: str, run_id: str, launch: Launch) -> None:
         """Look after a task from now on."""

@@ -35,7 +35,7 @@ PURE = [
     "template",
     "troubles",
     "waiting",
-    "watcher/roster",
+    "watcher/poll_queue",
     *(f"rules/{path.stem}" for path in (HOUSE / "rules").glob("*.py")),
     *(f"task_state/{path.stem}" for path in (HOUSE / "task_state").glob("*.py")),
 ]

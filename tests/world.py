@@ -23,11 +23,11 @@ from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
 QUICK = """
 from prefect_ecs_plugin import claims, recovery, supervising, task_state, troubles
 from prefect_ecs_plugin.retrying import BACKOFF, Backoff
-from prefect_ecs_plugin.watcher import roster
+from prefect_ecs_plugin.watcher import poll_queue
 
 recovery.SETTLE = 1.0
 claims._UNCLEAR = Backoff(0.2, 1.0)
-roster.YOUNG, roster.RUNNING = 0.5, 0.6
+poll_queue.YOUNG, poll_queue.RUNNING = 0.5, 0.6
 supervising._CANCEL_INTERVAL = 0.5
 task_state.GRACE = 1.0
 task_state.RELAUNCH_BACKOFF = Backoff(0.5, 0.5)
