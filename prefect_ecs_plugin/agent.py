@@ -24,10 +24,11 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import Any, Dict, Iterable, Iterator, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional
 
 import prefect
 from prefect.agent import Agent
@@ -44,6 +45,7 @@ from .container_logs import ContainerLogs
 from .counting import Counts, Outcome
 from .dispatcher import Dispatcher
 from .ecs import ECS
+from .errors import RateLimited
 from .flow_run import plain
 from .health import AgentServer, Exposition, Health
 from .launching import Launcher
@@ -83,6 +85,15 @@ _EVERY = 8
 #: Seconds of launches in hand with which the agent takes no more runs: they are
 #: launched no sooner for it, and other agents may have room for them.
 _ENOUGH_IN_HAND = 15.0
+
+#: Seconds between two looks whether an agent with --max-polls has finished.
+_END_CHECK = 0.25
+
+#: The part of the shutdown grace for returning runs; the rest is for log lines.
+_RETURNING = 0.8
+
+#: Seconds for the agent's own log to be written out before the process is ended.
+_WRITING_OUT = 1.0
 
 QUEUE = "The queue of flow runs cannot be read from the Prefect API"
 
@@ -236,6 +247,7 @@ class ECSAgent(Agent):
             reasons=[self._dispatcher.problem, self._credentials_trouble],
         )
         self._server: Optional[AgentServer] = None
+        self._is_stopping = False
         self._move_in(launches_per_second, launch_timeout, start_attempts, cancel_grace)
 
     def _move_in(
@@ -359,8 +371,26 @@ class ECSAgent(Agent):
         waiting = set(self._launcher.under_way)
         if self._heartbeats % _EVERY == 0:
             waiting |= self._supervisor.slow_starters()
-        for run_id in waiting:
-            self._reporter.heartbeat(run_id)
+        if waiting:
+            self._reporter.heartbeats(waiting)
+
+    def start(self) -> None:
+        """Serve the health check, register with the API, and poll until told to stop.
+
+        Raises:
+            ConfigurationError: if the agent's address cannot be listened on; nothing
+                has been started then.
+        """
+        if self.agent_address:
+            self._server = AgentServer(
+                self.agent_address,
+                self._health,
+                AGENT_WAKE_EVENT.set,
+                self._exposition(),
+            )
+            self._server.start()
+        with self._stop_signals(sys.exit):  # nothing is under way yet
+            super().start()
 
     # -- Prefect's private methods, overridden ----------------------------------
 
@@ -375,16 +405,21 @@ class ECSAgent(Agent):
         )
         self.logger.info("Waiting for flow runs...")
 
+    def _setup_api_connection(self) -> None:
+        """Register with the API, as soon as it does not limit the rate any more."""
+        while True:
+            try:
+                super()._setup_api_connection()
+                return
+            except Exception as error:
+                cause = error.__cause__ or error
+                if not isinstance(cause, RateLimited):
+                    raise
+                self.logger.warning("The agent cannot register yet: %s", cause)
+                time.sleep(cause.retry_after)
+
     def _start_agent_api_server(self) -> None:
-        """Serve a health check that tells the truth; Prefect's own is always well."""
-        assert self.agent_address
-        self._server = AgentServer(
-            self.agent_address,
-            self._health,
-            AGENT_WAKE_EVENT.set,
-            self._exposition(),
-        )
-        self._server.start()
+        """Do nothing: it has served since `start`; Prefect's own is always well."""
 
     def _exposition(self) -> Optional[Exposition]:
         """What `/metrics` serves; None where prometheus-client is not installed."""
@@ -413,34 +448,54 @@ class ECSAgent(Agent):
         Overridden because Prefect's own gives each run a thread of a small pool to
         wait in, looks away for up to ten seconds when the API's window of 25 is full
         of runs that are not due yet, and knows nothing of SIGTERM.
+
+        This thread only waits, so that no request holds up a signal.
         """
-        polls = math.inf if self.max_polls is None else self.max_polls
-        with self._stop_signals(exit_event):
-            while not exit_event.is_set() and polls > 0:
-                polls -= 1
-                AGENT_WAKE_EVENT.clear()
-                pause = self._poll()
-                self.logger.debug("Looking into the queue again in %s s", pause)
-                if not exit_event.is_set():
-                    AGENT_WAKE_EVENT.wait(timeout=pause)
-            self._finish(in_time=exit_event.is_set())
 
-    @contextmanager
-    def _stop_signals(self, exit_event: threading.Event) -> Iterator[None]:
-        """SIGTERM and SIGINT ask to stop; a second one ends at once."""
-
-        def stop(number: int, _: Any) -> None:
-            if exit_event.is_set():
-                os._exit(128 + number)
-            self.logger.info("Stopping, as %s asks", signal.Signals(number).name)
+        def stop() -> None:
             exit_event.set()
             AGENT_WAKE_EVENT.set()
 
+        poller = threading.Thread(
+            target=self._poll_until, args=(exit_event,), name="poller", daemon=True
+        )
+        with self._stop_signals(stop):
+            poller.start()
+            while not exit_event.wait(_END_CHECK):
+                if not poller.is_alive() and self._dispatcher.wait_until_done(0):
+                    break
+            self._finish(is_asked=exit_event.is_set())
+
+    def _poll_until(self, exit_event: threading.Event) -> None:
+        polls = math.inf if self.max_polls is None else self.max_polls
+        while not exit_event.is_set() and polls > 0:
+            polls -= 1
+            AGENT_WAKE_EVENT.clear()
+            try:
+                pause = self._poll()
+            except Exception as error:
+                self._report_crash("Looking into the queue failed", error, None)
+                pause = self._rhythm.after(0, 0)
+            self.logger.debug("Looking into the queue again in %s s", pause)
+            if not exit_event.is_set():
+                AGENT_WAKE_EVENT.wait(timeout=pause)
+
+    @contextmanager
+    def _stop_signals(self, stop: Callable[[], object]) -> Iterator[None]:
+        """SIGTERM and SIGINT ask to stop; a second one ends the process at once."""
+
+        def handle(number: int, _: Any) -> None:
+            if self._is_stopping:
+                _end_process(128 + number)
+            self._is_stopping = True
+            self.logger.info("Stopping, as %s asks", signal.Signals(number).name)
+            stop()
+
         if threading.current_thread() is not threading.main_thread():
-            yield  # somebody's own program, who handles its signals
+            yield  # another program's thread; that program handles its signals
             return
         before = {
-            number: signal.signal(number, stop)
+            number: signal.signal(number, handle)
             for number in (signal.SIGTERM, signal.SIGINT)
         }
         try:
@@ -449,14 +504,17 @@ class ECSAgent(Agent):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _finish(self, in_time: bool) -> None:
-        """Finish what is under way; in time: return to the queue what waits."""
-        if in_time:
+    def _finish(self, is_asked: bool) -> None:
+        """End in time: return to the queue what waits, and write the last log lines.
+
+        Args:
+            is_asked: Whether the agent was asked to stop; if not, nothing is under way.
+        """
+        end = time.monotonic() + self._shutdown_grace
+        if is_asked:
             self._dispatcher.interrupt()
-        done = self._dispatcher.wait_until_done(
-            self._shutdown_grace if in_time else None
-        )
-        self._reporter.flush()
+            self._dispatcher.wait_until_done(self._shutdown_grace * _RETURNING)
+        is_flushed = _done_by(end, self._reporter.flush)
         runs = self._counts.flow_runs
         self.logger.info(
             "Stopped: %d flow runs returned to the queue, %d left for the next start "
@@ -465,10 +523,8 @@ class ECSAgent(Agent):
             runs[Outcome.LEFT] + len(self._launcher.under_way),
             len(self._watcher),
         )
-        if not done:  # a call that nothing can interrupt; its thread would be joined
-            logging.shutdown()
-            os._exit(0)
-        self._dispatcher.close()
+        if not is_flushed or not _done_by(end, self._dispatcher.close):
+            _end_process(0)  # Python would wait for the calls that are under way
 
     def _poll(self) -> float:
         """Look once; the seconds until the next look."""
@@ -479,6 +535,9 @@ class ECSAgent(Agent):
         try:
             seen = set(self.client.ready_runs(self.labels))
             rows = self.client.runs_to_take(seen - self.submitting_flow_runs)
+        except RateLimited as limited:
+            self._troubles.begin(QUEUE, limited)
+            return limited.retry_after
         except Exception as error:
             self._troubles.begin(QUEUE, error)
             return self._rhythm.after(0, 0)
@@ -537,3 +596,26 @@ class ECSAgent(Agent):
             logging_level=prefect.config.logging.level,
             log_to_api=self.log_to_cloud,
         )
+
+
+def _done_by(end: float, action: Callable[[], object]) -> bool:
+    """Whether an action was done by a moment of the monotonic clock.
+
+    If not, it goes on in a thread that keeps no process alive.
+    """
+    thread = threading.Thread(target=action, daemon=True)
+    thread.start()
+    thread.join(max(0.0, end - time.monotonic()))
+    return not thread.is_alive()
+
+
+def _end_process(code: int) -> None:
+    """Write out what has been logged, and end without waiting for any thread."""
+
+    def write_out() -> None:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    _done_by(time.monotonic() + _WRITING_OUT, write_out)
+    os._exit(code)

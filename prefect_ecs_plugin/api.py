@@ -14,8 +14,9 @@ from types import MappingProxyType
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 import pendulum
+import requests
 from prefect.client import Client
-from prefect.exceptions import ClientError
+from prefect.exceptions import AuthorizationError, ClientError
 from prefect.utilities.graphql import EnumValue, parse_graphql, with_args
 
 from .connections import kept_session
@@ -89,6 +90,15 @@ _WRITE_LOGS = """
 mutation($input: write_run_logs_input!) { write_run_logs(input: $input) { success } }
 """
 
+#: Runs in one request of heartbeats: a body of some 10 kB.
+_HEARTBEATS_AT_ONCE = 50
+
+#: GraphQL errors that say nothing against what was sent.
+_NOT_THE_CONTENT = ("API_ERROR", "UNAUTHENTICATED")
+
+#: HTTP statuses of 400 to 499 that say nothing against it either.
+_NOT_THE_CONTENT_STATUS = frozenset((401, 403, 404, 407, 408, 429))
+
 
 class AgentClient(Client):
     """Prefect's client for one agent; threads may share it.
@@ -116,15 +126,18 @@ class AgentClient(Client):
             RateLimited: if it answers 429, or has lately.
             requests.RequestException: if it does not answer.
         """
-        answer = self.post(
-            path="",
-            server=self.api_server,
-            params={"query": query, "variables": json.dumps(variables)},
-        )
+        answer = self._answer(query, variables)
         if answer.get("errors") or answer.get("data") is None:
             raise ClientError(answer.get("errors") or "The API answered without data.")
         data: Dict[str, Any] = answer["data"]
         return data
+
+    def _answer(self, query: str, variables: Mapping[str, Any]) -> Dict[str, Any]:
+        return self.post(
+            path="",
+            server=self.api_server,
+            params={"query": query, "variables": json.dumps(variables)},
+        )
 
     def post(self, *args: Any, **kwargs: Any) -> Dict[str, Any]:
         """Prefect's `post`, without its repeats, which sleep in between.
@@ -298,6 +311,50 @@ class AgentClient(Client):
     def write_logs(self, lines: List[Dict[str, Any]]) -> None:
         """Write lines into the logs of runs."""
         self.ask(_WRITE_LOGS, input={"logs": lines})
+
+    def send_heartbeats(self, run_ids: Iterable[str]) -> None:
+        """Tell the API that runs are being looked after, 50 with one request.
+
+        Each run is a mutation of its own: one that the API refuses, because the run
+        is gone, costs the others nothing and is no error.
+
+        Raises:
+            ClientError: if the API refuses a whole request.
+            requests.RequestException, RateLimited: if it does not answer one.
+        """
+        wanted = list(run_ids)
+        for first in range(0, len(wanted), _HEARTBEATS_AT_ONCE):
+            self._send_heartbeats(wanted[first : first + _HEARTBEATS_AT_ONCE])
+
+    def _send_heartbeats(self, run_ids: List[str]) -> None:
+        names = [f"run{number}" for number in range(len(run_ids))]
+        declared = ", ".join(
+            f"${name}: update_flow_run_heartbeat_input!" for name in names
+        )
+        mutations = "\n".join(
+            f"{name}: update_flow_run_heartbeat(input: ${name}) {{ success }}"
+            for name in names
+        )
+        inputs = [{"flow_run_id": run_id} for run_id in run_ids]
+        answer = self._answer(
+            f"mutation({declared}) {{\n{mutations}\n}}", dict(zip(names, inputs))
+        )
+        if answer.get("data") is None:
+            raise ClientError(answer.get("errors") or "The API answered without data.")
+
+
+def refuses_content(error: Exception) -> bool:
+    """Whether the API read a request and found fault with what it says.
+
+    If so, a part of it may be accepted; if not, the same will be when the API is well.
+    """
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        status = error.response.status_code
+        return 400 <= status < 500 and status not in _NOT_THE_CONTENT_STATUS
+    if not isinstance(error, ClientError) or isinstance(error, AuthorizationError):
+        return False
+    is_json = not isinstance(error.__cause__, ValueError)
+    return is_json and not any(code in str(error) for code in _NOT_THE_CONTENT)
 
 
 def _all_state_fields() -> Dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import email.utils
 import ssl
 import time
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -81,7 +81,7 @@ class _Adapter(HTTPAdapter):
 def _was_closed(error: requests.ConnectionError) -> bool:
     """Whether the API closed the connection before it answered anything."""
     wrapped = error.args[0] if error.args else error
-    args = getattr(getattr(wrapped, "reason", wrapped), "args", ())
+    args: Tuple[Any, ...] = getattr(getattr(wrapped, "reason", wrapped), "args", ())
     return bool(args) and isinstance(args[-1], _CLOSED)
 
 

@@ -214,7 +214,7 @@ class Launcher:
         if row.get("state") == "Running":
             # The server counts task runs that are Submitted as dead, and a claim of
             # task runs sets no heartbeat: without one, Lazarus starts the run again.
-            self._reporter.heartbeat(row["id"])
+            self._reporter.heartbeats([row["id"]])
         yield from self._launch_claimed(row, record)
 
     def _launch_claimed(

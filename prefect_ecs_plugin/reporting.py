@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import suppress
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Callable, Dict, Iterable, List, Mapping
 
 import pendulum
 from prefect.engine.state import Cancelled, Failed, State
 
 from .agent_log import of_run
-from .api import AgentClient
+from .api import AgentClient, refuses_content
+from .errors import reason
 from .masking import hidden
 from .run_states import RunStates
 from .troubles import Troubles, insist
-from .waiting import Interrupted, Pause, Steps
+from .waiting import Interrupted, Pause, Steps, at_once
 
 #: Prefect's words for "somebody has submitted this run", from its API's state lock.
 _TAKEN = "State update failed"
 
 #: Seconds for which lines of many runs are collected into one request, and how many.
 _COLLECT, _AT_ONCE = 0.25, 200
+
+#: Lines kept while the API does not take any; the oldest are dropped.
+_KEPT = 2000
 
 STATES = "The states of flow runs cannot be told to the Prefect API"
 LOGS = "Lines cannot be written into the logs of flow runs"
@@ -61,7 +64,7 @@ class Reporter:
         self._logger = logger
         self._troubles = troubles
         self._hide = hide
-        self._log = LogWriter(client, name, troubles, start, hide)
+        self._log = LogWriter(client, name, logger, troubles, start, hide)
         self.log = self._log.write
         self.flush = self._log.flush
 
@@ -130,10 +133,10 @@ class Reporter:
                 "The API keeps flow run %s: %s", run_id, error, extra=of_run(run_id)
             )
 
-    def heartbeat(self, run_id: str) -> None:
-        """Tell the API that a run which waits is being looked after."""
+    def heartbeats(self, run_ids: Iterable[str]) -> None:
+        """Tell the API that runs which wait are being looked after."""
         try:
-            self._client.update_flow_run_heartbeat(run_id)
+            self._client.send_heartbeats(run_ids)
         except Exception as error:
             self._troubles.begin(HEARTBEATS, error)
         else:
@@ -143,9 +146,13 @@ class Reporter:
 class LogWriter:
     """Writes lines into the logs of runs, many with one request.
 
+    In an outage lines are kept, the newest 2,000 of them, and written when it is over.
+    A line that the API refuses is reported in the agent's log; the others are written.
+
     Args:
         client: The client of the API.
         name: Who signs the lines.
+        logger: The agent's own log.
         troubles: Told what does not work.
         start: Starts the steps that write.
         hide: Takes secrets out of lines.
@@ -155,17 +162,20 @@ class LogWriter:
         self,
         client: AgentClient,
         name: str,
+        logger: logging.Logger,
         troubles: Troubles,
         start: Callable[[Steps[None]], None],
         hide: Callable[[str], str] = hidden,
     ) -> None:
         self._client = client
         self._name = name
+        self._logger = logger
         self._troubles = troubles
         self._start = start
         self._hide = hide
         self._lock = threading.Lock()
         self._lines: List[Dict[str, Any]] = []
+        self._is_collecting = False
 
     def write(self, run_id: str, message: str, level: str = "INFO") -> None:
         """Write a line into a run's log, soon.
@@ -175,22 +185,26 @@ class LogWriter:
             message: The line.
             level: DEBUG, INFO, WARNING, ERROR or CRITICAL.
         """
-        with self._lock:
-            self._lines.append(self._line(run_id, message, level))
-            is_first = len(self._lines) == 1
-        if is_first:
-            self._start(self._collect())
+        self._keep(self._line(run_id, message, level))
 
     def write_now(self, run_id: str, message: str, level: str) -> None:
-        """Write a line that must be there before anything else happens."""
-        self._send([self._line(run_id, message, level)])
+        """Write a line before anything else happens; soon, if that fails."""
+        line = self._line(run_id, message, level)
+        try:
+            self._client.write_logs([line])
+        except Exception as error:
+            if refuses_content(error):
+                self._report(line, error)
+            else:
+                self._troubles.begin(LOGS, error)
+                self._keep(line)
 
     def flush(self) -> None:
-        """Write what has been collected."""
-        with self._lock:
-            lines, self._lines = self._lines, []
-        for first in range(0, len(lines), _AT_ONCE):
-            self._send(lines[first : first + _AT_ONCE])
+        """Write what has been collected, as far as the API takes it now."""
+        try:
+            self._write_collected()
+        except Exception as error:
+            self._troubles.begin(LOGS, error)
 
     def _line(self, run_id: str, message: str, level: str) -> Dict[str, Any]:
         return {
@@ -201,23 +215,69 @@ class LogWriter:
             "level": level,
         }
 
-    def _collect(self) -> Steps[None]:
-        with suppress(Interrupted):
-            yield Pause(_COLLECT)
-        self.flush()
+    def _keep(self, line: Dict[str, Any]) -> None:
+        with self._lock:
+            self._lines.append(line)
+            del self._lines[:-_KEPT]
+            is_first, self._is_collecting = not self._is_collecting, True
+        if is_first:
+            self._start(self._collect())
 
-    def _send(self, lines: List[Dict[str, Any]]) -> None:
-        """Send lines; if the API refuses them, one by one, to lose only the bad one."""
+    def _collect(self) -> Steps[None]:
+        """Write lines until there are none."""
         try:
-            self._client.write_logs(lines)
-        except Exception as error:
-            if len(lines) > 1:
-                for line in lines:
-                    self._send([line])
+            while self._has_lines():
+                yield Pause(_COLLECT)
+                yield from insist(at_once(self._write_collected), self._troubles, LOGS)
+        except Interrupted:
+            self.flush()
+
+    def _has_lines(self) -> bool:
+        with self._lock:
+            self._is_collecting = bool(self._lines)
+            return self._is_collecting
+
+    def _write_collected(self) -> None:
+        """Write all lines, oldest first, in smaller and smaller parts if refused."""
+        size = _AT_ONCE
+        while True:
+            lines = self._taken(size)
+            if not lines:
+                return
+            try:
+                self._client.write_logs(lines)
+            except Exception as error:
+                if not refuses_content(error):
+                    self._put_back(lines)
+                    raise
+                if len(lines) == 1:
+                    self._report(lines[0], error)
+                else:
+                    self._put_back(lines)
+                    size = len(lines) // 2
             else:
-                self._troubles.begin(LOGS, error)
-        else:
-            self._troubles.end(LOGS)
+                size = min(2 * size, _AT_ONCE)
+
+    def _taken(self, size: int) -> List[Dict[str, Any]]:
+        with self._lock:
+            lines = self._lines[:size]
+            del self._lines[:size]
+        return lines
+
+    def _put_back(self, lines: List[Dict[str, Any]]) -> None:
+        with self._lock:
+            self._lines[:0] = lines
+            del self._lines[:-_KEPT]
+
+    def _report(self, line: Mapping[str, Any], error: Exception) -> None:
+        run_id = line["flow_run_id"]
+        self._logger.warning(
+            "Flow run %s: the Prefect API refuses a line for its log: %s. The line: %s",
+            run_id,
+            reason(error),
+            line["message"],
+            extra=of_run(run_id),
+        )
 
 
 def seconds_until_start(row: Mapping[str, Any]) -> float:

@@ -430,20 +430,6 @@ class Heart:
         self._thread.join()
 
 
-def test_a_second_signal_ends_at_once(world: World, new_run: Callable[[], str]) -> None:
-    hangs = APIFault(delay=30.0)
-    with world.agent() as agent:
-        eventually(lambda: any("Waiting for flow runs" in line for line in agent.lines))
-        world.api.fault = lambda operation, _: (
-            hangs if operation == "get_runs_in_queue" else None
-        )
-        before = world.api.calls["get_runs_in_queue"]
-        eventually(lambda: world.api.calls["get_runs_in_queue"] > before)
-        os.kill(agent._process.pid, signal.SIGTERM)
-        eventually(lambda: any("as SIGTERM asks" in line for line in agent.lines))
-        assert kill(agent, signal.SIGINT) == 128 + signal.SIGINT
-
-
 QUEUE = "The queue of flow runs cannot be read"
 
 

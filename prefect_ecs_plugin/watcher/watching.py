@@ -133,9 +133,6 @@ class Watcher:
         """
         self._queue.look_soon(task_arn, self._dispatcher.clock())
 
-    def look_soon(self, task_arn: str) -> None:
-        """To be replaced."""
-
     def forget(self, task_arn: str) -> None:
         """Watch a task no longer, if it was watched."""
         place = self._queue.forget(task_arn)
