@@ -168,8 +168,8 @@ def test_verdicts(answer: Answer, verdict: Verdict) -> None:
     assert judge(answer).verdict is verdict
 
 
-#: The classes of botocore.exceptions that pass. A connection that fails may have done so
-#: after RunTask was sent, so each counts as a lost answer.
+#: The classes of botocore.exceptions that pass. A connection may fail after RunTask was
+#: sent, so each failure counts as a lost answer.
 PASSING = {
     # The connection, TLS and proxies included, and answers that were cut off.
     **dict.fromkeys(
