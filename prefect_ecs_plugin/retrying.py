@@ -166,6 +166,14 @@ TABLE: Tuple[Row, ...] = (
         "concurrently in PROVISIONING state",
     ),
     _row(
+        "InvalidParameterException|ClientException",
+        "no container instances were found",
+        Verdict.WAIT,
+        "the cluster has no container instances at present",
+        "add one, or let a capacity provider do so",
+        example="No Container Instances were found in your cluster.",
+    ),
+    _row(
         "ClientException|InvalidParameterException",
         r"task ?definition (is |was )?(inactive|not found|does not exist)"
         r"|unable to (find|describe) task definition",
@@ -193,20 +201,82 @@ TABLE: Tuple[Row, ...] = (
     _row(
         "ServerException|InternalFailure|InternalError|InternalServerError"
         "|ServiceUnavailable(Exception)?|RequestTimeout(Exception)?"
-        "|.*ConnectionError|ConnectionClosedError|ConnectTimeoutError"
-        "|ReadTimeoutError|HTTPClientError|ResponseParserError|ResponseStreamingError"
-        "|IncompleteAnswer",
+        "|IncompleteAnswer|ResponseParserError",
         "",
         Verdict.RETRY,
         "AWS did not answer properly",
     ),
+    # botocore's, with those that it wraps only sometimes: of TLS and sockets, of
+    # http.client and of urllib3.
     _row(
-        "ExpiredToken(Exception)?|RequestExpired|CredentialRetrievalError"
-        "|NoCredentialsError|TokenRefreshRequired|SSOTokenLoadError",
+        "ConnectionError|EndpointConnectionError|ConnectTimeoutError|ReadTimeoutError"
+        "|ConnectionClosedError|ProxyConnectionError|HTTPClientError"
+        "|ResponseStreamingError|IncompleteReadError|ChecksumError"
+        r"|SSL\w*Error|CertificateError|OSError|TimeoutError|timeout|gaierror|herror"
+        "|Connection(Reset|Aborted|Refused)Error|BrokenPipeError|InterruptedError"
+        "|HTTPException|RemoteDisconnected|BadStatusLine|LineTooLong|IncompleteRead"
+        "|CannotSendRequest|ResponseNotReady|NotConnected"
+        "|HTTPError|PoolError|RequestError|ProxyError|DecodeError|ProtocolError"
+        "|MaxRetryError|NewConnectionError|NameResolutionError|TimeoutStateError"
+        "|(Empty|Closed|Full)PoolError|ResponseError|InvalidChunkLength",
+        "",
+        Verdict.RETRY,
+        "the connection to AWS failed",
+    ),
+    _row(
+        "CapacityNotAvailableError",
+        "",
+        Verdict.THROTTLED,
+        "botocore's own retry quota is used up",
+    ),
+    _row(
+        "ExpiredToken(Exception)?|RequestExpired|TokenRefreshRequired"
+        "|CredentialRetrievalError|NoCredentialsError|MetadataRetrievalError"
+        "|TokenRetrievalError|NoAuthTokenError|RefreshWithMFAUnsupportedError"
+        "|SSOError|SSOTokenLoadError|UnauthorizedSSOTokenError"
+        "|LoginError|LoginTokenLoadError|LoginRefreshRequired"
+        "|LoginAuthorizationCodeError|IDPCommunicationError",
         "",
         Verdict.RETRY,
         "the agent's AWS credentials have run out",
         "renew them",
+    ),
+    # botocore's RefreshableCredentials, when the source goes on giving expired ones.
+    _row(
+        "RuntimeError",
+        "credentials",
+        Verdict.RETRY,
+        "the agent's AWS credentials have run out",
+        "renew them",
+        example="Credentials were refreshed, but the refreshed credentials are still "
+        "expired.",
+    ),
+    # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+    _row(
+        "InvalidIdentityToken(Exception)?",
+        "retrieve verification key",
+        Verdict.RETRY,
+        "AWS cannot reach the identity provider of the agent's credentials",
+        example="Couldn't retrieve verification key from your identity provider, "
+        "please reference AssumeRoleWithWebIdentity documentation for requirements",
+    ),
+    # A request that was sent too slowly, or a clock that is off by five minutes:
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
+    _row(
+        "InvalidSignatureException|SignatureDoesNotMatch",
+        "signature expired|signature not yet current",
+        Verdict.RETRY,
+        "the request was signed too long before it reached AWS, or after",
+        "set the machine's clock",
+        example="Signature expired: 20240101T000000Z is now earlier than "
+        "20240101T000500Z (20240101T001000Z - 5 min.)",
+    ),
+    _row(
+        "RequestTimeTooSkewed|RequestInTheFuture",
+        "",
+        Verdict.RETRY,
+        "the machine's clock and that of AWS differ",
+        "set the machine's clock",
     ),
     _row(
         "AccessDenied(Exception)?|UnauthorizedOperation",
@@ -266,9 +336,32 @@ TABLE: Tuple[Row, ...] = (
         "AWS does not accept the agent's credentials",
         "correct its AWS access key and the machine's clock",
     ),
+    # Raised by botocore before anything is sent.
+    _row(
+        "ConfigNotFound|ConfigParseError|ProfileNotFound|InvalidConfigError"
+        "|InfiniteLoopConfigError|PartialCredentialsError|UnknownCredentialError"
+        "|UnknownTokenProviderError|LoginInsufficientPermissions"
+        "|MissingDependencyException|NoRegionError|InvalidRegionError"
+        "|UnknownRegionError|ServiceNotInRegionError|UnknownEndpointError"
+        "|UnknownFIPSEndpointError|BaseEndpointResolverError|EndpointVariantError"
+        "|EndpointProviderError|EndpointResolutionError"
+        "|UnknownEndpointResolutionBuiltInName|InvalidEndpointConfigurationError"
+        "|InvalidEndpointDiscoveryConfigurationError|InvalidIMDSEndpointError"
+        "|InvalidIMDSEndpointModeError|InvalidProxiesConfigError|InvalidDefaultsMode"
+        "|InvalidRetryConfigurationError|InvalidRetryModeError"
+        "|InvalidMaxRetryAttemptsError|InvalidChecksumConfigError"
+        "|InvalidSTSRegionalEndpointsConfigError|UnknownSignatureVersionError"
+        "|UnsupportedSignatureVersionError",
+        "",
+        Verdict.FINAL,
+        "the agent's AWS settings cannot be used",
+        "correct AWS_PROFILE, the AWS_* variables and ~/.aws/config",
+    ),
     _row(
         "InvalidParameterException|ClientException|ParamValidationError"
-        "|ValidationException|SerializationException",
+        "|ValidationException|SerializationException|ValidationError"
+        "|RangeError|UnknownKeyError|UnknownParameterError|MissingParametersError"
+        "|AliasConflictParameterError|InvalidHostLabelError",
         "",
         Verdict.FINAL,
         "AWS does not accept the request",
@@ -278,6 +371,7 @@ TABLE: Tuple[Row, ...] = (
 
 _BAD_GATEWAY = _row("", "", Verdict.RETRY, "AWS did not answer properly")
 _UNKNOWN = _row("", "", Verdict.FINAL, "AWS refused the request")
+_UNSENT = _row("", "", Verdict.FINAL, "the request could not be made")
 
 #: Verdicts after which the same request is worth repeating.
 WORTH_WAITING = frozenset(
@@ -290,7 +384,9 @@ def judge(answer: Answer) -> Row:
     for row in TABLE:
         if row.code.fullmatch(answer.code) and row.message.search(answer.message):
             return row
-    return _BAD_GATEWAY if (answer.status or 0) >= 500 else _UNKNOWN
+    if answer.status is None:
+        return _UNSENT
+    return _BAD_GATEWAY if answer.status >= 500 else _UNKNOWN
 
 
 class Refused(LaunchError):

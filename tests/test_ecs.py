@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
+import socket
+import ssl
 from typing import Any, Callable, List, Optional
 
 import pytest
+import urllib3.exceptions
+from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
+from botocore.session import get_session
 
 from prefect_ecs_plugin.ecs import ECS, region_of
 from prefect_ecs_plugin.errors import ConfigurationError
@@ -185,3 +192,85 @@ def test_all_tasks_of_a_cluster_cost_two_calls_for_each_hundred(
     assert calls == {"ecs.ListTasks": 3, "ecs.DescribeTasks": 2}
     without = caller.result_of(caller.ecs.tasks_without_run("default"))
     assert len(without) == 50
+
+
+# -- What a call can fail with -------------------------------------------------------
+
+
+def verdict_of(caller: Caller, client: Any) -> Refused:
+    ecs = ECS(client, caller.new_pacer())
+    with pytest.raises(Refused) as refused:
+        caller.result_of(ecs.call("ListTasks", CLUSTER))
+    return refused.value
+
+
+def test_credentials_that_cannot_be_refreshed_are_waited_for(
+    aws: Any, caller: Caller
+) -> None:
+    expired = {
+        "access_key": "a",
+        "secret_key": "s",
+        "token": "t",
+        "expiry_time": "2020-01-01T00:00:00Z",
+    }
+    session = get_session()
+    session._credentials = RefreshableCredentials.create_from_metadata(
+        metadata=expired, refresh_using=lambda: expired, method="test"
+    )
+    client = session.create_client("ecs", aws.region, endpoint_url=aws.url)
+    refused = verdict_of(caller, client)
+    assert refused.verdict is Verdict.RETRY
+    assert "credentials have run out" in str(refused)
+
+
+def test_a_tls_error_is_a_lost_answer(aws: Any, caller: Caller) -> None:
+    """The sandbox speaks no TLS."""
+    client = own_client("ecs", endpoint_url=aws.url.replace("http:", "https:"))
+    refused = verdict_of(caller, client)
+    assert refused.answer.code == "SSLError"
+    assert refused.verdict is Verdict.RETRY
+
+
+def test_a_proxy_that_is_not_there_is_waited_for(caller: Caller) -> None:
+    with socket.socket() as bound:  # and not listening
+        bound.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        client = own_client("ecs", proxies={"https": address})
+        refused = verdict_of(caller, client)
+    assert refused.answer.code == "ProxyConnectionError"
+    assert refused.verdict is Verdict.RETRY
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLEOFError("EOF occurred in violation of protocol"),
+        ConnectionResetError(104, "Connection reset by peer"),
+        urllib3.exceptions.ProtocolError("Connection broken"),
+        http.client.IncompleteRead(b""),
+        RuntimeError("Credentials were refreshed, but are still expired"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_that_botocore_does_not_wrap_are_refusals(
+    caller: Caller, error: Exception
+) -> None:
+    def fail(**_: Any) -> None:
+        raise error
+
+    client = own_client("ecs")
+    client.meta.events.register("before-send.ecs", fail)
+    assert verdict_of(caller, client).verdict is Verdict.RETRY
+
+
+def own_client(service: str, endpoint_url: Any = None, **config: Any) -> Any:
+    import boto3
+
+    return boto3.client(
+        service,
+        region_name="us-east-1",
+        endpoint_url=endpoint_url,
+        aws_access_key_id="sandbox",
+        aws_secret_access_key="sandbox",
+        config=Config(retries={"total_max_attempts": 1}, **config),
+    )
