@@ -238,8 +238,13 @@ def _is_held(claimed: LaunchRecord, record: LaunchRecord) -> bool:
 
 
 def _by_agent(now: Mapping[str, Any], record: LaunchRecord) -> Standing:
-    """For an API that drops the context; it sets the agent's id last."""
-    if now.get("agent_id") == record.agent_id:
+    """For an API that drops the context; it sets the agent's id last.
+
+    Of a resumed run it sets none, so two agents may both go on; their launches have one
+    name, and so one task.
+    """
+    is_resumed = now.get("state") != "Submitted"
+    if is_resumed or now.get("agent_id") == record.agent_id:
         return Standing.HELD
     return Standing.UNCLEAR
 

@@ -263,6 +263,11 @@ def task_claim(
             Standing.UNCHANGED,
         ),
         (RESUMED, now("Running", 9, resumed=task_claim(None)), Standing.HELD),
+        (
+            RESUMED,
+            now("Running", 9, resumed=task_claim(None), agent_id="agent-2"),
+            Standing.HELD,
+        ),
         # The flow run was claimed anew after its task runs were: it was restarted.
         (
             SCHEDULED,

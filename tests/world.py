@@ -21,11 +21,14 @@ from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
 
 #: Runs `prefect` with pauses of seconds made pauses of moments.
 QUICK = """
-from prefect_ecs_plugin import claims, recovery, supervising, task_state, troubles
+from prefect_ecs_plugin import (
+    claims, recovery, submission, supervising, task_state, troubles
+)
 from prefect_ecs_plugin.retrying import BACKOFF, Backoff
 from prefect_ecs_plugin.watcher import poll_queue
 
 recovery.SETTLE = 1.0
+submission.CONFIRM_AFTER = 0.2
 claims._UNCLEAR = Backoff(0.2, 1.0)
 poll_queue.YOUNG, poll_queue.RUNNING = 0.5, 0.6
 supervising._CANCEL_INTERVAL = 0.5
@@ -108,11 +111,11 @@ class World:
             {**self.environment, **variables},
         )
 
-    def quick_agent(self, *options: str) -> Child:
+    def quick_agent(self, *options: str, **variables: str) -> Child:
         """Start an agent whose long pauses are short, for tests that wait for them."""
         return Child(
             [sys.executable, "-c", QUICK, "agent", "ecs", "start", *options],
-            self.environment,
+            {**self.environment, **variables},
         )
 
     def prefect(self, *arguments: str, **variables: str) -> Any:
