@@ -40,9 +40,10 @@ BetweenSteps = Callable[[StepDone], None]
 class StepHold:
     """Holds flow runs between two steps until they are released.
 
-        store.between_steps = hold = StepHold()
-        run_id = hold.wait()  # Submitted now, heartbeat and agent_id as before
-        hold.release()
+        with StepHold() as hold:
+            store.between_steps = hold
+            run_id = hold.wait()  # Submitted now, heartbeat and agent_id as before
+        # released
 
     Args:
         after: the step after which runs are held, STATE or HEARTBEAT.
@@ -55,6 +56,12 @@ class StepHold:
         self._held: List[str] = []
         self._changed = threading.Condition()
         self._released = False
+
+    def __enter__(self) -> StepHold:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def __call__(self, done: StepDone) -> None:
         if (done.step, done.state) != (self._after, self._state):
