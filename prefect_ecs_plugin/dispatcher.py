@@ -402,5 +402,5 @@ def _is_over(wait: Wait) -> bool:
 
 def _what_was_aborted(run_id: Optional[str]) -> str:
     if run_id is None:
-        return "Steps were aborted by an internal error"
-    return f"Flow run {run_id}: its launch was aborted by an internal error"
+        return "Work of the agent was aborted by an internal error"
+    return f"Flow run {run_id}: the agent's work on it was aborted by an internal error"

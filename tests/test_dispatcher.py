@@ -121,7 +121,11 @@ def test_what_steps_let_out_is_reported_and_harms_nobody_else() -> None:
     assert ended.wait(DEADLINE)
     dispatcher.close()
     assert [(what, str(error), run_id) for what, error, run_id in errors] == [
-        ("Flow run a: its launch was aborted by an internal error", "broken", "a")
+        (
+            "Flow run a: the agent's work on it was aborted by an internal error",
+            "broken",
+            "a",
+        )
     ]
 
 

@@ -600,6 +600,29 @@ def test_health_and_poke(world: World, new_run: Callable[[], str]) -> None:
         assert eventually(lambda: world.api.calls["get_runs_in_queue"] > before)
 
 
+def test_a_background_loop_that_keeps_failing_is_counted_and_shows_in_the_health(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.utilities.configuration import set_temporary_config
+
+    from prefect_ecs_plugin import ECSAgent
+
+    def fails() -> Iterator[Any]:
+        raise ValueError("broken")
+        yield
+
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    with set_temporary_config({"cloud.api": world.api.url}):
+        agent = ECSAgent()
+    agent._dispatcher.keep_running("sweeper", fails)  # type: ignore[arg-type]
+    assert eventually(lambda: agent._health.problem() is not None)
+    assert agent._health.problem() == "the background loop sweeper keeps failing"
+    assert agent._counts.internal_errors.items()[()] >= 3
+    agent._dispatcher.interrupt()
+    agent._dispatcher.close()
+
+
 @pytest.mark.parametrize(
     "address, words",
     [("nonsense", "names no port"), ("http://127.0.0.1:{port}", "cannot listen")],

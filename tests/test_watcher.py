@@ -30,11 +30,12 @@ from hypothesis import strategies as st
 from prefect_ecs_plugin import ecs as ecs_room
 from prefect_ecs_plugin.dispatcher import Dispatcher
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
+from prefect_ecs_plugin.retrying import Answer, Refused
 from prefect_ecs_plugin.simulation import Simulation
 from prefect_ecs_plugin.task_state import Launch
 from prefect_ecs_plugin.troubles import Troubles
 from prefect_ecs_plugin.waiting import Pause, Steps
-from prefect_ecs_plugin.watcher import Watched, Watcher, poll_queue
+from prefect_ecs_plugin.watcher import Watched, Watcher, poll_queue, watching
 from prefect_ecs_plugin.watcher.poll_queue import RUNNING, YOUNG, PollQueue
 
 ARN = "arn:aws:ecs:us-east-1:123456789012:task/{}/{:032x}"
@@ -707,6 +708,25 @@ def test_what_is_not_about_the_request_does_not_split_it(
     world.ecs.faults = [fault] * 1000
     world.run_until(60.0)
     assert {len(names) for _, _, names in world.ecs.calls} == {100}
+
+
+@pytest.mark.parametrize(
+    "code, message, splits",
+    [
+        ("InvalidParameterException", MISPLACED, True),
+        ("ClientException", "taskId length should be one of [32,36]", True),
+        ("InvalidParameterException", "Rate exceeded (ErrorCode: Throttling)", False),
+        ("ReadTimeoutError", "", False),
+        ("ConnectTimeoutError", "", False),
+        ("EndpointConnectionError", "", False),
+        ("NoCredentialsError", "", False),
+        ("AccessDeniedException", "", False),
+        ("ClusterNotFoundException", "", False),
+    ],
+)
+def test_which_answers_split_a_call(code: str, message: str, splits: bool) -> None:
+    refused = Refused("DescribeTasks", Answer(code, message))
+    assert watching._is_about_content(refused) is splits
 
 
 def test_an_outage_ends_the_search_for_a_bad_task_and_loses_none(
