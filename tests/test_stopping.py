@@ -7,6 +7,7 @@ import signal
 import socket
 from typing import Any, Callable, Iterator, List, Optional
 
+import pendulum
 import pytest
 from prefect import Flow, task
 
@@ -14,6 +15,7 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 
 from world import World, eventually
 
+from prefect_ecs_plugin.agent import QUEUE
 from prefect_ecs_plugin.sandbox.aws import Fault as AWSFault
 from prefect_ecs_plugin.sandbox.prefect_api import Fault
 
@@ -50,6 +52,21 @@ def world(running: World) -> Iterator[World]:
     running.api.fault = running.aws.fault = None
 
 
+@pytest.fixture
+def new_run(world: World, flow_id: str) -> Iterator[Callable[..., str]]:
+    """Makes runs; those that a test leaves are no concern of the next one's agent."""
+    runs: List[str] = []
+
+    def make(**options: Any) -> str:
+        runs.append(world.run(flow_id, **options))
+        return runs[-1]
+
+    yield make
+    world.api.fault = None
+    for run_id in runs:
+        world.api.store.set_flow_run_state(run_id, {"type": "Failed"})
+
+
 def says(agent: Any, words: str) -> bool:
     return bool(eventually(lambda: any(words in line for line in agent.lines)))
 
@@ -69,47 +86,50 @@ def without_capacity(world: World) -> None:
 
 @pytest.mark.parametrize("fault", [LIMITED, SILENT], ids=["429", "silent"])
 def test_sigterm_is_obeyed_whatever_the_api_answers(
-    world: World, flow_id: str, fault: Fault
+    world: World, new_run: Callable[..., str], fault: Fault
 ) -> None:
     without_capacity(world)
-    run_id = world.run(flow_id)
+    run_id = new_run()
     patient = {"PREFECT__CLOUD__REQUEST_TIMEOUT": "600"}
     with world.agent("--shutdown-grace", "5", **patient) as agent:
         assert says(agent, f"Flow run {run_id} waits")
         asked: List[str] = []
 
         def trouble(operation: str, _: Any) -> Optional[Fault]:
-            asked.append(operation)
-            return fault
+            if operation == "get_runs_in_queue":
+                asked.append(operation)
+            return fault if asked else None
 
         world.api.fault = trouble
-        assert eventually(lambda: "get_runs_in_queue" in asked)
+        assert eventually(lambda: asked)
         send(agent, signal.SIGTERM)
         assert end(agent) == 0
         assert says(agent, "0 flow runs returned to the queue, 1 left")
     assert world.states([run_id]) == ["Submitted"]
-    assert asked.count("get_runs_in_queue") == 1
+    assert len(asked) == 1
 
 
-def test_a_rate_limit_is_told_once_and_waited_for(world: World, flow_id: str) -> None:
+def test_a_rate_limit_is_told_once_and_waited_for(
+    world: World, new_run: Callable[..., str]
+) -> None:
     limited = Fault(status=429, headers={"Retry-After": "1"})
     faults = [limited, limited]
     world.api.fault = lambda operation, _: (
         faults.pop() if faults and operation == "get_runs_in_queue" else None
     )
-    run_id = world.run(flow_id)
+    run_id = new_run()
     with world.agent() as agent:
         assert eventually(lambda: world.tasks_of(run_id))
-        assert says(agent, "over after")
-    told = [line for line in agent.lines if "limits the rate of requests" in line]
-    assert len(told) == 1
+        assert says(agent, f"{QUEUE}: over after")
+    (told,) = [line for line in agent.lines if QUEUE in line and "ERROR" in line]
+    assert "limits the rate of requests (429)" in told
     assert "Traceback" not in "\n".join(agent.lines)
 
 
 def test_an_agent_registers_when_the_rate_limit_is_over(
-    world: World, flow_id: str
+    world: World, new_run: Callable[..., str]
 ) -> None:
-    run_id = world.run(flow_id)
+    run_id = new_run()
     faults = [Fault(status=429, headers={"Retry-After": "1"})]
     world.api.fault = lambda *_: faults.pop() if faults else None
     with world.agent() as agent:
@@ -134,10 +154,11 @@ def test_a_signal_is_obeyed_while_the_agent_cannot_register(
 
 
 def test_sigterm_is_obeyed_while_the_last_runs_are_launched(
-    world: World, flow_id: str
+    world: World, new_run: Callable[..., str]
 ) -> None:
     without_capacity(world)
-    run_id = world.run(flow_id)
+    later = pendulum.now("UTC").add(seconds=8)  # seen at the only look, and not due
+    run_id = new_run(scheduled_start_time=later)
     with world.agent("--max-polls", "1") as agent:
         assert says(agent, f"Flow run {run_id} waits")
         send(agent, signal.SIGTERM)
@@ -148,10 +169,10 @@ def test_sigterm_is_obeyed_while_the_last_runs_are_launched(
 
 
 def test_a_second_signal_ends_at_once_while_the_last_runs_are_launched(
-    world: World, flow_id: str
+    world: World, new_run: Callable[..., str]
 ) -> None:
     without_capacity(world)
-    run_id = world.run(flow_id)
+    run_id = new_run()
     with world.agent("--max-polls", "1", "--shutdown-grace", "600") as agent:
         assert says(agent, f"Flow run {run_id} waits")
         world.api.fault = lambda *_: SILENT
@@ -162,9 +183,9 @@ def test_a_second_signal_ends_at_once_while_the_last_runs_are_launched(
 
 
 def test_an_agent_ends_when_the_last_runs_are_launched(
-    world: World, flow_id: str
+    world: World, new_run: Callable[..., str]
 ) -> None:
-    runs = [world.run(flow_id) for _ in range(3)]
+    runs = [new_run() for _ in range(3)]
     with world.agent("--max-polls", "1") as agent:
         assert end(agent) == 0
     assert all(len(world.tasks_of(run_id)) == 1 for run_id in runs)
@@ -175,10 +196,15 @@ def test_an_agent_ends_when_the_last_runs_are_launched(
 
 
 def test_an_address_that_is_in_use_starts_nothing(
-    world: World, flow_id: str, new_submitted: Callable[[], str]
+    world: World, new_run: Callable[..., str]
 ) -> None:
-    left = new_submitted()
-    due = world.run(flow_id)
+    without_capacity(world)
+    left = new_run()
+    with world.agent() as agent:
+        assert says(agent, f"Flow run {left} waits")
+        send(agent, signal.SIGKILL)
+        end(agent)
+    due = new_run()
     before = world.api.store.flow_run(left)
     world.api.calls.clear()
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -191,20 +217,3 @@ def test_an_address_that_is_in_use_starts_nothing(
     assert world.api.store.flow_run(left) == before
     assert world.states([due]) == ["Scheduled"]
     assert world.api.calls == {}
-
-
-@pytest.fixture
-def new_submitted(world: World, flow_id: str) -> Callable[[], str]:
-    """Makes runs that an agent of this name had in hand and that have no task."""
-
-    def make() -> str:
-        without_capacity(world)
-        run_id = world.run(flow_id)
-        with world.agent() as agent:
-            assert says(agent, f"Flow run {run_id} waits")
-            send(agent, signal.SIGKILL)
-            end(agent)
-        world.aws.fault = None
-        return run_id
-
-    return make
