@@ -297,7 +297,7 @@ class Launcher:
                 name,
                 extra=of_run(flow_run.id),
             )
-        return kwargs.build(
+        request = kwargs.build(
             merged,
             definition,
             flow_run,
@@ -305,6 +305,9 @@ class Launcher:
             self._settings,
             self._prefect_settings(),
         )
+        for note in kwargs.notes(merged, request):
+            self._reporter.log(flow_run.id, note)
+        return request
 
     # -- Telling why nothing happens ----------------------------------------------
 

@@ -288,6 +288,16 @@ TABLE: Tuple[Row, ...] = (
     ),
     _row(
         "AccessDenied(Exception)?|UnauthorizedOperation",
+        "ecs:TagResource",
+        Verdict.FINAL,
+        "the agent may not set the tags that the run asks for",
+        "grant the agent's role ecs:TagResource, or take tags, propagateTags and "
+        "enableECSManagedTags out of the template and the run_task_kwargs",
+        example="User ... is not authorized to perform: ecs:TagResource on "
+        "resource: ...",
+    ),
+    _row(
+        "AccessDenied(Exception)?|UnauthorizedOperation",
         "",
         Verdict.FINAL,
         "the agent's AWS identity lacks a right",
@@ -335,6 +345,16 @@ TABLE: Tuple[Row, ...] = (
         Verdict.FINAL,
         "AWS does not accept the agent's credentials",
         "correct its AWS access key and the machine's clock",
+    ),
+    _row(
+        "InvalidParameterException|ClientException",
+        "arn.*format.*tag|tag.*arn.*format",
+        Verdict.FINAL,
+        "the account has the short ARN format, with which nothing can have tags",
+        "opt in to the long ARN format, or take tags, propagateTags and "
+        "enableECSManagedTags out of the template and the run_task_kwargs",
+        example="The new ARN and resource ID format must be enabled to add tags to "
+        "the service. Opt in to the new format and try again.",
     ),
     # Raised by botocore before anything is sent.
     _row(
@@ -456,6 +476,7 @@ class Patience:
         random: Gives numbers from 0 to 1, for the jitter of pauses.
 
     Attributes:
+        clock: As it was given.
         place: The launch's place in every queue: by its start, then by when it was
             taken. Whoever is throttled does not lose it.
         is_uncertain: Whether an answer to RunTask was lost, so that there may be a
@@ -474,7 +495,7 @@ class Patience:
         self.due = due
         self.place = (due, next(_places))
         self.is_uncertain = False
-        self._clock = clock
+        self.clock = clock
         self._random = random
         self._began = self.confirmed_at = clock()
         self._deadline = self._began + seconds
@@ -504,24 +525,24 @@ class Patience:
     def queue(self, turn: Future[Any]) -> Steps[None]:
         """Wait for a turn, at nobody's expense."""
         if not turn.done():
-            since = self._clock()
+            since = self.clock()
             yield turn
-            self._deadline += self._clock() - since
+            self._deadline += self.clock() - since
 
     def seconds_since_confirmed(self) -> float:
         """How long ago the run was last known to be waiting for this launch."""
-        return self._clock() - self.confirmed_at
+        return self.clock() - self.confirmed_at
 
     def confirmed(self) -> None:
         """The run is waiting for this launch now."""
-        self.confirmed_at = self._clock()
+        self.confirmed_at = self.clock()
 
     def _pause_after(self, refused: Refused, tries: int) -> Pause:
         seconds = BACKOFF[refused.verdict].seconds(tries, self._random())
-        if self._clock() + seconds > self._deadline:
+        if self.clock() + seconds > self._deadline:
             times = "1 try" if tries == 1 else f"{tries} tries"
             raise LaunchError(
-                f"Gave up after {self._clock() - self._began:.0f} s and {times} "
+                f"Gave up after {self.clock() - self._began:.0f} s and {times} "
                 f"because {refused.cause}; the last answer to {refused.operation} was "
                 f"{refused.answer}"
             ) from refused

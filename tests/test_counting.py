@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from prefect_ecs_plugin import api
 from prefect_ecs_plugin.counting import Answered, Counter, Counts, Histogram, Outcome
-from prefect_ecs_plugin.definitions import DefinitionMemory
+from prefect_ecs_plugin.definitions import TaskDefinitionCache
 from prefect_ecs_plugin.launching import Launcher
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
 from prefect_ecs_plugin.retrying import (
@@ -238,7 +238,7 @@ def _turn() -> Any:
         ),
         (_outage, Cause.OUTAGE),
         (_turn, Cause.RATE_LIMIT),
-        (lambda: DefinitionMemory().claim("family")[0], Cause.DEFINITION),
+        (lambda: TaskDefinitionCache().reserve("family")[0], Cause.DEFINITION),
         (lambda: Pause(1), Cause.OTHER),
         (Future, Cause.OTHER),
     ],
