@@ -206,19 +206,10 @@ TABLE: Tuple[Row, ...] = (
         Verdict.RETRY,
         "AWS did not answer properly",
     ),
-    # botocore's, with those that it wraps only sometimes: of TLS and sockets, of
-    # http.client and of urllib3.
     _row(
         "ConnectionError|EndpointConnectionError|ConnectTimeoutError|ReadTimeoutError"
-        "|ConnectionClosedError|ProxyConnectionError|HTTPClientError"
-        "|ResponseStreamingError|IncompleteReadError|ChecksumError"
-        r"|SSL\w*Error|CertificateError|OSError|TimeoutError|timeout|gaierror|herror"
-        "|Connection(Reset|Aborted|Refused)Error|BrokenPipeError|InterruptedError"
-        "|HTTPException|RemoteDisconnected|BadStatusLine|LineTooLong|IncompleteRead"
-        "|CannotSendRequest|ResponseNotReady|NotConnected"
-        "|HTTPError|PoolError|RequestError|ProxyError|DecodeError|ProtocolError"
-        "|MaxRetryError|NewConnectionError|NameResolutionError|TimeoutStateError"
-        "|(Empty|Closed|Full)PoolError|ResponseError|InvalidChunkLength",
+        "|ConnectionClosedError|ProxyConnectionError|SSLError|HTTPClientError"
+        "|ResponseStreamingError|IncompleteReadError|ChecksumError",
         "",
         Verdict.RETRY,
         "the connection to AWS failed",
@@ -356,27 +347,6 @@ TABLE: Tuple[Row, ...] = (
         example="The new ARN and resource ID format must be enabled to add tags to "
         "the service. Opt in to the new format and try again.",
     ),
-    # Raised by botocore before anything is sent.
-    _row(
-        "ConfigNotFound|ConfigParseError|ProfileNotFound|InvalidConfigError"
-        "|InfiniteLoopConfigError|PartialCredentialsError|UnknownCredentialError"
-        "|UnknownTokenProviderError|LoginInsufficientPermissions"
-        "|MissingDependencyException|NoRegionError|InvalidRegionError"
-        "|UnknownRegionError|ServiceNotInRegionError|UnknownEndpointError"
-        "|UnknownFIPSEndpointError|BaseEndpointResolverError|EndpointVariantError"
-        "|EndpointProviderError|EndpointResolutionError"
-        "|UnknownEndpointResolutionBuiltInName|InvalidEndpointConfigurationError"
-        "|InvalidEndpointDiscoveryConfigurationError|InvalidIMDSEndpointError"
-        "|InvalidIMDSEndpointModeError|InvalidProxiesConfigError|InvalidDefaultsMode"
-        "|InvalidRetryConfigurationError|InvalidRetryModeError"
-        "|InvalidMaxRetryAttemptsError|InvalidChecksumConfigError"
-        "|InvalidSTSRegionalEndpointsConfigError|UnknownSignatureVersionError"
-        "|UnsupportedSignatureVersionError",
-        "",
-        Verdict.FINAL,
-        "the agent's AWS settings cannot be used",
-        "correct AWS_PROFILE, the AWS_* variables and ~/.aws/config",
-    ),
     _row(
         "InvalidParameterException|ClientException|ParamValidationError"
         "|ValidationException|SerializationException|ValidationError"
@@ -391,7 +361,15 @@ TABLE: Tuple[Row, ...] = (
 
 _BAD_GATEWAY = _row("", "", Verdict.RETRY, "AWS did not answer properly")
 _UNKNOWN = _row("", "", Verdict.FINAL, "AWS refused the request")
-_UNSENT = _row("", "", Verdict.FINAL, "the request could not be made")
+
+#: botocore's own errors that no row names: settings that it reads at a start, and bugs.
+_UNSENT = _row(
+    "",
+    "",
+    Verdict.FINAL,
+    "the request could not be made",
+    "check AWS_PROFILE, the AWS_* variables and ~/.aws/config",
+)
 
 #: Verdicts after which the same request is worth repeating.
 WORTH_WAITING = frozenset(
