@@ -175,7 +175,7 @@ def with_tags(request: Dict[str, Any], ours: List[Dict[str, str]]) -> Dict[str, 
 
 def without_own_tags(request: Mapping[str, Any]) -> Dict[str, Any]:
     """A request with none of the tags that the agent adds by itself."""
-    tags = [tag for tag in request.get("tags", []) if tag["key"] not in OWN_TAGS]
+    tags = [tag for tag in request.get("tags", []) if tag.get("key") not in OWN_TAGS]
     bare = {key: value for key, value in request.items() if key != "tags"}
     return {**bare, "tags": tags} if tags else bare
 
