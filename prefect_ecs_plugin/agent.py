@@ -528,7 +528,7 @@ class ECSAgent(Agent):
 
     def _poll(self) -> float:
         """Look once; the seconds until the next look."""
-        if self._pacer.backlog("RunTask on Fargate", "RunTask") > _ENOUGH_IN_HAND:
+        if self._pacer.launch_backlog() > _ENOUGH_IN_HAND:
             self._health.has_polled()
             return 1.0
         read = time.monotonic()

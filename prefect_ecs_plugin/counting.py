@@ -16,8 +16,6 @@ import itertools
 import threading
 from typing import Dict, Iterable, Mapping, Sequence, Tuple, Type
 
-from .waiting import Result, Steps
-
 #: The values of a counter's labels, in their order.
 Labels = Tuple[str, ...]
 
@@ -150,17 +148,6 @@ class Histogram:
             return list(itertools.accumulate(self._buckets)), self._sum
 
 
-class Waits:
-    """Does nothing any more: the dispatcher knows the waits of runs.
-
-    It goes when `launching`, `supervising` and `recovery` no longer call it.
-    """
-
-    def of(self, run_id: str, steps: Steps[Result]) -> Steps[Result]:
-        """The same steps."""
-        return steps
-
-
 class Counts:
     """All that one agent counts.
 
@@ -170,7 +157,6 @@ class Counts:
     """
 
     def __init__(self) -> None:
-        self.waits = Waits()
         self.flow_runs = _counter(
             "flow_runs",
             "Flow runs on their way to a task, by how that ended.",

@@ -41,16 +41,17 @@ _MEMBERS: Mapping[str, tuple] = {  # type: ignore[type-arg]  # Python 3.8
     "DescribeTasks": ("tasks", "failures"),
 }
 
-#: What a client raises when a call fails. botocore wraps most of what the layers below
-#: it raise, but not all.
-_CALL_ERRORS = (
-    ClientError,
-    BotoCoreError,
-    RuntimeError,  # of credentials that cannot be refreshed
-    OSError,  # TLS errors are of this kind
+#: Failed connections that botocore lets out as they are: it wraps most of what the
+#: layers below it raise, but not all. TLS errors are OSErrors.
+_CONNECTION_ERRORS = (
+    OSError,
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
 )
+
+#: What a client raises when a call fails; RuntimeError is that of credentials that
+#: cannot be refreshed.
+_CALL_ERRORS = (ClientError, BotoCoreError, RuntimeError, *_CONNECTION_ERRORS)
 
 #: What is kept of a described task.
 Kept = TypeVar("Kept")
@@ -294,6 +295,9 @@ def _kind(operation: str, request: Mapping[str, Any]) -> str:
 
 def answer_of(error: Exception) -> Answer:
     """What an exception of a client says."""
-    if not isinstance(error, ClientError):
-        return Answer(type(error).__name__, str(error))
-    return Answer.from_response(error.response, type(error).__name__)
+    if isinstance(error, ClientError):
+        return Answer.from_response(error.response, type(error).__name__)
+    name, message = type(error).__name__, str(error)
+    if isinstance(error, _CONNECTION_ERRORS) and not isinstance(error, BotoCoreError):
+        return Answer("ConnectionError", f"{name}: {message}")
+    return Answer(name, message)

@@ -331,6 +331,8 @@ class Launcher:
         launch = Launch(
             flow_run.attempt, row.get("state") == "Running", flow_run.launch_name
         )
+        for note in kwargs.notes(plan.merged, request) if record else ():
+            self._reporter.log(flow_run.id, note)
         self._count(launch, patience)
         self._on_launched(task_arn, plan.cluster, flow_run.id, launch)
         return Started(task_arn, _with_links(task_arn, definition))

@@ -206,19 +206,10 @@ TABLE: Tuple[Row, ...] = (
         Verdict.RETRY,
         "AWS did not answer properly",
     ),
-    # botocore's, with those that it wraps only sometimes: of TLS and sockets, of
-    # http.client and of urllib3.
     _row(
         "ConnectionError|EndpointConnectionError|ConnectTimeoutError|ReadTimeoutError"
-        "|ConnectionClosedError|ProxyConnectionError|HTTPClientError"
-        "|ResponseStreamingError|IncompleteReadError|ChecksumError"
-        r"|SSL\w*Error|CertificateError|OSError|TimeoutError|timeout|gaierror|herror"
-        "|Connection(Reset|Aborted|Refused)Error|BrokenPipeError|InterruptedError"
-        "|HTTPException|RemoteDisconnected|BadStatusLine|LineTooLong|IncompleteRead"
-        "|CannotSendRequest|ResponseNotReady|NotConnected"
-        "|HTTPError|PoolError|RequestError|ProxyError|DecodeError|ProtocolError"
-        "|MaxRetryError|NewConnectionError|NameResolutionError|TimeoutStateError"
-        "|(Empty|Closed|Full)PoolError|ResponseError|InvalidChunkLength",
+        "|ConnectionClosedError|ProxyConnectionError|SSLError|HTTPClientError"
+        "|ResponseStreamingError|IncompleteReadError|ChecksumError",
         "",
         Verdict.RETRY,
         "the connection to AWS failed",
@@ -288,6 +279,16 @@ TABLE: Tuple[Row, ...] = (
     ),
     _row(
         "AccessDenied(Exception)?|UnauthorizedOperation",
+        "ecs:TagResource",
+        Verdict.FINAL,
+        "the agent may not set the tags that the run asks for",
+        "grant the agent's role ecs:TagResource, or take tags, propagateTags and "
+        "enableECSManagedTags out of the template and the run_task_kwargs",
+        example="User ... is not authorized to perform: ecs:TagResource on "
+        "resource: ...",
+    ),
+    _row(
+        "AccessDenied(Exception)?|UnauthorizedOperation",
         "",
         Verdict.FINAL,
         "the agent's AWS identity lacks a right",
@@ -336,26 +337,15 @@ TABLE: Tuple[Row, ...] = (
         "AWS does not accept the agent's credentials",
         "correct its AWS access key and the machine's clock",
     ),
-    # Raised by botocore before anything is sent.
     _row(
-        "ConfigNotFound|ConfigParseError|ProfileNotFound|InvalidConfigError"
-        "|InfiniteLoopConfigError|PartialCredentialsError|UnknownCredentialError"
-        "|UnknownTokenProviderError|LoginInsufficientPermissions"
-        "|MissingDependencyException|NoRegionError|InvalidRegionError"
-        "|UnknownRegionError|ServiceNotInRegionError|UnknownEndpointError"
-        "|UnknownFIPSEndpointError|BaseEndpointResolverError|EndpointVariantError"
-        "|EndpointProviderError|EndpointResolutionError"
-        "|UnknownEndpointResolutionBuiltInName|InvalidEndpointConfigurationError"
-        "|InvalidEndpointDiscoveryConfigurationError|InvalidIMDSEndpointError"
-        "|InvalidIMDSEndpointModeError|InvalidProxiesConfigError|InvalidDefaultsMode"
-        "|InvalidRetryConfigurationError|InvalidRetryModeError"
-        "|InvalidMaxRetryAttemptsError|InvalidChecksumConfigError"
-        "|InvalidSTSRegionalEndpointsConfigError|UnknownSignatureVersionError"
-        "|UnsupportedSignatureVersionError",
-        "",
+        "InvalidParameterException|ClientException",
+        "arn.*format.*tag|tag.*arn.*format",
         Verdict.FINAL,
-        "the agent's AWS settings cannot be used",
-        "correct AWS_PROFILE, the AWS_* variables and ~/.aws/config",
+        "the account has the short ARN format, with which nothing can have tags",
+        "opt in to the long ARN format, or take tags, propagateTags and "
+        "enableECSManagedTags out of the template and the run_task_kwargs",
+        example="The new ARN and resource ID format must be enabled to add tags to "
+        "the service. Opt in to the new format and try again.",
     ),
     _row(
         "InvalidParameterException|ClientException|ParamValidationError"
@@ -371,7 +361,15 @@ TABLE: Tuple[Row, ...] = (
 
 _BAD_GATEWAY = _row("", "", Verdict.RETRY, "AWS did not answer properly")
 _UNKNOWN = _row("", "", Verdict.FINAL, "AWS refused the request")
-_UNSENT = _row("", "", Verdict.FINAL, "the request could not be made")
+
+#: botocore's own errors that no row names: settings that it reads at a start, and bugs.
+_UNSENT = _row(
+    "",
+    "",
+    Verdict.FINAL,
+    "the request could not be made",
+    "check AWS_PROFILE, the AWS_* variables and ~/.aws/config",
+)
 
 #: Verdicts after which the same request is worth repeating.
 WORTH_WAITING = frozenset(
@@ -456,6 +454,7 @@ class Patience:
         random: Gives numbers from 0 to 1, for the jitter of pauses.
 
     Attributes:
+        clock: As it was given.
         place: The launch's place in every queue: by its start, then by when it was
             taken. Whoever is throttled does not lose it.
         is_uncertain: Whether an answer to RunTask was lost, so that there may be a
@@ -474,7 +473,7 @@ class Patience:
         self.due = due
         self.place = (due, next(_places))
         self.is_uncertain = False
-        self._clock = clock
+        self.clock = clock
         self._random = random
         self._began = self.confirmed_at = clock()
         self._deadline = self._began + seconds
@@ -504,24 +503,24 @@ class Patience:
     def queue(self, turn: Future[Any]) -> Steps[None]:
         """Wait for a turn, at nobody's expense."""
         if not turn.done():
-            since = self._clock()
+            since = self.clock()
             yield turn
-            self._deadline += self._clock() - since
+            self._deadline += self.clock() - since
 
     def seconds_since_confirmed(self) -> float:
         """How long ago the run was last known to be waiting for this launch."""
-        return self._clock() - self.confirmed_at
+        return self.clock() - self.confirmed_at
 
     def confirmed(self) -> None:
         """The run is waiting for this launch now."""
-        self.confirmed_at = self._clock()
+        self.confirmed_at = self.clock()
 
     def _pause_after(self, refused: Refused, tries: int) -> Pause:
         seconds = BACKOFF[refused.verdict].seconds(tries, self._random())
-        if self._clock() + seconds > self._deadline:
+        if self.clock() + seconds > self._deadline:
             times = "1 try" if tries == 1 else f"{tries} tries"
             raise LaunchError(
-                f"Gave up after {self._clock() - self._began:.0f} s and {times} "
+                f"Gave up after {self.clock() - self._began:.0f} s and {times} "
                 f"because {refused.cause}; the last answer to {refused.operation} was "
                 f"{refused.answer}"
             ) from refused

@@ -204,6 +204,27 @@ def test_a_run_that_ecs_puts_off_for_too_long_ends_with_what_was_tried(
     assert "RESOURCE:CPU" in line
 
 
+def test_runs_are_left_to_others_while_many_definitions_wait_to_be_registered(
+    world: World, flow_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.utilities.configuration import set_temporary_config
+
+    from prefect_ecs_plugin import ECSAgent
+
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    runs = due(world, flow_id, 2)
+    with set_temporary_config({"cloud.api": world.api.url}):
+        agent = ECSAgent()
+        for _ in range(100):
+            agent._pacer.turn("RegisterTaskDefinition")
+        agent._poll()
+    assert agent.submitting_flow_runs == set()
+    with world.agent():
+        eventually(lambda: set(tasks_by_run(world)) == set(runs))
+    assert_one_task_each(world, runs)
+
+
 def test_a_run_that_waits_has_a_heartbeat(
     world: World, flow_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

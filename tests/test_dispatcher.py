@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin.definitions import DefinitionMemory
+from prefect_ecs_plugin.definitions import TaskDefinitionCache
 from prefect_ecs_plugin.dispatcher import Dispatcher
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
 from prefect_ecs_plugin.polling import Rhythm
@@ -464,7 +464,7 @@ def _turn() -> Any:
         ),
         (_outage, Cause.OUTAGE),
         (_turn, Cause.RATE_LIMIT),
-        (lambda: DefinitionMemory().claim("family")[0], Cause.DEFINITION),
+        (lambda: TaskDefinitionCache().reserve("family")[0], Cause.DEFINITION),
         (lambda: Pause(1), Cause.OTHER),
         (Future, Cause.OTHER),
     ],

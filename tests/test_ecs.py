@@ -244,10 +244,18 @@ def test_a_proxy_that_is_not_there_is_waited_for(caller: Caller) -> None:
 @pytest.mark.parametrize(
     "error",
     [
+        ssl.SSLCertVerificationError("certificate verify failed"),
         ssl.SSLEOFError("EOF occurred in violation of protocol"),
+        BrokenPipeError(32, "Broken pipe"),
+        TimeoutError("timed out"),
+        socket.gaierror(-3, "Temporary failure in name resolution"),
+        OSError(24, "Too many open files"),
         ConnectionResetError(104, "Connection reset by peer"),
         urllib3.exceptions.ProtocolError("Connection broken"),
+        urllib3.exceptions.SSLError("bad handshake"),
+        urllib3.exceptions.DecodeError("failed to decode it"),
         http.client.IncompleteRead(b""),
+        http.client.RemoteDisconnected("without response"),
         RuntimeError("Credentials were refreshed, but are still expired"),
     ],
     ids=lambda error: type(error).__name__,

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
-import ssl
-from typing import Any, List, Type
+from typing import Any, List
 
 import botocore.exceptions
 import pytest
-import urllib3.exceptions
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -194,7 +190,15 @@ PASSING = {
     ),
 }
 
-#: Those that ask for other settings of the agent, which it reads at its start.
+#: Those about the parameters of a request.
+PARAMETERS = {
+    *("ParamValidationError", "ValidationError", "RangeError", "UnknownKeyError"),
+    *("UnknownParameterError", "MissingParametersError", "InvalidHostLabelError"),
+    "AliasConflictParameterError",
+}
+
+#: The rest, which waiting does not mend: the agent's settings, which it reads at its
+#: start.
 SETTINGS = {
     *("ConfigNotFound", "ConfigParseError", "ProfileNotFound", "InvalidConfigError"),
     *("InfiniteLoopConfigError", "PartialCredentialsError", "UnknownCredentialError"),
@@ -211,15 +215,7 @@ SETTINGS = {
     *("UnknownSignatureVersionError", "UnsupportedSignatureVersionError"),
 }
 
-#: Those about the parameters of a request.
-PARAMETERS = {
-    *("ParamValidationError", "ValidationError", "RangeError", "UnknownKeyError"),
-    *("UnknownParameterError", "MissingParametersError", "InvalidHostLabelError"),
-    "AliasConflictParameterError",
-}
-
-#: Those that say that this or botocore has a bug or is installed badly, and those of
-#: other services, of paginators, waiters, stubs and event streams.
+#: And bugs, damaged installations, other services, paginators, waiters, event streams.
 NEITHER = {
     *("BotoCoreError", "ClientError", "EventStreamError", "DataNotFoundError"),
     *("ApiVersionNotFoundError", "UnknownServiceError", "UnknownServiceStyle"),
@@ -254,35 +250,13 @@ def test_every_exception_of_botocore_has_a_considered_verdict(name: str) -> None
         if name in PASSING
         else (Verdict.THROTTLED, "botocore's own retry quota is used up")
         if name == "CapacityNotAvailableError"
-        else (FINAL, "the agent's AWS settings cannot be used")
-        if name in SETTINGS
         else (FINAL, "AWS does not accept the request")
         if name in PARAMETERS
         else (FINAL, "the request could not be made")
-        if name in NEITHER
+        if name in SETTINGS | NEITHER
         else "a new class of botocore: give it a verdict in the table and here"
     )
     assert (row.verdict, row.cause) == expected
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        *(ssl.SSLError, ssl.SSLEOFError, ssl.SSLCertVerificationError, OSError),
-        *(ConnectionResetError, ConnectionAbortedError, ConnectionRefusedError),
-        *(BrokenPipeError, TimeoutError, socket.timeout, socket.gaierror),
-        *(http.client.RemoteDisconnected, http.client.IncompleteRead),
-        *(http.client.BadStatusLine, http.client.CannotSendRequest),
-        *(urllib3.exceptions.ProtocolError, urllib3.exceptions.SSLError),
-        *(urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ProxyError),
-        *(urllib3.exceptions.MaxRetryError, urllib3.exceptions.ClosedPoolError),
-        *(urllib3.exceptions.NewConnectionError, urllib3.exceptions.DecodeError),
-    ],
-)
-def test_a_connection_error_is_a_lost_answer_whatever_layer_it_is_of(
-    error: Type[Exception],
-) -> None:
-    assert judge(Answer(error.__name__, "")).verdict is Verdict.RETRY
 
 
 @pytest.mark.parametrize(
