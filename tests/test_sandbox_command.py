@@ -366,6 +366,7 @@ def test_the_flows_own_log_lines_are_shown(
 
 def test_a_run_to_which_nothing_happens_is_given_up_once() -> None:
     watch, written, clock = watching()
+    watch.agent_looked()
     started(watch, "Submitted")
     watch.refresh(0)
     clock.now = 30.0
@@ -383,8 +384,27 @@ def test_a_run_to_which_nothing_happens_is_given_up_once() -> None:
     ]
 
 
+def test_a_run_is_not_given_up_before_the_agent_has_had_its_time() -> None:
+    watch, written, clock = watching()
+    started(watch, "Submitted")
+    watch.refresh(0)
+    clock.now = 1000.0
+    watch.give_up(30.0)
+    assert not watch.is_over
+    for clock.now in (1000.0, 1030.0):
+        watch.agent_looked()  # only the first look counts
+        watch.give_up(30.0)
+        assert not watch.is_over
+    clock.now = 1030.5
+    watch.give_up(30.0)
+    watch.refresh(0)
+    assert watch.is_over
+    assert "nothing has happened for 30 s" in written[-1]
+
+
 def test_a_run_whose_task_crashed_is_given_up_soon() -> None:
     watch, written, clock = watching()
+    watch.agent_looked()
     started(watch, "Running")
     watch.task("r1", "STOPPED", 137, "OutOfMemory")
     watch.refresh(0)
@@ -399,6 +419,7 @@ def test_a_run_whose_task_crashed_is_given_up_soon() -> None:
 
 def test_a_run_that_waits_for_a_retry_is_not_given_up_soon() -> None:
     watch, _, clock = watching()
+    watch.agent_looked()
     started(watch, "Running")
     watch.task("r1", "STOPPED", 0)
     watch.refresh(0)
@@ -474,14 +495,46 @@ with Flow("slow") as flow:
 """
 
 
+def test_the_time_out_is_the_one_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
+    from prefect_ecs_plugin.sandbox import session
+
+    plans: List[session.Plan] = []
+    monkeypatch.setattr(session, "run", lambda plan, screen: plans.append(plan) or 0)
+    for options in ([], ["--timeout", "7.5"]):
+        assert CliRunner().invoke(command.sandbox, options).exit_code == 0
+    assert [plan.timeout for plan in plans] == [300.0, 7.5]
+
+
+#: A task that failed without a word is waited for but a moment, and an agent that does
+#: not look at the queue too.
+HURRIED = """
+from prefect_ecs_plugin.sandbox import session, watch
+
+watch.LAST_WORDS, session.START_DEADLINE = {last_words}, {start_deadline}
+"""
+
+
+def test_an_agent_that_does_not_look_at_the_queue_is_told(shell: Shell) -> None:
+    hurried = HURRIED.format(last_words=15, start_deadline=0)
+    done = shell.run("--timeout=1", before=hurried)
+    assert done.returncode == 1, done.stderr
+    assert "The agent has not asked for flow runs within 0 s of its start." in (
+        done.stdout
+    )
+    assert "ERROR" not in done.stdout  # no run is given up
+    assert shell.left_behind() == []
+
+
 def test_ones_own_flows_run_once_each_with_the_agents_options(shell: Shell) -> None:
     for name, text in (("greet", GREET), ("fail", FAIL), ("cr[a]sh", CRASH)):
         shell.write(f"{name}.py", text)
     files = ("greet.py", "fail.py", "cr[a]sh.py")
     role = "arn:aws:iam::123456789012:role/ecs"
     done = shell.run(
-        *(*files, "--label", "l", "--env", "GREETING=hello", "--timeout=5"),
+        *(*files, "--label", "l", "--env", "GREETING=hello"),
         *("--api-key-secret-arn", SECRET, "--execution-role-arn", role),
+        before=HURRIED.format(last_words=1, start_deadline=600),
     )
     assert done.returncode == 1, done.stderr
     for pattern in (
@@ -490,7 +543,7 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(shell: Shell) -> N
         r"greet/\S+ \| world\n",
         r"fail/\S+ \| ERROR Task 'fail': Exception encountered",
         r"crash/\S+ \| task \| last words\n",
-        r"ERROR crash/\S+: nothing has happened for 5 s\. The run is Running, its "
+        r"ERROR crash/\S+: nothing has happened for \d+ s\. The run is Running, its "
         r"task is STOPPED with exit code 7 \(Essential container in task exited\)\.",
         r"^greet/\S+: Success, task STOPPED, exit code 0, ",
         r"^fail/\S+: Failed, task STOPPED, exit code 0, ",
