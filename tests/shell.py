@@ -9,11 +9,10 @@ import uuid
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
+from deadlines import DEADLINE
+
 import prefect_ecs_plugin
 from prefect_ecs_plugin.sandbox.environment import KEPT
-
-#: Seconds that anything may take; nothing is measured by it.
-DEADLINE = 600.0
 
 #: Independent of whether and how the plugin is installed; test_installed.py shows
 #: that `prefect agent ecs` is the same group.

@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, List
 import click
 import pytest
 import yaml
+from deadlines import DEADLINE
 from prefect import Flow
 from prefect.run_configs import ECSRun as PrefectECSRun
 
@@ -78,7 +79,7 @@ class Spoken:
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
         os.kill(self.child._process.pid, signal.SIGTERM)
-        code = self.child._process.wait(60)
+        code = self.child._process.wait(DEADLINE)
         self.child.stop()
         return code
 
@@ -177,7 +178,7 @@ def test_what_keeps_a_json_agent_from_starting_is_an_object_too(
     spoken: Any, level: str, options: List[str], words: str
 ) -> None:
     agent = spoken("--log-format", "json", "--log-level", level, *options)
-    assert agent.child._process.wait(60) == 1
+    assert agent.child._process.wait(DEADLINE) == 1
     agent.child.stop()
     last = parsed(agent.lines)[-1]
     assert last["level"] == "CRITICAL"
@@ -216,7 +217,7 @@ cli()
 
 def test_what_python_and_others_say_is_an_object_too(spoken: Any) -> None:
     agent = spoken("--log-format", "json", "--max-polls", "1", code=NOISY)
-    assert agent.child._process.wait(60) == 0
+    assert agent.child._process.wait(DEADLINE) == 0
     agent.child.stop()
     objects = parsed(agent.lines)
     said = {each["logger"]: each["message"] for each in objects}
@@ -368,7 +369,7 @@ def test_guarantee_7_no_secret_in_what_keeps_the_agent_from_starting(
 ) -> None:
     template = "http://me:my-password@127.0.0.1:1/t.yaml"
     agent = spoken("--log-level", "debug", "--task-definition", template)
-    assert agent.child._process.wait(60) == 1
+    assert agent.child._process.wait(DEADLINE) == 1
     agent.child.stop()
     log = "\n".join(agent.lines)
     assert "Traceback" in log

@@ -19,6 +19,7 @@ import botocore.loaders
 import click
 import pytest
 from click.testing import CliRunner
+from deadlines import DEADLINE
 from hypothesis import given
 from hypothesis import strategies as st
 from prefect.utilities.configuration import set_temporary_config
@@ -179,7 +180,7 @@ def command_line(world: World, tmp_path: Path) -> Check:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
-            timeout=60,
+            timeout=DEADLINE,
             check=False,
         )
         return Ended(done.returncode, done.stdout, done.stdout + done.stderr)
@@ -1381,7 +1382,7 @@ def on_a_terminal(world: World, **variables: str) -> str:
             break
         shown += part
     os.close(ours)
-    process.wait(timeout=60)
+    process.wait(timeout=DEADLINE)
     return shown.decode()
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Any, List, Tuple
 
 import pytest
+from deadlines import DEADLINE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +16,6 @@ from prefect_ecs_plugin.polling import Rhythm
 from prefect_ecs_plugin.schedule import Schedule
 from prefect_ecs_plugin.simulation import Simulation
 from prefect_ecs_plugin.waiting import Pause, Steps, drive
-
-DEADLINE = 20.0
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 100))))

@@ -87,7 +87,7 @@ def run(
         env={**kept, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=3600,
         cwd=str(Path(sys.prefix).anchor),
     )
 

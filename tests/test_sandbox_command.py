@@ -18,7 +18,8 @@ from typing import Any, Iterator, List, Optional, Tuple
 import click
 import pytest
 from click.testing import CliRunner
-from shell import DEADLINE, Shell
+from deadlines import DEADLINE
+from shell import Shell
 
 from prefect_ecs_plugin.command_line import LikeStart, typed
 from prefect_ecs_plugin.sandbox import command, flows

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Mapping, Tuple
 
 import pytest
+from deadlines import DEADLINE
 from prefect import Flow
 from prefect.engine.state import Submitted, Success
 
@@ -67,7 +68,7 @@ def address() -> str:
 def get(url: str) -> Tuple[int, str, str]:
     """The status, the type of content and the content; 0 while nobody listens."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
             kind = answer.headers["Content-Type"]
             return answer.status, kind, answer.read().decode()
     except urllib.error.HTTPError as error:

@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pendulum
 import pytest
+from deadlines import DEADLINE
 from prefect import Flow, Task
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
@@ -262,7 +263,7 @@ def assert_one_task_each(world: World, runs: List[str]) -> None:
 
 def kill(agent: Any, number: int) -> int:
     os.kill(agent._process.pid, number)
-    return int(agent._process.wait(timeout=60))
+    return int(agent._process.wait(timeout=DEADLINE))
 
 
 def test_guarantee_2_sigterm_in_a_burst_loses_nothing(
@@ -582,7 +583,7 @@ def test_guarantee_1_lost_answers_of_run_task_double_nothing(
 
 def get(url: str) -> Tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import prefect
+from deadlines import DEADLINE
 from prefect.client import Client
 from prefect.utilities.configuration import set_temporary_config
 
-from prefect_ecs_plugin.sandbox import environment
+from prefect_ecs_plugin.sandbox import children, environment
 from prefect_ecs_plugin.sandbox.aws import AWS
 from prefect_ecs_plugin.sandbox.children import Child
 from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
@@ -37,10 +38,13 @@ from prefect.cli import cli
 cli()
 """
 
+#: Tests look at what a child does when it ends; it is not killed while it does it.
+children.GRACE = DEADLINE
+
 FINISHED = ("Success", "Failed", "Cancelled")
 
 
-def eventually(check: Callable[[], Any], seconds: float = 60.0) -> Any:
+def eventually(check: Callable[[], Any], seconds: float = DEADLINE) -> Any:
     """Ask again and again until the answer is true, and return it."""
     deadline = time.monotonic() + seconds
     while True:
@@ -113,7 +117,7 @@ class World:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
-            timeout=60,
+            timeout=DEADLINE,
             check=False,
         )
 
@@ -143,7 +147,7 @@ class World:
     def states(self, run_ids: Sequence[str]) -> List[str]:
         return [self.api.store.flow_run(run_id).state for run_id in run_ids]
 
-    def finished(self, run_ids: Sequence[str], seconds: float = 60.0) -> List[str]:
+    def finished(self, run_ids: Sequence[str], seconds: float = DEADLINE) -> List[str]:
         """Wait until all runs have ended, and return their states."""
         eventually(
             lambda: all(state in FINISHED for state in self.states(run_ids)), seconds
