@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
+import forking
 import prefect
 from deadlines import DEADLINE
 from prefect.client import Client
@@ -54,16 +55,32 @@ def eventually(check: Callable[[], Any], seconds: float = DEADLINE) -> Any:
         time.sleep(0.05)
 
 
+class ForkedChild(Child):
+    """A child that starts at once, see `forking`."""
+
+    def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> Any:
+        return forking.Forked(command, environment)
+
+
 class World:
     """Everything a flow run meets, on loopback.
 
     Args:
         home: An empty directory for all children.
+        forks: Whether children are forked from a process with Prefect's packages, or
+            are started as users start them.
         aws: Options of the `AWS`; its tasks are processes by default.
     """
 
-    def __init__(self, home: Path, locks_submitted: bool = True, **aws: Any) -> None:
+    def __init__(
+        self,
+        home: Path,
+        locks_submitted: bool = True,
+        forks: bool = forking.POSSIBLE,
+        **aws: Any,
+    ) -> None:
         environment.furnish(home)
+        self._forks = forks
         self.home = home
         image = environment.container_environment(home)
         self.api = PrefectAPI(locks_submitted=locks_submitted)
@@ -97,23 +114,28 @@ class World:
     def agent(self, *options: str, **variables: str) -> Child:
         """Start `prefect agent ecs start`."""
         command = environment.prefect_command(self.home)
-        return Child(
-            [*command, "agent", "ecs", "start", *options],
-            {**self.environment, **variables},
-        )
+        return self.child([*command, "agent", "ecs", "start", *options], **variables)
 
     def quick_agent(self, *options: str) -> Child:
         """Start an agent whose long pauses are short, for tests that wait for them."""
-        return Child(
-            [sys.executable, "-c", QUICK, "agent", "ecs", "start", *options],
-            self.environment,
+        return self.child(
+            [sys.executable, "-c", QUICK, "agent", "ecs", "start", *options]
         )
+
+    def child(self, command: Sequence[str], **variables: str) -> Child:
+        """Start Python with a script or code."""
+        kind = ForkedChild if self._forks else Child
+        return kind(command, {**self.environment, **variables})
 
     def prefect(self, *arguments: str, **variables: str) -> Any:
         """Run a `prefect` command to its end."""
+        command = [*environment.prefect_command(self.home), *arguments]
+        seen = {**self.environment, **variables}
+        if self._forks:
+            return forking.run(command, seen, DEADLINE)
         return subprocess.run(
-            [*environment.prefect_command(self.home), *arguments],
-            env={**self.environment, **variables},
+            command,
+            env=seen,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
