@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Callable, Dict, Iterator
 
+import forking
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -19,6 +20,8 @@ UNTIMED: Dict[str, Any] = {
 settings.register_profile("quick", max_examples=50, **UNTIMED)
 settings.register_profile("deep", max_examples=1000, **UNTIMED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+forking.share_botocores_models()
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ import prefect_ecs_plugin.check.command, prometheus_client
 boto3.client("ecs", region_name="us-east-1")
 """
 
-#: Those of AWS whose models are read beforehand.
+#: Services of AWS whose models are read beforehand.
 SERVICES = ("ec2", "ecr", "ecs", "iam", "logs", "s3", "secretsmanager", "ssm", "sts")
 
 #: Descriptors that come with a request: the request itself, the program's standard
@@ -209,6 +209,12 @@ def _import_what_is_wanted() -> None:
         with contextlib.suppress(ImportError):  # made up at run time by its package
             importlib.import_module(name)
     share_botocores_models()
+    import botocore.session
+
+    for service in SERVICES:
+        botocore.session.Session().create_client(
+            service, "us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+        )
     gc.collect()
     gc.freeze()  # what is here already concerns no program
 
@@ -219,11 +225,7 @@ def share_botocores_models() -> None:
     import botocore.session
 
     loader = botocore.loaders.create_loader()
-    botocore.loaders.create_loader = lambda search_path_string=None: loader
-    for service in SERVICES:
-        botocore.session.Session().create_client(
-            service, "us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
-        )
+    botocore.session.create_loader = lambda search_path_string=None: loader
 
 
 def _wanted() -> List[str]:

@@ -22,17 +22,21 @@ from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
 
 #: Runs `prefect` with pauses of seconds made pauses of moments.
 QUICK = """
-from prefect_ecs_plugin import recovery, supervising, task_state, troubles
-from prefect_ecs_plugin.retrying import BACKOFF, Backoff
-from prefect_ecs_plugin.watcher import roster
+from prefect.agent.agent import Agent
 
-recovery.SETTLE = 1.0
-roster.YOUNG, roster.RUNNING = 0.5, 0.6
-supervising._CANCEL_INTERVAL = 0.5
-task_state.GRACE = 1.0
-task_state.RELAUNCH_BACKOFF = Backoff(0.5, 0.5)
-troubles.OUTAGE = Backoff(0.2, 0.5)
-BACKOFF.update(dict.fromkeys(BACKOFF, Backoff(0.5, 0.5)))
+from prefect_ecs_plugin import recovery, reporting, supervising, task_state, troubles
+from prefect_ecs_plugin.retrying import BACKOFF, Backoff
+from prefect_ecs_plugin.watcher import roster, watching
+
+moment = Backoff(0.1, 0.1)
+recovery.SETTLE = task_state.GRACE = 0.2
+roster.YOUNG, roster.RUNNING = 0.1, 0.2
+watching.SPACING = supervising._CANCEL_INTERVAL = 0.1
+reporting._COLLECT = 0.1
+task_state.RELAUNCH_BACKOFF = troubles.OUTAGE = moment
+BACKOFF.update(dict.fromkeys(BACKOFF, moment))
+Agent._loop_intervals = {0: 0.1, 1: 0.2, 2: 0.4}
+Agent._stop_heartbeat_thread = lambda self: None  # it would take a second
 
 from prefect.cli import cli
 
@@ -130,14 +134,33 @@ class World:
     def prefect(self, *arguments: str, **variables: str) -> Any:
         """Run a `prefect` command to its end."""
         command = [*environment.prefect_command(self.home), *arguments]
+        return self.run_to_its_end(command, merges=True, **variables)
+
+    def run_to_its_end(
+        self,
+        command: Sequence[str],
+        cwd: Optional[Path] = None,
+        merges: bool = False,
+        **variables: str,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python with a script or code, as `subprocess.run` does.
+
+        Args:
+            command: Python, a script or code, and arguments.
+            cwd: Where; by default where this process is.
+            merges: Whether its standard error goes to its standard output.
+            variables: Variables of its environment besides.
+        """
         seen = {**self.environment, **variables}
         if self._forks:
-            return forking.run(command, seen, DEADLINE)
+            return forking.run(command, seen, DEADLINE, cwd, merges)
         return subprocess.run(
             command,
             env=seen,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if merges else subprocess.PIPE,
             encoding="utf-8",
             timeout=DEADLINE,
             check=False,
