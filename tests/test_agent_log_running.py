@@ -27,7 +27,6 @@ from prefect_ecs_plugin.cli import ecs
 from prefect_ecs_plugin.errors import ConfigurationError
 from prefect_ecs_plugin.sandbox import environment
 from prefect_ecs_plugin.sandbox.aws import Fault
-from prefect_ecs_plugin.sandbox.children import Child
 
 ALWAYS = {"timestamp", "level", "logger", "message"}
 SOMETIMES = {"flow_run_id", "task_arn", "exception"}
@@ -70,10 +69,10 @@ class Spoken:
         command = environment.prefect_command(world.home)
         if code:
             command = [sys.executable, "-c", code]
-        self.child = Child(
+        self.child = world.child(
             [*command, "agent", "ecs", "start", *options],
-            {**world.environment, **variables},
             self.lines.append,
+            **variables,
         )
 
     def stop(self) -> int:

@@ -23,7 +23,6 @@ from world import World, eventually
 
 from prefect_ecs_plugin.flow_run import TAKEN
 from prefect_ecs_plugin.sandbox.aws import Fault, StartFailure
-from prefect_ecs_plugin.sandbox.children import Child
 
 pytestmark = pytest.mark.slow
 
@@ -229,7 +228,7 @@ def test_without_prometheus_client_the_agent_works_and_says_what_to_install(
 ) -> None:
     run_id = new_run()
     command = [sys.executable, "-c", WITHOUT, "agent", "ecs", "start"]
-    with Child([*command, "--agent-address", address], world.environment):
+    with world.child([*command, "--agent-address", address]):
         assert eventually(lambda: world.tasks_of(run_id))
         assert get(f"{address}/api/health")[0] == 200
         assert get(f"{address}/metrics") == (
@@ -249,5 +248,5 @@ def test_runs_left_by_an_earlier_agent_are_shown(
     )
     submitted = Submitted(context=TAKEN).serialize()
     world.api.store.set_flow_run_state(new_run(), submitted, agent_id=agent_id)
-    with world.agent("--agent-address", address):
+    with world.quick_agent("--agent-address", address):
         Scraper(address).shows("flow_runs_waiting", {"recovery": 1})

@@ -126,10 +126,15 @@ class World:
             [sys.executable, "-c", QUICK, "agent", "ecs", "start", *options]
         )
 
-    def child(self, command: Sequence[str], **variables: str) -> Child:
+    def child(
+        self,
+        command: Sequence[str],
+        on_line: Callable[[str], None] = lambda line: None,
+        **variables: str,
+    ) -> Child:
         """Start Python with a script or code."""
         kind = ForkedChild if self._forks else Child
-        return kind(command, {**self.environment, **variables})
+        return kind(command, {**self.environment, **variables}, on_line)
 
     def prefect(self, *arguments: str, **variables: str) -> Any:
         """Run a `prefect` command to its end."""
