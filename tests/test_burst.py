@@ -81,7 +81,7 @@ def test_guarantee_4_a_burst_under_awss_limits_is_launched_whole(
     world: World, flow_id: str
 ) -> None:
     world.aws.limits = True
-    runs = due(world, flow_id, 60, seconds=3)
+    runs = due(world, flow_id, 60, seconds=1)
     with world.agent():
         assert_one_task_each(world, runs)
     assert sum(world.aws.throttled.values()) == 0
