@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 from pathlib import Path
@@ -507,24 +508,33 @@ def test_the_time_out_is_the_one_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [plan.timeout for plan in plans] == [300.0, 7.5]
 
 
-#: A task that failed without a word is waited for but a moment, and an agent that does
-#: not look at the queue too.
+def used_here(*paths: str, **plan: Any) -> Tuple[int, str]:
+    """Use the sandbox in this process: its exit code, and what it showed."""
+    from prefect_ecs_plugin.sandbox import session
+
+    shown: List[str] = []
+    code = session.run(session.Plan(paths=paths, **plan), Lines(shown.append))
+    return code, "".join(f"{line}\n" for line in shown)
+
+
+def test_an_agent_that_does_not_look_at_the_queue_is_told(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect_ecs_plugin.sandbox import session
+
+    monkeypatch.setattr(session, "START_DEADLINE", 0.0)
+    code, shown = used_here(timeout=1.0)
+    assert code == 1
+    assert "The agent has not asked for flow runs within 0 s of its start." in shown
+    assert "ERROR" not in shown  # no run is given up
+
+
+#: A task that failed without a word is waited for but a moment.
 HURRIED = """
-from prefect_ecs_plugin.sandbox import session, watch
+from prefect_ecs_plugin.sandbox import watch
 
-watch.LAST_WORDS, session.START_DEADLINE = {last_words}, {start_deadline}
+watch.LAST_WORDS = 1.0
 """
-
-
-def test_an_agent_that_does_not_look_at_the_queue_is_told(shell: Shell) -> None:
-    hurried = HURRIED.format(last_words=15, start_deadline=0)
-    done = shell.run("--timeout=1", before=hurried)
-    assert done.returncode == 1, done.stderr
-    assert "The agent has not asked for flow runs within 0 s of its start." in (
-        done.stdout
-    )
-    assert "ERROR" not in done.stdout  # no run is given up
-    assert shell.left_behind() == []
 
 
 def test_ones_own_flows_run_once_each_with_the_agents_options(shell: Shell) -> None:
@@ -535,7 +545,7 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(shell: Shell) -> N
     done = shell.run(
         *(*files, "--label", "l", "--env", "GREETING=hello"),
         *("--api-key-secret-arn", SECRET, "--execution-role-arn", role),
-        before=HURRIED.format(last_words=1, start_deadline=600),
+        before=HURRIED,
     )
     assert done.returncode == 1, done.stderr
     for pattern in (
@@ -556,7 +566,7 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(shell: Shell) -> N
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "paths, message",
     [
         (
             ["no.py"],
@@ -571,21 +581,37 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(shell: Shell) -> N
             ["needs.py"],
             "Flow 'needs' cannot be run: Required parameters are missing: ['x']",
         ),
-        (
-            ["--task-definition", "no.yaml"],
-            "The agent ended with exit code 1 before the flow runs did. Its last "
-            "lines:\nError: Cannot read no.yaml: No such file or directory.",
-        ),
     ],
 )
 def test_what_cannot_begin_ends_with_the_reason(
-    shell: Shell, arguments: List[str], message: str
+    shell: Shell,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    paths: List[str],
+    message: str,
 ) -> None:
+    monkeypatch.chdir(shell.work)
+    monkeypatch.setenv("TMPDIR", str(shell.tmp))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     shell.write("greet.py", GREET)
     shell.write("broken.py", "import nothing_like_this")
     shell.write("needs.py", NEEDS)
-    done = shell.run(*arguments)
+    code, shown = used_here(*paths)
+    assert code == 1
+    assert f" s  {message}\n" in shown
+    assert "Traceback" not in shown
+    assert capfd.readouterr() == ("", "")
+    assert shell.left_behind() == []
+
+
+def test_an_agent_that_cannot_start_ends_the_command(shell: Shell) -> None:
+    shell.write("greet.py", GREET)
+    done = shell.run("--task-definition", "no.yaml")
     assert done.returncode == 1
+    message = (
+        "The agent ended with exit code 1 before the flow runs did. Its last lines:\n"
+        "Error: Cannot read no.yaml: No such file or directory."
+    )
     assert f" s  {message}\n" in done.stdout, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert shell.left_behind() == []

@@ -107,9 +107,10 @@ class Child:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.append(line.rstrip())
-            self._on_line(line.rstrip())
+        with self._process.stdout as output:
+            for line in output:
+                self._lines.append(line.rstrip())
+                self._on_line(line.rstrip())
 
 
 class Interrupted(Exception):
