@@ -8,6 +8,7 @@ from typing import Any, List
 
 import pytest
 import requests
+from deadlines import DEADLINE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -130,5 +131,5 @@ def test_no_answer_of_the_api_is_counted_as_failed() -> None:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         with pytest.raises(requests.ConnectionError):
-            api._session(counts.api_requests).get(url, timeout=10)
+            api._session(counts.api_requests).get(url, timeout=DEADLINE)
     assert counts.api_requests["failed"] == 1

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
+from deadlines import DEADLINE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,8 +28,6 @@ from prefect_ecs_plugin.schedule import Schedule
 from prefect_ecs_plugin.simulation import Simulation
 from prefect_ecs_plugin.troubles import Troubles, insist
 from prefect_ecs_plugin.waiting import Cause, Pause, Steps, Wait, drive
-
-DEADLINE = 20.0
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 100))))

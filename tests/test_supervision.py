@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pendulum
 import pytest
+from deadlines import DEADLINE
 from prefect import Flow, Task
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
@@ -23,7 +24,6 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 from world import World, claim, eventually
 
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
-from prefect_ecs_plugin.sandbox.children import Child
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
 
 pytestmark = pytest.mark.slow
@@ -179,11 +179,21 @@ def test_tasks_that_stop_together_cost_few_questions(
         if operation == "flow_run" and list(where) == ["id"]:
             questions.append(where["id"])
 
+    all_ended = threading.Event()
+    all_ended.set()
+
+    def wait(operation: str, _: Dict[str, Any]) -> None:
+        if operation == "ecs.DescribeTasks":
+            all_ended.wait(DEADLINE)
+
+    world.aws.fault = wait
     with world.quick_agent():
         tasks = [task_of(world, run_id, "RUNNING") for run_id in runs]
         world.api.fault = hear
+        all_ended.clear()
         for task in tasks:
             world.aws.finish(task.task_arn, exit_code=1)
+        all_ended.set()
         assert world.finished(runs) == ["Failed"] * 20
     assert 2 <= len(questions) <= 8  # two looks at each run
 
@@ -261,7 +271,7 @@ def assert_one_task_each(world: World, runs: List[str]) -> None:
 
 def kill(agent: Any, number: int) -> int:
     os.kill(agent._process.pid, number)
-    return int(agent._process.wait(timeout=60))
+    return int(agent._process.wait(timeout=DEADLINE))
 
 
 def test_guarantee_2_sigterm_in_a_burst_loses_nothing(
@@ -393,7 +403,7 @@ def test_guarantee_1_a_task_that_prefects_own_agent_started_is_found(
 ) -> None:
     """Both agents have one id at the API, as on the day on which one is replaced."""
     run_id = new_run()
-    with Child([sys.executable, "-c", PREFECTS_OWN], world.environment):
+    with world.child([sys.executable, "-c", PREFECTS_OWN]):
         (task,) = eventually(lambda: launched(world, run_id) and world.aws.tasks())
     assert world.states([run_id]) == ["Submitted"]
     if ended:
@@ -413,21 +423,21 @@ def launched(world: World, run_id: str) -> bool:
 
 
 class Heart:
-    """Sends heartbeats for a run, as an agent does that has it in hand."""
+    """Sends a heartbeat for a run whenever the agent asks for runs.
+
+    As an agent does that has it in hand, but never too late for a look at it.
+    """
 
     def __init__(self, world: World, run_id: str) -> None:
-        self._client, self._run_id = world.client, run_id
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat)
-        self._thread.start()
+        self._world, self._run_id = world, run_id
+        world.api.fault = self._beat
 
-    def _beat(self) -> None:
-        while not self._stopped.wait(0.2):
-            self._client.update_flow_run_heartbeat(self._run_id)
+    def _beat(self, operation: str, _: Dict[str, Any]) -> None:
+        if operation == "flow_run":
+            self._world.api.store.update_flow_run_heartbeat(self._run_id)
 
     def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join()
+        self._world.api.fault = None
 
 
 QUEUE = "The queue of flow runs cannot be read"
@@ -571,7 +581,7 @@ def test_guarantee_1_lost_answers_of_run_task_double_nothing(
 
 def get(url: str) -> Tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -24,6 +24,7 @@ from typing import (
 )
 
 import pytest
+from deadlines import DEADLINE
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -974,9 +975,9 @@ def test_with_threads_and_the_strict_ecs(
     aws.finish(tasks[1]["taskArn"], 137)
     for task in tasks:
         watcher.add(task["taskArn"], "default", "run")
-    assert seen.wait(30)
+    assert seen.wait(DEADLINE)
     dispatcher.interrupt()
-    assert dispatcher.wait_until_done(30)
+    assert dispatcher.wait_until_done(DEADLINE)
     dispatcher.close()
     (described,) = handed.values()
     assert described["taskArn"] == tasks[1]["taskArn"]

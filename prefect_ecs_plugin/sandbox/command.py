@@ -93,7 +93,8 @@ def screen() -> Screen:
     type=Amount(min=1),
     default=300.0,
     show_default=True,
-    help="Seconds in which nothing happens to a run before it is given up.",
+    help="Give a run up when nothing has happened to it for so many seconds, counted "
+    "from the agent's first look at the queue.",
 )
 def sandbox(
     paths: Tuple[str, ...],
