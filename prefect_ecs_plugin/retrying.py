@@ -362,13 +362,10 @@ TABLE: Tuple[Row, ...] = (
 _BAD_GATEWAY = _row("", "", Verdict.RETRY, "AWS did not answer properly")
 _UNKNOWN = _row("", "", Verdict.FINAL, "AWS refused the request")
 
-#: botocore's own errors that no row names: settings that it reads at a start, and bugs.
-_UNSENT = _row(
-    "",
-    "",
-    Verdict.FINAL,
-    "the request could not be made",
-    "check AWS_PROFILE, the AWS_* variables and ~/.aws/config",
+#: Errors of botocore's that no row names, about settings that it reads at a start, and
+#: errors of any other kind that an answer without sense causes.
+_NO_STATUS = _row(
+    "", "", Verdict.FINAL, "AWS cannot be asked, or its answer cannot be read"
 )
 
 #: Verdicts after which the same request is worth repeating.
@@ -383,7 +380,7 @@ def judge(answer: Answer) -> Row:
         if row.code.fullmatch(answer.code) and row.message.search(answer.message):
             return row
     if answer.status is None:
-        return _UNSENT
+        return _NO_STATUS
     return _BAD_GATEWAY if answer.status >= 500 else _UNKNOWN
 
 

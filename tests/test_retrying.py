@@ -252,7 +252,7 @@ def test_every_exception_of_botocore_has_a_considered_verdict(name: str) -> None
         if name == "CapacityNotAvailableError"
         else (FINAL, "AWS does not accept the request")
         if name in PARAMETERS
-        else (FINAL, "the request could not be made")
+        else (FINAL, "AWS cannot be asked, or its answer cannot be read")
         if name in SETTINGS | NEITHER
         else "a new class of botocore: give it a verdict in the table and here"
     )
