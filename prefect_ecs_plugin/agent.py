@@ -39,6 +39,7 @@ from . import __version__, agent_log, api_key, kwargs, masking, shapes, task_sta
 from . import cluster as clusters
 from .api import AgentClient
 from .aws import AWSClients
+from .claims import Claims
 from .configuration import agent_settings
 from .container_logs import ContainerLogs
 from .counting import Counts, Outcome
@@ -56,9 +57,9 @@ from .run_states import RunStates
 from .settings import PrefectSettings
 from .submission import Submission
 from .supervising import Supervisor
+from .task_finder import TaskFinder
 from .troubles import Troubles
 from .waiting import Steps, drive
-from .watcher import Watcher
 
 #: Seconds from its start for which a run may be refused before it is Failed.
 DEFAULT_LAUNCH_TIMEOUT = 30 * 60.0
@@ -241,7 +242,10 @@ class ECSAgent(Agent):
         self._rhythm = Rhythm(self._loop_intervals)
         self._shutdown_grace = shutdown_grace
         self._watches = watch
-        self._health = Health(self._dispatcher.slowest, [self._credentials_trouble])
+        self._health = Health(
+            slowest_step=self._dispatcher.slowest,
+            reasons=[self._dispatcher.problem, self._credentials_trouble],
+        )
         self._server: Optional[AgentServer] = None
         self._is_stopping = False
         self._move_in(launches_per_second, launch_timeout, start_attempts, cancel_grace)
@@ -258,7 +262,14 @@ class ECSAgent(Agent):
         pacer = self._pacer = Pacer(
             limits_for(launches_per_second), dispatcher.clock, dispatcher.call_later
         )
-        ecs = ECS(self.ecs_client, pacer)
+        ecs = ECS(
+            self.ecs_client,
+            pacer,
+            client_in=lambda region: self._clients("ecs", region),
+            new_pacer=lambda: Pacer(
+                limits_for(None), dispatcher.clock, dispatcher.call_later
+            ),
+        )
         self._submission = Submission(ecs, logger, counts)
         states = RunStates(self.client, self._troubles, dispatcher.start)
         self._reporter = Reporter(
@@ -270,46 +281,53 @@ class ECSAgent(Agent):
             dispatcher.start,
             hide=self._secrets.hidden,
         )
+        claims = Claims(
+            client=self.client, states=states, outages=self._troubles, logger=logger
+        )
         self._launcher = Launcher(
-            self.settings,
-            self._prefect_settings,
-            self._clients,
-            self._submission,
-            self._reporter,
-            logger,
-            launch_timeout,
-            self._run_was_taken,
-            self._task_was_launched,
-            counts,
+            settings=self.settings,
+            prefect_settings=self._prefect_settings,
+            clients=self._clients,
+            submission=self._submission,
+            claims=claims,
+            reporter=self._reporter,
+            logger=logger,
+            timeout=launch_timeout,
+            agent_id=lambda: self.client.agent_id,
+            region=self.ecs_client.meta.region_name,
+            on_claimed=self._run_was_claimed,
+            on_launched=self._task_was_launched,
+            counts=counts,
             learn=self._secrets.learn,
         )
+        dispatcher.observe_waits(self._launcher.observe_wait)
         self._supervisor = Supervisor(
-            self.client,
-            states,
-            ecs,
-            self._submission,
-            self._launcher,
-            self._reporter,
-            self._troubles,
-            logger,
-            ContainerLogs(self._clients, logger).last_lines,
-            start_attempts,
-            cancel_grace,
-            counts,
+            client=self.client,
+            states=states,
+            claims=claims,
+            ecs=ecs,
+            submission=self._submission,
+            launcher=self._launcher,
+            reporter=self._reporter,
+            outages=self._troubles,
+            logger=logger,
+            read_log=ContainerLogs(self._clients, logger).last_lines,
+            dispatcher=dispatcher,
+            start_attempts=start_attempts,
+            cancel_grace=cancel_grace,
+            counts=counts,
         )
-        self._supervisor.watcher = self._watcher = Watcher(
-            ecs, dispatcher, self._supervisor.on_stopped, self._troubles, logger
-        )
+        self._watcher = self._supervisor.watcher
         self._recovery = Recovery(
-            self.client,
-            states,
-            ecs,
-            self._launcher,
-            self._task_was_launched,
-            self._troubles,
-            logger,
-            dispatcher.start,
-            counts,
+            client=self.client,
+            states=states,
+            claims=claims,
+            tasks=TaskFinder(ecs),
+            launcher=self._launcher,
+            watch=self._task_was_launched,
+            outages=self._troubles,
+            logger=logger,
+            start=lambda steps, run_id: dispatcher.start(steps, run_id=run_id),
         )
 
     # -- Prefect's public hooks -------------------------------------------------
@@ -322,16 +340,11 @@ class ECSAgent(Agent):
             self.logger.warning(trouble)
         for warning in api_key.warnings(self.settings, bool(self.flow_run_api_key)):
             self.logger.warning(warning)
-        if not self._submission.has_client_token:
-            self.logger.warning(
-                "This botocore is too old for clientToken, without which a lost answer "
-                "of AWS can start a task twice; pip install 'botocore>=1.32'."
-            )
         self._dispatcher.start(self._recovery.recover(), background=True)
         if self._watches:
-            self._dispatcher.start(self._watcher.watch(), background=True)
-            self._dispatcher.start(
-                self._supervisor.watch_cancellations(), background=True
+            self._dispatcher.keep_running("task watcher", self._watcher.watch)
+            self._dispatcher.keep_running(
+                "cancellation watcher", self._supervisor.watch_cancellations
             )
 
     def deploy_flow(self, flow_run: GraphQLResult) -> str:
@@ -416,13 +429,13 @@ class ECSAgent(Agent):
             self.logger.debug("There are no metrics: %s", error)
             return None
         return Metrics(
-            self._counts,
-            self.name,
-            self._health,
-            self._dispatcher,
-            self._pacer,
-            self._launcher,
-            self._watcher,
+            counts=self._counts,
+            name=self.name,
+            health=self._health,
+            dispatcher=self._dispatcher,
+            pacer=self._pacer,
+            launcher=self._launcher,
+            watcher=self._watcher,
         ).exposition
 
     def _stop_agent_api_server(self) -> None:
@@ -461,7 +474,7 @@ class ECSAgent(Agent):
             try:
                 pause = self._poll()
             except Exception as error:
-                self._report_crash(error)
+                self._report_crash("Looking into the queue failed", error, None)
                 pause = self._rhythm.after(0, 0)
             self.logger.debug("Looking into the queue again in %s s", pause)
             if not exit_event.is_set():
@@ -515,7 +528,7 @@ class ECSAgent(Agent):
 
     def _poll(self) -> float:
         """Look once; the seconds until the next look."""
-        if self._pacer.backlog("RunTask on Fargate", "RunTask") > _ENOUGH_IN_HAND:
+        if self._pacer.launch_backlog() > _ENOUGH_IN_HAND:
             self._health.has_polled()
             return 1.0
         read = time.monotonic()
@@ -532,18 +545,18 @@ class ECSAgent(Agent):
         self._health.has_polled()
         for row in rows:
             self.submitting_flow_runs.add(row["id"])
-            self._dispatcher.start(self._launch(row, read))
+            self._dispatcher.start(self._launch(row, read), run_id=row["id"])
         return self._rhythm.after(len(seen), len(rows))
 
     # -- The queue --------------------------------------------------------------
 
     def _launch(self, row: Dict[str, Any], read: float) -> Steps[None]:
         try:
-            yield from self._launcher.take_and_launch(row, read)
+            yield from self._launcher.claim_and_launch(row, read)
         finally:
             self.submitting_flow_runs.discard(row["id"])
 
-    def _run_was_taken(self) -> None:
+    def _run_was_claimed(self) -> None:
         """There is room in the API's window now; look whether a run was behind it."""
         if self._rhythm.window_is_full:
             AGENT_WAKE_EVENT.set()
@@ -564,10 +577,13 @@ class ECSAgent(Agent):
             return f"the AWS credentials cannot be refreshed: {error}"
         return "there are no AWS credentials"
 
-    def _report_crash(self, error: BaseException) -> None:
+    def _report_crash(
+        self, what: str, error: BaseException, run_id: Optional[str]
+    ) -> None:
         self._counts.internal_errors.add()
-        self.logger.error("A launch broke off: %s: %s", type(error).__name__, error)
-        self.logger.debug("The error in full", exc_info=error)
+        about = agent_log.of_run(run_id) if run_id else None
+        self.logger.error("%s: %s: %s", what, type(error).__name__, error, extra=about)
+        self.logger.debug("The error in full", exc_info=error, extra=about)
 
     def _prefect_settings(self) -> PrefectSettings:
         key = self.flow_run_api_key

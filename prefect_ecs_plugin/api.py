@@ -10,17 +10,19 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import Any, Dict, Iterable, List, Mapping, Optional
+from types import MappingProxyType
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 import pendulum
 import requests
 from prefect.client import Client
 from prefect.exceptions import AuthorizationError, ClientError
-from prefect.utilities.graphql import parse_graphql, with_args
+from prefect.utilities.graphql import EnumValue, parse_graphql, with_args
 
 from .connections import kept_session
 from .counting import Counts
 from .errors import RateLimited
+from .launch_record import NEEDS_TASK
 from .task_state import COMES_BACK
 
 #: Seconds that runs are shown ahead of their start: the longest pause between looks.
@@ -43,6 +45,28 @@ _STATE_FIELDS = {"id", "state", "version", "agent_id", "start_time", "heartbeat"
 _WAITING_TASK_RUNS = with_args(
     "task_runs", {"where": {"state": {"_in": sorted(COMES_BACK)}}}
 )
+
+#: Where the launch records of a run are: see `launch_record`. A task run is Submitted
+#: only by an agent, so `resumed` is empty for all but resumed runs.
+_CLAIMED = {"state": {"_eq": "Submitted"}}
+_LATEST_CLAIM = with_args(
+    "states",
+    {"where": _CLAIMED, "order_by": {"version": EnumValue("desc")}, "limit": 1},
+)
+_CLAIM_FIELDS = {"serialized_state", "timestamp"}
+_RESUMED = with_args("task_runs", {"where": {"states": _CLAIMED}})
+_LAUNCH_FIELDS = {
+    "serialized_state": True,
+    "state_timestamp": True,
+    _LATEST_CLAIM: _CLAIM_FIELDS,
+    f"resumed: {_RESUMED}": {
+        **dict.fromkeys(("id", "version", "state", "serialized_state"), True),
+        _LATEST_CLAIM: _CLAIM_FIELDS,
+    },
+}
+
+#: Rows that one query asks for at most.
+PAGE = 1000
 
 _QUEUE = """
 mutation($input: get_runs_in_queue_input!) {
@@ -180,23 +204,48 @@ class AgentClient(Client):
         where = {"id": {"_in": wanted}, "_or": free}
         return sorted(self._rows(where, due), key=_start_time)
 
-    def runs_in_hand(self) -> List[Dict[str, Any]]:
-        """The rows of all runs that this agent's id took and that have not ended."""
-        where = {
-            "agent_id": {"_eq": self.agent_id},
-            "state": {"_in": ["Submitted", "Running", "Cancelling"]},
+    def owned_runs(self) -> Iterator[Dict[str, Any]]:
+        """The states of all runs that agents claimed and that have not ended.
+
+        Of runs that were resumed, those of other agents too: the row names the agent
+        that claimed the run first; the launch record tells whose they are. They come in
+        pages, in the order of their ids, with the run config and all of `states_of`.
+        """
+        unfinished = {"state": {"_in": sorted(NEEDS_TASK)}}
+        mine = {**unfinished, "agent_id": {"_eq": self.agent_id}}
+        resumed = {
+            "state": {"_in": ["Running", "Cancelling"]},
+            "task_runs": {"states": _CLAIMED},
         }
-        return self._rows(where, {"id": {"_is_null": True}})
+        last: Optional[str] = None
+        while True:
+            where: Dict[str, Any] = {"_or": [mine, resumed]}
+            if last is not None:
+                where["id"] = {"_gt": last}
+            fields = {**_all_state_fields(), "run_config": True}
+            order = {"order_by": {"id": EnumValue("asc")}, "limit": PAGE}
+            page = self._flow_runs(where, fields, **order)
+            yield from page
+            if len(page) < PAGE:
+                return
+            last = page[-1]["id"]
 
     def row(self, run_id: str) -> Optional[Dict[str, Any]]:
-        """The row of one run; None if it is gone."""
-        rows = self._rows({"id": {"_eq": run_id}}, {"id": {"_is_null": True}})
+        """The whole row of a run that is claimed; None if it is gone.
+
+        Its `task_runs` are those that are claimed and have not begun.
+        """
+        rows = self._rows({"id": {"_eq": run_id}}, _CLAIMED, _LAUNCH_FIELDS)
         return rows[0] if rows else None
 
     def _rows(
-        self, where: Mapping[str, Any], due: Mapping[str, Any]
+        self,
+        where: Mapping[str, Any],
+        due: Mapping[str, Any],
+        more: Mapping[str, Any] = MappingProxyType({}),
     ) -> List[Dict[str, Any]]:
         fields = {
+            **more,
             **dict.fromkeys(_RUN_FIELDS, True),
             "flow": _FLOW_FIELDS,
             with_args("task_runs", {"where": due}): _TASK_RUN_FIELDS,
@@ -214,35 +263,31 @@ class AgentClient(Client):
         return self._attached_headers.get("X-PREFECT-AGENT-ID")
 
     def states_of(self, run_ids: Iterable[str]) -> Dict[str, Dict[str, Any]]:
-        """The states of runs by id, and those of their task runs that wait.
+        """The states of runs by id, their launch records, and task runs that wait.
 
         Args:
             run_ids: At most some hundred; a run that is gone is left out.
         """
         where = {"id": {"_in": list(run_ids)}}
-        fields = {**dict.fromkeys(_STATE_FIELDS, True), _WAITING_TASK_RUNS: {"state"}}
-        return {row["id"]: row for row in self._flow_runs(where, fields)}
+        return {row["id"]: row for row in self._flow_runs(where, _all_state_fields())}
 
-    def state_of(self, run_id: str) -> Dict[str, Any]:
-        """The state of one run, serialized too; empty if the run is gone."""
-        fields = {*_STATE_FIELDS, "serialized_state"}
-        rows = self._flow_runs({"id": {"_eq": run_id}}, fields)
-        return rows[0] if rows else {}
+    def cancelled_of(self, run_ids: Iterable[str]) -> Dict[str, Dict[str, Any]]:
+        """Those of some runs that are cancelled, or being cancelled, by their id."""
+        ids, rows = list(run_ids), {}
+        for first in range(0, len(ids), PAGE):
+            where = {
+                "id": {"_in": ids[first : first + PAGE]},
+                "state": {"_in": ["Cancelling", "Cancelled"]},
+            }
+            for row in self._flow_runs(where, {"id", "state", "start_time"}):
+                rows[row["id"]] = row
+        return rows
 
-    def cancelled_since(self, moment: Any) -> Dict[str, Dict[str, Any]]:
-        """This agent's runs that were cancelled, or began to be, after a moment.
-
-        One small query, however many runs there are.
-        """
-        where = {
-            "agent_id": {"_eq": self.agent_id},
-            "state": {"_in": ["Cancelling", "Cancelled"]},
-            "state_timestamp": {"_gte": moment.isoformat()},
-        }
-        return {row["id"]: row for row in self._flow_runs(where, _STATE_FIELDS)}
-
-    def _flow_runs(self, where: Mapping[str, Any], fields: Any) -> List[Dict[str, Any]]:
-        query = {"query": {with_args("flow_run", {"where": where}): fields}}
+    def _flow_runs(
+        self, where: Mapping[str, Any], fields: Any, **options: Any
+    ) -> List[Dict[str, Any]]:
+        arguments = {"where": where, **options}
+        query = {"query": {with_args("flow_run", arguments): fields}}
         rows: List[Dict[str, Any]] = self.ask(parse_graphql(query))["flow_run"]
         return rows
 
@@ -255,12 +300,13 @@ class AgentClient(Client):
         change = {"flow_run_id": run_id, "version": version, "state": state}
         self.ask(_SET_FLOW_RUN_STATES, input={"states": [change]})
 
-    def set_task_state(
-        self, task_run_id: str, version: Optional[int], state: Mapping[str, Any]
-    ) -> None:
-        """Set the serialized state of a task run."""
-        change = {"task_run_id": task_run_id, "version": version, "state": state}
-        self.ask(_SET_TASK_RUN_STATES, input={"states": [change]})
+    def set_task_states(self, changes: Sequence[Mapping[str, Any]]) -> None:
+        """Set the serialized states of task runs with one mutation.
+
+        Args:
+            changes: Mappings with `task_run_id`, `version` and `state`.
+        """
+        self.ask(_SET_TASK_RUN_STATES, input={"states": list(changes)})
 
     def write_logs(self, lines: List[Dict[str, Any]]) -> None:
         """Write lines into the logs of runs."""
@@ -309,6 +355,14 @@ def refuses_content(error: Exception) -> bool:
         return False
     is_json = not isinstance(error.__cause__, ValueError)
     return is_json and not any(code in str(error) for code in _NOT_THE_CONTENT)
+
+
+def _all_state_fields() -> Dict[str, Any]:
+    return {
+        **dict.fromkeys(_STATE_FIELDS, True),
+        **_LAUNCH_FIELDS,
+        _WAITING_TASK_RUNS: {"state"},
+    }
 
 
 def _start_time(row: Mapping[str, Any]) -> str:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import logging
 import threading
-import uuid
 from typing import Any, Callable, Dict, Iterable, List, Mapping
 
 import pendulum
-from prefect.engine.state import Cancelled, Failed, Scheduled, State, Submitted
+from prefect.engine.state import Cancelled, Failed, State
 
 from .agent_log import of_run
 from .api import AgentClient, refuses_content
 from .errors import reason
-from .flow_run import HOLDER_KEY, LAUNCH_KEY, TAKEN, holder_of
 from .masking import hidden
 from .run_states import RunStates
 from .troubles import Troubles, insist
@@ -27,18 +25,11 @@ from .waiting import Interrupted, Pause, Steps, at_once
 #: Prefect's words for "somebody has submitted this run", from its API's state lock.
 _TAKEN = "State update failed"
 
-#: The types of state that wait for their start time.
-_SCHEDULED = frozenset(("Scheduled", "Retrying", "Resume", "Paused"))
-
 #: Seconds for which lines of many runs are collected into one request, and how many.
 _COLLECT, _AT_ONCE = 0.25, 200
 
 #: Lines kept while the API does not take any; the oldest are dropped.
 _KEPT = 2000
-
-#: Seconds ahead of which a run that was returned starts again: for 30 s the API
-#: refuses that it becomes Submitted once more.
-_RETURN_DELAY = 35
 
 STATES = "The states of flow runs cannot be told to the Prefect API"
 LOGS = "Lines cannot be written into the logs of flow runs"
@@ -74,124 +65,8 @@ class Reporter:
         self._troubles = troubles
         self._hide = hide
         self._log = LogWriter(client, name, logger, troubles, start, hide)
-        self._me = uuid.uuid4().hex
-        self._submitted = Submitted(
-            message="Submitted for execution", context={**TAKEN, HOLDER_KEY: self._me}
-        ).serialize()
         self.log = self._log.write
         self.flush = self._log.flush
-
-    # -- Taking a run, and giving it back -----------------------------------------
-
-    def take(self, row: Mapping[str, Any], is_old: bool = False) -> Steps[bool]:
-        """Mark a run Submitted, and the task runs whose retry is due.
-
-        Args:
-            row: The run as the API gave it.
-            is_old: Whether that is so long ago that another agent may have taken it,
-                and its flow may even have ended.
-
-        Returns:
-            Whether the run is ours. It is not if another agent was faster, or if
-            it was cancelled meanwhile.
-        """
-        look = is_old
-
-        def attempt() -> Steps[bool]:
-            nonlocal look
-            yield from ()
-            look_first, look = look, True
-            return self._try_to_take(row, look_first)
-
-        return (yield from insist(attempt, self._troubles, STATES))
-
-    def _try_to_take(self, row: Mapping[str, Any], look: bool) -> bool:
-        if not look or self._is_free(row):
-            try:
-                self._submit(row)
-                return True
-            except Exception as error:
-                if _TAKEN not in str(error):
-                    raise
-        return self._is_ours(row)
-
-    def _submit(self, row: Mapping[str, Any]) -> None:
-        state = row["serialized_state"]
-        if state["type"] in _SCHEDULED:
-            self._client.set_run_state(
-                row["id"], row.get("version"), {**self._submitted, "state": state}
-            )
-        for task_run in row.get("task_runs") or ():
-            state = task_run["serialized_state"]
-            if state["type"] in _SCHEDULED:
-                self._client.set_task_state(
-                    task_run["id"],
-                    task_run.get("version"),
-                    {**self._submitted, "state": state},
-                )
-
-    def _is_free(self, row: Mapping[str, Any]) -> bool:
-        """Whether a run is still in the state in which we saw it."""
-        now = self._client.state_of(row["id"])
-        return bool(
-            now.get("version") == row.get("version")
-            and now.get("state") == row.get("state")
-        )
-
-    def _is_ours(self, row: Mapping[str, Any]) -> bool:
-        """The lost answer to our own request looks like another agent's success."""
-        if self._is_held(self._client.state_of(row["id"])):
-            return True
-        self._logger.debug(
-            "Flow run %s was taken by another agent",
-            row["id"],
-            extra=of_run(row["id"]),
-        )
-        return False
-
-    def _is_held(self, now: Mapping[str, Any]) -> bool:
-        """Whether a run is Submitted by this very process, as far as its state says.
-
-        A state that does not say it was kept by an API that leaves context out.
-        """
-        return (
-            now.get("state") == "Submitted"
-            and now.get("agent_id") == self._client.agent_id
-            and holder_of(now) in (None, self._me)
-        )
-
-    def give_back(self, run_id: str, launch: str) -> bool:
-        """Return a run to the queue, for the next agent to launch it.
-
-        Args:
-            run_id: The run.
-            launch: The name of its launch, which goes with it, so that a task that
-                was started all the same is found by whoever takes the run.
-
-        Returns:
-            False if it stays as it is: the API could not be told, or the run is not
-            Submitted any more, or another agent of this name has it in hand too. The
-            next start of one finds it if it must.
-        """
-        state = Scheduled(
-            message="Returned to the queue, because its agent was stopped",
-            start_time=pendulum.now("UTC").add(seconds=_RETURN_DELAY),
-            context={LAUNCH_KEY: launch},
-        )
-        try:
-            if not self._is_held(self._client.state_of(run_id)):
-                return False
-            self._client.set_run_state(run_id, None, state.serialize())
-        except Exception as error:
-            self._logger.warning(
-                "Flow run %s could not be returned to the queue; an agent of this "
-                "name finds it when it starts: %s",
-                run_id,
-                error,
-                extra=of_run(run_id),
-            )
-            return False
-        return True
 
     # -- Telling how it went ------------------------------------------------------
 

@@ -5,10 +5,23 @@ from __future__ import annotations
 import os
 from typing import Any, Callable, Dict, Iterator
 
+import forking
 import pytest
+from hypothesis import HealthCheck, settings
 
 from prefect_ecs_plugin.flow_run import FlowRun
 from prefect_ecs_plugin.settings import PrefectSettings
+
+#: How long an example takes depends on the machine and shows no bug.
+UNTIMED: Dict[str, Any] = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow],
+}
+settings.register_profile("quick", max_examples=50, **UNTIMED)
+settings.register_profile("deep", max_examples=1000, **UNTIMED)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+forking.share_botocores_models()
 
 
 @pytest.fixture(scope="session")

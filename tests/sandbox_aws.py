@@ -15,6 +15,7 @@ pytest.importorskip("flask", reason="needs the sandbox extra")
 
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from deadlines import DEADLINE
 
 from prefect_ecs_plugin.sandbox.aws import AWS, TaskView
 
@@ -84,7 +85,7 @@ def run_command(aws: AWS, script: str, **container: Any) -> TaskView:
 
 
 def wait_for(
-    aws: AWS, task_arn: str, status: str = "STOPPED", seconds: float = 20
+    aws: AWS, task_arn: str, status: str = "STOPPED", seconds: float = DEADLINE
 ) -> TaskView:
     """The task, once it has that status."""
     until(lambda: aws.task(task_arn).last_status == status, seconds, aws, task_arn)
@@ -93,7 +94,7 @@ def wait_for(
 
 def until(
     condition: Callable[[], bool],
-    seconds: float = 20,
+    seconds: float = DEADLINE,
     aws: Optional[AWS] = None,
     task_arn: str = "",
 ) -> None:

@@ -14,6 +14,7 @@ pytest.importorskip("graphql", reason="the sandbox needs its extra and Python 3.
 
 import pendulum
 import requests
+from deadlines import DEADLINE
 
 from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI, Store
 
@@ -36,7 +37,7 @@ class Clock:
         return self.now
 
 
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:
     """Polls until the condition holds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

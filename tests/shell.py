@@ -9,20 +9,19 @@ import uuid
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
+from deadlines import DEADLINE
+
 import prefect_ecs_plugin
 from prefect_ecs_plugin.sandbox.environment import KEPT
 
-#: Seconds that anything may take; nothing is measured by it.
-DEADLINE = 120.0
-
 #: Independent of whether and how the plugin is installed; test_installed.py shows
 #: that `prefect agent ecs` is the same group.
-COMMAND = [
-    sys.executable,
-    "-c",
-    "from prefect_ecs_plugin.cli import ecs; ecs(prog_name='prefect agent ecs')",
-    "sandbox",
-]
+SCRIPT = "from prefect_ecs_plugin.cli import ecs; ecs(prog_name='prefect agent ecs')"
+
+
+def command(before: str = "") -> List[str]:
+    """The sandbox's command line; `before` is Python that is run before it."""
+    return [sys.executable, "-c", before + SCRIPT, "sandbox"]
 
 
 class Shell:
@@ -55,10 +54,12 @@ class Shell:
         """Write a file in the working directory."""
         (self.work / name).write_text(text)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, before: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         """Run the sandbox to its end."""
         return subprocess.run(
-            [*COMMAND, *arguments],
+            [*command(before), *arguments],
             env=self.environment,
             cwd=self.work,
             stdin=subprocess.DEVNULL,
@@ -71,7 +72,7 @@ class Shell:
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start the sandbox."""
         return subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*command(), *arguments],
             env=self.environment,
             cwd=self.work,
             stdin=subprocess.DEVNULL,

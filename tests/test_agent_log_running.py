@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, List
 import click
 import pytest
 import yaml
+from deadlines import DEADLINE
 from prefect import Flow
 from prefect.run_configs import ECSRun as PrefectECSRun
 
@@ -26,7 +27,6 @@ from prefect_ecs_plugin.cli import ecs
 from prefect_ecs_plugin.errors import ConfigurationError
 from prefect_ecs_plugin.sandbox import environment
 from prefect_ecs_plugin.sandbox.aws import Fault
-from prefect_ecs_plugin.sandbox.children import Child
 
 ALWAYS = {"timestamp", "level", "logger", "message"}
 SOMETIMES = {"flow_run_id", "task_arn", "exception"}
@@ -69,16 +69,16 @@ class Spoken:
         command = environment.prefect_command(world.home)
         if code:
             command = [sys.executable, "-c", code]
-        self.child = Child(
+        self.child = world.child(
             [*command, "agent", "ecs", "start", *options],
-            {**world.environment, **variables},
             self.lines.append,
+            **variables,
         )
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
         os.kill(self.child._process.pid, signal.SIGTERM)
-        code = self.child._process.wait(60)
+        code = self.child._process.wait(DEADLINE)
         self.child.stop()
         return code
 
@@ -177,7 +177,7 @@ def test_what_keeps_a_json_agent_from_starting_is_an_object_too(
     spoken: Any, level: str, options: List[str], words: str
 ) -> None:
     agent = spoken("--log-format", "json", "--log-level", level, *options)
-    assert agent.child._process.wait(60) == 1
+    assert agent.child._process.wait(DEADLINE) == 1
     agent.child.stop()
     last = parsed(agent.lines)[-1]
     assert last["level"] == "CRITICAL"
@@ -216,7 +216,7 @@ cli()
 
 def test_what_python_and_others_say_is_an_object_too(spoken: Any) -> None:
     agent = spoken("--log-format", "json", "--max-polls", "1", code=NOISY)
-    assert agent.child._process.wait(60) == 0
+    assert agent.child._process.wait(DEADLINE) == 0
     agent.child.stop()
     objects = parsed(agent.lines)
     said = {each["logger"]: each["message"] for each in objects}
@@ -368,7 +368,7 @@ def test_guarantee_7_no_secret_in_what_keeps_the_agent_from_starting(
 ) -> None:
     template = "http://me:my-password@127.0.0.1:1/t.yaml"
     agent = spoken("--log-level", "debug", "--task-definition", template)
-    assert agent.child._process.wait(60) == 1
+    assert agent.child._process.wait(DEADLINE) == 1
     agent.child.stop()
     log = "\n".join(agent.lines)
     assert "Traceback" in log

@@ -10,13 +10,13 @@ from typing import Any, Dict, Iterator, List
 
 import pendulum
 import pytest
+from deadlines import DEADLINE
 from prefect import Flow
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
-from world import World, eventually
+from world import World, claim, eventually
 
-from prefect_ecs_plugin.flow_run import HOLDER_KEY
 from prefect_ecs_plugin.sandbox.aws import Fault
 from prefect_ecs_plugin.waiting import drive
 
@@ -80,7 +80,7 @@ def test_guarantee_4_a_burst_under_awss_limits_is_launched_whole(
     world: World, flow_id: str
 ) -> None:
     world.aws.limits = True
-    runs = due(world, flow_id, 60, seconds=3)
+    runs = due(world, flow_id, 60, seconds=1)
     with world.agent():
         assert_one_task_each(world, runs)
     assert sum(world.aws.throttled.values()) == 0
@@ -115,7 +115,7 @@ def test_guarantee_1_and_4_trouble_fails_no_run_and_starts_none_twice(
 ) -> None:
     world.aws.fault = spoil
     runs = due(world, flow_id, 20)
-    with world.agent("--launches-per-second", "1000"):
+    with world.quick_agent("--launches-per-second", "1000"):
         assert_one_task_each(world, runs)
 
 
@@ -123,7 +123,7 @@ def test_guarantee_3_cold_one_register_and_at_most_one_describe_per_definition(
     world: World, flow_id: str
 ) -> None:
     runs = due(world, flow_id, 40)
-    with world.agent("--launches-per-second", "1000"):
+    with world.quick_agent("--launches-per-second", "1000"):
         assert_one_task_each(world, runs)
     assert world.ecs_calls() == {
         "DescribeClusters": 1,
@@ -133,15 +133,36 @@ def test_guarantee_3_cold_one_register_and_at_most_one_describe_per_definition(
     }
 
 
+class Together:
+    """Lets runs be taken only once two agents have asked for one and the same."""
+
+    def __init__(self) -> None:
+        self._asked = Counter()  # type: Counter[str]
+        self._lock = threading.Lock()
+        self._both = threading.Event()
+
+    def __call__(self, operation: str, variables: Dict[str, Any]) -> None:
+        if operation != "set_flow_run_states":
+            return
+        with self._lock:
+            self._asked.update(
+                state["flow_run_id"] for state in variables["input"]["states"]
+            )
+            if max(self._asked.values()) >= 2:
+                self._both.set()
+        assert self._both.wait(DEADLINE)
+
+
 def test_guarantee_1_two_agents_on_an_api_that_does_not_lock(tmp_path: Path) -> None:
     world = World(tmp_path, locks_submitted=False, runs_tasks=False)
     with world.running():
         with Flow("burst") as flow:
             pass
         flow_id = world.register(flow)
-        with world.agent(), world.agent("--name", "second"):
+        with world.quick_agent(), world.quick_agent("--name", "second"):
             eventually(lambda: len(world.api.store.agents()) == 2)
-            runs = due(world, flow_id, 30, seconds=1)
+            world.api.fault = Together()
+            runs = due(world, flow_id, 30)
             assert_one_task_each(world, runs)
         assert world.aws.calls["ecs.RunTask"] > 30  # both tried
 
@@ -163,7 +184,7 @@ def test_guarantee_1_a_lost_answer_of_the_api_loses_no_run(
 
     world.api.fault = fault
     runs = due(world, flow_id, 5)
-    with world.agent():
+    with world.quick_agent():
         assert_one_task_each(world, runs)
 
 
@@ -177,7 +198,7 @@ def test_a_waiting_run_says_once_why_and_when_it_went_through(
     full = Fault(failures=[{"arn": "i-1", "reason": "RESOURCE:CPU"}])
     world.aws.fault = lambda operation, _: full if operation == "ecs.RunTask" else None
     (run_id,) = due(world, flow_id, 1)
-    with world.agent():
+    with world.quick_agent():
         assert eventually(lambda: waiting_line(world, run_id)) == [
             "Waiting for ECS: there is no capacity for the task at present"
         ]
@@ -198,11 +219,32 @@ def test_a_run_that_ecs_puts_off_for_too_long_ends_with_what_was_tried(
     full = Fault(failures=[{"arn": "i-1", "reason": "RESOURCE:CPU"}])
     world.aws.fault = lambda operation, _: full if operation == "ecs.RunTask" else None
     (run_id,) = due(world, flow_id, 1)
-    with world.agent("--launch-timeout", "0"):
+    with world.quick_agent("--launch-timeout", "0"):
         assert world.finished([run_id]) == ["Failed"]
     (line,) = world.log(run_id, "ERROR")
     assert "1 try" in line
     assert "RESOURCE:CPU" in line
+
+
+def test_runs_are_left_to_others_while_many_definitions_wait_to_be_registered(
+    world: World, flow_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.utilities.configuration import set_temporary_config
+
+    from prefect_ecs_plugin import ECSAgent
+
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    runs = due(world, flow_id, 2)
+    with set_temporary_config({"cloud.api": world.api.url}):
+        agent = ECSAgent()
+        for _ in range(100):
+            agent._pacer.turn("RegisterTaskDefinition")
+        agent._poll()
+    assert agent.submitting_flow_runs == set()
+    with world.agent():
+        eventually(lambda: set(tasks_by_run(world)) == set(runs))
+    assert_one_task_each(world, runs)
 
 
 def test_a_run_that_waits_has_a_heartbeat(
@@ -268,11 +310,10 @@ def test_guarantee_1_a_run_that_another_agent_of_the_same_name_took_is_left_to_i
         if operation == "set_flow_run_states":
             world.api.fault = None
             (agent,) = store.agents()
-            by_another = {"type": "Submitted", "context": {HOLDER_KEY: "another"}}
-            store.set_flow_run_state(run_id, by_another, agent_id=agent.id)
+            claim(store, run_id, agent.id, "another")
 
     world.api.fault = fault
-    with world.agent():
+    with world.quick_agent():
         eventually(lambda: world.states([run_id]) == ["Submitted"])
         others = due(world, flow_id, 2)
         eventually(lambda: set(tasks_by_run(world)) >= set(others))
@@ -297,7 +338,7 @@ def test_guarantee_5_a_run_that_was_read_a_while_ago_is_looked_at_before_it_is_t
         world.api.store.set_flow_run_state(run_id, {"type": state})
         for row in rows:
             read = time.monotonic() - 60
-            steps = agent._launcher.take_and_launch(row, read)
+            steps = agent._launcher.claim_and_launch(row, read)
             drive(steps, lambda seconds: time.sleep(max(0.0, seconds)))
     assert world.states([run_id, other]) == [state, "Submitted"]
     assert tasks_by_run(world) == Counter([other])

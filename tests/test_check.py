@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import pty
@@ -15,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
-import botocore.loaders
 import click
 import pytest
 from click.testing import CliRunner
+from deadlines import DEADLINE
 from hypothesis import given
 from hypothesis import strategies as st
 from prefect.utilities.configuration import set_temporary_config
@@ -143,17 +142,11 @@ class Ended(NamedTuple):
 
 Check = Callable[..., Ended]
 
-create_loader = functools.lru_cache()(botocore.loaders.create_loader)
-
 
 @pytest.fixture
 def check(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
     """Run the command in this process, in the environment of a child."""
     monkeypatch.chdir(tmp_path)
-
-    # Each run of the command has a session of its own, that would read all models of
-    # AWS anew.
-    monkeypatch.setattr("botocore.session.create_loader", create_loader)
     # What the environment says of this, Prefect has read when it was imported.
     no_labels = {"flows.defaults.storage.add_default_labels": False}
 
@@ -172,16 +165,7 @@ def command_line(world: World, tmp_path: Path) -> Check:
     command = [*environment.prefect_command(world.home), "agent", "ecs", "check"]
 
     def run(*options: str, **variables: str) -> Ended:
-        done = subprocess.run(
-            [*command, *options],
-            env={**world.environment, **variables},
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=60,
-            check=False,
-        )
+        done = world.run_to_its_end([*command, *options], tmp_path, **variables)
         return Ended(done.returncode, done.stdout, done.stdout + done.stderr)
 
     return run
@@ -1381,7 +1365,7 @@ def on_a_terminal(world: World, **variables: str) -> str:
             break
         shown += part
     os.close(ours)
-    process.wait(timeout=60)
+    process.wait(timeout=DEADLINE)
     return shown.decode()
 
 

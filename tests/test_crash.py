@@ -13,6 +13,7 @@ from collections import Counter
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
+from deadlines import DEADLINE
 from prefect import Flow
 from prefect.run_configs import ECSRun
 
@@ -50,7 +51,7 @@ class Calls:
         if is_fatal:
             eventually(lambda: self.agent is not None)
             os.kill(self.agent._process.pid, signal.SIGKILL)
-            self.agent._process.wait(timeout=30)
+            self.agent._process.wait(timeout=DEADLINE)
 
 
 def new_flow(world: World, name: str) -> str:
@@ -89,10 +90,10 @@ def killed_at(world: World, number: int) -> Dict[str, int]:
     runs = two_runs(world, f"killed-{number}")
     calls = Calls(world, fatal=number)
     with world.quick_agent() as calls.agent:
-        calls.agent._process.wait(timeout=60)
+        calls.agent._process.wait(timeout=DEADLINE)
     world.api.fault = world.aws.fault = None
     with world.quick_agent():
-        eventually(lambda: have_a_task(world, runs), seconds=30)
+        eventually(lambda: have_a_task(world, runs))
         # Whoever would start a second one does so when the first has settled.
         seen = world.aws.calls["ecs.DescribeTasks"]
         eventually(lambda: world.aws.calls["ecs.DescribeTasks"] > seen + 2)

@@ -20,6 +20,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple
 import pytest
 import yaml
 from click.testing import CliRunner
+from deadlines import DEADLINE
 
 from prefect_ecs_plugin import __version__, rules, shapes
 from prefect_ecs_plugin.errors import ConfigurationError
@@ -302,7 +303,7 @@ def _health_check(port: int) -> int:
         [sys.executable, *arguments],
         env={"HTTP_PROXY": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1"},
         stderr=subprocess.DEVNULL,
-        timeout=30,
+        timeout=DEADLINE,
         check=False,
     ).returncode
 
@@ -639,7 +640,7 @@ def test_with_its_policy_the_agent_can_do_all_it_does_and_nothing_else(
         task = eventually(lambda: task_of(failing, "RUNNING"))
         eventually(lambda: task_of(cancelled, "RUNNING"))
         os.kill(agent._process.pid, signal.SIGKILL)
-        agent._process.wait(timeout=60)
+        agent._process.wait(timeout=DEADLINE)
     with world.quick_agent(*command):  # finds both again
         eventually(lambda: "ecs:ListTasks" in enforcer.used)
         eventually(lambda: "ecs:DescribeTasks" in enforcer.used)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import time
 import venv
 import zipfile
 from dataclasses import dataclass
@@ -28,9 +29,53 @@ SOURCES = ["prefect_ecs_plugin", "docs"]
 PREFECT_VERSIONS = ["1.0.0", "1.4.1"]
 OURS = "From prefect-ecs-plugin 0.1.0."
 START_UP_FILES = {"prefect_ecs_plugin.pth", "prefect_ecs_plugin.start"}
+#: Seconds; an installation on a slow machine with a slow network takes minutes.
+DEADLINE = 3600.0
 START_HELP = ["agent", "ecs", "start", "--help"]
 
 packaging = pytest.mark.packaging
+
+
+# What is made once, whichever worker asks for it first
+
+Once = Callable[[str, Callable[[Path], None]], Path]
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Fills a folder with that name, unless another worker has done so or is at it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # there each worker has its own
+    shared = shared / "once"
+    shared.mkdir(exist_ok=True)
+
+    def folder_of(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, ended = shared / name, shared / f"{name} has ended"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            wait_for(ended)
+            assert ended.read_text() == "well", f"{name} could not be made"
+            return folder
+        outcome = "badly"
+        try:
+            fill(folder)
+            outcome = "well"
+        finally:
+            written = shared / f"{name} ends"
+            written.write_text(outcome)
+            written.rename(ended)
+        return folder
+
+    return folder_of
+
+
+def wait_for(path: Path) -> None:
+    """Wait until a file is there."""
+    deadline = time.monotonic() + DEADLINE
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 # Environments
@@ -87,7 +132,7 @@ def run(
         env={**kept, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=DEADLINE,
         cwd=str(Path(sys.prefix).anchor),
     )
 
@@ -112,11 +157,10 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(sources: Path, once: Once) -> Path:
     """The wheel that pip builds from the checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir"]
-    succeed([*command, str(folder), str(sources)])
+    folder = once("wheel", lambda new: succeed([*command, str(new), str(sources)]))
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -139,20 +183,27 @@ def test_the_wheel_has_every_file_of_the_package_and_the_start_up_files(
 
 
 @pytest.fixture(scope="session")
-def beside_this(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def beside_this(wheel: Path, once: Once) -> Environment:
     """The wheel in an environment that finds its libraries in the one of the tests."""
-    environment = Environment(tmp_path_factory.mktemp("beside") / "venv")
-    venv.create(str(environment.folder), with_pip=False, symlinks=os.name != "nt")
-    pip = [sys.executable, "-m", "pip", "--python", str(environment.scripts / "python")]
-    succeed([*pip, "install", "--no-deps", "--no-index", str(wheel)])
-    # A path line is no start-up file: those of the folder it names are not run.
-    here = Path(sysconfig.get_path("purelib"))
-    libraries = environment.site_packages / "a_libraries.pth"
-    libraries.write_text(str(here), encoding="utf-8")
-    # Save that of setuptools, with which Prefect 1.0 finds distutils on Python 3.12.
-    if (here / "distutils-precedence.pth").exists():
-        shutil.copy(str(here / "distutils-precedence.pth"), environment.site_packages)
-    return environment
+
+    def fill(folder: Path) -> None:
+        environment = Environment(folder)
+        venv.create(str(folder), with_pip=False, symlinks=os.name != "nt")
+        python = str(environment.scripts / "python")
+        pip = [sys.executable, "-m", "pip", "--python", python]
+        succeed([*pip, "install", "--no-deps", "--no-index", str(wheel)])
+        # A path line is no start-up file: those of the folder it names are not run.
+        here = Path(sysconfig.get_path("purelib"))
+        libraries = environment.site_packages / "a_libraries.pth"
+        libraries.write_text(str(here), encoding="utf-8")
+        # Save that of setuptools, with which Prefect 1.0 finds distutils on
+        # Python 3.12.
+        if (here / "distutils-precedence.pth").exists():
+            shutil.copy(
+                str(here / "distutils-precedence.pth"), environment.site_packages
+            )
+
+    return Environment(once("beside", fill))
 
 
 def test_prefect_agent_ecs_is_ours_once_the_wheel_is_installed(
@@ -205,22 +256,19 @@ def test_a_process_of_multiprocessing_has_the_command_too(
 
 
 @pytest.fixture(scope="session")
-def bases(
-    wheel: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Environment]:
+def bases(wheel: Path, once: Once) -> Callable[[str], Environment]:
     """Makes environments with Prefect and all this plugin needs, but not the plugin."""
-    made: Dict[str, Environment] = {}
 
     def base(version: str) -> Environment:
-        if version not in made:
-            environment = Environment(tmp_path_factory.mktemp("base") / version)
-            venv.create(str(environment.folder), with_pip=True)
+        def fill(folder: Path) -> None:
+            environment = Environment(folder)
+            venv.create(str(folder), with_pip=True)
             # pip 24.1 and later find fault with the metadata of Prefect 1.0.
             environment.pip("install", "pip<24.1")
             environment.pip("install", f"prefect=={version}", str(wheel))
             environment.pip("uninstall", "--yes", "prefect-ecs-plugin")
-            made[version] = environment
-        return made[version]
+
+        return Environment(once(f"prefect-{version}", fill))
 
     return base
 
@@ -268,12 +316,14 @@ def installed(newest: Environment, wheel: Path) -> Environment:
 
 
 @pytest.fixture(scope="session")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """uv and pipx."""
-    environment = Environment(tmp_path_factory.mktemp("tools") / "venv")
-    venv.create(str(environment.folder), with_pip=True)
-    environment.pip("install", "uv", "pipx")
-    return environment
+def tools(once: Once) -> Environment:
+    """uv, pipx and build."""
+
+    def fill(folder: Path) -> None:
+        venv.create(str(folder), with_pip=True)
+        Environment(folder).pip("install", "uv", "pipx", "build")
+
+    return Environment(once("tools", fill))
 
 
 def assert_ours(environment: Environment) -> None:
@@ -315,7 +365,6 @@ def helps_of_the_rest(environment: Environment) -> List[str]:
 
 @pytest.fixture(scope="session")
 def sdist(sources: Path, tools: Environment) -> Path:
-    tools.pip("install", "build")
     succeed(
         [str(tools.scripts / "python"), "-m", "build", "--sdist", str(sources)],
     )

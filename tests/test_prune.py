@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from click.testing import CliRunner, Result
+from deadlines import DEADLINE
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
@@ -330,7 +331,7 @@ def test_a_terminal_sees_a_bar(world: World) -> None:
     os.close(its)
     shown = b"".join(iter(lambda: _part(ours), b"")).decode()
     os.close(ours)
-    assert process.wait(timeout=60) == 0, shown
+    assert process.wait(timeout=DEADLINE) == 0, shown
     assert re.search(r"Deregistering  \[#+\]  100%", shown)
     assert "Deregistered 2 task definitions." in shown
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 import pytest
+from deadlines import DEADLINE
 from shell import Shell
 
 from prefect_ecs_plugin.sandbox import environment as env
@@ -203,7 +204,7 @@ def test_no_setting_of_the_users_gets_in(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
     )
     inside.stop()
     assert (done.returncode, done.stderr) == (0, "")
@@ -249,7 +250,9 @@ def test_the_trap_catches_a_shell_that_is_not_replaced(
 ) -> None:
     probe = "import boto3; boto3.client('ecs').list_clusters()"
     del hostile["AWS_RETRY_MODE"], hostile["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"]
-    subprocess.run([sys.executable, "-c", probe], env=hostile, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", probe], env=hostile, check=True, timeout=DEADLINE
+    )
     assert len(trap.requests) == 1
 
 
@@ -345,7 +348,7 @@ def test_prefect_in_a_container_is_this_pythons(home: Path, tmp_path: Path) -> N
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=DEADLINE,
         )
         assert (done.stdout.strip(), done.returncode) == (prefect.__version__, 0)
 
@@ -361,7 +364,7 @@ def test_the_export_lines_replace_what_another_terminal_has(
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=DEADLINE,
     )
     after = dict(item.split("=", 1) for item in done.stdout.split("\0") if item)
     prefixes = ("AWS", "PREFECT__", "BOTO", "NO_PROXY", "no_proxy")

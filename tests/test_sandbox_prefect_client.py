@@ -15,6 +15,7 @@ import pendulum
 import prefect
 import pytest
 from click.testing import CliRunner
+from deadlines import DEADLINE
 from prefect import Flow, Parameter, task
 from prefect.backend import FlowRunView, FlowView, TaskRunView, TenantView
 from prefect.engine import state as prefect_states
@@ -304,7 +305,7 @@ def fail():
 
 @task
 def wait():
-    time.sleep(60)
+    time.sleep(3600)
 
 
 result = LocalResult(dir=".")
@@ -371,7 +372,7 @@ class Field:
     def prefect(self, *arguments: str, **environment: str) -> str:
         """Runs a command to its end, which must be a good one."""
         process = self.start(*arguments, **environment)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=DEADLINE)
         assert process.returncode == 0, output
         return output
 
@@ -475,7 +476,7 @@ def test_executed_run_that_is_cancelled(field: Field) -> None:
     until(lambda: field.task_states(run_id) == {"wait-1[-1]": "Running"})
     answer = Raw(field.api).cancel(run_id)
     assert answer == (200, {"data": {"cancel_flow_run": {"state": "Cancelling"}}})
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=DEADLINE)
     assert field.states(run_id)[-3:] == ["Running", "Cancelling", "Cancelled"], output
 
 

@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Mapping, Tuple
 
 import pytest
+from deadlines import DEADLINE
 from prefect import Flow
-from prefect.engine.state import Submitted, Success
+from prefect.engine.state import Success
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 pytest.importorskip("prometheus_client", reason="the extra `metrics` is not installed")
 
 from test_metrics import by_label, samples
-from world import World, eventually
+from world import World, claim, eventually
 
-from prefect_ecs_plugin.flow_run import TAKEN
 from prefect_ecs_plugin.sandbox.aws import Fault, StartFailure
-from prefect_ecs_plugin.sandbox.children import Child
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +66,7 @@ def address() -> str:
 def get(url: str) -> Tuple[int, str, str]:
     """The status, the type of content and the content; 0 while nobody listens."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
             kind = answer.headers["Content-Type"]
             return answer.status, kind, answer.read().decode()
     except urllib.error.HTTPError as error:
@@ -228,7 +227,7 @@ def test_without_prometheus_client_the_agent_works_and_says_what_to_install(
 ) -> None:
     run_id = new_run()
     command = [sys.executable, "-c", WITHOUT, "agent", "ecs", "start"]
-    with Child([*command, "--agent-address", address], world.environment):
+    with world.child([*command, "--agent-address", address]):
         assert eventually(lambda: world.tasks_of(run_id))
         assert get(f"{address}/api/health")[0] == 200
         assert get(f"{address}/metrics") == (
@@ -246,7 +245,6 @@ def test_runs_left_by_an_earlier_agent_are_shown(
     agent_id = world.client.register_agent(
         agent_type="ECSAgent", name="agent", labels=[]
     )
-    submitted = Submitted(context=TAKEN).serialize()
-    world.api.store.set_flow_run_state(new_run(), submitted, agent_id=agent_id)
-    with world.agent("--agent-address", address):
+    claim(world.api.store, new_run(), agent_id, "gone")
+    with world.quick_agent("--agent-address", address):
         Scraper(address).shows("flow_runs_waiting", {"recovery": 1})

@@ -17,6 +17,7 @@ from typing import Dict, Optional, Sequence
 
 import click
 import pytest
+from deadlines import DEADLINE
 
 import prefect_ecs_plugin
 
@@ -66,7 +67,7 @@ def python(*arguments: str, path: Sequence[Path]) -> subprocess.CompletedProcess
         cwd=tempfile.gettempdir(),  # which `-c` and `-m` put before that path
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
     )
 
 

@@ -16,15 +16,14 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pendulum
 import pytest
+from deadlines import DEADLINE
 from prefect import Flow, Task
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
-from world import World, eventually
+from world import World, claim, eventually
 
-from prefect_ecs_plugin.flow_run import HOLDER_KEY, TAKEN
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
-from prefect_ecs_plugin.sandbox.children import Child
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
 
 pytestmark = pytest.mark.slow
@@ -180,11 +179,21 @@ def test_tasks_that_stop_together_cost_few_questions(
         if operation == "flow_run" and list(where) == ["id"]:
             questions.append(where["id"])
 
+    all_ended = threading.Event()
+    all_ended.set()
+
+    def wait(operation: str, _: Dict[str, Any]) -> None:
+        if operation == "ecs.DescribeTasks":
+            all_ended.wait(DEADLINE)
+
+    world.aws.fault = wait
     with world.quick_agent():
         tasks = [task_of(world, run_id, "RUNNING") for run_id in runs]
         world.api.fault = hear
+        all_ended.clear()
         for task in tasks:
             world.aws.finish(task.task_arn, exit_code=1)
+        all_ended.set()
         assert world.finished(runs) == ["Failed"] * 20
     assert 2 <= len(questions) <= 8  # two looks at each run
 
@@ -262,7 +271,7 @@ def assert_one_task_each(world: World, runs: List[str]) -> None:
 
 def kill(agent: Any, number: int) -> int:
     os.kill(agent._process.pid, number)
-    return int(agent._process.wait(timeout=60))
+    return int(agent._process.wait(timeout=DEADLINE))
 
 
 def test_guarantee_2_sigterm_in_a_burst_loses_nothing(
@@ -293,7 +302,7 @@ def test_guarantee_5_a_run_that_another_agent_has_in_hand_too_is_not_returned(
     with world.quick_agent() as agent:
         waits = f"Flow run {run_id} waits"
         assert eventually(lambda: any(waits in line for line in agent.lines))
-        mark_submitted(world, run_id, run_id, context={**TAKEN, HOLDER_KEY: "another"})
+        mark_submitted(world, run_id, run_id, holder="another")
         assert kill(agent, signal.SIGTERM) == 0
     assert world.states([run_id]) == ["Submitted"]
     assert any("0 flow runs returned to the queue" in line for line in agent.lines)
@@ -338,10 +347,10 @@ def test_guarantee_1_a_run_that_another_agent_looks_after_is_not_recovered(
     with world.quick_agent():  # takes the run, and its name is the next one's
         task_of(world, run_id)
     other = new_run()
-    mark_submitted(world, other, run_id, context=TAKEN)
+    mark_submitted(world, other, run_id, holder="gone")
     heart = Heart(world, other)
     with world.quick_agent() as agent:
-        eventually(lambda: any("had in hand" in line for line in agent.lines))
+        eventually(lambda: any("claimed before" in line for line in agent.lines))
         calls = world.aws.calls
         before = calls["ecs.ListTasks"]
         assert eventually(lambda: calls["ecs.ListTasks"] >= before + 6)
@@ -359,7 +368,7 @@ def test_guarantee_1_a_run_that_prefects_own_agent_took_is_not_launched_again(
         task_of(world, run_id)
     theirs, ours = new_run(), new_run()
     mark_submitted(world, theirs, run_id)
-    mark_submitted(world, ours, run_id, context=TAKEN)
+    mark_submitted(world, ours, run_id, holder="gone")
     with world.quick_agent() as agent:
         assert eventually(
             lambda: any(f"{theirs} was taken" in line for line in agent.lines)
@@ -368,13 +377,17 @@ def test_guarantee_1_a_run_that_prefects_own_agent_took_is_not_launched_again(
     assert world.tasks_of(theirs) == []
 
 
-def mark_submitted(world: World, run_id: str, like: str, **state: Any) -> None:
-    """Let the agent of another run have taken this one."""
-    from prefect.engine.state import Submitted
+def mark_submitted(world: World, run_id: str, like: str, holder: str = "") -> None:
+    """Let the agent of another run have claimed this one.
 
+    Without a holder it is Prefect's own agent, which writes no launch record.
+    """
     store = world.api.store
-    agent_id = store.flow_run(like).agent_id
-    store.set_flow_run_state(run_id, Submitted(**state).serialize(), agent_id=agent_id)
+    agent_id = str(store.flow_run(like).agent_id)
+    if holder:
+        claim(store, run_id, agent_id, holder)
+    else:
+        store.set_flow_run_state(run_id, {"type": "Submitted"}, agent_id=agent_id)
 
 
 PREFECTS_OWN = """
@@ -390,13 +403,13 @@ def test_guarantee_1_a_task_that_prefects_own_agent_started_is_found(
 ) -> None:
     """Both agents have one id at the API, as on the day on which one is replaced."""
     run_id = new_run()
-    with Child([sys.executable, "-c", PREFECTS_OWN], world.environment):
+    with world.child([sys.executable, "-c", PREFECTS_OWN]):
         (task,) = eventually(lambda: launched(world, run_id) and world.aws.tasks())
     assert world.states([run_id]) == ["Submitted"]
     if ended:
         world.aws.finish(task.task_arn, exit_code=1)
     with world.quick_agent() as agent:
-        found = f"Flow run {run_id}: its task {task.task_arn} is looked after"
+        found = f"Flow run {run_id}: its task {task.task_arn} is watched"
         assert eventually(lambda: any(found in line for line in agent.lines))
         if not ended:
             world.aws.finish(task.task_arn, exit_code=1)
@@ -410,21 +423,21 @@ def launched(world: World, run_id: str) -> bool:
 
 
 class Heart:
-    """Sends heartbeats for a run, as an agent does that has it in hand."""
+    """Sends a heartbeat for a run whenever the agent asks for runs.
+
+    As an agent does that has it in hand, but never too late for a look at it.
+    """
 
     def __init__(self, world: World, run_id: str) -> None:
-        self._client, self._run_id = world.client, run_id
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat)
-        self._thread.start()
+        self._world, self._run_id = world, run_id
+        world.api.fault = self._beat
 
-    def _beat(self) -> None:
-        while not self._stopped.wait(0.2):
-            self._client.update_flow_run_heartbeat(self._run_id)
+    def _beat(self, operation: str, _: Dict[str, Any]) -> None:
+        if operation == "flow_run":
+            self._world.api.store.update_flow_run_heartbeat(self._run_id)
 
     def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join()
+        self._world.api.fault = None
 
 
 QUEUE = "The queue of flow runs cannot be read"
@@ -568,7 +581,7 @@ def test_guarantee_1_lost_answers_of_run_task_double_nothing(
 
 def get(url: str) -> Tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -595,6 +608,29 @@ def test_health_and_poke(world: World, new_run: Callable[[], str]) -> None:
         before = world.api.calls["get_runs_in_queue"]
         assert get(f"{address}/api/poke")[0] == 200
         assert eventually(lambda: world.api.calls["get_runs_in_queue"] > before)
+
+
+def test_a_background_loop_that_keeps_failing_is_counted_and_shows_in_the_health(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.utilities.configuration import set_temporary_config
+
+    from prefect_ecs_plugin import ECSAgent
+
+    def fails() -> Iterator[Any]:
+        raise ValueError("broken")
+        yield
+
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    with set_temporary_config({"cloud.api": world.api.url}):
+        agent = ECSAgent()
+    agent._dispatcher.keep_running("sweeper", fails)  # type: ignore[arg-type]
+    assert eventually(lambda: agent._health.problem() is not None)
+    assert agent._health.problem() == "the background loop sweeper keeps failing"
+    assert agent._counts.internal_errors.items()[()] >= 3
+    agent._dispatcher.interrupt()
+    agent._dispatcher.close()
 
 
 @pytest.mark.parametrize(

@@ -7,40 +7,54 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
+import forking
 import prefect
+from deadlines import DEADLINE
 from prefect.client import Client
 from prefect.utilities.configuration import set_temporary_config
 
-from prefect_ecs_plugin.sandbox import environment
+from prefect_ecs_plugin.launch_record import LaunchRecord
+from prefect_ecs_plugin.sandbox import children, environment
 from prefect_ecs_plugin.sandbox.aws import AWS
 from prefect_ecs_plugin.sandbox.children import Child
 from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
 
 #: Runs `prefect` with pauses of seconds made pauses of moments.
 QUICK = """
-from prefect_ecs_plugin import recovery, supervising, task_state, troubles
-from prefect_ecs_plugin.retrying import BACKOFF, Backoff
-from prefect_ecs_plugin.watcher import roster
+from prefect.agent.agent import Agent
 
-recovery.SETTLE = 1.0
-roster.YOUNG, roster.RUNNING = 0.5, 0.6
-supervising._CANCEL_INTERVAL = 0.5
-task_state.GRACE = 1.0
-task_state.RELAUNCH_BACKOFF = Backoff(0.5, 0.5)
-troubles.OUTAGE = Backoff(0.2, 0.5)
-BACKOFF.update(dict.fromkeys(BACKOFF, Backoff(0.5, 0.5)))
+from prefect_ecs_plugin import (
+    claims, recovery, reporting, submission, supervising, task_finder, task_state,
+    troubles
+)
+from prefect_ecs_plugin.retrying import BACKOFF, Backoff
+from prefect_ecs_plugin.watcher import poll_queue, watching
+
+moment = Backoff(0.1, 0.1)
+recovery.SETTLE = task_state.GRACE = 0.2
+poll_queue.YOUNG, poll_queue.RUNNING = 0.1, 0.2
+watching.SPACING = supervising._CANCEL_INTERVAL = 0.1
+reporting._COLLECT = task_finder._COLLECT = 0.1
+submission.CONFIRM_AFTER = 0.05
+task_state.RELAUNCH_BACKOFF = troubles.OUTAGE = claims._UNCLEAR = moment
+BACKOFF.update(dict.fromkeys(BACKOFF, moment))
+Agent._loop_intervals = {0: 0.1, 1: 0.2, 2: 0.4}
+Agent._stop_heartbeat_thread = lambda self: None  # it would take a second
 
 from prefect.cli import cli
 
 cli()
 """
 
+#: Tests look at what a child does when it ends; it is not killed while it does it.
+children.GRACE = DEADLINE
+
 FINISHED = ("Success", "Failed", "Cancelled")
 
 
-def eventually(check: Callable[[], Any], seconds: float = 60.0) -> Any:
+def eventually(check: Callable[[], Any], seconds: float = DEADLINE) -> Any:
     """Ask again and again until the answer is true, and return it."""
     deadline = time.monotonic() + seconds
     while True:
@@ -50,16 +64,40 @@ def eventually(check: Callable[[], Any], seconds: float = 60.0) -> Any:
         time.sleep(0.05)
 
 
+def claim(store: Any, run_id: str, agent_id: str, holder: str) -> None:
+    """Claim a run as another process of the agent does, with a launch record."""
+    version = store.flow_run(run_id).version
+    record = LaunchRecord(f"{run_id}-{version}", holder=holder, agent_id=agent_id)
+    state = {"type": "Submitted", "context": record.to_context()}
+    store.set_flow_run_state(run_id, state, agent_id=agent_id)
+
+
+class ForkedChild(Child):
+    """A child that starts at once, see `forking`."""
+
+    def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> Any:
+        return forking.Forked(command, environment)
+
+
 class World:
     """Everything a flow run meets, on loopback.
 
     Args:
         home: An empty directory for all children.
+        forks: Whether children are forked from a process with Prefect's packages, or
+            are started as users start them.
         aws: Options of the `AWS`; its tasks are processes by default.
     """
 
-    def __init__(self, home: Path, locks_submitted: bool = True, **aws: Any) -> None:
+    def __init__(
+        self,
+        home: Path,
+        locks_submitted: bool = True,
+        forks: bool = forking.POSSIBLE,
+        **aws: Any,
+    ) -> None:
         environment.furnish(home)
+        self._forks = forks
         self.home = home
         image = environment.container_environment(home)
         self.api = PrefectAPI(locks_submitted=locks_submitted)
@@ -93,27 +131,57 @@ class World:
     def agent(self, *options: str, **variables: str) -> Child:
         """Start `prefect agent ecs start`."""
         command = environment.prefect_command(self.home)
-        return Child(
-            [*command, "agent", "ecs", "start", *options],
-            {**self.environment, **variables},
+        return self.child([*command, "agent", "ecs", "start", *options], **variables)
+
+    def quick_agent(self, *options: str, **variables: str) -> Child:
+        """Start an agent whose long pauses are short, for tests that wait for them."""
+        return self.child(
+            [sys.executable, "-c", QUICK, "agent", "ecs", "start", *options],
+            **variables,
         )
 
-    def quick_agent(self, *options: str) -> Child:
-        """Start an agent whose long pauses are short, for tests that wait for them."""
-        return Child(
-            [sys.executable, "-c", QUICK, "agent", "ecs", "start", *options],
-            self.environment,
-        )
+    def child(
+        self,
+        command: Sequence[str],
+        on_line: Callable[[str], None] = lambda line: None,
+        **variables: str,
+    ) -> Child:
+        """Start Python with a script or code."""
+        kind = ForkedChild if self._forks else Child
+        return kind(command, {**self.environment, **variables}, on_line)
 
     def prefect(self, *arguments: str, **variables: str) -> Any:
         """Run a `prefect` command to its end."""
+        command = [*environment.prefect_command(self.home), *arguments]
+        return self.run_to_its_end(command, merges=True, **variables)
+
+    def run_to_its_end(
+        self,
+        command: Sequence[str],
+        cwd: Optional[Path] = None,
+        merges: bool = False,
+        **variables: str,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python with a script or code, as `subprocess.run` does.
+
+        Args:
+            command: Python, a script or code, and arguments.
+            cwd: Where; by default where this process is.
+            merges: Whether its standard error goes to its standard output.
+            variables: Variables of its environment besides.
+        """
+        seen = {**self.environment, **variables}
+        if self._forks:
+            return forking.run(command, seen, DEADLINE, cwd, merges)
         return subprocess.run(
-            [*environment.prefect_command(self.home), *arguments],
-            env={**self.environment, **variables},
+            command,
+            env=seen,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if merges else subprocess.PIPE,
             encoding="utf-8",
-            timeout=60,
+            timeout=DEADLINE,
             check=False,
         )
 
@@ -143,7 +211,7 @@ class World:
     def states(self, run_ids: Sequence[str]) -> List[str]:
         return [self.api.store.flow_run(run_id).state for run_id in run_ids]
 
-    def finished(self, run_ids: Sequence[str], seconds: float = 60.0) -> List[str]:
+    def finished(self, run_ids: Sequence[str], seconds: float = DEADLINE) -> List[str]:
         """Wait until all runs have ended, and return their states."""
         eventually(
             lambda: all(state in FINISHED for state in self.states(run_ids)), seconds

@@ -50,7 +50,14 @@ class Child:
     ) -> None:
         self._lines: Deque[str] = deque(maxlen=KEPT_LINES)
         self._on_line = on_line
-        self._process = subprocess.Popen(
+        self._process = self._start(command, environment)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _start(
+        self, command: Sequence[str], environment: Mapping[str, str]
+    ) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             list(command),
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -60,8 +67,6 @@ class Child:
             encoding="utf-8",
             errors="replace",
         )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
 
     def __enter__(self) -> Child:
         return self
@@ -102,9 +107,10 @@ class Child:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.append(line.rstrip())
-            self._on_line(line.rstrip())
+        with self._process.stdout as output:
+            for line in output:
+                self._lines.append(line.rstrip())
+                self._on_line(line.rstrip())
 
 
 class Interrupted(Exception):

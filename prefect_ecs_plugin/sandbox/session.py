@@ -33,6 +33,10 @@ MADE_UP_KEY = "made-up-by-the-sandbox"
 #: How many lines are shown of an agent that ended by itself, or of a task.
 LAST_LINES = 15
 
+#: Seconds within which the agent has to look at the queue; the slowest machine seen
+#: took 20.
+START_DEADLINE = 600.0
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -44,7 +48,8 @@ class Plan:
         labels: The agent's labels.
         api_key_secret_arn: The secret that tasks ask for; a made-up one has to do.
         keep_running: Go on when all runs have ended.
-        timeout: Seconds that a run may take without anything happening to it.
+        timeout: Seconds that a run may take without anything happening to it, counted
+            from the agent's first look at the queue.
         verbose: Show every line of the agent and of Prefect's runners.
     """
 
@@ -108,6 +113,7 @@ class Session:
         for flow in self._registered_flows():
             self._create_run(flow)
         self.say("Starting prefect agent ecs start.")
+        self._agent_started = self._watch.now
         self._agent = self._stack.enter_context(
             self._child(
                 ["agent", "ecs", "start", *self._plan.agent_arguments],
@@ -174,17 +180,35 @@ class Session:
         while self._plan.keep_running or not self._watch.is_over:
             self._signals.check()
             self._watch.refresh()
-            self._watch.give_up(self._plan.timeout)
             self._check_agent()
+            self._check_queue()
+            self._watch.give_up(self._plan.timeout)
+
+    def _check_queue(self) -> None:
+        """Tell the watch that the agent has looked at the queue, once it has.
+
+        Raises:
+            AgentSilent: It has not done so for too long.
+        """
+        if self._api.calls["get_runs_in_queue"]:
+            self._watch.agent_looked()
+        elif self._watch.now - self._agent_started > START_DEADLINE:
+            raise AgentSilent(
+                f"The agent has not asked for flow runs within {START_DEADLINE:.0f} s "
+                f"of its start. Its last lines:\n" + self._last_words()
+            )
 
     def _check_agent(self) -> None:
         if self._agent.exit_code is None:
             return
-        lines = [line for line in self._agent.lines if WORD.search(line)]
         raise AgentEnded(
             f"The agent ended with exit code {self._agent.exit_code} before the flow "
-            f"runs did. Its last lines:\n" + "\n".join(lines[-LAST_LINES:])
+            f"runs did. Its last lines:\n" + self._last_words()
         )
+
+    def _last_words(self) -> str:
+        lines = [line for line in self._agent.lines if WORD.search(line)]
+        return "\n".join(lines[-LAST_LINES:])
 
     def _how_to_join(self) -> List[str]:
         lines = env.exports(self._environment)
@@ -243,6 +267,10 @@ class Session:
 
 class AgentEnded(PrefectECSError):
     """The agent ended by itself."""
+
+
+class AgentSilent(PrefectECSError):
+    """The agent did not look at the queue."""
 
 
 @contextlib.contextmanager

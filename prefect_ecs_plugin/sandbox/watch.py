@@ -67,6 +67,7 @@ class Watch:
         self._seen: Set[str] = set()
         self._agent_is_heard = verbose
         self._given_up: Set[str] = set()
+        self._looked: Optional[float] = None
 
     @property
     def now(self) -> float:
@@ -157,11 +158,25 @@ class Watch:
         """Whether there were runs and every one ended Success."""
         return {row.state for row in self._screen.rows.values()} == {"Success"}
 
+    def agent_looked(self) -> None:
+        """Take note that the agent has looked at the queue; the first look counts."""
+        if self._looked is None:
+            self._looked = self.now
+
     def give_up(self, timeout: float) -> None:
-        """Report the runs to which nothing has happened for so many seconds."""
+        """Report the runs to which nothing has happened for so many seconds.
+
+        No run waits before the agent's first look at the queue: how long the agent
+        takes to start depends on the machine and says nothing about the run.
+
+        Args:
+            timeout: The seconds.
+        """
+        if self._looked is None:
+            return
         for row in self._screen.rows.values():
             patience = min(timeout, LAST_WORDS) if _is_dead(row) else timeout
-            waited = self.now - row.changed
+            waited = self.now - max(row.changed, self._looked)
             if not row.is_finished and waited > patience:
                 self._give_up(row, waited)
 

@@ -1,0 +1,301 @@
+"""Python programs that start at once: forked from a process that has their packages.
+
+Most of what a test with an agent costs is the start of Python and the import of some
+seven hundred modules. A server process imports them once; each program is then forked
+from it, a process of its own with its own environment, session, output and exit code.
+No module of Prefect or of this package is imported before the fork: what they read from
+the environment is the program's own.
+
+`Forked` stands for `subprocess.Popen`, and this file run as a script is the server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import types
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+#: Whether the system is known to take it well.
+POSSIBLE = sys.platform == "linux"
+
+#: Names that the server leaves to the programs.
+OWN = ("prefect", "prefect_ecs_plugin")
+
+#: What brings in the packages that programs will want.
+WANTED = """
+import boto3, prefect.cli, prefect_ecs_plugin.agent, prefect_ecs_plugin.cli
+import prefect_ecs_plugin.check.command, prometheus_client
+boto3.client("ecs", region_name="us-east-1")
+"""
+
+#: Services of AWS whose models are read beforehand.
+SERVICES = ("ec2", "ecr", "ecs", "iam", "logs", "s3", "secretsmanager", "ssm", "sts")
+
+#: Descriptors that come with a request: the request itself, the program's standard
+#: output and error, and where its process id and exit code are written.
+DESCRIPTORS = 4
+
+
+# -- In the tests' process -------------------------------------------------------------
+
+
+class Forked:
+    """A program, with that part of Popen's interface that the tests need.
+
+    Args:
+        command: Python, and a script or `-c` with code, and arguments.
+        environment: All of its environment.
+        cwd: Where it runs; by default where this process does.
+        merges: Whether its standard error goes to its standard output.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: Optional[os.PathLike[str]] = None,
+        merges: bool = True,
+    ) -> None:
+        request_out, request_in = os.pipe()
+        output_out, output_in = os.pipe()
+        error_out, error_in = (output_out, output_in) if merges else os.pipe()
+        status_out, status_in = os.pipe()
+        _the_server(environment).fork(request_out, output_in, error_in, status_in)
+        for descriptor in {request_out, output_in, error_in, status_in}:
+            os.close(descriptor)
+        with open(request_in, "w", encoding="utf-8") as request:
+            json.dump(
+                [list(command), dict(environment), str(cwd or os.getcwd())], request
+            )
+        self.args = command
+        self.stdout = _text(output_out)
+        self.stderr = None if merges else _text(error_out)
+        self.returncode: Optional[int] = None
+        self._status = status_out
+        self._lock = threading.Lock()
+        self.pid = int(_line(status_out))
+
+    def poll(self) -> Optional[int]:
+        """Return the exit code, None while it runs."""
+        with self._lock:
+            if self.returncode is None and select.select([self._status], [], [], 0)[0]:
+                self.returncode = int(_line(self._status))
+                os.close(self._status)
+        return self.returncode
+
+    def wait(self, timeout: Optional[float] = None) -> int:
+        """Return the exit code, as soon as there is one.
+
+        Raises:
+            subprocess.TimeoutExpired: There is none after so many seconds.
+        """
+        with contextlib.suppress(OSError, ValueError):  # another thread was told first
+            select.select([self._status], [], [], timeout)
+        code = self.poll()
+        if code is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        return code
+
+
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    timeout: float,
+    cwd: Optional[os.PathLike[str]] = None,
+    merges: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, as `subprocess.run` does."""
+    program = Forked(command, environment, cwd, merges)
+    heard: Dict[str, str] = {"stderr": ""}
+    readers = [
+        threading.Thread(target=lambda n=name, s=stream: heard.update({n: s.read()}))
+        for name, stream in (("stdout", program.stdout), ("stderr", program.stderr))
+        if stream is not None
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        code = program.wait(timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(program.pid, signal.SIGKILL)
+        raise
+    finally:
+        for reader in readers:
+            reader.join()
+    return subprocess.CompletedProcess(command, code, heard["stdout"], heard["stderr"])
+
+
+def _text(descriptor: int) -> Any:
+    return open(descriptor, encoding="utf-8", errors="replace")
+
+
+def _line(descriptor: int) -> bytes:
+    """A line of a pipe, and not a byte more."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(descriptor, 1)
+        if not byte:
+            raise RuntimeError("the process that forks programs has ended")
+        line += byte
+    return line
+
+
+class _Server:
+    """The process that forks; it ends when this one does."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._socket, its = socket.socketpair()
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(its.fileno())],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            pass_fds=[its.fileno()],
+            start_new_session=True,
+        )
+        its.close()
+
+    def fork(self, *descriptors: int) -> None:
+        with self._lock:
+            socket.send_fds(self._socket, [b"x"], descriptors)
+
+
+_servers: List[_Server] = []
+_starting = threading.Lock()
+
+
+def _the_server(environment: Mapping[str, str]) -> _Server:
+    with _starting:
+        if not _servers:
+            _servers.append(_Server(environment))
+    return _servers[0]
+
+
+# -- In the server's process -----------------------------------------------------------
+
+
+def serve(control: socket.socket) -> Optional[List[str]]:
+    """Fork a program for each request.
+
+    Returns:
+        In the program's process, its command line; in the server's None, at the end.
+    """
+    _import_what_is_wanted()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the keepers need no burial
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, 1, DESCRIPTORS)
+        if not message:
+            return None
+        command = None if os.fork() else _keep(control, *descriptors)
+        if command is not None:
+            return command
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _import_what_is_wanted() -> None:
+    """Import the packages, and let botocore read its models once."""
+    for name in _wanted():
+        with contextlib.suppress(ImportError):  # made up at run time by its package
+            importlib.import_module(name)
+    share_botocores_models()
+    import botocore.session
+
+    for service in SERVICES:
+        botocore.session.Session().create_client(
+            service, "us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+        )
+    gc.collect()
+    gc.freeze()  # what is here already concerns no program
+
+
+def share_botocores_models() -> None:
+    """Have botocore read each file once in this process, not once for each session."""
+    import botocore.loaders
+    import botocore.session
+
+    loader = botocore.loaders.create_loader()
+    botocore.session.create_loader = lambda search_path_string=None: loader
+
+
+def _wanted() -> List[str]:
+    """The names of modules, as an import in another process finds them."""
+    code = f"import sys\n{WANTED}\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, check=True
+    )
+    names = done.stdout.decode().split()
+    return [name for name in names if name.partition(".")[0] not in OWN]
+
+
+def _keep(
+    control: socket.socket, request: int, output: int, error: int, status: int
+) -> List[str]:
+    """Fork the program, and in this process wait for its end and tell it.
+
+    Returns:
+        In the program's process, its command line; never in this one.
+    """
+    control.close()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if not pid:
+        os.setsid()
+        os.dup2(output, 1)
+        os.dup2(error, 2)
+        os.close(status)
+        os.close(output)
+        os.close(error)
+        return _prepared(request)
+    os.write(status, b"%d\n" % pid)
+    for descriptor in (request, output, error, 1, 2):
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _, ended = os.waitpid(pid, 0)
+    code = os.WEXITSTATUS(ended) if os.WIFEXITED(ended) else -os.WTERMSIG(ended)
+    os.write(status, b"%d\n" % code)
+    os._exit(0)
+
+
+def _prepared(request: int) -> List[str]:
+    """Make this process what the request asks for, and return the command line."""
+    with open(request, encoding="utf-8") as stream:
+        command, environment, cwd = json.load(stream)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    return list(command)
+
+
+def become(command: List[str]) -> None:
+    """Do what Python does with this command line."""
+    _, program, *arguments = command
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"] = main
+    if program == "-c":
+        code, *arguments = arguments
+        sys.path.insert(0, "")
+    else:
+        with open(program, encoding="utf-8") as script:
+            code = script.read()
+        main.__file__ = program
+        sys.path.insert(0, os.path.dirname(program))
+    sys.argv = [program, *arguments]
+    exec(compile(code, program, "exec"), main.__dict__)
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # this directory; a program has its own
+    command_line = serve(socket.socket(fileno=int(sys.argv[1])))
+    if command_line is not None:
+        become(command_line)
