@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any, Callable, Dict, Iterator
 
@@ -22,6 +23,18 @@ settings.register_profile("deep", max_examples=1000, **UNTIMED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 forking.share_botocores_models()
+
+
+@pytest.fixture(autouse=True)
+def agents_logger() -> Iterator[None]:
+    """An agent in this process sets up the logger of its name: not for other tests."""
+    logger = logging.getLogger("agent")
+    before = logger.level, logger.propagate, logger.handlers[:], logger.filters[:]
+    yield
+    logger.setLevel(before[0])
+    logger.propagate = before[1]
+    logger.handlers[:] = before[2]
+    logger.filters[:] = before[3]
 
 
 @pytest.fixture(scope="session")
