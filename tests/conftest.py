@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from typing import Any, Callable, Dict, Iterator
 
 import forking
@@ -23,6 +24,11 @@ settings.register_profile("deep", max_examples=1000, **UNTIMED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 forking.share_botocores_models()
+
+# A shell has what it starts in the background ignore SIGINT, and all children of that;
+# tests send it, and Prefect cancels flows with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
