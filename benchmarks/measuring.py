@@ -20,6 +20,9 @@ from .servers import API, AWS, serving
 #: Nothing listens there.
 _NOWHERE = "http://127.0.0.1:9"
 
+#: Seconds until an agent that does not look at the queue is given up.
+_START = 600.0
+
 
 @dataclass(frozen=True)
 class Wave:
@@ -126,7 +129,7 @@ class _Stage:
     aws: AWS
 
     def play(self, scenario: Scenario, runs: int, name: str) -> Measurement:
-        self._wait(lambda: self.api.calls().get("get_runs_in_queue"), 60.0)
+        self._wait(lambda: self.api.calls().get("get_runs_in_queue"), _START)
         idle_calls, idle_cpu = self._idle(scenario.idle)
         flow_ids = self.api.register(scenario.flows)
         if scenario.warm_up:

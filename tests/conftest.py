@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 from typing import Any, Callable, Dict, Iterator
 
 import forking
@@ -22,6 +24,23 @@ settings.register_profile("deep", max_examples=1000, **UNTIMED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 forking.share_botocores_models()
+
+# A shell has what it starts in the background ignore SIGINT, and all children of that;
+# tests send it, and Prefect cancels flows with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def agents_logger() -> Iterator[None]:
+    """An agent in this process sets up the logger of its name: not for other tests."""
+    logger = logging.getLogger("agent")
+    before = logger.level, logger.propagate, logger.handlers[:], logger.filters[:]
+    yield
+    logger.setLevel(before[0])
+    logger.propagate = before[1]
+    logger.handlers[:] = before[2]
+    logger.filters[:] = before[3]
 
 
 @pytest.fixture(scope="session")

@@ -31,12 +31,12 @@ POSSIBLE = sys.platform == "linux"
 #: Names that the server leaves to the programs.
 OWN = ("prefect", "prefect_ecs_plugin")
 
-#: What brings in the packages that programs will want.
-WANTED = """
-import boto3, prefect.cli, prefect_ecs_plugin.agent, prefect_ecs_plugin.cli
-import prefect_ecs_plugin.check.command, prometheus_client
-boto3.client("ecs", region_name="us-east-1")
-"""
+#: Modules that bring in the packages which programs will want.
+WANTED = (
+    *("boto3", "botocore.session", "prometheus_client", "prefect.cli"),
+    *("prefect_ecs_plugin.agent", "prefect_ecs_plugin.cli"),
+    "prefect_ecs_plugin.check.command",
+)
 
 #: Services of AWS whose models are read beforehand.
 SERVICES = ("ec2", "ecr", "ecs", "iam", "logs", "s3", "secretsmanager", "ssm", "sts")
@@ -118,7 +118,7 @@ def run(
     program = Forked(command, environment, cwd, merges)
     heard: Dict[str, str] = {"stderr": ""}
     readers = [
-        threading.Thread(target=lambda n=name, s=stream: heard.update({n: s.read()}))
+        threading.Thread(target=lambda n=name, s=stream: heard.update({n: _all(s)}))
         for name, stream in (("stdout", program.stdout), ("stderr", program.stderr))
         if stream is not None
     ]
@@ -133,6 +133,12 @@ def run(
         for reader in readers:
             reader.join()
     return subprocess.CompletedProcess(command, code, heard["stdout"], heard["stderr"])
+
+
+def _all(stream: Any) -> str:
+    """All that is left in a stream, which is closed then."""
+    with stream:
+        return str(stream.read())
 
 
 def _text(descriptor: int) -> Any:
@@ -230,11 +236,18 @@ def share_botocores_models() -> None:
 
 def _wanted() -> List[str]:
     """The names of modules, as an import in another process finds them."""
-    code = f"import sys\n{WANTED}\nprint(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, check=True
-    )
-    names = done.stdout.decode().split()
+    out, into = os.pipe()
+    if not os.fork():
+        for module in WANTED:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module)
+        with open(into, "w", encoding="utf-8") as stream:
+            stream.write("\n".join(list(sys.modules)))
+        os._exit(0)
+    os.close(into)
+    with open(out, encoding="utf-8") as stream:
+        names = stream.read().split()
+    os.wait()
     return [name for name in names if name.partition(".")[0] not in OWN]
 
 

@@ -138,7 +138,8 @@ def soak(seconds: float, seed: int) -> int:
     home = Path(tempfile.mkdtemp())
     length = 2 * FLOW_SECONDS + 1
     options: Dict[str, Any] = {"runs_tasks": False, "task_seconds": length}
-    with World(home, locks_submitted=False, **options).running() as world:
+    world = World(home, locks_submitted=False, forks=False, **options)
+    with world.running():
         with Flow("soak") as flow:
             pass
         flow_id = world.register(flow)

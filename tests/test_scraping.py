@@ -92,8 +92,14 @@ class Scraper:
 
     def shows(self, name: str, expected: Mapping[str, float]) -> None:
         """Wait until it shows these values; those that are 0 are left out."""
-        eventually(lambda: self.by_label(name) == expected)
-        assert self.by_label(name) == expected
+        seen: Dict[str, float] = {}
+
+        def is_shown() -> bool:
+            nonlocal seen
+            seen = self.by_label(name)
+            return seen == expected
+
+        assert eventually(is_shown), seen
 
     def aws_requests(self) -> Dict[str, float]:
         """All attempts, by service and action."""
@@ -203,7 +209,7 @@ def test_how_the_agent_is_at_present(
     world: World, new_run: Callable[..., str], address: str
 ) -> None:
     agent = Scraper(address)
-    faults = [Fault(failures=[{"reason": "RESOURCE:MEMORY"}])] * 1000
+    faults = [Fault(failures=[{"reason": "RESOURCE:MEMORY"}])] * 1_000_000
     faulty_run_task(world, faults)
     new_run()
     with world.quick_agent("--agent-address", address):
@@ -246,5 +252,5 @@ def test_runs_left_by_an_earlier_agent_are_shown(
         agent_type="ECSAgent", name="agent", labels=[]
     )
     claim(world.api.store, new_run(), agent_id, "gone")
-    with world.quick_agent("--agent-address", address):
+    with world.agent("--agent-address", address):
         Scraper(address).shows("flow_runs_waiting", {"recovery": 1})
