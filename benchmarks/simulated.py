@@ -74,12 +74,13 @@ class API:
 
     Args:
         simulation: Tells the time.
-        latency: Seconds that a request takes. The clock jumps by it, as if nothing
-            else happened meanwhile.
+        latency: See below.
         locks_submitted: As for the sandbox's.
 
     Attributes:
         store: Its rows.
+        latency: Seconds that a request takes. The clock jumps by it, as if nothing
+            else happened meanwhile.
         queries: All requests that were answered.
         is_down: Whether it cannot be reached.
     """
@@ -88,12 +89,10 @@ class API:
         self, simulation: Simulation, latency: float, locks_submitted: bool
     ) -> None:
         self._simulation = simulation
-        self._latency = latency
+        self.latency = latency
         self.store = Store(
             locks_submitted=locks_submitted,
-            clock=lambda: datetime.fromtimestamp(
-                EPOCH + simulation.now, timezone.utc
-            ),
+            clock=lambda: datetime.fromtimestamp(EPOCH + simulation.now, timezone.utc),
         )
         self.queries: List[Query] = []
         self.is_down = False
@@ -108,7 +107,7 @@ class API:
         """
         if self.is_down:
             raise requests.ConnectionError("Connection refused")
-        self._simulation.now += self._latency
+        self._simulation.now += self.latency
         request = Request.from_json(params)
         answer = request.answer(
             Caller(
@@ -175,7 +174,7 @@ class ECS:
 
     Args:
         simulation: Tells the time.
-        latency: Seconds that a call takes, as for the API.
+        latency: Seconds that a call to list or describe takes, as for the API.
 
     Attributes:
         calls: How often each operation was called, refused calls included.
@@ -183,7 +182,6 @@ class ECS:
         tasks: The tasks by their ARN.
         on_task: Called with the run of each new task, and its ARN.
         is_down: Whether it cannot be reached.
-        registered: When each definition was registered.
     """
 
     meta = _Meta()
@@ -273,7 +271,8 @@ class ECS:
         self.calls[operation] += 1
         if self.is_down:
             raise EndpointConnectionError(endpoint_url="https://ecs.us-east-1")
-        self._simulation.now += self._latency
+        if operation in ("ListTasks", "DescribeTasks"):
+            self._simulation.now += self._latency
         if not self._limits.allow_call(operation):
             self._refuse(operation, "ThrottlingException", "Rate exceeded")
 
@@ -358,8 +357,8 @@ class World:
     """A Prefect API, an ECS, a clock, and agents.
 
     Args:
-        aws_latency: Seconds of a call of ECS, for simulations of what happens one
-            after the other.
+        aws_latency: Seconds of a call that lists or describes tasks, which the agent
+            makes one after the other.
         api_latency: Seconds of a request to the API, likewise.
         task_seconds: Seconds for which a flow runs.
 
@@ -481,9 +480,7 @@ class World:
 
     def run(self, flow_id: str, after: float = 0.0) -> str:
         """Create a run that is due after some seconds; its id."""
-        due = datetime.fromtimestamp(
-            EPOCH + self.simulation.now + after, timezone.utc
-        )
+        due = datetime.fromtimestamp(EPOCH + self.simulation.now + after, timezone.utc)
         return self.api.store.create_flow_run(flow_id, scheduled_start_time=due)
 
     def states(self) -> Counter[str]:
@@ -501,7 +498,7 @@ class World:
         lost = sum(1 for run_id in run_ids if not tasks[run_id])
         return lost, sum(1 for run_id in run_ids if tasks[run_id] > 1)
 
-    # -- What a flow's own process does --------------------------------------------------
+    # -- What a flow's own process does ----------------------------------------------
 
     def _task_was_created(self, run_id: str, arn: str) -> None:
         self._after(STARTS_AFTER, lambda: self._starts(run_id, arn))

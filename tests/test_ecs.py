@@ -105,7 +105,7 @@ def test_a_region_without_a_client_is_refused_and_asked_for_again(
 ) -> None:
     for _ in range(2):
         with pytest.raises(Refused) as refused:
-            caller.result_of(caller.ecs.tasks_in("default", "nowhere"))
+            caller.result_of(caller.ecs.tasks_in("default", "nowhere", dict))
         assert refused.value.verdict is Verdict.FINAL
         assert str(refused.value) == (
             "ListTasks failed because the agent cannot make a client for that AWS "
@@ -186,12 +186,17 @@ def test_all_tasks_of_a_cluster_cost_two_calls_for_each_hundred(
         started += [task["taskArn"] for task in answer["tasks"]]
     caller.client.stop_task(task=started[0])
     aws.calls.clear()
-    tasks = caller.result_of(caller.ecs.tasks_in("default"))
-    assert sorted(task["taskArn"] for task in tasks) == sorted(started)
+    tasks = caller.result_of(
+        caller.ecs.tasks_in("default", None, lambda task: task.get("startedBy"))
+    )
+    assert sorted(tasks) == sorted(started)
+    assert len([run_id for run_id in tasks.values() if not run_id]) == 50
     calls = {name: count for name, count in aws.calls.items() if "Tasks" in name}
     assert calls == {"ecs.ListTasks": 3, "ecs.DescribeTasks": 2}
-    without = caller.result_of(caller.ecs.tasks_without_run("default"))
-    assert len(without) == 50
+    aws.calls.clear()
+    again = caller.result_of(caller.ecs.tasks_in("default", None, dict, tasks))
+    assert again == tasks
+    assert aws.calls["ecs.DescribeTasks"] == 0
 
 
 # -- What a call can fail with -------------------------------------------------------
