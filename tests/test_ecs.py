@@ -16,7 +16,7 @@ from botocore.session import get_session
 from prefect_ecs_plugin.ecs import ECS, region_of
 from prefect_ecs_plugin.errors import ConfigurationError
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
-from prefect_ecs_plugin.retrying import Refused, Verdict
+from prefect_ecs_plugin.retrying import Patience, Refused, Verdict
 from prefect_ecs_plugin.simulation import Simulation
 from prefect_ecs_plugin.waiting import Pause, Steps
 
@@ -197,6 +197,34 @@ def test_all_tasks_of_a_cluster_cost_two_calls_for_each_hundred(
     again = caller.result_of(caller.ecs.tasks_in("default", None, dict, tasks))
     assert again == tasks
     assert aws.calls["ecs.DescribeTasks"] == 0
+
+
+def test_a_turn_that_was_granted_long_ago_is_not_used(
+    aws: Any, client_of: Callable[..., Any]
+) -> None:
+    """Else all requests that an outage held up would be sent at one moment."""
+    simulation = Simulation()
+    dispatcher = simulation.dispatcher
+    pacer = Pacer(LIMITS, dispatcher.clock, dispatcher.call_later)
+    ecs = ECS(client_of("ecs"), pacer)
+    back_at, sent_at = 3600.0, []
+    patience = Patience(0.0, 60.0, dispatcher.clock)
+
+    def read_again() -> Steps[None]:
+        yield Pause(back_at - simulation.now)
+
+    def launch() -> Steps[None]:
+        yield from ecs.call(
+            "ListTasks", CLUSTER, patience, lambda: patience.uncounted(read_again())
+        )
+        sent_at.append(simulation.now)
+
+    for _ in range(200):
+        dispatcher.start(launch())
+    simulation.run()
+    # The bucket for ListTasks has 100 tokens and gets 20 in a second.
+    assert len([moment for moment in sent_at if moment < back_at + 1]) <= 120
+    assert len(sent_at) == 200
 
 
 # -- What a call can fail with -------------------------------------------------------
