@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import pendulum
@@ -71,7 +71,7 @@ class LaunchRecord:
 
     def to_context(self) -> Mapping[str, Any]:
         """The context of the state that claims the run."""
-        return {KEY: {"format": FORMAT, **asdict(self)}}
+        return {KEY: {"format": FORMAT, **vars(self)}}
 
     def is_same_start(self, name: str, attempt: int) -> bool:
         """Whether this is that start of a task of that launch."""
