@@ -126,5 +126,8 @@ def gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     # A zombie waits for whoever adopted it.
-    status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile, or no /proc
+        return Path("/proc/self").exists()
+    return status.rpartition(")")[2].split()[0] == "Z"

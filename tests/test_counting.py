@@ -12,7 +12,7 @@ from deadlines import DEADLINE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin import api
+from prefect_ecs_plugin import connections
 from prefect_ecs_plugin.counting import Answered, Counter, Counts, Histogram, Outcome
 
 
@@ -122,7 +122,7 @@ def test_a_buckets_count_is_that_of_all_values_up_to_its_bound(
 def test_an_answer_of_the_api_is_counted_by_its_status(
     status: int, result: str
 ) -> None:
-    assert api._result(status).value == result
+    assert connections._result(status).value == result
 
 
 def test_no_answer_of_the_api_is_counted_as_failed() -> None:
@@ -131,5 +131,5 @@ def test_no_answer_of_the_api_is_counted_as_failed() -> None:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         with pytest.raises(requests.ConnectionError):
-            api._session(counts.api_requests).get(url, timeout=DEADLINE)
+            connections.kept_session(counts.api_requests).get(url, timeout=DEADLINE)
     assert counts.api_requests["failed"] == 1
