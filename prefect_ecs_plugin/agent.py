@@ -249,16 +249,18 @@ class ECSAgent(Agent):
         )
         self._server: Optional[AgentServer] = None
         self._is_stopping = False
-        self._move_in(launches_per_second, launch_timeout, start_attempts, cancel_grace)
+        self._build_components(
+            launches_per_second, launch_timeout, start_attempts, cancel_grace
+        )
 
-    def _move_in(
+    def _build_components(
         self,
         launches_per_second: Optional[float],
         launch_timeout: float,
         start_attempts: int,
         cancel_grace: float,
     ) -> None:
-        """Make the rooms and show them to each other."""
+        """Build the components and wire them together."""
         dispatcher, logger, counts = self._dispatcher, self.logger, self._counts
         pacer = self._pacer = Pacer(
             limits_for(launches_per_second), dispatcher.clock, dispatcher.call_later
@@ -274,12 +276,12 @@ class ECSAgent(Agent):
         self._submission = Submission(ecs, logger, counts)
         states = RunStates(self.client, self._troubles, dispatcher.start)
         self._reporter = Reporter(
-            self.client,
-            states,
-            self.name,
-            logger,
-            self._troubles,
-            dispatcher.start,
+            client=self.client,
+            states=states,
+            name=self.name,
+            logger=logger,
+            troubles=self._troubles,
+            start=dispatcher.start,
             hide=self._secrets.hidden,
         )
         claims = Claims(

@@ -51,6 +51,7 @@ class Reporter:
 
     def __init__(
         self,
+        *,
         client: AgentClient,
         states: RunStates,
         name: str,
@@ -64,7 +65,14 @@ class Reporter:
         self._logger = logger
         self._troubles = troubles
         self._hide = hide
-        self._log = LogWriter(client, name, logger, troubles, start, hide)
+        self._log = LogWriter(
+            client=client,
+            name=name,
+            logger=logger,
+            troubles=troubles,
+            start=start,
+            hide=hide,
+        )
         self.log = self._log.write
         self.flush = self._log.flush
 
@@ -160,6 +168,7 @@ class LogWriter:
 
     def __init__(
         self,
+        *,
         client: AgentClient,
         name: str,
         logger: logging.Logger,

@@ -37,11 +37,16 @@ class World:
         dispatcher = self.simulation.dispatcher
         logger = logging.getLogger("agent")
         troubles = Troubles(logger, dispatcher.clock)
-        self.log = LogWriter(self.client, "agent", logger, troubles, dispatcher.start)
+        shared: Dict[str, Any] = {
+            "client": self.client,
+            "name": "agent",
+            "logger": logger,
+            "troubles": troubles,
+            "start": dispatcher.start,
+        }
+        self.log = LogWriter(**shared)
         states = RunStates(self.client, troubles, dispatcher.start)
-        self.reporter = Reporter(
-            self.client, states, "agent", logger, troubles, dispatcher.start
-        )
+        self.reporter = Reporter(states=states, **shared)
         self.requests: List[str] = []
         self.trouble: Callable[[int], Optional[Fault]] = lambda number: None
         api.fault = self._hear
