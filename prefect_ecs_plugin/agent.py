@@ -79,9 +79,9 @@ _WORKERS = 48
 #: Lazarus waits for ten minutes; another agent of this name, when it starts, for 30 s.
 _HEARTBEAT = 15
 
-#: Of those heartbeats, the part that goes also to runs whose task does not start: there
-#: may be thousands, and for them only Lazarus counts.
-_EVERY = 8
+#: Every Nth heartbeat also covers runs whose task has not started: there may be
+#: thousands. With the one before the launch, each has one at least every two minutes.
+_EVERY = 7
 
 #: Seconds of launches in hand with which the agent takes no more runs: they are
 #: launched no sooner for it, and other agents may have room for them.
