@@ -174,7 +174,7 @@ class Outage:
         lost: How many have no task in the end.
         doubled: How many have more than one.
         failed: How many ended Failed.
-        grown: Bytes by which the process grew in its second half.
+        grown: Bytes by which the agent's own objects grew in its second half.
         begun: The lines at ERROR or WARNING since its beginning.
         ended: The lines that say that something is over.
         others: How many other lines there were while it lasted.
@@ -244,13 +244,20 @@ def outage(
 
 
 def _size_at(world: World, moment: float, traces: bool) -> int:
-    """Bytes in use at a moment, as far as they were allocated since it was asked."""
+    """Bytes that the agent's own modules hold at a moment, of those they took since."""
     if traces and not tracemalloc.is_tracing():
         tracemalloc.start()
     world.simulation.run_until(moment)
-    world.api.queries.clear()  # what the simulation itself collects
     gc.collect()
-    return tracemalloc.get_traced_memory()[0] if traces else 0
+    if not traces:
+        return 0
+    # The sandbox's GraphQL keeps documents, in this process here.
+    filters = (
+        tracemalloc.Filter(True, "*/prefect_ecs_plugin/*"),
+        tracemalloc.Filter(False, "*/sandbox/*"),
+    )
+    snapshot = tracemalloc.take_snapshot().filter_traces(filters)
+    return sum(trace.size for trace in snapshot.traces)
 
 
 # -- Definitions ---------------------------------------------------------------------
@@ -446,7 +453,8 @@ def _outage_rows() -> Iterator[Row]:
         found = outage(service, 200, **options)
         patience = ", `--launch-timeout` of two hours" if options else ""
         yield (
-            f"an hour without the {service}, {found.runs} runs{patience}",
+            f"an hour without {'the API' if service == 'API' else service}, "
+            f"{found.runs} runs{patience}",
             "0 lost, 0 doubled, memory flat, one line when it begins and one when it "
             "ends",
             f"{found.lost - found.failed} lost, {found.doubled} doubled, "
