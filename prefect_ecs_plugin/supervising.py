@@ -124,8 +124,7 @@ class Supervisor:
 
     def watch(self, task_arn: str, cluster: str, run_id: str, launch: Launch) -> None:
         """Look after a task from now on; one that is known already stays as it is."""
-        latest = self._latest.get(run_id)
-        if latest and latest.task_arn == task_arn:
+        if self._latest.get(run_id) == task_arn:
             return
         self._latest[run_id] = task_arn
         if launch.resumed:
