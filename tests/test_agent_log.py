@@ -114,7 +114,7 @@ def test_a_logger_keeps_its_secrets_and_what_it_is_given_later_counts(
     secrets = discreet(logger)
     assert discreet(logger) is secrets
     assert len(logger.filters) == 1
-    secrets.learn({"env": {"A_TOKEN": SECRET}})
+    secrets.learn("run-1", {"env": {"A_TOKEN": SECRET}})
     logger.info(SECRET)
     assert lines.getvalue() == "INFO ***\n"
 
