@@ -69,7 +69,7 @@ _CONNECTION = re.compile(r"[\w .-]+=[^;=\n]*;[\w .-]+=.*", re.DOTALL)
 
 
 def secrets_in(*structures: Any) -> List[str]:
-    """The values whose names or shapes speak of secrets, and the passwords in URLs.
+    """The values whose names or shapes speak of secrets, and those within texts.
 
     Args:
         structures: Requests, run configs, described tasks, or any other dicts and
@@ -223,7 +223,7 @@ def _secrets(value: Any) -> Iterator[str]:
                 yield each
             yield from _secrets(each)
     elif isinstance(value, str):
-        yield from _found(value, secret_patterns.by_shape(value[:LONGEST_TEXT]))
+        yield from _found(value, secret_patterns.spans(value[:LONGEST_TEXT]))
 
 
 def _follows_flag(before: Any, value: Any) -> bool:

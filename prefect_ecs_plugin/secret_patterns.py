@@ -126,7 +126,7 @@ def spans(text: str) -> List[Span]:
     Returns:
         From, to; in no order, and some may overlap.
     """
-    found = by_shape(text)
+    found = _by_shape(text)
     if ":" in text or "=" in text:
         for pattern in (_PAIR, _ENTRY, _PARAMETER, _AUTHORIZATION):
             found += _Values(text).beside(pattern)
@@ -135,7 +135,7 @@ def spans(text: str) -> List[Span]:
     return [(a, b) for a, b in found if a < b and not is_open(text[a:b])]
 
 
-def by_shape(text: str) -> List[Span]:
+def _by_shape(text: str) -> List[Span]:
     """Those that are secrets whatever stands beside them."""
     found: List[Span] = []
     if _HINT.search(text):

@@ -58,7 +58,7 @@ def explain(
         Both texts, without secrets. Words of others are cut after these are out.
     """
     seen, known = task or {}, definition or {}
-    secrets = [*secrets, *masking.secrets_in(task, definition)]
+    secrets = [*secrets, *masking.secrets_in(seen.get("overrides"), definition)]
     remedy = _remedy(seen, known, judgement)
     message = f"{_opening(judgement)}; {remedy}{_quoted(seen, secrets)}"
     lines = [
