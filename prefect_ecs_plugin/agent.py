@@ -363,7 +363,10 @@ class ECSAgent(Agent):
         Raises:
             PrefectECSError: one sentence, if the run cannot be launched.
         """
-        return str(drive(self._launcher.deploy(plain(flow_run)), time.sleep))
+        try:
+            return str(drive(self._launcher.deploy(plain(flow_run)), time.sleep))
+        finally:
+            self._forget_ended(str(flow_run["id"]))
 
     def heartbeat(self) -> None:
         """Send heartbeats for runs that wait for their task, or for its start.
