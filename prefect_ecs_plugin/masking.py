@@ -274,7 +274,8 @@ def _named(value: Mapping[str, Any]) -> Iterator[Tuple[Any, Any]]:
 # -- Hiding them --------------------------------------------------------------------
 
 
-def _hidden(text: str, known: Sequence[Slices], longest: int = LONGEST_TEXT) -> str:
+def _hidden(text: str, known: Sequence[Slices], longest: Optional[int] = None) -> str:
+    longest = LONGEST_TEXT if longest is None else longest
     window = text[: longest + _BEHIND_CUT]
     found = _merged(_spans(window, known))
     if len(text) <= longest:
