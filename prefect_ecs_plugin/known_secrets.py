@@ -53,6 +53,11 @@ def is_worth_looking_for(text: str) -> bool:
     return len(bare) >= SHORTEST and len(set(bare)) >= _FEWEST_CHARACTERS
 
 
+def windows(text: str) -> List[str]:
+    """All parts of a text that are as long as the beginning of a slice."""
+    return [text[i : i + SHORTEST] for i in range(len(text) - SHORTEST + 1)]
+
+
 class Slices:
     """The slices of some secrets, by which these are found.
 
@@ -76,19 +81,23 @@ class Slices:
         """Do so no more, unless they were added more often."""
         self._count(found, -1)
 
-    def spans(self, text: str) -> List[Span]:
-        """Where secrets stand in a text, in order; spans may overlap."""
-        if not self._heads:
+    def spans(self, text: str, windows: Sequence[str]) -> List[Span]:
+        """Where secrets stand in a text; spans may overlap.
+
+        Args:
+            text: Any text.
+            windows: Its `windows`.
+        """
+        if self._heads.keys().isdisjoint(windows):  # the usual case
             return []
         heads, slices = self._heads, self._slices
         length, found = len(text), []
-        last = length - SHORTEST + 1
-        for start in [i for i in range(last) if text[i : i + SHORTEST] in heads]:
+        for start in [i for i, each in enumerate(windows) if each in heads]:
             for end in range(min(start + _SLICE, length), start + SHORTEST - 1, -1):
                 if text[start:end] in slices:
                     found.append((start, end))
                     break
-        return sorted([*found, *self._cut_off(text)])
+        return [*found, *self._cut_off(text)]
 
     def _cut_off(self, text: str) -> Iterator[Span]:
         """Secrets of which a cut has left less than a slice."""

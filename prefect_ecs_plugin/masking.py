@@ -30,7 +30,7 @@ from typing import (
 from urllib.parse import unquote, urlsplit
 
 from . import secret_patterns
-from .known_secrets import MOST_SECRETS, SHORTEST, Sliced, Slices, Span, sliced
+from .known_secrets import MOST_SECRETS, SHORTEST, Sliced, Slices, Span, sliced, windows
 from .secret_names import is_secret, is_secret_name
 
 __all__ = [
@@ -289,8 +289,9 @@ def _note(left_out: int) -> str:
 
 
 def _spans(text: str, known: Sequence[Slices]) -> Iterator[Span]:
+    seen = windows(text) if any(map(len, known)) else []
     for slices in known:
-        yield from slices.spans(text)
+        yield from slices.spans(text, seen)
     yield from secret_patterns.spans(text)
 
 

@@ -79,12 +79,15 @@ _USER = re.compile(r"[^/:?#@]*")
 #: The port and the path of a URL, which are no password.
 _PORT_AND_PATH = re.compile(r"\d{1,5}[/?#]")
 
+#: Kinds of tokens of GitLab.
+_GITLAB = ("pat", "dt", "rt", "ptt", "cbt", "soat", "ft", "imt", "agent")
+
 _SHAPE = re.compile(
     r"""
       \b (?P<aws> (?: AKIA | ASIA ) [A-Z0-9]{16} ) \b
     | \b (?P<github> gh[pousr]_ [A-Za-z0-9]{16,255} | github_pat_ \w{16,255} )
     | \b (?P<slack> xox[a-z] (?:-[A-Za-z0-9]{1,255}){1,8} )
-    | \b (?P<gitlab> gl (?: pat | dt | rt | ptt | cbt | soat | ft | imt | agent )
+    | \b (?P<gitlab> gl (?: GITLAB )
           - [\w-]{16,255} )
     | \b (?P<prefect> p[cn]u_ [A-Za-z0-9]{16,255} )
     | \b (?P<other> (?: npm_ | hf_ | dop_v1_ | dapi | pypi- | [sr]k_live_ | sk- )
@@ -98,15 +101,16 @@ _SHAPE = re.compile(
     | \b [Bb][Aa][Ss][Ii][Cc] \s
       (?P<basic> (?= \w [A-Za-z0-9+/]{0,255}? [0-9A-Z=] )
           [A-Za-z0-9+/]{12,8192} ={0,2} )
-    """,
+    """.replace("GITLAB", " | ".join(_GITLAB)),
     re.VERBOSE,
 )
 
-#: What one of these shapes has in it: most text has none.
-_HINT = re.compile(
-    r"AKIA|ASIA|gh[pousr]_|github_pat|xox|gl[a-z]{2,5}-|p[cn]u_|npm_|hf_|dop_v1|dapi|pypi-"
-    r"|[sr]k[-_]|AIza|eyJ|hooks\.slack|webhook|[Bb][Ee][Aa][Rr][Ee][Rr]\s"
-    r"|[Bb][Aa][Ss][Ii][Cc]\s"
+#: What text with one of these shapes has in it, in lower case: most text has none.
+_HINTS = (
+    *("akia", "asia", "xox", "pcu_", "pnu_", "npm_", "hf_"),
+    *("dop_v1", "dapi", "pypi-", "k_live", "sk-", "aiza", "eyj", "slack", "webhook"),
+    *("bearer", "basic", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+    *(f"gl{kind}-" for kind in _GITLAB),
 )
 
 #: The first line of a private key, and what follows it up to its last line or to where
@@ -126,19 +130,28 @@ def spans(text: str) -> List[Span]:
     Returns:
         From, to; in no order, and some may overlap.
     """
-    found = _by_shape(text)
-    if ":" in text or "=" in text:
-        for pattern in (_PAIR, _ENTRY, _PARAMETER, _AUTHORIZATION):
+    lower = text.lower()
+    found = _by_shape(text, lower)
+    for pattern, hints in _BESIDE:
+        if any(hint in lower for hint in hints):
             found += _Values(text).beside(pattern)
-    if "-" in text:
-        found += _Values(text).beside(_FLAG)
     return [(a, b) for a, b in found if a < b and not is_open(text[a:b])]
 
 
-def _by_shape(text: str) -> List[Span]:
+#: What a value stands beside, and what text has in it, one of which is needed.
+_BESIDE = (
+    (_PAIR, (":", "=")),
+    (_ENTRY, ("value",)),
+    (_PARAMETER, ("securestring",)),
+    (_AUTHORIZATION, ("authorization",)),
+    (_FLAG, ("pass", "pwd", "token", "key", "secret")),
+)
+
+
+def _by_shape(text: str, lower: str) -> List[Span]:
     """Those that are secrets whatever stands beside them."""
     found: List[Span] = []
-    if _HINT.search(text):
+    if any(hint in lower for hint in _HINTS):
         found += (match.span(match.lastgroup or 0) for match in _SHAPE.finditer(text))
     if "://" in text:
         found += _in_urls(text)
