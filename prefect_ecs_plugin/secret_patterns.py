@@ -237,17 +237,19 @@ def _makes_secret(match: Match[str], text: str) -> bool:
         return True
     if match.re is _ENTRY:
         return is_secret_name(name)
-    start = match.start()
-    is_in_query = start > 0 and text[start - 1] in "?&"
-    if is_in_query and name.lower() in _IN_QUERY:
+    before = text[match.start() - 1] if match.start() else " "
+    if before in "?&" and name.lower() in _IN_QUERY:
         return True
     if name.lower() == "pwd":  # of a connection string; else the working directory
         return match["sign"] == "=" and not text.startswith("/", match.end())
     if name.lower() in _JUDGED_APART or not is_secret_name(name):
         return False
     sign = match["sign"]
-    is_plain = match["close"] or sign in ("=", "==") or (match["open"] and "=" in sign)
-    return bool(is_plain or _HEADER.fullmatch(name[-256:]))
+    if match["close"] or sign in ("=", "==") or (match["open"] and "=" in sign):
+        return True
+    if before in ":/" or not (sign[-1] in " \t" or name.lower().startswith("x-")):
+        return False  # the end of an ARN, or a name and its revision
+    return _HEADER.fullmatch(name[-256:]) is not None
 
 
 # -- By its shape -------------------------------------------------------------------

@@ -379,7 +379,10 @@ def test_what_cannot_be_walked_is_no_trouble() -> None:
             "Basic dXNlcjpodW50ZXIy Basic authentication",
             "Basic *** Basic authentication",
         ),
-        ("X-API-Key: abc, next", "X-API-Key: ***, next"),
+        ("X-API-Key: abc, x-api-key:abc", "X-API-Key: ***, x-api-key:***"),
+        ("without-key:1 does not bring it", "without-key:1 does not bring it"),
+        ("arn:x:secret:db-key-AbC: denied", "arn:x:secret:db-key-AbC: denied"),
+        ("mysql --db_password abc", "mysql --db_password ***"),
         ("DB_PASSWORD: abc", "DB_PASSWORD: ***"),
         (
             "psql --password abc -h x --db-password=d",
