@@ -96,6 +96,7 @@ _RETURNING = 0.8
 #: Seconds for the agent's own log to be written out before the process is ended.
 _WRITING_OUT = 1.0
 
+CREDENTIALS = "The AWS credentials cannot be refreshed"
 QUEUE = "The queue of flow runs cannot be read from the Prefect API"
 
 
@@ -303,6 +304,7 @@ class ECSAgent(Agent):
             on_launched=self._task_was_launched,
             counts=counts,
             learn=self._secrets.learn,
+            forget=self._forget_ended,
         )
         dispatcher.observe_waits(self._launcher.observe_wait)
         self._supervisor = Supervisor(
@@ -320,6 +322,8 @@ class ECSAgent(Agent):
             start_attempts=start_attempts,
             cancel_grace=cancel_grace,
             counts=counts,
+            secrets_of=self._secrets.of,
+            forget=self._forget_ended,
         )
         self._watcher = self._supervisor.watcher
         self._recovery = Recovery(
@@ -364,7 +368,10 @@ class ECSAgent(Agent):
         Raises:
             PrefectECSError: one sentence, if the run cannot be launched.
         """
-        return str(drive(self._launcher.deploy(plain(flow_run)), time.sleep))
+        try:
+            return str(drive(self._launcher.deploy(plain(flow_run)), time.sleep))
+        finally:
+            self._forget_ended(str(flow_run["id"]))
 
     def heartbeat(self) -> None:
         """Send heartbeats for runs that wait for their task, or for its start.
@@ -572,15 +579,27 @@ class ECSAgent(Agent):
         if self._watches:
             self._supervisor.watch(task_arn, cluster, run_id, launch)
 
+    def _forget_ended(self, run_id: str) -> None:
+        """Forget a run's secrets, unless it is being launched or has a task."""
+        is_launched = run_id in self._launcher.under_way
+        if not is_launched and not self._supervisor.is_watched(run_id):
+            self._secrets.forget(run_id)
+
     def _credentials_trouble(self) -> Optional[str]:
-        """Why the agent has no AWS credentials any more, if it has none."""
+        """Whether the agent has no AWS credentials any more, in fixed words.
+
+        Anybody who reaches the agent's address reads them; what a provider says, such
+        as the output of a `credential_process`, stands in the agent's log only.
+        """
         try:
             credentials = self._clients.session.get_credentials()
-            if credentials is not None and credentials.get_frozen_credentials():
-                return None
+            if credentials is None or not credentials.get_frozen_credentials():
+                return "there are no AWS credentials"
         except Exception as error:  # of whichever provider
-            return f"the AWS credentials cannot be refreshed: {error}"
-        return "there are no AWS credentials"
+            self._troubles.begin(CREDENTIALS, error)
+            return "the AWS credentials cannot be refreshed; the agent's log says why"
+        self._troubles.end(CREDENTIALS)
+        return None
 
     def _report_crash(
         self, what: str, error: BaseException, run_id: Optional[str]

@@ -15,8 +15,10 @@ import json
 import logging
 import sys
 import threading
+import traceback
+from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any, Dict, Iterable, Iterator, Mapping, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, Optional, Type
 
 from .errors import ConfigurationError
 from .masking import Secrets
@@ -68,14 +70,15 @@ class _Discretion(logging.Filter):
         self.secrets = secrets
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = self.secrets.hidden(_message(record)), ()
-        record.exc_text = self._masked(_traceback(record))
+        run_id = getattr(record, _ABOUT, {}).get("flow_run_id")
+        record.msg, record.args = self.secrets.hidden(_message(record), run_id), ()
+        record.exc_text = self._masked(_traceback(record), run_id)
         record.exc_info = None  # nobody is to format it again
-        record.stack_info = self._masked(record.stack_info)
+        record.stack_info = self._masked(record.stack_info, run_id)
         return True
 
-    def _masked(self, text: Optional[str]) -> Optional[str]:
-        return text and self.secrets.hidden(text)
+    def _masked(self, text: Optional[str], run_id: Optional[str]) -> Optional[str]:
+        return text and self.secrets.hidden(text, run_id)
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -171,9 +174,12 @@ def take_over(logger: logging.Logger, log_format: str) -> Secrets:
     """
     if log_format == "json":
         write_json(logger)
-        _log_the_rest(logger)
+        logging.captureWarnings(True)
+        write_json(logging.getLogger("py.warnings"))
         reformat(_handlers())
-    return discreet(logger, *_handlers())
+    secrets = discreet(logger, *_handlers())
+    _catch_the_rest(_logging_to(logger) if log_format == "json" else _printing(secrets))
+    return secrets
 
 
 def _handlers() -> Iterator[logging.Handler]:
@@ -186,19 +192,48 @@ def _handlers() -> Iterator[logging.Handler]:
         yield logging.lastResort
 
 
-def _log_the_rest(logger: logging.Logger) -> None:
-    """Log what Python itself would write to stderr."""
-    logging.captureWarnings(True)
-    write_json(logging.getLogger("py.warnings"))
+#: Told what broke off, as the subject of a sentence, and the error.
+_Tell = Callable[[str, Optional[BaseException]], None]
+
+
+def _catch_the_rest(tell: _Tell) -> None:
+    """Tell without secrets what Python itself would write to stderr."""
+
+    def in_main_thread(
+        kind: Type[BaseException], error: BaseException, trace: Any
+    ) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+        else:
+            tell("The agent broke off", error)
 
     def in_thread(args: threading.ExceptHookArgs) -> None:
         if not issubclass(args.exc_type, SystemExit):
             name = args.thread.name if args.thread else "A thread"
-            logger.critical("%s broke off", name, exc_info=args.exc_value)
+            tell(f"{name} broke off", args.exc_value)
 
     def unraisable(args: Any) -> None:
         what = args.err_msg or "Exception ignored in"
-        logger.error("%s: %r", what, args.object, exc_info=args.exc_value)
+        tell(f"{what}: {args.object!r}", args.exc_value)
 
+    sys.excepthook = in_main_thread
     threading.excepthook = in_thread
     sys.unraisablehook = unraisable
+
+
+def _logging_to(logger: logging.Logger) -> _Tell:
+    return lambda what, error: logger.critical("%s", what, exc_info=error)
+
+
+def _printing(secrets: Secrets) -> _Tell:
+    """Prints a traceback as Python does, but without secrets."""
+
+    def tell(what: str, error: Optional[BaseException]) -> None:
+        lines = [f"{what}:\n"]
+        if error is not None:
+            lines += traceback.format_exception(type(error), error, error.__traceback__)
+        with suppress(OSError, ValueError, AttributeError):  # there may be no stderr
+            sys.stderr.write(secrets.hidden("".join(lines)))
+            sys.stderr.flush()
+
+    return tell

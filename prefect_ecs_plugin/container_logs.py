@@ -12,9 +12,6 @@ from .agent_log import of_run
 #: How many lines a reader gets.
 LINES = 50
 
-#: Characters of a line that a reader gets.
-_LONGEST_LINE = 1000
-
 
 class ContainerLogs:
     """Reads logs of containers that use the awslogs driver.
@@ -40,8 +37,9 @@ class ContainerLogs:
             definition: Its definition, rendered or described.
 
         Returns:
-            At most 50 lines, the latest last; none where the container does not use
-            awslogs or the log cannot be read.
+            At most 50 lines, the latest last, as they are: they may hold secrets, and
+            are to be cut only when these are out. None where the container does not
+            use awslogs or the log cannot be read.
         """
         stream = console.log_stream(task_arn, definition)
         if stream is None:
@@ -76,14 +74,10 @@ class ContainerLogs:
         lines = [
             line for event in answer["events"] for line in event["message"].splitlines()
         ]
-        return [_shortened(line) for line in lines[-LINES:]]
+        return lines[-LINES:]
 
     def _connected(self) -> Any:
         with self._lock:
             if self._client is None:
                 self._client = self._clients("logs")
             return self._client
-
-
-def _shortened(line: str) -> str:
-    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."

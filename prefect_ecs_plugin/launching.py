@@ -108,7 +108,8 @@ class Launcher:
         on_claimed: Called when a run has left the queue.
         on_launched: Called with each task that was started.
         counts: Counts what becomes of them.
-        learn: Told the dicts of runs in which secrets may stand.
+        learn: Told a run's id, and dicts of the run in which secrets may stand.
+        forget: Told the id of a run whose launch has ended; it may have a task.
 
     Attributes:
         under_way: Runs that are claimed and have no task yet.
@@ -131,7 +132,8 @@ class Launcher:
         on_claimed: Callable[[], object] = lambda: None,
         on_launched: OnLaunched = lambda task_arn, cluster, run_id, launch: None,
         counts: Optional[Counts] = None,
-        learn: Callable[..., object] = lambda *structures: None,
+        learn: Callable[..., object] = lambda run_id, *structures: None,
+        forget: Callable[[str], object] = lambda run_id: None,
     ) -> None:
         self._settings = settings
         self._prefect_settings = prefect_settings
@@ -148,6 +150,7 @@ class Launcher:
         self._on_launched = on_launched
         self._counts = counts or Counts()
         self._learn = learn
+        self._forget = forget
         self._run_task_kwargs = kwargs.agent_level(settings)
         self._told: Set[str] = set()
         self.under_way: Set[str] = set()
@@ -255,6 +258,7 @@ class Launcher:
         finally:
             self.under_way.discard(run_id)
             self._told.discard(run_id)
+            self._forget(run_id)
 
     def _abandon(
         self, row: Mapping[str, Any], abandoned: LaunchAbandoned
@@ -275,7 +279,6 @@ class Launcher:
         self, row: Mapping[str, Any], record: LaunchRecord, error: Exception
     ) -> Steps[None]:
         message = str(error) or type(error).__name__
-        self._learn(row.get("run_config"))  # it may have waited for long
         about = of_run(row["id"])
         self._logger.error(
             "Flow run %s cannot be launched: %s", row["id"], message, extra=about
@@ -318,7 +321,7 @@ class Launcher:
             PrefectECSError: one sentence, if the run cannot be launched.
             LaunchAbandoned: if the run is not this launch's any more.
         """
-        self._learn(row.get("run_config"))
+        self._learn(row["id"], row.get("run_config"))
         plan = self._plan(row, record)
         flow_run, run_config = plan.flow_run, plan.run_config
         patience = patience or self._patience(row)
@@ -326,7 +329,7 @@ class Launcher:
         if run_config.task_definition_arn:
             name = _own_definition(flow_run, run_config)
             definition = yield from self._submission.described(name, patience)
-            self._learn(definition)
+            self._learn(flow_run.id, definition)
             api_key.check_brought(name, definition, self._settings)
             request = self._request(plan, definition)
             kwargs.check_request(request, definition)
@@ -403,19 +406,20 @@ class Launcher:
         late = max(0.0, -seconds_until_start(row))
         return Patience(time.time() - late, self._timeout, time.monotonic)
 
-    def _template(self, run_config: ECSRun) -> Mapping[str, Any]:
+    def _template(self, plan: _Plan) -> Mapping[str, Any]:
+        run_config = plan.run_config
         if run_config.task_definition:
             return run_config.task_definition
         if run_config.task_definition_path:
             loaded = load_mapping(run_config.task_definition_path, self._clients)
-            self._learn(loaded)
+            self._learn(plan.flow_run.id, loaded)
             return loaded
         return self._settings.task_definition
 
     def _both_requests(self, plan: _Plan) -> Tuple[Dict[str, Any], Dict[str, Any]]:
         """The definition of a run that names none, and the request to run it."""
         flow_run, run_config = plan.flow_run, plan.run_config
-        facts = (self._template(run_config), flow_run, run_config, self._settings)
+        facts = (self._template(plan), flow_run, run_config, self._settings)
         definition = template.build(*facts, plan.merged)
         request, moved = overflow.relieve(self._request(plan, definition), definition)
         if moved:

@@ -1,47 +1,60 @@
-"""Secrets made stars in whatever people will read. Pure, but for a lock.
+"""Takes secrets out of what people will read. Pure, but for a lock.
 
 is_secret_name   whether the name of a variable speaks of a secret
 secrets_in       the secret values that stand in requests, run configs and tasks
 hidden           text without them
+hidden_lines     lines without them, cut afterwards
 masked           a copy of a request without them
-Secrets          those that one agent knows, for its own log and its runs'
+Secrets          those that one agent knows, its own and its runs'
+
+Text is never cut before it is masked: half a secret would not be found.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Match, Tuple
-from urllib.parse import quote, unquote
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
+from urllib.parse import unquote, urlsplit
+
+from . import secret_patterns
+from .known_secrets import MOST_SECRETS, SHORTEST, Sliced, Slices, Span, sliced, windows
+from .secret_names import is_secret, is_secret_name
+
+__all__ = [
+    "SHORTEST",
+    "STARS",
+    "Secrets",
+    "hidden",
+    "hidden_lines",
+    "is_secret_name",
+    "masked",
+    "secrets_in",
+]
 
 STARS = "***"
 
-#: Shorter values (`1`, `prod`) are part of many words. They are stars where their name
-#: stands beside them, and are not looked for elsewhere.
-SHORTEST = 8
+#: Characters of a text that are shown at most: no line of a log needs more, and what
+#: looks for secrets takes time in proportion.
+LONGEST_TEXT = 100_000
 
-#: What speaks of a secret, in a name in lower case with `_` around each word.
-_SECRET_NAME = re.compile(
-    r"""
-      passw | passphrase | secret | credential | webhook | connection_string
-    | (?: token | auth | pwd | dsn | jwt | signature | (?: access | account | api | auth
-        | encryption | licen[cs]e | master | private | shared | signing | ssh ) key
-        ) s? \d* _
-    | _ (?: keys? | pass | passcode | pw | creds? | cookie | bearer | pem
-        | authorization | authentication ) \d* _
-    | _ private _ $
-    """,
-    re.VERBOSE,
-)
+#: Characters behind a cut that are looked at, so that a secret across it is found.
+_BEHIND_CUT = 64
 
-#: The working directory, and the one before it, are no passwords.
-_NO_SECRET = frozenset(("_pwd_", "_oldpwd_"))
-
-#: Values that are nobody's secret, whatever they are called: nothing, switches, ARNs.
-_OPEN = re.compile(r"\s*|true|false|none|null|\*{3}|arn:aws[\w-]*:\S+", re.IGNORECASE)
+#: Slices of all runs together that are looked for in text that speaks of no run.
+_MOST_OF_ALL_RUNS = 200_000
 
 #: The members of requests and run configs that map names of anybody's own to values.
 _FREE = ("env", "options", "dockerLabels", "driverOpts", "labels")
@@ -49,53 +62,14 @@ _FREE = ("env", "options", "dockerLabels", "driverOpts", "labels")
 #: The members that name a `value` beside them: of variables, and of tags.
 _NAMES = ("name", "key")
 
-#: How many secret values of runs are remembered; the runs of a flow share theirs.
-_REMEMBERED = 2000
+_URL = re.compile(r"\s*[a-z][a-z0-9+.-]{0,40}://\S+\s*", re.IGNORECASE)
 
-# -- In text ----------------------------------------------------------------------
-
-_QUOTE = r"\\*['\"]"  # with the backslashes that JSON within JSON has
-
-#: What stands between two quotes of the same kind.
-_QUOTED = rf"(?P<quote>{_QUOTE})(?P<value>(?:(?!(?<!\\)(?P=quote)).)*)(?=(?P=quote))"
-
-#: The password of a URL: `postgresql://user:PASSWORD@host`.
-_IN_URL = re.compile(r"(?<=://)(?P<user>[^/\s:@]*:)(?P<value>[^/\s@]+)(?=@)")
-
-#: `'DB_PASSWORD': 'x'` and `DB_PASSWORD=x`, as in JSON, in Python and in URLs. `key`
-#: alone names a tag, or is an argument of Python's `sorted`, but for that of a URL.
-_PAIR = re.compile(
-    rf"(?<![\w.-])(?:(?<=[?&])|(?!keys?\b))(?P<name>[\w.-]+)"
-    rf"(?:(?:{_QUOTE}\s?:|\s?=)\s?{_QUOTED}|=(?P<bare>[^\s&'\"\\,;)}}\]]+))"
-)
-
-#: `'name': 'DB_PASSWORD', 'value': 'x'`, as ECS has it.
-_ENTRY = re.compile(
-    rf"{_QUOTE}(?:name|key){_QUOTE}: ?{_QUOTE}(?P<name>[^'\"\\]+){_QUOTE}, ?"
-    rf"{_QUOTE}value{_QUOTE}: ?{_QUOTED}"
-)
-
-#: What SSM answers for a parameter that is a secret.
-_PARAMETER = re.compile(rf"SecureString{_QUOTE}, ?{_QUOTE}Value{_QUOTE}: ?{_QUOTED}")
-
-#: `Authorization: Bearer x`.
-_BEARER = re.compile(r"(?<=\bBearer )(?P<value>[\w.~+/=-]{16,})")
-
-
-@lru_cache(maxsize=4096)
-def is_secret_name(name: str) -> bool:
-    """Whether the value of a variable, an option or a tag is nobody's business.
-
-    Args:
-        name: In any case, such as `DB_PASSWORD`, `splunk-token` or `accessKey`.
-    """
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-    words = f"_{re.sub(r'[^a-z0-9]+', '_', apart).strip('_')}_"
-    return words not in _NO_SECRET and _SECRET_NAME.search(words) is not None
+#: `Server=db.example.com;Uid=me;Pwd=x`, of which most is no secret.
+_CONNECTION = re.compile(r"[\w .-]+=[^;=\n]*;[\w .-]+=.*", re.DOTALL)
 
 
 def secrets_in(*structures: Any) -> List[str]:
-    """The values whose names speak of secrets, and the passwords in URLs.
+    """The values whose names or shapes speak of secrets, and those within texts.
 
     Args:
         structures: Requests, run configs, described tasks, or any other dicts and
@@ -105,17 +79,40 @@ def secrets_in(*structures: Any) -> List[str]:
     return list(dict.fromkeys(found))
 
 
-def hidden(text: str, secrets: Iterable[str] = ()) -> str:
+def hidden(text: str, secrets: Iterable[str] = (), longest: int = LONGEST_TEXT) -> str:
     """Text without secrets.
 
     Stars stand for the secrets given, in every spelling that is common; for values
-    beside a name that speaks of a secret; and for passwords in URLs.
+    beside a name that speaks of a secret; and for what has the shape of a token.
 
     Args:
         text: What people will read.
-        secrets: What to look for; shorter ones than eight characters are not.
+        secrets: What to look for; those of fewer than eight characters are not.
+        longest: Characters of the text that are shown. What is cut off says so.
     """
-    return _hidden(text, _spellings(secrets))
+    return _hidden(text, (_slices_of(tuple(secrets)),), longest)
+
+
+def hidden_lines(
+    lines: Sequence[str], secrets: Iterable[str], longest: int
+) -> List[str]:
+    """Lines without secrets, among them those that reach over several lines.
+
+    Args:
+        lines: What people will read.
+        secrets: As for `hidden`.
+        longest: Characters of a line that are shown.
+    """
+    starts, windows = [0], [line[: longest + _BEHIND_CUT] for line in lines]
+    for window in windows:
+        starts.append(starts[-1] + len(window) + 1)
+    text = "\n".join(windows)
+    found = _merged(_spans(text, (_slices_of(tuple(secrets)),)))
+    return [
+        _shown(text, found, start, start + min(len(line), longest))
+        + ("..." if len(line) > longest else "")
+        for start, line in zip(starts, lines)
+    ]
 
 
 def masked(request: Any, secrets: Iterable[str] = ()) -> Any:
@@ -126,50 +123,88 @@ def masked(request: Any, secrets: Iterable[str] = ()) -> Any:
         secrets: Values that are to be found wherever they stand, besides those that
             the request itself names as secrets.
     """
-    return _masked(request, _spellings([*secrets, *secrets_in(request)]))
+    return _masked(request, (Slices([*secrets, *secrets_in(request)]),))
 
 
 class Secrets:
     """The secrets that an agent knows; threads may share it.
 
-    Those of its runs come and go, so of them the 2000 learned last are remembered.
+    A run's belong to the run: they are looked for in what is told about this run and
+    in what speaks of no run, and forgotten when the run has ended. So no run makes the
+    log of another unreadable, and none pushes the secrets of another out.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: Dict[str, None] = {}
-        self._of_runs: Dict[str, None] = {}
-        self._spellings: Tuple[str, ...] = ()
+        self._own = Slices()
+        self._of_runs: Dict[str, Tuple[str, ...]] = {}
+        self._of_all_runs = Slices()
+        self._added: Dict[str, Sliced] = {}
 
     def keep(self, *values: Any) -> None:
         """Hide these values for good; None and what is empty is passed over."""
         with self._lock:
             self._kept.update(dict.fromkeys(str(value) for value in values if value))
-            self._spell()
+            self._own = Slices(self._kept)
 
-    def learn(self, *structures: Any) -> None:
-        """Hide what is secret in a run's own dicts from now on; see `secrets_in`."""
+    def learn(self, run_id: str, *structures: Any) -> None:
+        """Hide what is secret in a run's own dicts from now on; see `secrets_in`.
+
+        Args:
+            run_id: The run, of which 200 secrets count.
+            structures: Its run config, its template, its requests.
+        """
         found: List[str] = []
-        with suppress(
-            RecursionError
-        ):  # nobody launches that; it is not for here to say
+        with suppress(RecursionError):  # such a run config is refused elsewhere
             found = secrets_in(*structures)
         with self._lock:
-            new = [secret for secret in found if secret not in self._of_runs]
-            for secret in found:
-                self._of_runs.pop(secret, None)
-                self._of_runs[secret] = None
-            if new:
-                for secret in list(self._of_runs)[:-_REMEMBERED]:
-                    del self._of_runs[secret]
-                self._spell()
+            before = self._of_runs.get(run_id, ())
+            known = tuple(dict.fromkeys([*before, *found]))[:MOST_SECRETS]
+            if known != before:
+                self._take_out(run_id)
+                self._put_in(run_id, known)
 
-    def hidden(self, text: str) -> str:
-        """Text without any of them, see the function of this name."""
-        return _hidden(text, self._spellings)
+    def forget(self, run_id: str) -> None:
+        """A run has ended: look for its secrets no more."""
+        with self._lock:
+            self._take_out(run_id)
 
-    def _spell(self) -> None:
-        self._spellings = _spellings([*self._kept, *self._of_runs])
+    def of(self, run_id: str) -> List[str]:
+        """The agent's secrets and a run's."""
+        with self._lock:
+            return [*self._kept, *self._of_runs.get(run_id, ())]
+
+    def hidden(self, text: str, run_id: Optional[str] = None) -> str:
+        """Text without the agent's secrets and without a run's.
+
+        Args:
+            text: What people will read.
+            run_id: The run that it speaks of; without one, the secrets of all runs are
+                looked for.
+        """
+        if run_id is None:
+            return _hidden(text, (self._own, self._of_all_runs))
+        of_run = _slices_of(self._of_runs.get(run_id, ()))
+        return _hidden(text, (self._own, of_run))
+
+    def _put_in(self, run_id: str, known: Tuple[str, ...]) -> None:
+        self._of_runs[run_id] = known
+        found = sliced(known)
+        if len(self._of_all_runs) + len(found.slices) <= _MOST_OF_ALL_RUNS:
+            self._of_all_runs.add(found)
+            self._added[run_id] = found
+
+    def _take_out(self, run_id: str) -> None:
+        self._of_runs.pop(run_id, None)
+        found = self._added.pop(run_id, None)
+        if found:
+            self._of_all_runs.remove(found)
+
+
+@lru_cache(maxsize=16)
+def _slices_of(secrets: Tuple[str, ...]) -> Slices:
+    return Slices(secrets)
 
 
 # -- Finding them -------------------------------------------------------------------
@@ -178,16 +213,52 @@ class Secrets:
 def _secrets(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, named in _named(value):
-            if isinstance(named, (str, int, float)) and _is_secret(name, named):
-                yield str(named)
+            if isinstance(named, (str, int, float)) and is_secret(name, named):
+                yield from _secret_parts(str(named))
         for each in value.values():
             yield from _secrets(each)
     elif isinstance(value, (list, tuple)):
-        for each in value:
+        for before, each in zip([None, *value], value):
+            if _follows_flag(before, each):
+                yield each
             yield from _secrets(each)
     elif isinstance(value, str):
-        for match in _IN_URL.finditer(value):
-            yield from (match["value"], unquote(match["value"]))
+        yield from _found(value, secret_patterns.spans(value[:LONGEST_TEXT]))
+
+
+def _follows_flag(before: Any, value: Any) -> bool:
+    """Whether an argument follows one like `--password`."""
+    are_texts = isinstance(before, str) and isinstance(value, str)
+    return are_texts and secret_patterns.FLAG.fullmatch(before) is not None
+
+
+def _secret_parts(value: str) -> Iterator[str]:
+    """A value whose name speaks of a secret; of a URL, what is secret in it.
+
+    The host in a connection string is none, and is wanted in messages.
+    """
+    if _URL.fullmatch(value):
+        parts = list(_found(value, secret_patterns.spans(value[:LONGEST_TEXT])))
+        yield from parts or [_path(value)]
+    elif _CONNECTION.fullmatch(value):
+        parts = list(_found(value, secret_patterns.spans(value[:LONGEST_TEXT])))
+        yield from parts or [value]
+    else:
+        yield value
+
+
+def _path(url: str) -> str:
+    with suppress(ValueError):
+        parts = urlsplit(url.strip())
+        return url.strip()[len(f"{parts.scheme}://{parts.netloc}") :].strip("/") or url
+    return url
+
+
+def _found(text: str, spans: Iterable[Span]) -> Iterator[str]:
+    for start, end in spans:
+        yield text[start:end]
+        if "%" in text[start:end]:
+            yield unquote(text[start:end])
 
 
 def _named(value: Mapping[str, Any]) -> Iterator[Tuple[Any, Any]]:
@@ -200,74 +271,60 @@ def _named(value: Mapping[str, Any]) -> Iterator[Tuple[Any, Any]]:
             yield from value[key].items()
 
 
-def _is_secret(name: Any, value: Any) -> bool:
-    return is_secret_name(str(name)) and not _OPEN.fullmatch(str(value))
-
-
-def _spellings(secrets: Iterable[str]) -> Tuple[str, ...]:
-    """All spellings of secrets that are long enough, the longest first."""
-    found = {each for secret in secrets for each in _spelled(secret)}
-    return tuple(sorted(found, key=lambda each: (-len(each), each)))
-
-
-@lru_cache(maxsize=2 * _REMEMBERED)
-def _spelled(secret: str) -> Tuple[str, ...]:
-    """As it is, in JSON, in Python, in a URL, on one line, and each of its lines."""
-    spellings = (
-        secret,
-        json.dumps(secret)[1:-1],
-        repr(secret)[1:-1],
-        quote(secret, safe="", errors="replace"),
-        " ".join(secret.split()),
-        *(line.strip() for line in secret.splitlines()),
-    )
-    return tuple(each for each in spellings if len(each) >= SHORTEST)
-
-
 # -- Hiding them --------------------------------------------------------------------
 
 
-def _hidden(text: str, spellings: Iterable[str]) -> str:
-    """Again and again, since what was taken out may join the two halves of another."""
-    before = None
-    while text != before:
-        before = text
-        for spelling in spellings:
-            text = text.replace(spelling, STARS)
-        for pattern, star in _PATTERNS:
-            text = pattern.sub(star, text)
-    return text
+def _hidden(text: str, known: Sequence[Slices], longest: Optional[int] = None) -> str:
+    longest = LONGEST_TEXT if longest is None else longest
+    window = text[: longest + _BEHIND_CUT]
+    found = _merged(_spans(window, known))
+    if len(text) <= longest:
+        return _shown(text, found, 0, len(text))
+    cut = "..." if longest < LONGEST_TEXT else _note(len(text) - longest)
+    return f"{_shown(window, found, 0, longest)}{cut}"
 
 
-def _starred(match: Match[str]) -> str:
-    """What was found, with stars in place of its value."""
-    group = "bare" if match.groupdict().get("bare") is not None else "value"
-    start, end = (place - match.start() for place in match.span(group))
-    return match.group()[:start] + STARS + match.group()[end:]
+def _note(left_out: int) -> str:
+    return f"... ({left_out} more characters are left out)"
 
 
-def _starred_if_secret(match: Match[str]) -> str:
-    value = match.groupdict().get("bare") or match["value"]
-    return _starred(match) if _is_secret(match["name"], value) else match.group()
+def _spans(text: str, known: Sequence[Slices]) -> Iterator[Span]:
+    seen = windows(text) if any(map(len, known)) else []
+    for slices in known:
+        yield from slices.spans(text, seen)
+    yield from secret_patterns.spans(text)
 
 
-_PATTERNS = (
-    (_ENTRY, _starred_if_secret),
-    (_PAIR, _starred_if_secret),
-    (_PARAMETER, _starred),
-    (_IN_URL, _starred),
-    (_BEARER, _starred),
-)
+def _merged(spans: Iterable[Span]) -> List[Span]:
+    """The same places, without overlaps, in order."""
+    merged: List[Span] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
 
 
-def _masked(value: Any, spellings: Iterable[str]) -> Any:
+def _shown(text: str, spans: Sequence[Span], start: int, end: int) -> str:
+    """A part of a text, with stars in these places."""
+    parts, at = [], start
+    for first, last in spans:
+        if last > at and first < end:
+            parts += [text[at : max(first, at)], STARS]
+            at = last
+    return "".join([*parts, text[at:end]])
+
+
+def _masked(value: Any, known: Sequence[Slices]) -> Any:
     if isinstance(value, Mapping):
-        return {
-            key: _masked(each, spellings) for key, each in _with_stars(value).items()
-        }
+        return {key: _masked(each, known) for key, each in _with_stars(value).items()}
     if isinstance(value, (list, tuple)):
-        return [_masked(each, spellings) for each in value]
-    return _hidden(value, spellings) if isinstance(value, str) else value
+        return [
+            STARS if _follows_flag(before, each) else _masked(each, known)
+            for before, each in zip([None, *value], value)
+        ]
+    return _hidden(value, known) if isinstance(value, str) else value
 
 
 def _with_stars(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -284,4 +341,4 @@ def _with_stars(value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _star(name: Any, value: Any) -> Any:
-    return STARS if _is_secret(name, value) else value
+    return STARS if is_secret(name, value) else value

@@ -31,6 +31,9 @@ _COLLECT, _AT_ONCE = 0.25, 200
 #: Lines kept while the API does not take any; the oldest are dropped.
 _KEPT = 2000
 
+#: Takes secrets out of a text about a run, given the run's id.
+Hide = Callable[[str, str], str]
+
 STATES = "The states of flow runs cannot be told to the Prefect API"
 LOGS = "Lines cannot be written into the logs of flow runs"
 HEARTBEATS = "The heartbeats of waiting flow runs cannot be sent"
@@ -46,7 +49,7 @@ class Reporter:
         logger: The agent's own log.
         troubles: Told what does not work.
         start: Starts steps, for what need not be said at once.
-        hide: Takes secrets out of what is told.
+        hide: Takes secrets out of what is told about a run.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Reporter:
         logger: logging.Logger,
         troubles: Troubles,
         start: Callable[[Steps[None]], None],
-        hide: Callable[[str], str] = hidden,
+        hide: Hide = lambda text, run_id: hidden(text),
     ) -> None:
         self._client = client
         self._states = states
@@ -92,7 +95,7 @@ class Reporter:
         Returns:
             False if the run was not so any more.
         """
-        failed = Failed(message=self._hide(message))
+        failed = Failed(message=self._hide(message, seen["id"]))
         return (yield from self._end(seen, failed, log or message, "ERROR"))
 
     def mark_cancelled(self, seen: Mapping[str, Any], message: str) -> Steps[bool]:
@@ -174,7 +177,7 @@ class LogWriter:
         logger: logging.Logger,
         troubles: Troubles,
         start: Callable[[Steps[None]], None],
-        hide: Callable[[str], str] = hidden,
+        hide: Hide = lambda text, run_id: hidden(text),
     ) -> None:
         self._client = client
         self._name = name
@@ -220,7 +223,7 @@ class LogWriter:
             "flow_run_id": run_id,
             "name": self._name,
             "timestamp": pendulum.now("UTC").isoformat(),
-            "message": self._hide(message),
+            "message": self._hide(message, run_id),
             "level": level,
         }
 

@@ -69,6 +69,8 @@ class Supervisor:
         logger: The agent's own log.
         read_log: Reads what a container wrote.
         dispatcher: Drives the steps that deal with stopped tasks; tells the time.
+        secrets_of: The secrets that are known of a run, given its id.
+        forget: Told the id of a run whose last task has been dealt with.
         start_attempts: How often a task that never ran is started at most.
         cancel_grace: Seconds that a cancelled flow has to end by itself.
         counts: Counts what is done.
@@ -94,8 +96,12 @@ class Supervisor:
         start_attempts: int,
         cancel_grace: float,
         counts: Optional[Counts] = None,
+        secrets_of: Callable[[str], Sequence[str]] = lambda run_id: (),
+        forget: Callable[[str], object] = lambda run_id: None,
     ) -> None:
         self._client = client
+        self._secrets_of = secrets_of
+        self._forget = forget
         self._states = states
         self._claims = claims
         self._ecs = ecs
@@ -177,7 +183,12 @@ class Supervisor:
         self._counts.stopped_tasks.add(_ENDINGS[judgement.verdict])
         if self._is_latest(watched):
             self._latest.pop(watched.flow_run_id, None)
+            self._forget(watched.flow_run_id)
         self._resumed.discard(watched.task_arn)
+
+    def is_watched(self, run_id: str) -> bool:
+        """Whether a task of the run has not been dealt with yet."""
+        return run_id in self._latest
 
     def _act(
         self,
@@ -257,7 +268,14 @@ class Supervisor:
         lines: Sequence[str] = ()
         if judgement.started and definition:
             lines = self._read_log(watched.task_arn, definition)
-        return task_state.explain(watched.task_arn, task, definition, judgement, lines)
+        return task_state.explain(
+            watched.task_arn,
+            task,
+            definition,
+            judgement,
+            lines,
+            self._secrets_of(watched.flow_run_id),
+        )
 
     def _definition(
         self, task: Optional[Mapping[str, Any]]

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -114,7 +115,7 @@ def test_a_logger_keeps_its_secrets_and_what_it_is_given_later_counts(
     secrets = discreet(logger)
     assert discreet(logger) is secrets
     assert len(logger.filters) == 1
-    secrets.learn({"env": {"A_TOKEN": SECRET}})
+    secrets.learn("run-1", {"env": {"A_TOKEN": SECRET}})
     logger.info(SECRET)
     assert lines.getvalue() == "INFO ***\n"
 
@@ -131,6 +132,64 @@ def test_errors_of_the_other_commands_are_masked() -> None:
     with pytest.raises(click.ClickException) as caught, one_line_errors():
         raise ConfigurationError("Cannot read http://me:my-password@host/t.yaml:\n no")
     assert caught.value.message == "Cannot read http://me:***@host/t.yaml: no"
+
+
+def test_a_line_about_a_run_hides_the_secrets_of_this_run(
+    logger: logging.Logger, lines: io.StringIO
+) -> None:
+    """Another run cannot make it unreadable."""
+    secrets = discreet(logger)
+    secrets.learn("run-1", {"env": {"A_TOKEN": SECRET}})
+    secrets.learn("run-2", {"env": {"A_TOKEN": "cannot be launched"}})
+    for extra in (of_run("run-1"), of_run("run-2"), {}):
+        logger.info("run cannot be launched: %s", SECRET, extra=extra)
+    assert lines.getvalue().splitlines() == [
+        "INFO run cannot be launched: ***",
+        f"INFO run ***: {SECRET}",
+        "INFO run ***: ***",
+    ]
+
+
+#: Breaks off in all ways, in a process that an agent has taken over.
+BREAKS_OFF = """
+import logging, sys, threading
+from prefect_ecs_plugin import agent_log
+
+secret, log_format = sys.argv[1:]
+agent_log.take_over(logging.getLogger("agent"), log_format).keep(secret)
+
+class Ill:
+    def __del__(self):
+        raise ValueError("deleted " + secret)
+
+def run():
+    raise ValueError("thread " + secret)
+
+thread = threading.Thread(target=run, name="Dying")
+thread.start()
+thread.join()
+Ill()
+raise ValueError("main " + secret)
+"""
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_guarantee_7_no_secret_in_what_python_says_of_errors(log_format: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", BREAKS_OFF, SECRET, log_format],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert SECRET not in ended.stdout
+    for words in ("thread ***", "deleted ***", "main ***", "Dying broke off"):
+        assert words in ended.stdout
+    if log_format == "text":
+        assert ended.stdout.count("\nTraceback (most recent call last):\n") == 3
+    else:
+        assert len([json.loads(line) for line in ended.stdout.splitlines()]) == 3
 
 
 # -- JSON --------------------------------------------------------------------------

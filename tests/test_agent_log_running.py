@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -16,7 +17,10 @@ import pytest
 import yaml
 from deadlines import DEADLINE
 from prefect import Flow
+from prefect.engine.state import Success
 from prefect.run_configs import ECSRun as PrefectECSRun
+from prefect.utilities.configuration import set_temporary_config
+from prefect.utilities.graphql import GraphQLResult
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
@@ -25,8 +29,10 @@ from world import QUICK, World, eventually
 from prefect_ecs_plugin import ECSAgent
 from prefect_ecs_plugin.cli import ecs
 from prefect_ecs_plugin.errors import ConfigurationError
+from prefect_ecs_plugin.launch_record import launch_of
 from prefect_ecs_plugin.sandbox import environment
 from prefect_ecs_plugin.sandbox.aws import Fault
+from prefect_ecs_plugin.waiting import drive
 
 ALWAYS = {"timestamp", "level", "logger", "message"}
 SOMETIMES = {"flow_run_id", "task_arn", "exception"}
@@ -312,7 +318,9 @@ def test_guarantee_7_no_secret_in_any_log_or_state_at_any_level(
     world.aws.fault = None
     ended = world.run(flow_id, run_config=PrefectECSRun(**brought))
     (task,) = eventually(lambda: world.tasks_of(ended))
-    end = {"container_reason": everything, "stopped_reason": everything}
+    own_template = SECRETS["run's template"]  # which the run that ended does not have
+    known = everything.replace(own_template, "").replace(refused, ended)
+    end = {"container_reason": known, "stopped_reason": known}
     world.aws.finish(task.task_arn, exit_code=3, **end)
     assert world.finished([ended]) == ["Failed"]
     assert agent.stop() == 0
@@ -343,6 +351,52 @@ def test_guarantee_7_no_secret_in_the_log_of_a_program_that_has_an_agent(
         "it is ***",
         f"it is {SECRETS['option']}",
     ]
+
+
+@pytest.mark.parametrize("watch", [True, False])
+def test_secrets_of_a_run_go_when_it_has_ended(
+    here: None, world: World, flow_id: str, watch: bool
+) -> None:
+    with set_temporary_config({"cloud.api": world.api.url, "backend": "server"}):
+        agent = ECSAgent(name="forgets", labels=["forgets"], watch=watch)
+        run_id = world.run(
+            flow_id,
+            run_config=PrefectECSRun(env={"DB_PASSWORD": SECRETS["run"]}),
+            labels=["forgets"],
+        )
+        before = agent._secrets.of(run_id)
+        agent.deploy_flow(GraphQLResult(agent.client.row(run_id)))
+        assert (SECRETS["run"] in agent._secrets.of(run_id)) is watch
+        if watch:
+            world.client.set_flow_run_state(run_id, Success())
+            (watched,) = agent._supervisor.watcher.in_flight()
+            drive(agent._supervisor.on_stopped(watched, None), time.sleep)
+        assert agent._secrets.of(run_id) == before
+
+
+def test_secrets_of_a_run_go_when_its_launch_has_failed(
+    here: None, world: World, flow_id: str
+) -> None:
+    with set_temporary_config({"cloud.api": world.api.url, "backend": "server"}):
+        agent = ECSAgent(name="forgets", labels=["forgets"])
+        env = {"DB_PASSWORD": SECRETS["run"]}
+        run_id = world.run_stored(
+            flow_id, {"type": "ECSRun", "env": env, "cpu": 256, "memory": 8192}
+        )
+        seen: List[List[str]] = []
+        refuse = agent._reporter.mark_failed
+
+        def mark_failed(*args: Any) -> Any:
+            seen.append(agent._secrets.of(run_id))
+            return refuse(*args)
+
+        agent._launcher._reporter.mark_failed = mark_failed  # type: ignore[method-assign]
+        row = agent.client.row(run_id) or {}
+        record = agent._launcher.record_of(row, *launch_of(row))
+        drive(agent._launcher.launch(row, record), time.sleep)
+        assert world.states([run_id]) == ["Failed"]
+        assert SECRETS["run"] in seen[0]
+        assert SECRETS["run"] not in agent._secrets.of(run_id)
 
 
 def test_a_library_agent_can_write_json(

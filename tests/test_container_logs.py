@@ -80,7 +80,7 @@ def test_an_event_of_many_lines_and_a_long_line(log: Log) -> None:
     log.write("\n".join(f"line {number}" for number in range(60)), "x" * 5000)
     lines = log.last_lines()
     assert lines[0] == "line 11"
-    assert lines[-2:] == ["line 59", "x" * 1000 + "..."]
+    assert lines[-2:] == ["line 59", "x" * 5000]  # cut when secrets are out
     assert len(lines) == 50
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 from prefect.utilities.configuration import set_temporary_config
@@ -14,6 +14,7 @@ pytest.importorskip("graphql", reason="the sandbox needs its extra and Python 3.
 from sandbox_prefect import new_flow
 
 from prefect_ecs_plugin.api import AgentClient
+from prefect_ecs_plugin.masking import Secrets
 from prefect_ecs_plugin.reporting import LogWriter, Reporter
 from prefect_ecs_plugin.run_states import RunStates
 from prefect_ecs_plugin.sandbox.prefect_api import Fault, PrefectAPI
@@ -51,6 +52,15 @@ class World:
         self.trouble: Callable[[int], Optional[Fault]] = lambda number: None
         api.fault = self._hear
 
+    def hiding(self, hide: Any) -> Tuple[LogWriter, Reporter]:
+        """Both with something that takes secrets out."""
+        logger, start = logging.getLogger("agent"), self.simulation.dispatcher.start
+        troubles = Troubles(logger, self.simulation.dispatcher.clock)
+        states = RunStates(self.client, troubles, start)
+        writer = LogWriter(self.client, "agent", logger, troubles, start, hide)
+        reporter = Reporter(self.client, states, "agent", logger, troubles, start, hide)
+        return writer, reporter
+
     def _hear(self, operation: str, _: Dict[str, Any]) -> Optional[Fault]:
         self.requests.append(operation)
         return self.trouble(len(self.requests))
@@ -71,6 +81,30 @@ def world() -> Iterator[World]:
 
 def warnings(caplog: pytest.LogCaptureFixture, level: int) -> List[str]:
     return [r.getMessage() for r in caplog.records if r.levelno == level]
+
+
+# -- Secrets -------------------------------------------------------------------------
+
+
+def test_secrets_of_a_run_are_taken_out_of_what_is_told_about_it(world: World) -> None:
+    secrets = Secrets()
+    runs = world.runs(2)
+    for run_id in runs:
+        secrets.learn(run_id, {"env": {"A_TOKEN": f"token of {run_id}"}})
+    log, reporter = world.hiding(secrets.hidden)
+    text = ", ".join(f"token of {run_id}" for run_id in runs)
+    for run_id in runs:
+        log.write(run_id, text)
+        seen = {"id": run_id, "state": "Scheduled"}
+        world.simulation.result_of(reporter.mark_failed(seen, text))
+    world.simulation.run()
+    first, second = runs
+    for run_id, shown in (
+        (first, f"***, token of {second}"),
+        (second, f"token of {first}, ***"),
+    ):
+        assert world.lines(run_id) == [shown, shown]
+        assert world.store.flow_run(run_id).state_message == shown
 
 
 # -- Log lines -----------------------------------------------------------------------

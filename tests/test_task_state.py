@@ -1080,3 +1080,24 @@ def test_guarantee_7_no_secret_in_an_explanation(
     explanation = explain(ARN, task, definition, judged(task), [said])
     text = explanation.message + explanation.log
     assert (said not in text, "***" in text) == (hidden, hidden)
+
+
+@pytest.mark.parametrize("before", range(265, 305, 3))
+def test_guarantee_7_no_part_of_a_secret_where_words_are_cut(before: int) -> None:
+    password = "Zq7Wk9Lm2Xc4Vb6Nn8Pp1Rr3Tt5Yy7Uu9"
+    container = {"name": "flow", "environment": [{"name": "DBPASS", "value": password}]}
+    task = ran(1, stopped_reason="x" * before + password + " " + "y" * 300)
+    task["overrides"] = {"containerOverrides": [container]}
+    line = "x" * (700 + before) + password + " " + "y" * 300
+    explanation = explain(ARN, task, {}, judged(task), [line], ["x-token-of-a-run"])
+    for text in (explanation.message, explanation.log):
+        slices = (password[i : i + 8] for i in range(len(password) - 7))
+        assert [each for each in slices if each in text] == []
+    assert "..." in explanation.message
+    assert f"    {'x' * (700 + before)}"[:1004] in explanation.log
+
+
+def test_guarantee_7_what_is_known_of_a_run_is_hidden_in_its_containers_log() -> None:
+    known = ["token-of-the-run"]
+    told = explain(ARN, ran(1), {}, judged(ran(1)), ["it is token-of-the-run"], known)
+    assert "    it is ***" in told.log.splitlines()

@@ -81,6 +81,9 @@ CHECKS = (
     Check("permissions", rights.permissions, ("identity", "launches")),
 )
 
+#: Options that are secrets of AWS.
+_AWS_SECRETS = ("aws_secret_access_key", "aws_session_token")
+
 #: Which check finds a fact out.
 _FOUND_BY = {
     "api": "Prefect API",
@@ -169,7 +172,7 @@ class Preflight:
         }
 
     def _secrets(self) -> List[str]:
-        """The API key, and what the options, the files and the flows bring."""
+        """The keys of Prefect and AWS, and what options, files and flows bring."""
         facts = self._facts
         key = facts.api.key if facts.api else config.cloud.api_key
         settings = facts.settings or AgentSettings()
@@ -180,7 +183,9 @@ class Preflight:
             [row.get("run_config") for row in facts.rows or ()],
             [launch.sent() for launch in facts.launches],
         )
-        return [key, *brought] if key else brought
+        given = (facts.options.get(each) for each in _AWS_SECRETS)
+        found = facts.aws.clients.secrets() if facts.aws else []
+        return [each for each in (key, *given, *found, *brought) if each]
 
 
 def _discreet(finding: Finding, secrets: List[str]) -> Finding:

@@ -15,6 +15,9 @@ from .judging import Judgement, Verdict
 #: Characters of ECS's own words in a state message; the log has all of them.
 _LONGEST_REASON = 300
 
+#: Characters of a line of the container's own log.
+_LONGEST_LINE = 1000
+
 #: Hints whose remedy is more memory.
 _ABOUT_MEMORY = frozenset({"memory", "killed"})
 
@@ -38,6 +41,7 @@ def explain(
     definition: Optional[Mapping[str, Any]],
     judgement: Judgement,
     log_lines: Sequence[str] = (),
+    secrets: Sequence[str] = (),
 ) -> Explanation:
     """Say what happened and what to do about it.
 
@@ -47,22 +51,24 @@ def explain(
         definition: Its definition, rendered or described, if it is known.
         judgement: What was decided.
         log_lines: The last lines of the flow container's own log.
+        secrets: What is known to be secret, besides what the task and its definition
+            have.
 
     Returns:
-        Both texts, without the values of secret environment variables.
+        Both texts, without secrets. Words of others are cut after these are out.
     """
     seen, known = task or {}, definition or {}
+    secrets = [*secrets, *masking.secrets_in(seen.get("overrides"), definition)]
     remedy = _remedy(seen, known, judgement)
-    message = f"{_opening(judgement)}; {remedy}{_quoted(seen)}"
+    message = f"{_opening(judgement)}; {remedy}{_quoted(seen, secrets)}"
     lines = [
         f"{_opening(judgement)}.",
         f"What to do: {remedy}.",
         *_facts(seen),
         *_links(task_arn, known),
         f"More about this: {judgement.hint.source}",
-        *_tail(log_lines),
+        *_tail(masking.hidden_lines(log_lines, secrets, _LONGEST_LINE)),
     ]
-    secrets = masking.secrets_in(task, definition)
     return Explanation(
         masking.hidden(_one_line(message), secrets),
         masking.hidden("\n".join(lines), secrets),
@@ -134,12 +140,11 @@ def _larger(task: Described, mib: int) -> str:
 # -- Lines ----------------------------------------------------------------------
 
 
-def _quoted(task: Described) -> str:
+def _quoted(task: Described, secrets: Sequence[str]) -> str:
     """ECS's own words, short enough for a state message."""
     code, words = task.get("stopCode"), described.reasons(task)
     said = ": ".join(str(part) for part in (code, *words[:1]) if part)
-    if len(said) > _LONGEST_REASON:
-        said = f"{said[:_LONGEST_REASON]}..."
+    said = masking.hidden(said, secrets, _LONGEST_REASON)
     return f" (ECS says: {said})" if said else ""
 
 
