@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, 
 
 from . import rules, shapes
 from .errors import RunConfigError
+from .excerpt import quoted, shortened
 from .flow_run import RUN_ID, FlowRun, plain
 from .settings import AgentSettings, PrefectSettings, environment_entries
 from .template import (
@@ -207,7 +208,7 @@ def notes(merged: Mapping[str, Any], request: Mapping[str, Any]) -> Tuple[str, .
     )
     return (
         f"ECS gets the flow run's id as startedBy, by which the agent finds the task; "
-        f"run_task_kwargs gives {str(theirs)!r}, and {where}",
+        f"run_task_kwargs gives {quoted(str(theirs))}, and {where}",
     )
 
 
@@ -250,8 +251,9 @@ def _check_own_overrides(run_config: ECSRun, definition: Mapping[str, Any]) -> N
     for override in _container_overrides(run_config.run_task_kwargs or {}):
         if override["name"] not in present:
             raise RunConfigError(
-                f"run_task_kwargs overrides the container {override['name']!r}, which "
-                f"the task definition does not have; it has {', '.join(present)}"
+                f"run_task_kwargs overrides the container {quoted(override['name'])}, "
+                "which the task definition does not have; it has "
+                f"{shortened(', '.join(present), 200)}"
             )
 
 

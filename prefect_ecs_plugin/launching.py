@@ -24,7 +24,8 @@ from . import api_key, console, kwargs, overflow, rules, template
 from .agent_log import of_run
 from .claims import Claims
 from .counting import Counts, Outcome, Reason
-from .errors import RunConfigError
+from .errors import ConfigurationError, RunConfigError
+from .excerpt import shortened
 from .flow_run import FlowRun
 from .launch_record import LaunchRecord, launch_of
 from .pacing import Turn
@@ -32,7 +33,7 @@ from .reporting import Reporter, seconds_until_start
 from .retrying import Patience
 from .run_config import ECSRun
 from .settings import AgentSettings, PrefectSettings
-from .sources import ClientFactory, load_mapping
+from .sources import ClientFactory, Reader
 from .submission import Submission
 from .task_state import Launch
 from .waiting import Cause, Interrupted, Pause, Steps, Wait
@@ -127,7 +128,7 @@ class Launcher:
     ) -> None:
         self._settings = settings
         self._prefect_settings = prefect_settings
-        self._clients = clients
+        self._files = Reader(clients, settings.template_hosts)
         self._submission = submission
         self._claims = claims
         self._reporter = reporter
@@ -265,6 +266,8 @@ class Launcher:
         self, row: Mapping[str, Any], record: LaunchRecord, error: Exception
     ) -> Steps[None]:
         message = str(error) or type(error).__name__
+        if isinstance(error, ConfigurationError):  # it tells of what the run says
+            message = shortened(message)
         self._learn(row.get("run_config"))  # it may have waited for long
         about = of_run(row["id"])
         self._logger.error(
@@ -324,7 +327,7 @@ class Launcher:
                 name, request, patience, confirm=confirm
             )
         else:
-            definition, request = self._both_requests(plan)
+            definition, request = yield from self._both_requests(plan)
             task_arn = yield from self._submission.launch(
                 definition, request, patience, confirm=confirm
             )
@@ -393,19 +396,22 @@ class Launcher:
         late = max(0.0, -seconds_until_start(row))
         return Patience(time.time() - late, self._timeout, time.monotonic)
 
-    def _template(self, run_config: ECSRun) -> Mapping[str, Any]:
+    def _template(self, run_config: ECSRun) -> Steps[Mapping[str, Any]]:
         if run_config.task_definition:
             return run_config.task_definition
         if run_config.task_definition_path:
-            loaded = load_mapping(run_config.task_definition_path, self._clients)
+            loaded = yield from self._files.mapping(run_config.task_definition_path)
             self._learn(loaded)
             return loaded
         return self._settings.task_definition
 
-    def _both_requests(self, plan: _Plan) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    def _both_requests(
+        self, plan: _Plan
+    ) -> Steps[Tuple[Dict[str, Any], Dict[str, Any]]]:
         """The definition of a run that names none, and the request to run it."""
         flow_run, run_config = plan.flow_run, plan.run_config
-        facts = (self._template(run_config), flow_run, run_config, self._settings)
+        read = yield from self._template(run_config)
+        facts = (read, flow_run, run_config, self._settings)
         definition = template.build(*facts, plan.merged)
         request, moved = overflow.relieve(self._request(plan, definition), definition)
         if moved:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from . import rules, shapes
 from .errors import LaunchError, RunConfigError
+from .excerpt import joined, quoted
 from .flow_run import FlowRun
 from .settings import AgentSettings
 
@@ -108,7 +109,7 @@ def raise_problems(problems: List[rules.Problem]) -> None:
     """
     certain = [str(problem) for problem in problems if problem.certain]
     if certain:
-        raise RunConfigError("; ".join(certain))
+        raise RunConfigError(joined(certain))
 
 
 def flow_container(definition: Dict[str, Any]) -> Dict[str, Any]:
@@ -185,7 +186,7 @@ def _image(flow_run: FlowRun, run_config: ECSRun, container: Mapping[str, Any]) 
         if flow_run.docker_image:
             return flow_run.docker_image
         raise LaunchError(
-            f"The Docker storage of flow {flow_run.flow_name!r} names no image and "
+            f"The Docker storage of flow {quoted(flow_run.flow_name)} names no image and "
             "tag; register the flow again after building its storage."
         )
     return run_config.image or container.get("image") or flow_run.default_image
