@@ -22,7 +22,7 @@ DEFAULT_TASK_DEFINITION_PATH = os.path.join(
 )
 
 #: A name or an IP address.
-_HOST = re.compile(r"[A-Za-z0-9._-]+\Z|[0-9A-Fa-f:]+\Z")
+_HOST = re.compile(r"[A-Za-z0-9._-]+\Z|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\Z")
 
 _LAUNCH_TYPES = ("FARGATE", "EC2")
 

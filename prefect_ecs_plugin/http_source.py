@@ -39,10 +39,13 @@ _CHUNK = 64 * 1024
 #: Addresses at which clouds tell a machine its secrets and that are not link-local:
 #: AWS, Alibaba, Azure, Google.
 _METADATA = frozenset(
-    map(
-        ipaddress.ip_address,
-        ("fd00:ec2::254", "fd00:ec2::23", "100.100.100.200", "168.63.129.16")
-        + ("fd20:ce::254",),
+    ipaddress.ip_address(each)
+    for each in (
+        "fd00:ec2::23",
+        "fd00:ec2::254",
+        "100.100.100.200",
+        "168.63.129.16",
+        "fd20:ce::254",
     )
 )
 
@@ -150,8 +153,8 @@ def _content(answer: requests.Response) -> bytes:
         )
     if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise SourceError("it comes packed, which was not asked for")
-    with suppress(ValueError):
-        check_length(int(answer.headers.get("Content-Length", "")))
+    announced = answer.headers.get("Content-Length", "")
+    check_length(int(announced) if announced.isdecimal() else 0)
     content = bytearray()
     while len(content) <= MAX_BYTES:
         wanted = min(_CHUNK, MAX_BYTES + 1 - len(content))
@@ -254,17 +257,14 @@ def _refusal(error: BaseException) -> Optional[str]:
     """What a refusal of ours says, if requests and urllib3 have wrapped one."""
     seen: Optional[BaseException] = error
     while seen is not None and not isinstance(seen, _Refusal):
-        inner = [each for each in seen.args if isinstance(each, BaseException)]
-        because = getattr(seen, "reason", None)
-        seen = (
-            because if isinstance(because, BaseException) else next(iter(inner), None)
-        )
+        inner = (getattr(seen, "reason", None), *seen.args)
+        seen = next((each for each in inner if isinstance(each, BaseException)), None)
     return None if seen is None else str(seen)
 
 
 def _check_behind_proxy(host: str) -> None:
     """The proxy asks for the name itself; what it stands for here has to do."""
-    with suppress(OSError):
+    with suppress(OSError, UnicodeError):
         if any(is_here(address) for address, _ in _addresses(host, 0)):
             raise SourceError(_HERE)
 

@@ -148,8 +148,9 @@ class ECSRun(RunConfig):
         scheme, _, local = parse_path(path)
         if scheme not in _SCHEMES:
             raise ConfigurationError(
-                f"ECSRun: task_definition_path {quoted(path)} has the scheme {quoted(scheme)}, "
-                f"which no agent reads: use one of {', '.join(_SCHEMES)}"
+                f"ECSRun: task_definition_path {quoted(path)} has the scheme "
+                f"{quoted(scheme)}, which no agent reads: use one of "
+                f"{', '.join(_SCHEMES)}"
             )
         if scheme == "file":
             self.task_definition = _read(local, path)
@@ -178,8 +179,8 @@ class ECSRun(RunConfig):
             )
         if data["type"] not in _MEMBERS_OF:
             raise UnsupportedRunConfig(
-                f"The run config is a {shortened(data['type'], 80)}, and this agent takes "
-                f"{' and '.join(_MEMBERS_OF)} only: change the flow's run_config"
+                f"The run config is a {shortened(data['type'], 80)}, and this agent "
+                f"takes {' and '.join(_MEMBERS_OF)} only: change the flow's run_config"
             )
         return cls._from_members(data, _MEMBERS_OF[data["type"]])
 
@@ -233,7 +234,8 @@ def _labels(labels: Any) -> Any:
         return set()
     if isinstance(labels, (str, bytes)):
         raise ConfigurationError(
-            f"ECSRun: labels is a list of strings, this is one: labels=[{quoted(labels)}]"
+            "ECSRun: labels is a list of strings, this is one: "
+            f"labels=[{quoted(labels)}]"
         )
     try:
         found = list(labels)

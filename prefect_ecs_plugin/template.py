@@ -186,8 +186,8 @@ def _image(flow_run: FlowRun, run_config: ECSRun, container: Mapping[str, Any]) 
         if flow_run.docker_image:
             return flow_run.docker_image
         raise LaunchError(
-            f"The Docker storage of flow {quoted(flow_run.flow_name)} names no image and "
-            "tag; register the flow again after building its storage."
+            f"The Docker storage of flow {quoted(flow_run.flow_name)} names no image "
+            "and tag; register the flow again after building its storage."
         )
     return run_config.image or container.get("image") or flow_run.default_image
 

@@ -249,7 +249,8 @@ class _Extents:
 
     def _expanded(self, event: yaml.AliasEvent) -> _Extent:
         if event.anchor not in self.anchored:
-            raise _over(event, f"found undefined alias '{shortened(event.anchor, 80)}'")
+            name = shortened(str(event.anchor), 80)
+            raise _over(event, f"found undefined alias '{name}'")
         extent = self.anchored[event.anchor]
         if extent is None:
             raise _over(event, "an anchor refers to what it stands in")
@@ -280,7 +281,7 @@ class _Extents:
             self.open[-1].add(extent)
 
 
-def _over(event: yaml.Event, problem: str) -> yaml.MarkedYAMLError:
+def _over(event: Any, problem: str) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 

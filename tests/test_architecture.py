@@ -21,6 +21,7 @@ PURE = [
     "counting",
     "definitions",
     "errors",
+    "excerpt",
     "flow_run",
     "hints",
     "kwargs",

@@ -222,7 +222,8 @@ def task_size(sizes: Mapping[str, Any], place: str = "") -> Iterator[Problem]:
     if cpu is not None and cpu_units(cpu) is None:
         yield Problem(
             inside(place, "cpu"),
-            f"{quoted(cpu)} is no cpu: CPU units such as 1024, or vCPUs such as '1 vCPU'",
+            f"{quoted(cpu)} is no cpu: CPU units such as 1024, or vCPUs such as "
+            "'1 vCPU'",
         )
     if memory is not None and memory_mib(memory) is None:
         yield Problem(
@@ -391,7 +392,8 @@ def _dependency(entry: Entry, known: Mapping[Optional[str], Any]) -> Iterator[Pr
     ):
         yield Problem(
             inside(entry.place, "condition"),
-            f"{condition} needs a container that is not essential, and {quoted(name)} is",
+            f"{condition} needs a container that is not essential, and "
+            f"{quoted(name)} is",
         )
 
 
