@@ -106,6 +106,7 @@ class Launcher:
 
     Attributes:
         under_way: Runs that are claimed and have no task yet.
+        being_read: Runs whose requests are not made yet.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class Launcher:
         self._run_task_kwargs = kwargs.agent_level(settings)
         self._told: Set[str] = set()
         self.under_way: Set[str] = set()
+        self.being_read: Set[str] = set()
 
     # -- From the queue ------------------------------------------------------------
 
@@ -223,6 +225,7 @@ class Launcher:
     ) -> Steps[None]:
         run_id = row["id"]
         self.under_way.add(run_id)
+        self.being_read.add(run_id)
         patience = self._patience(row)
         try:
             task = yield from self.deploy(row, record, patience)
@@ -233,7 +236,7 @@ class Launcher:
             yield from self._abandon(row, abandoned)
         except Exception as error:  # it is this run's alone
             self._counts.flow_runs.add(Outcome.LAUNCH_FAILED)
-            yield from self._fail(row, record, error)
+            yield from self.fail(row, record, error)
         else:
             self._counts.flow_runs.add(Outcome.LAUNCHED)
             about = of_run(run_id, task.arn)
@@ -245,6 +248,7 @@ class Launcher:
             self._reporter.log(run_id, f"Submitted for execution: {task}")
         finally:
             self.under_way.discard(run_id)
+            self.being_read.discard(run_id)
             self._told.discard(run_id)
 
     def _abandon(
@@ -262,9 +266,16 @@ class Launcher:
                 "The run was cancelled before a task was started for it.",
             )
 
-    def _fail(
+    def fail(
         self, row: Mapping[str, Any], record: LaunchRecord, error: Exception
     ) -> Steps[None]:
+        """Mark a run Failed that cannot be launched, if its launch still holds it.
+
+        Args:
+            row: The run as it was before it was claimed.
+            record: The launch.
+            error: Why, as a sentence.
+        """
         message = str(error) or type(error).__name__
         if isinstance(error, ConfigurationError):  # it tells of what the run says
             message = shortened(message)
@@ -323,11 +334,13 @@ class Launcher:
             api_key.check_brought(name, definition, self._settings)
             request = self._request(plan, definition)
             kwargs.check_request(request, definition)
+            self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch_by_arn(
                 name, request, patience, confirm=confirm
             )
         else:
             definition, request = yield from self._both_requests(plan)
+            self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch(
                 definition, request, patience, confirm=confirm
             )
