@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import urllib.request
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
@@ -153,11 +154,13 @@ def hostile(world: World, tmp_path: Path) -> List[Dict[str, Any]]:
 
 
 def test_good_runs_are_launched_beside_those_that_would_freeze_the_agent(
-    world: World, flow_id: str, hostile: List[Dict[str, Any]], free_port: int
+    world: World, flow_id: str, hostile: List[Dict[str, Any]]
 ) -> None:
     bad = [world.run_stored(flow_id, each) for each in hostile]
     good = [world.run(flow_id) for _ in range(20)]
-    address = f"http://127.0.0.1:{free_port}"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
     with world.quick_agent("--agent-address", address) as agent:
         assert eventually(lambda: all(map(world.tasks_of, good)))
         assert eventually(lambda: set(world.states(bad)) == {"Failed"})
