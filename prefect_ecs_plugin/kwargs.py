@@ -17,6 +17,7 @@ from .settings import AgentSettings, PrefectSettings, environment_entries
 from .template import (
     API_KEY_NAMES,
     FLOW_CONTAINER,
+    FLOW_RUN_ID,
     STARTED_BY,
     brings_api_key,
     raise_problems,
@@ -426,6 +427,6 @@ def _tags(flow_run: FlowRun, merged: Mapping[str, Any]) -> List[Dict[str, str]]:
     return [
         {"key": "prefect:flow-id", "value": flow_run.flow_id},
         {"key": "prefect:flow-version", "value": str(flow_run.flow_version)},
-        {"key": "prefect:flow-run-id", "value": flow_run.id},
+        {"key": FLOW_RUN_ID, "value": flow_run.id},
         *started_by,
     ]

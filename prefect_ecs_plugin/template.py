@@ -30,6 +30,9 @@ API_KEY_NAMES = ("PREFECT__CLOUD__API_KEY", "PREFECT__CLOUD__AUTH_TOKEN")
 #: Marks the definitions that this plugin registered.
 OWNER_TAG = {"key": "prefect:registered-by", "value": "prefect-ecs-plugin"}
 
+#: The tag of a task that names its flow run.
+FLOW_RUN_ID = "prefect:flow-run-id"
+
 #: The tag of a task that keeps the user's own `startedBy`.
 STARTED_BY = "prefect:started-by"
 
@@ -39,7 +42,7 @@ OWN_TAGS = frozenset(
         OWNER_TAG["key"],
         "prefect:flow-id",
         "prefect:flow-version",
-        "prefect:flow-run-id",
+        FLOW_RUN_ID,
         STARTED_BY,
     }
 )
