@@ -235,6 +235,7 @@ class ECSAgent(Agent):
             env=plain(self.env_vars),
             api_key_secret_arn=api_key_secret_arn,
             template_hosts=tuple(template_hosts),
+            agent_name=self.name,
         )
         self._secrets.keep(
             *masking.secrets_in(

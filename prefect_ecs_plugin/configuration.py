@@ -39,6 +39,7 @@ def agent_settings(
     env: Optional[Mapping[str, Any]] = None,
     api_key_secret_arn: Optional[str] = None,
     template_hosts: Iterable[str] = (),
+    agent_name: str = "",
 ) -> AgentSettings:
     """Read and check everything the agent was told.
 
@@ -54,6 +55,7 @@ def agent_settings(
         env: Variables for every run.
         api_key_secret_arn: The secret that holds the API key for runs.
         template_hosts: The http(s) hosts that run configs may name a template at.
+        agent_name: The agent's name.
 
     Raises:
         ConfigurationError: one line with the file or option and what to do.
@@ -70,6 +72,7 @@ def agent_settings(
         env=env or {},
         api_key_secret_arn=api_key_secret_arn,
         template_hosts=_host_names(template_hosts),
+        agent_name=agent_name,
     )
     return settings.with_subnets(_inferred_subnets(settings, clients, logger))
 

@@ -65,7 +65,7 @@ KNOW_PREFECT = {
         "sources",
         "_commands",
     ),
-    *("check/api", "check/command", "check/flows", "check/preflight"),
+    *("prune/flows", "check/api", "check/command", "check/flows", "check/preflight"),
 }
 
 ROOMS = sorted(
