@@ -634,6 +634,11 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield world
 
 
+def _tags_of(ecs: Any, task_arn: str) -> Dict[str, str]:
+    answer = ecs.describe_tasks(tasks=[task_arn], include=["TAGS"])
+    return {tag["key"]: tag["value"] for tag in answer["tasks"][0]["tags"]}
+
+
 def test_with_its_policy_the_agent_can_do_all_it_does_and_nothing_else(
     world: Any,
 ) -> None:
@@ -646,9 +651,7 @@ def test_with_its_policy_the_agent_can_do_all_it_does_and_nothing_else(
     cluster = Enforcer.arn("ecs", "cluster/default")
     document = agent_policy("--cluster", cluster, *options)
     enforcer = world.aws.fault = Enforcer(document)
-    enforcer.tags_of = lambda arn: {
-        tag["key"]: tag["value"] for tag in world.aws.task(arn).tags
-    }
+    enforcer.tags_of = lambda arn: _tags_of(world.aws.client("ecs"), arn)
     with Flow("enforced") as flow:
         pass
     flow_id = world.register(flow)
