@@ -145,6 +145,8 @@ class ECSAgent(Agent):
         log_format: `text`, as Prefect's configuration has it (the default), or
             `json`, one object a line. A logger of the agent's name that has a
             handler already keeps it as it is.
+        template_hosts: The hosts at which run configs may name a template at http(s)://;
+            default any but the machine itself and its cloud's metadata.
 
     Raises:
         ConfigurationError: one line that says what to set, if the agent cannot
@@ -181,6 +183,7 @@ class ECSAgent(Agent):
         shutdown_grace: float = DEFAULT_SHUTDOWN_GRACE,
         api_key_secret_arn: Optional[str] = None,
         log_format: str = "text",
+        template_hosts: Iterable[str] = (),
     ) -> None:
         agent_log.check_format(log_format)
         self._log_format = log_format
@@ -233,6 +236,8 @@ class ECSAgent(Agent):
             execution_role_arn=execution_role_arn,
             env=plain(self.env_vars),
             api_key_secret_arn=api_key_secret_arn,
+            template_hosts=tuple(template_hosts),
+            agent_name=self.name,
         )
         self._secrets.keep(
             *masking.secrets_in(

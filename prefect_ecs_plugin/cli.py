@@ -64,6 +64,14 @@ _START_OPTIONS: Any = [
         help="A YAML file of further arguments for ECS's RunTask, likewise.",
     ),
     click.option(
+        "--template-host",
+        "template_hosts",
+        multiple=True,
+        metavar="HOST",
+        help="A host at which run configs may name a template at http(s)://; give it "
+        "again for further ones. Default: any.",
+    ),
+    click.option(
         "--launches-per-second",
         type=Amount(min=0, min_open=True),
         help="How many tasks to launch per second at most. Default: what AWS "

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, Dict, Mapping, Optional, Tuple
+import re
+from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
 
 from . import kwargs, network, secret_arn, template
 from .errors import ConfigurationError, PrefectECSError
+from .excerpt import quoted, shortened
 from .settings import AgentSettings
 from .sources import ClientFactory, load_mapping
 
@@ -18,6 +20,9 @@ from .sources import ClientFactory, load_mapping
 DEFAULT_TASK_DEFINITION_PATH = os.path.join(
     os.path.dirname(__file__), "task_definition.yaml"
 )
+
+#: A name or an IP address.
+_HOST = re.compile(r"[A-Za-z0-9._-]+\Z|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\Z")
 
 _LAUNCH_TYPES = ("FARGATE", "EC2")
 
@@ -33,6 +38,8 @@ def agent_settings(
     execution_role_arn: Optional[str] = None,
     env: Optional[Mapping[str, Any]] = None,
     api_key_secret_arn: Optional[str] = None,
+    template_hosts: Iterable[str] = (),
+    agent_name: str = "",
 ) -> AgentSettings:
     """Read and check everything the agent was told.
 
@@ -47,6 +54,8 @@ def agent_settings(
         execution_role_arn: The default execution role.
         env: Variables for every run.
         api_key_secret_arn: The secret that holds the API key for runs.
+        template_hosts: The http(s) hosts that run configs may name a template at.
+        agent_name: The agent's name.
 
     Raises:
         ConfigurationError: one line with the file or option and what to do.
@@ -62,8 +71,20 @@ def agent_settings(
         execution_role_arn=execution_role_arn,
         env=env or {},
         api_key_secret_arn=api_key_secret_arn,
+        template_hosts=_host_names(template_hosts),
+        agent_name=agent_name,
     )
     return settings.with_subnets(_inferred_subnets(settings, clients, logger))
+
+
+def _host_names(hosts: Iterable[str]) -> Tuple[str, ...]:
+    for host in hosts:
+        if not _HOST.match(host):
+            raise ConfigurationError(
+                f"--template-host {quoted(host)} is no host's name; give one such as "
+                "templates.example.com, without scheme, port and path."
+            )
+    return tuple(hosts)
 
 
 def _template(path: Optional[str], clients: ClientFactory) -> Dict[str, Any]:
@@ -86,7 +107,8 @@ def _check(path: str, check: Any) -> None:
     try:
         check()
     except PrefectECSError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+        place = shortened(path, 200)
+        raise ConfigurationError(shortened(f"{place}: {error}")) from error
 
 
 def _checked_launch_type(launch_type: Optional[str]) -> Optional[str]:

@@ -7,12 +7,14 @@ import logging
 import socket
 import threading
 import time
-from typing import Callable, List, Optional, Sequence, Tuple
+from collections import deque
+from typing import Any, Callable, Deque, List, Optional, Sequence, Tuple
 from urllib.parse import urlparse
 
 from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
+from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
 from .errors import ConfigurationError
@@ -22,6 +24,18 @@ POLL_AGE = 120.0
 
 #: Seconds that one step may take; calls of AWS and Prefect time out long before.
 STEP_AGE = 300.0
+
+
+#: Bytes of a request's body, which nothing that is served here needs, and of its head.
+MAX_BODY = 1024
+_MAX_HEAD = 16 * 1024
+
+#: Seconds for a body to arrive, and for the next request on a connection.
+BODY_TIMEOUT = 5.0
+IDLE_TIMEOUT = 30.0
+
+#: Connections at the same time.
+MAX_CONNECTIONS = 64
 
 
 class Health:
@@ -114,6 +128,26 @@ class _MetricsHandler(web.RequestHandler):
         self.write(content)
 
 
+class _Server(HTTPServer):
+    """Keeps a bounded number of connections, each of which holds little memory.
+
+    A connection too many closes the oldest one, not itself: so whoever holds many open
+    keeps nobody from asking for the agent's health.
+    """
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        self._streams: Deque[IOStream] = deque()
+        super().initialize(*args, **kwargs)
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        open_ = (each for each in self._streams if not each.closed())
+        self._streams = deque(open_)
+        while len(self._streams) >= MAX_CONNECTIONS:
+            self._streams.popleft().close()
+        self._streams.append(stream)
+        super().handle_stream(stream, address)
+
+
 class AgentServer:
     """Serves the agent's own API in a thread.
 
@@ -162,7 +196,15 @@ class AgentServer:
     def _run(self) -> None:
         asyncio.set_event_loop(asyncio.new_event_loop())
         self._loop = IOLoop.current()
-        HTTPServer(self._application).add_sockets(self._sockets)
+        server = _Server(
+            self._application,
+            max_body_size=MAX_BODY,
+            max_header_size=_MAX_HEAD,
+            max_buffer_size=4 * _MAX_HEAD,
+            body_timeout=BODY_TIMEOUT,
+            idle_connection_timeout=IDLE_TIMEOUT,
+        )
+        server.add_sockets(self._sockets)
         self._loop.start()
 
 

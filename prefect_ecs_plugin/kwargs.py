@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, 
 
 from . import rules, shapes
 from .errors import RunConfigError
+from .excerpt import quoted, shortened
 from .flow_run import RUN_ID, FlowRun, plain
 from .settings import AgentSettings, PrefectSettings, environment_entries
 from .template import (
     API_KEY_NAMES,
     FLOW_CONTAINER,
+    FLOW_RUN_ID,
     STARTED_BY,
     brings_api_key,
     raise_problems,
@@ -207,7 +209,7 @@ def notes(merged: Mapping[str, Any], request: Mapping[str, Any]) -> Tuple[str, .
     )
     return (
         f"ECS gets the flow run's id as startedBy, by which the agent finds the task; "
-        f"run_task_kwargs gives {str(theirs)!r}, and {where}",
+        f"run_task_kwargs gives {quoted(str(theirs))}, and {where}",
     )
 
 
@@ -250,8 +252,9 @@ def _check_own_overrides(run_config: ECSRun, definition: Mapping[str, Any]) -> N
     for override in _container_overrides(run_config.run_task_kwargs or {}):
         if override["name"] not in present:
             raise RunConfigError(
-                f"run_task_kwargs overrides the container {override['name']!r}, which "
-                f"the task definition does not have; it has {', '.join(present)}"
+                f"run_task_kwargs overrides the container {quoted(override['name'])}, "
+                "which the task definition does not have; it has "
+                f"{shortened(', '.join(present), 200)}"
             )
 
 
@@ -424,6 +427,6 @@ def _tags(flow_run: FlowRun, merged: Mapping[str, Any]) -> List[Dict[str, str]]:
     return [
         {"key": "prefect:flow-id", "value": flow_run.flow_id},
         {"key": "prefect:flow-version", "value": str(flow_run.flow_version)},
-        {"key": "prefect:flow-run-id", "value": flow_run.id},
+        {"key": FLOW_RUN_ID, "value": flow_run.id},
         *started_by,
     ]

@@ -57,6 +57,8 @@ class LaunchRecord:
         after: The ARN of the last task of an earlier start or launch: that one and
             all before it do not belong to this start.
         time: When the run was claimed, in ISO 8601 by the agent's clock; for people.
+        recoveries: How many agents in a row have ended while they read the run, as far
+            as is known; see `recovery`.
     """
 
     name: str
@@ -68,6 +70,7 @@ class LaunchRecord:
     agent_id: Optional[str] = None
     after: Optional[str] = None
     time: str = ""
+    recoveries: int = 0
 
     def to_context(self) -> Mapping[str, Any]:
         """The context of the state that claims the run."""
@@ -80,7 +83,7 @@ class LaunchRecord:
 
 #: Each field's type; Optional ones may be missing or null.
 _TYPES: Mapping[str, Tuple[type, ...]] = {
-    each.name: {"attempt": (int,)}.get(
+    each.name: {"attempt": (int,), "recoveries": (int,)}.get(
         each.name, (str, type(None)) if each.default is None else (str,)
     )
     for each in fields(LaunchRecord)

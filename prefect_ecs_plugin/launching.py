@@ -24,7 +24,8 @@ from . import api_key, console, kwargs, overflow, rules, template
 from .agent_log import of_run
 from .claims import Claims
 from .counting import Counts, Outcome, Reason
-from .errors import RunConfigError
+from .errors import ConfigurationError, RunConfigError
+from .excerpt import shortened
 from .flow_run import FlowRun
 from .launch_record import LaunchRecord, launch_of
 from .pacing import Turn
@@ -32,7 +33,7 @@ from .reporting import Reporter, seconds_until_start
 from .retrying import Patience
 from .run_config import ECSRun
 from .settings import AgentSettings, PrefectSettings
-from .sources import ClientFactory, load_mapping
+from .sources import ClientFactory, Reader
 from .submission import Submission
 from .task_state import Launch
 from .troubles import Troubles
@@ -113,6 +114,7 @@ class Launcher:
 
     Attributes:
         under_way: Runs that are claimed and have no task yet.
+        being_read: Runs whose requests are not made yet.
     """
 
     def __init__(
@@ -137,7 +139,7 @@ class Launcher:
     ) -> None:
         self._settings = settings
         self._prefect_settings = prefect_settings
-        self._clients = clients
+        self._files = Reader(clients, settings.template_hosts)
         self._submission = submission
         self._claims = claims
         self._reporter = reporter
@@ -154,6 +156,7 @@ class Launcher:
         self._run_task_kwargs = kwargs.agent_level(settings)
         self._told: Set[str] = set()
         self.under_way: Set[str] = set()
+        self.being_read: Set[str] = set()
 
     # -- From the queue ------------------------------------------------------------
 
@@ -234,6 +237,7 @@ class Launcher:
     ) -> Steps[None]:
         run_id = row["id"]
         self.under_way.add(run_id)
+        self.being_read.add(run_id)
         patience = self._patience(row)
         try:
             task = yield from self.deploy(row, record, patience)
@@ -244,7 +248,7 @@ class Launcher:
             yield from self._abandon(row, abandoned)
         except Exception as error:  # it is this run's alone
             self._counts.flow_runs.add(Outcome.LAUNCH_FAILED)
-            yield from self._fail(row, record, error)
+            yield from self.fail(row, record, error)
         else:
             self._counts.flow_runs.add(Outcome.LAUNCHED)
             self._outages.end(STARTING)
@@ -257,6 +261,7 @@ class Launcher:
             self._reporter.log(run_id, f"Submitted for execution: {task}")
         finally:
             self.under_way.discard(run_id)
+            self.being_read.discard(run_id)
             self._told.discard(run_id)
             self._forget(run_id)
 
@@ -275,10 +280,19 @@ class Launcher:
                 "The run was cancelled before a task was started for it.",
             )
 
-    def _fail(
+    def fail(
         self, row: Mapping[str, Any], record: LaunchRecord, error: Exception
     ) -> Steps[None]:
+        """Mark a run Failed that cannot be launched, if its launch still holds it.
+
+        Args:
+            row: The run as it was before it was claimed.
+            record: The launch.
+            error: Why, as a sentence.
+        """
         message = str(error) or type(error).__name__
+        if isinstance(error, ConfigurationError):  # it tells of what the run says
+            message = shortened(message)
         about = of_run(row["id"])
         self._logger.error(
             "Flow run %s cannot be launched: %s", row["id"], message, extra=about
@@ -333,11 +347,13 @@ class Launcher:
             api_key.check_brought(name, definition, self._settings)
             request = self._request(plan, definition)
             kwargs.check_request(request, definition)
+            self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch_by_arn(
                 name, request, patience, confirm=confirm
             )
         else:
-            definition, request = self._both_requests(plan)
+            definition, request = yield from self._both_requests(plan)
+            self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch(
                 definition, request, patience, confirm=confirm
             )
@@ -406,20 +422,23 @@ class Launcher:
         late = max(0.0, -seconds_until_start(row))
         return Patience(time.time() - late, self._timeout, time.monotonic)
 
-    def _template(self, plan: _Plan) -> Mapping[str, Any]:
+    def _template(self, plan: _Plan) -> Steps[Mapping[str, Any]]:
         run_config = plan.run_config
         if run_config.task_definition:
             return run_config.task_definition
         if run_config.task_definition_path:
-            loaded = load_mapping(run_config.task_definition_path, self._clients)
+            loaded = yield from self._files.mapping(run_config.task_definition_path)
             self._learn(plan.flow_run.id, loaded)
             return loaded
         return self._settings.task_definition
 
-    def _both_requests(self, plan: _Plan) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    def _both_requests(
+        self, plan: _Plan
+    ) -> Steps[Tuple[Dict[str, Any], Dict[str, Any]]]:
         """The definition of a run that names none, and the request to run it."""
         flow_run, run_config = plan.flow_run, plan.run_config
-        facts = (self._template(plan), flow_run, run_config, self._settings)
+        read = yield from self._template(plan)
+        facts = (read, flow_run, run_config, self._settings)
         definition = template.build(*facts, plan.merged)
         request, moved = overflow.relieve(self._request(plan, definition), definition)
         if moved:

@@ -9,6 +9,11 @@
 
 A crash between any two calls therefore loses nothing; and since the name of a launch
 is its clientToken, it starts nothing twice either.
+
+A run may make the agent end whenever it is read: a template that takes all memory, say.
+The launch record counts the agents that have ended so. From the second one on, such
+runs are read one after the other, so that each is counted for itself, and after the
+third the run is Failed.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import pendulum
@@ -25,6 +30,7 @@ from .agent_log import of_run
 from .api import AgentClient
 from .claims import Claims
 from .ecs import CLOCK_SKEW
+from .errors import LaunchError
 from .launch_record import LaunchRecord, claimed_task_runs, latest_claim
 from .launching import Launcher
 from .retrying import WORTH_WAITING, Refused
@@ -40,6 +46,16 @@ SETTLE = 30.0
 
 #: Seconds until recovering a run is tried again after an error of the agent's own.
 _AFTER_ERROR = 30.0
+
+#: Agents that end while a run is read, before the run is Failed.
+MAX_RECOVERIES = 3
+
+#: Seconds after its claim by which a run has been read: its heartbeats go on then. The
+#: agent sends them every 15 s, and reading takes 10 s at most.
+READ_BY = 20.0
+
+#: Seconds between two looks whether the run before has been read.
+_TURN = 0.2
 
 RUNS = "The flow runs that agents of this name claimed before cannot be read"
 TASKS = "The tasks of flow runs that were claimed before cannot be listed"
@@ -121,6 +137,8 @@ class Recovery:
         self._clock = clock
         self._lock = threading.Lock()
         self._unsettled = 0
+        self._suspect: Optional[str] = None
+        self._suspecting = threading.Lock()
 
     def recover(self) -> Steps[None]:
         """Find the runs, watch their tasks, and start looking after the others."""
@@ -237,13 +255,36 @@ class Recovery:
         row = yield from insist(ask, self._outages, READING)
         if row is None:
             return
+        recoveries = 0 if _was_read(run, row) else record.recoveries + 1
+        if recoveries >= MAX_RECOVERIES:
+            yield from self._launcher.fail(row, record, _fatal(recoveries))
+            return
+        if recoveries > 1:
+            yield from self._alone(run.id)
         self._logger.info(
             "Flow run %s has no task; it is launched", run.id, extra=of_run(run.id)
         )
         renewed = self._launcher.record_of(
             row, record.name, record.attempt, after=record.after
         )
-        yield from self._launcher.launch(row, renewed)
+        counted = replace(renewed, recoveries=recoveries)
+        try:
+            yield from self._launcher.launch(row, counted)
+        finally:
+            self._launcher.being_read.discard(run.id)
+
+    def _alone(self, run_id: str) -> Steps[None]:
+        """Wait until no other run is read that may have ended earlier agents."""
+        while not self._begins(run_id):
+            yield Pause(_TURN, cause=Cause.RECOVERY)
+
+    def _begins(self, run_id: str) -> bool:
+        with self._suspecting:
+            if self._suspect in self._launcher.being_read:
+                return False
+            self._suspect = run_id
+            self._launcher.being_read.add(run_id)
+            return True
 
     def _tell_of_foreign_claim(self, run: _Owned) -> None:
         """Prefect's own agent claimed this run, and may still start a task for it.
@@ -310,6 +351,20 @@ def _is_unchanged(row: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     )
     same = all(now[key] == row[key] for key in ("state", "version", "agent_id"))
     return same and claimed == claimed_now
+
+
+def _was_read(run: _Owned, row: Mapping[str, Any]) -> bool:
+    """Whether the agent that claimed a run was alive when it had read it."""
+    heartbeat: Any = pendulum.parse(row["heartbeat"]) if row["heartbeat"] else None
+    return bool(heartbeat and heartbeat.timestamp() > run.claimed_at + READ_BY)
+
+
+def _fatal(recoveries: int) -> LaunchError:
+    return LaunchError(
+        f"The run is not launched again, because {recoveries} agents in a row ended "
+        "while they read it; look at its run config and template, and at why the "
+        "agents ended."
+    )
 
 
 def _is_final(error: Exception) -> bool:

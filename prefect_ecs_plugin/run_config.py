@@ -40,7 +40,8 @@ from .errors import (
     SourceError,
     UnsupportedRunConfig,
 )
-from .yaml_text import parse_mapping
+from .excerpt import joined, quoted, shortened
+from .yaml_text import parse_mapping, read_file
 
 if TYPE_CHECKING:
     from .rules import Problem
@@ -147,8 +148,9 @@ class ECSRun(RunConfig):
         scheme, _, local = parse_path(path)
         if scheme not in _SCHEMES:
             raise ConfigurationError(
-                f"ECSRun: task_definition_path {path!r} has the scheme {scheme!r}, "
-                f"which no agent reads: use one of {', '.join(_SCHEMES)}"
+                f"ECSRun: task_definition_path {quoted(path)} has the scheme "
+                f"{quoted(scheme)}, which no agent reads: use one of "
+                f"{', '.join(_SCHEMES)}"
             )
         if scheme == "file":
             self.task_definition = _read(local, path)
@@ -177,8 +179,8 @@ class ECSRun(RunConfig):
             )
         if data["type"] not in _MEMBERS_OF:
             raise UnsupportedRunConfig(
-                f"The run config is a {data['type']}, and this agent takes "
-                f"{' and '.join(_MEMBERS_OF)} only: change the flow's run_config"
+                f"The run config is a {shortened(data['type'], 80)}, and this agent "
+                f"takes {' and '.join(_MEMBERS_OF)} only: change the flow's run_config"
             )
         return cls._from_members(data, _MEMBERS_OF[data["type"]])
 
@@ -232,7 +234,8 @@ def _labels(labels: Any) -> Any:
         return set()
     if isinstance(labels, (str, bytes)):
         raise ConfigurationError(
-            f"ECSRun: labels is a list of strings, this is one: labels=[{labels!r}]"
+            "ECSRun: labels is a list of strings, this is one: "
+            f"labels=[{quoted(labels)}]"
         )
     try:
         found = list(labels)
@@ -265,9 +268,11 @@ def _check_types(members: Mapping[str, Any]) -> None:
             raise _wrong_type(name, "a dict", members[name])
     for key, value in (members["env"] or {}).items():
         if not isinstance(key, str):
-            raise _wrong_type(f"env: the name {key!r}", "a string", key)
+            raise _wrong_type(f"env: the name {quoted(key)}", "a string", key)
         if not isinstance(value, (str, bool, int, float, type(None))):
-            raise _wrong_type(f"env[{key!r}]", "a string, number or boolean", value)
+            raise _wrong_type(
+                f"env[{quoted(key)}]", "a string, number or boolean", value
+            )
 
 
 def _wrong_type(name: str, wanted: str, value: Any) -> ConfigurationError:
@@ -291,12 +296,11 @@ def _check_definitions(members: Mapping[str, Any]) -> None:
 
 def _read(local: str, path: str) -> Dict[str, Any]:
     try:
-        with open(local, "rb") as file:
-            text = file.read()
-    except OSError as error:
+        text = read_file(local)
+    except (OSError, ValueError) as error:
         raise SourceError(
-            f"ECSRun: cannot read task_definition_path {path}: "
-            f"{error.strerror or error}"
+            f"ECSRun: cannot read task_definition_path {shortened(path, 200)}: "
+            f"{getattr(error, 'strerror', None) or error}"
         ) from error
     try:
         return parse_mapping(text, path)
@@ -427,7 +431,7 @@ def _refuse(problems: Iterable[Problem]) -> List[Problem]:
     found = list(problems)
     certain = list(dict.fromkeys(str(problem) for problem in found if problem.certain))
     if certain:
-        raise ConfigurationError(f"ECSRun: {'; '.join(certain)}")
+        raise ConfigurationError(joined(["ECSRun: " + certain[0], *certain[1:]]))
     return found
 
 

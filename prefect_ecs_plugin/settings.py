@@ -43,6 +43,9 @@ class AgentSettings:
         env: What `--env` and the Prefect config add to every run.
         subnets: The default VPC's subnets, where the network is inferred.
         api_key_secret_arn: The secret from which ECS gives runs their API key.
+        agent_name: The agent's name, for the definitions that it registers.
+        template_hosts: The http(s) hosts that run configs may name a template at; all
+            if there are none.
     """
 
     task_definition: Mapping[str, Any] = field(default_factory=dict)
@@ -54,6 +57,8 @@ class AgentSettings:
     env: Mapping[str, Any] = field(default_factory=dict)
     subnets: Tuple[str, ...] = ()
     api_key_secret_arn: Optional[str] = None
+    template_hosts: Tuple[str, ...] = ()
+    agent_name: str = ""
 
     def with_subnets(self, subnets: Tuple[str, ...]) -> AgentSettings:
         """The same settings with an inferred network."""

@@ -15,6 +15,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
+from .excerpt import quoted
 from .rules import Problem
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ _CASE_SENSITIVE = frozenset(
 # Known keys shorter than this have too many neighbours for an edit to be a likely slip.
 _LONG_ENOUGH_FOR_ONE_EDIT = 4
 _LONG_ENOUGH_FOR_TWO_EDITS = 8
+
+# Keys of a request for which the likely right one is looked for: it takes a
+# millisecond.
+_MAX_HINTS = 100
 
 
 def fit(
@@ -95,6 +100,12 @@ class _Report:
     def add(self, place: str, message: str, certain: bool = True) -> None:
         self._problems.append(Problem(place, message, certain))
 
+    def likely_meant(self, key: str, known: Iterable[str]) -> List[str]:
+        """What a key is meant for; of many that are wrong, for the first ones only."""
+        if len(self._problems) >= _MAX_HINTS:
+            return []
+        return likely_meant(key, known)
+
     def wrong_type(self, place: str, wanted: str, value: Any) -> None:
         self.add(place, f"{wanted} is wanted here, and this is {_described(value)}")
 
@@ -148,7 +159,7 @@ class _Structure(_Fitter):
     ) -> None:
         # A key that stands there in its own right is not what this one is meant for.
         absent = [name for name in self._members if given.get(name) is None]
-        likely = " or ".join(map(repr, likely_meant(key, absent)))
+        likely = " or ".join(map(repr, report.likely_meant(key, absent)))
         hint = f", did you mean {likely}?" if likely else ""
         report.add(place, f"unknown key{hint}", bool(likely) or report.strict)
 
@@ -211,10 +222,12 @@ class _String(_Fitter):
     def _report_unlisted(self, written: str, place: str, report: _Report) -> None:
         for listed in self._enum:
             if listed.lower() == written.lower():
-                message = f"{written!r} is written {listed!r}"
+                message = f"{quoted(written)} is written {listed!r}"
                 return report.add(place, message, self._case_sensitive)
         listing = ", ".join(self._enum)
-        return report.add(place, f"{written!r} is none of {listing}", certain=False)
+        return report.add(
+            place, f"{quoted(written)} is none of {listing}", certain=False
+        )
 
 
 def _as_string(value: Any) -> Optional[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from . import rules, shapes
 from .errors import LaunchError, RunConfigError
+from .excerpt import joined, quoted
 from .flow_run import FlowRun
 from .settings import AgentSettings
 
@@ -29,6 +30,12 @@ API_KEY_NAMES = ("PREFECT__CLOUD__API_KEY", "PREFECT__CLOUD__AUTH_TOKEN")
 #: Marks the definitions that this plugin registered.
 OWNER_TAG = {"key": "prefect:registered-by", "value": "prefect-ecs-plugin"}
 
+#: The tag of a definition that names the agent that registered it.
+AGENT_TAG = "prefect:agent"
+
+#: The tag of a task that names its flow run.
+FLOW_RUN_ID = "prefect:flow-run-id"
+
 #: The tag of a task that keeps the user's own `startedBy`.
 STARTED_BY = "prefect:started-by"
 
@@ -36,9 +43,10 @@ STARTED_BY = "prefect:started-by"
 OWN_TAGS = frozenset(
     {
         OWNER_TAG["key"],
+        AGENT_TAG,
         "prefect:flow-id",
         "prefect:flow-version",
-        "prefect:flow-run-id",
+        FLOW_RUN_ID,
         STARTED_BY,
     }
 )
@@ -84,7 +92,7 @@ def build(
         _bring_api_key(flow, api_key)
     _set_execution_role(definition, run_config, settings)
     _set_compatibilities(definition, placement)
-    request = named(definition)
+    request = named(definition, settings.agent_name)
     raise_problems(rules.check_definition(request))
     return request
 
@@ -108,7 +116,7 @@ def raise_problems(problems: List[rules.Problem]) -> None:
     """
     certain = [str(problem) for problem in problems if problem.certain]
     if certain:
-        raise RunConfigError("; ".join(certain))
+        raise RunConfigError(joined(certain))
 
 
 def flow_container(definition: Dict[str, Any]) -> Dict[str, Any]:
@@ -141,17 +149,28 @@ def brings_api_key(definition: Mapping[str, Any]) -> bool:
     )
 
 
-def named(definition: Mapping[str, Any]) -> Dict[str, Any]:
+def named(definition: Mapping[str, Any], agent_name: str = "") -> Dict[str, Any]:
     """The definition under a family that is unique to its content.
 
-    The digest is taken over all of it, the template's own family included; the
-    owner's tag is added afterwards where ECS's 50 tags leave room for it.
+    The digest is taken over all of it, the template's own family included. The tags of
+    the owner and of the agent are added afterwards, where ECS's 50 tags leave room for
+    them, so agents of several names share a definition.
+
+    Args:
+        definition: What is to be registered.
+        agent_name: The agent's name, empty for none.
     """
     digest = content_digest(definition)
     stem = definition.get("family") or _image_family(definition)
     room = rules.MAX_FAMILY - len(digest) - 1
     family = f"{_slug(stem)[:room].rstrip('-_') or 'prefect'}-{digest}"
-    return with_tags({**definition, "family": family}, [OWNER_TAG])
+    ours = [OWNER_TAG, *([agent_tag(agent_name)] if agent_name else [])]
+    return with_tags({**definition, "family": family}, ours)
+
+
+def agent_tag(name: str) -> Dict[str, str]:
+    """The tag of the definitions that an agent of this name registers."""
+    return {"key": AGENT_TAG, "value": rules.as_tag_value(name)}
 
 
 def content_digest(definition: Mapping[str, Any]) -> str:
@@ -185,8 +204,8 @@ def _image(flow_run: FlowRun, run_config: ECSRun, container: Mapping[str, Any]) 
         if flow_run.docker_image:
             return flow_run.docker_image
         raise LaunchError(
-            f"The Docker storage of flow {flow_run.flow_name!r} names no image and "
-            "tag; register the flow again after building its storage."
+            f"The Docker storage of flow {quoted(flow_run.flow_name)} names no image "
+            "and tag; register the flow again after building its storage."
         )
     return run_config.image or container.get("image") or flow_run.default_image
 

@@ -21,6 +21,7 @@ PURE = [
     "counting",
     "definitions",
     "errors",
+    "excerpt",
     "flow_run",
     "hints",
     "known_secrets",
@@ -67,7 +68,7 @@ KNOW_PREFECT = {
         "sources",
         "_commands",
     ),
-    *("check/api", "check/command", "check/flows", "check/preflight"),
+    *("prune/flows", "check/api", "check/command", "check/flows", "check/preflight"),
 }
 
 ROOMS = sorted(

@@ -15,7 +15,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
 
 import pytest
 import yaml
@@ -157,7 +157,10 @@ def test_the_task_definition_in_full() -> None:
                     f"--api-key-secret-arn={SECRET}",
                     *("--label=prod", "--label=eu", "--launch-type=EC2"),
                 ],
-                "environment": [{"name": "PREFECT__BACKEND", "value": "cloud"}],
+                "environment": [
+                    {"name": "HOME", "value": "/tmp"},
+                    {"name": "PREFECT__BACKEND", "value": "cloud"},
+                ],
                 "secrets": [{"name": "PREFECT__CLOUD__API_KEY", "valueFrom": SECRET}],
                 "healthCheck": {
                     "command": ["CMD", "python", "-c", health],
@@ -167,6 +170,10 @@ def test_the_task_definition_in_full() -> None:
                     "startPeriod": 60,
                 },
                 "stopTimeout": 30,
+                "user": "10001:10001",
+                "readonlyRootFilesystem": True,
+                "linuxParameters": {"capabilities": {"drop": ["ALL"]}},
+                "mountPoints": [{"sourceVolume": "tmp", "containerPath": "/tmp"}],
                 "logConfiguration": {
                     "logDriver": "awslogs",
                     "options": {
@@ -178,6 +185,7 @@ def test_the_task_definition_in_full() -> None:
                 },
             }
         ],
+        "volumes": [{"name": "tmp"}],
     }
 
 
@@ -353,8 +361,17 @@ def test_the_policy_in_full() -> None:
             {
                 "Sid": "WatchTasks",
                 "Effect": "Allow",
-                "Action": ["ecs:DescribeTasks", "ecs:StopTask"],
+                "Action": ["ecs:DescribeTasks"],
                 "Resource": [task],
+            },
+            {
+                "Sid": "StopTasks",
+                "Effect": "Allow",
+                "Action": ["ecs:StopTask"],
+                "Resource": [task],
+                "Condition": {
+                    "StringLike": {"aws:ResourceTag/prefect:flow-run-id": "?*"}
+                },
             },
             {
                 "Sid": "FindTasks",
@@ -491,6 +508,7 @@ class Enforcer:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.statements = document["Statement"]
         self.used: set[str] = set()
+        self.tags_of: Callable[[str], Dict[str, str]] = lambda arn: {}
         self.refused: List[Need] = []
 
     def allows(self, need: Need) -> bool:
@@ -541,9 +559,13 @@ class Enforcer:
             family = self.arn("ecs", f"task-definition/{params['family']}:1")
             yield from self._tagging(name, family)
             yield from self._passing(params)
-        elif name in ("DescribeTasks", "StopTask"):
-            for task in params.get("tasks") or [params["task"]]:
+        elif name == "DescribeTasks":
+            for task in params["tasks"]:
                 yield action, task, in_cluster
+        elif name == "StopTask":
+            tags = self.tags_of(params["task"])
+            named = {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
+            yield action, params["task"], {**in_cluster, **named}
         elif name == "DescribeClusters":
             for cluster in params["clusters"]:
                 yield action, self._cluster({"cluster": cluster}), {}
@@ -612,6 +634,11 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield world
 
 
+def _tags_of(ecs: Any, task_arn: str) -> Dict[str, str]:
+    answer = ecs.describe_tasks(tasks=[task_arn], include=["TAGS"])
+    return {tag["key"]: tag["value"] for tag in answer["tasks"][0]["tags"]}
+
+
 def test_with_its_policy_the_agent_can_do_all_it_does_and_nothing_else(
     world: Any,
 ) -> None:
@@ -624,6 +651,7 @@ def test_with_its_policy_the_agent_can_do_all_it_does_and_nothing_else(
     cluster = Enforcer.arn("ecs", "cluster/default")
     document = agent_policy("--cluster", cluster, *options)
     enforcer = world.aws.fault = Enforcer(document)
+    enforcer.tags_of = lambda arn: _tags_of(world.aws.client("ecs"), arn)
     with Flow("enforced") as flow:
         pass
     flow_id = world.register(flow)
@@ -665,6 +693,7 @@ def test_with_its_policy_the_agent_can_do_all_it_does_and_nothing_else(
         ("ecs:RunTask", "task-definition/prefect-agent:1", "cluster/flows"),
         ("ecs:RunTask", "task-definition/etl-0123456789abcdef:1", "cluster/other"),
         ("ecs:StopTask", "task/other/0123", "cluster/other"),
+        ("ecs:StopTask", "task/flows/0123", "cluster/flows"),  # without a run's tag
         ("ecs:ListTasks", "*", "cluster/other"),
         ("ecs:DescribeClusters", "cluster/other", "cluster/flows"),
         ("ecs:DeregisterTaskDefinition", "*", "cluster/flows"),
@@ -944,7 +973,8 @@ def test_a_server_needs_no_key() -> None:
         "ContainerDefinitions"
     ][0]
     assert "Secrets" not in container
-    assert container["Environment"] == [{"Name": "PREFECT__BACKEND", "Value": "server"}]
+    backend = {"Name": "PREFECT__BACKEND", "Value": "server"}
+    assert container["Environment"] == [{"Name": "HOME", "Value": "/tmp"}, backend]
 
 
 def test_the_security_group_lets_nothing_in_and_https_and_the_api_out() -> None:
@@ -1233,7 +1263,7 @@ def test_the_docs_build_the_image_that_the_templates_name() -> None:
     text = (docs / "production.md").read_text(encoding="utf-8")
     assert f"/{plan.IMAGE_REPOSITORY}:" in text
     dockerfile = (docs / "Dockerfile").read_text(encoding="utf-8")
-    assert "FROM prefecthq/prefect:1.4.1" in dockerfile
+    assert "ARG BASE=prefecthq/prefect:1.4.1" in dockerfile
 
 
 @pytest.mark.parametrize(
@@ -1250,3 +1280,50 @@ def test_the_commands_of_the_docs_work(command: str) -> None:
     words = shlex.split(command.replace("\\\n", " "))
     options = words[: words.index(">")] if ">" in words else words
     assert run(*options).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--backend", "server", "--api", "http://someone:s3cret@prefect.example"],
+        ["--task-definition", "https://someone:s3cret@templates.example/t.yaml"],
+        ["--run-task-kwargs", "https://t0ken-s3cret@templates.example/k.yaml"],
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_printed(options: List[str]) -> None:
+    result = run(*options)
+    assert result.exit_code == 1
+    assert "keep the password in a secret" in result.stderr
+    assert "s3cret" not in result.output + result.stderr
+
+
+def test_a_token_in_a_variable_is_warned_about() -> None:
+    assert "--env GITHUB_PAT" in run("--env", "GITHUB_PAT=x").stderr
+
+
+def test_keys_of_kms_are_named_where_they_are_needed() -> None:
+    key = "arn:aws:kms:eu-west-1:123456789012:key/0123-abcd"
+    with_keys = replace(_FULL, key_kms_key=key, log_kms_key=key)
+    (decrypting,) = (
+        each
+        for each in policy.execution(with_keys, _place())["Statement"]
+        if each["Action"] == ["kms:Decrypt"]
+    )
+    assert decrypting["Resource"] == [key]
+    assert decrypting["Condition"] == {
+        "StringEquals": {"kms:ViaService": "secretsmanager.eu-west-1.amazonaws.com"}
+    }
+    options = ["--log-kms-key", key, "--api-key-kms-key", key]
+    group = template(*options)["Resources"]["LogGroup"]["Properties"]
+    assert group["KmsKeyId"] == key
+    assert "alias" in run("--log-kms-key", "alias/logs").stderr
+
+
+def test_roles_are_taken_on_for_tasks_of_the_account_only() -> None:
+    trusted = [
+        policy.trust(_place(), by_ecs_itself=by_ecs)["Statement"][0]["Condition"]
+        for by_ecs in (True, False)
+    ]
+    own = {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+    tasks = {"ArnLike": {"aws:SourceArn": "arn:aws:ecs:eu-west-1:123456789012:*"}}
+    assert trusted == [own, {**own, **tasks}]

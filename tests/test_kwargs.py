@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from prefect_ecs_plugin import kwargs
 from prefect_ecs_plugin.errors import RunConfigError
+from prefect_ecs_plugin.excerpt import quoted
 from prefect_ecs_plugin.flow_run import FlowRun
 from prefect_ecs_plugin.run_config import ECSRun
 from prefect_ecs_plugin.settings import AgentSettings, PrefectSettings
@@ -623,9 +624,10 @@ def test_guarantee_10_the_users_started_by_becomes_a_tag(
     assert tags_of(request)["prefect:started-by"] == value
     kwargs.check_request(request, DEFINITION)
     (note,) = kwargs.notes(kwargs.merge(agent, run), request)
+    theirs = quoted(str({**agent, **run}["startedBy"]))
     assert note == (
         "ECS gets the flow run's id as startedBy, by which the agent finds the task; "
-        f"run_task_kwargs gives {str({**agent, **run}['startedBy'])!r}, and it is kept "
+        f"run_task_kwargs gives {theirs}, and it is kept "
         "as the task's tag prefect:started-by"
     )
 

@@ -57,6 +57,7 @@ def test_a_record_is_plain_json() -> None:
             "agent_id": "agent-1",
             "after": "arn:aws:ecs:eu-west-1:1:task/prod/1",
             "time": "2026-11-26T12:00:00+00:00",
+            "recoveries": 0,
         }
     }
 

@@ -14,6 +14,11 @@ from typing import Any, Callable, Dict, Iterator, List
 import pytest
 from click.testing import CliRunner, Result
 from deadlines import DEADLINE
+from prefect import Flow
+from prefect.client import Client
+from prefect.run_configs import ECSRun
+from prefect.storage import Local
+from prefect.utilities.configuration import set_temporary_config
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
@@ -26,7 +31,10 @@ from prefect_ecs_plugin.sandbox import environment
 from prefect_ecs_plugin.sandbox.aws import AWS, Fault
 
 DAY = 24 * 3600.0
-OURS = [template.OWNER_TAG]
+OURS = [template.OWNER_TAG, template.agent_tag("agent")]
+
+#: Where no Prefect API is.
+NO_API = {"cloud.api": "http://127.0.0.1:1", "cloud.graphql": "http://127.0.0.1:1"}
 
 
 class Time:
@@ -116,7 +124,7 @@ def prune(world: World, monkeypatch: pytest.MonkeyPatch) -> Prune:
     monkeypatch.setattr(accounts, "Account", account)
 
     def run(*options: str) -> Result:
-        with environment.only(world.environment):
+        with environment.only(world.environment), set_temporary_config(NO_API):
             return CliRunner().invoke(ecs, ["prune", *options])
 
     return run
@@ -211,6 +219,52 @@ def test_how_long_ago_it_was(
     assert len(line) <= 80
 
 
+def test_each_agent_prunes_its_own(world: World, prune: Prune) -> None:
+    theirs = [template.OWNER_TAG, template.agent_tag("other agent")]
+    world.register(family(1))
+    world.register(family(2), tags=theirs)
+    world.register(family(3), tags=[template.OWNER_TAG])  # of an earlier version
+
+    def shown(*options: str) -> List[str]:
+        printed = prune(*options).stdout
+        return [each for each in map(family, (1, 2, 3)) if each in printed]
+
+    assert shown() == [family(1)]
+    assert shown("--name", "other agent") == [family(2)]
+    assert shown("--all-agents") == [family(1), family(2), family(3)]
+
+
+def test_what_a_registered_flow_names_is_kept(
+    world: World, prune: Prune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
+
+    arn = world.register(family(1))
+    for number in (2, 3, 4):
+        world.register(family(number))
+    with PrefectAPI() as api:
+        monkeypatch.setitem(NO_API, "cloud.api", api.url)
+        monkeypatch.setitem(NO_API, "cloud.graphql", api.url)
+        with set_temporary_config({**NO_API, "backend": "server"}):
+            client = Client(api_server=api.url)
+            client.create_project("tests")
+            for number, named in enumerate((arn, f"{family(2)}:1", family(3))):
+                flow = Flow(f"pinned-{number}", run_config=ECSRun())
+                flow.run_config.task_definition_arn = named
+                flow.storage = Local(add_default_labels=False)
+                flow.register(project_name="tests", build=False)
+        printed = prune().stdout
+    found = [number for number in (1, 2, 3, 4) if family(number) in printed]
+    assert found == [4]
+
+
+def test_without_the_api_it_says_what_is_not_known(world: World, prune: Prune) -> None:
+    world.register(family(1))
+    result = prune()
+    assert family(1) in result.stdout
+    assert "does not say which flows name a task definition" in result.output
+
+
 def test_what_agents_register_is_what_is_pruned(world: World, prune: Prune) -> None:
     """The name and the tag are those of the template's room, not of this test."""
     request = template.named(
@@ -219,7 +273,8 @@ def test_what_agents_register_is_what_is_pruned(world: World, prune: Prune) -> N
             "cpu": "256",
             "memory": "512",
             "containerDefinitions": [{"name": "flow", "image": "corp.example/etl:1"}],
-        }
+        },
+        "agent",
     )
     world.times.days_ago = 31
     world.ecs.register_task_definition(**request)

@@ -451,6 +451,22 @@ def test_a_path_that_is_not_there(tmp_path: Path) -> None:
     )
 
 
+#: What PyYAML says itself, and what libyaml says of the same, where it is there.
+LIBYAML = {
+    ", line 2, column 6: expected ',' or ']', but got '<stream end>'": (
+        ", line 3, column 1: did not find expected ',' or ']'"
+    ),
+    ", line 1, column 5: mapping values are not allowed here": (
+        ", line 1, column 5: mapping values are not allowed in this context"
+    ),
+    ", line 2, column 4: invalid start byte": (
+        ", line 2, column 4: invalid leading UTF-8 octet"
+    ),
+    ", line 2, column 4: special characters are not allowed": (
+        ", line 2, column 4: control characters are not allowed"
+    ),
+}
+
 BAD_YAML = {
     "empty": (b"", "is empty, and a mapping of keys to values is wanted"),
     "only a comment": (b"# x\n", "is empty, and a mapping of keys to values is wanted"),
@@ -479,13 +495,19 @@ BAD_YAML = {
         ", line 1, column 4: could not determine a constructor for the tag "
         "'tag:yaml.org,2002:python/object:os.system'",
     ),
-    "not UTF-8": (b"a: 1\nb: \xff", ", line 2, column 4: invalid start byte"),
+    "not UTF-8": (
+        b"a: 1\nb: \xff",
+        ", line 2, column 4: invalid start byte",
+    ),
     "a control character": (
         b"a: 1\nb: \x07",
         ", line 2, column 4: special characters are not allowed",
     ),
     "no date": (b"a: 2022-13-45", ": month must be in 1..12"),
-    "itself": (b"a: &a [*a]", ": an anchor refers to what it stands in"),
+    "itself": (
+        b"a: &a [*a]",
+        ", line 1, column 8: an anchor refers to what it stands in",
+    ),
 }
 
 
@@ -496,7 +518,8 @@ def test_bad_yaml_is_one_line_with_path_line_and_column(
     where = "is empty" if reason.startswith("is empty") else reason
     with pytest.raises(SourceError) as raised:
         parse_mapping(text, "s3://b/k")
-    assert str(raised.value) == f"s3://b/k{' ' * (where == 'is empty')}{reason}"
+    said = str(raised.value)[len(f"s3://b/k{' ' * (where == 'is empty')}") :]
+    assert said in (reason, LIBYAML.get(reason))
     path = tmp_path / "flow.yaml"
     path.write_bytes(text)
     with pytest.raises(SourceError) as raised:

@@ -298,3 +298,12 @@ json_values = st.recursive(
 def test_equal_content_equal_digest(content: Dict[str, Any]) -> None:
     reordered = dict(reversed(list(content.items())))
     assert template.content_digest(content) == template.content_digest(reordered)
+
+
+def test_agents_of_several_names_share_a_definition() -> None:
+    definition = {"containerDefinitions": [{"name": "flow", "image": "i"}]}
+    one, other = (template.named(definition, name) for name in ("one", "other: 2!"))
+    assert one["family"] == other["family"]
+    owner = {"key": "prefect:registered-by", "value": "prefect-ecs-plugin"}
+    assert one["tags"] == [owner, {"key": "prefect:agent", "value": "one"}]
+    assert other["tags"] == [owner, {"key": "prefect:agent", "value": "other: 2_"}]

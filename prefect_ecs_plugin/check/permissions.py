@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
 
+from ..template import FLOW_RUN_ID
 from .asking import AWS, NotAllowed, Refused, Unanswered
 from .facts import Facts, Identity
 from .findings import Finding, failed, ok, skipped, warning
@@ -119,7 +120,8 @@ def _of_launch(launch: Launch, ecs: str, identity: Identity) -> Iterator[Right]:
     yield Right("ecs:DescribeTasks", task, "tasks are not watched", False, on_cluster)
     instance = f"{ecs}:container-instance/{cluster}/{'0' * 32}"
     yield Right("ecs:ListTasks", instance, "tasks are not found", False, on_cluster)
-    yield Right("ecs:StopTask", task, "tasks are not stopped", False, on_cluster)
+    tagged = ((f"aws:ResourceTag/{FLOW_RUN_ID}", "a-run"), *on_cluster)
+    yield Right("ecs:StopTask", task, "tasks are not stopped", False, tagged)
     creating = (("ecs:CreateAction", "RunTask"),)
     yield Right("ecs:TagResource", task, "tasks get no tags", False, creating)
     for role in launch.roles().values():

@@ -186,13 +186,14 @@ def _resources(plan: Plan, place: Place) -> Dict[str, Any]:
             "Properties": {
                 "LogGroupName": f"/ecs/{plan.name}",
                 "RetentionInDays": {"Ref": "LogRetentionInDays"},
+                **({"KmsKeyId": plan.log_kms_key} if plan.log_kms_key else {}),
             },
         },
         **_secret(plan),
         "ExecutionRole": _role(
             f"With it ECS starts the Prefect agent {plan.name} and its flow runs.",
             policy.execution(plan, place),
-            policy.trust(),
+            policy.trust(place, by_ecs_itself=True),
         ),
         "AgentRole": _role(
             f"What the Prefect agent {plan.name} may do.",

@@ -158,6 +158,14 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     "the Prefect API key. Default: a secret without a value is made.",
 )
 @click.option(
+    "--api-key-kms-key",
+    help="The ARN of the KMS key that encrypts that secret, if it is your own.",
+)
+@click.option(
+    "--log-kms-key",
+    help="The ARN of a KMS key to encrypt the agent's own log with.",
+)
+@click.option(
     "--family",
     multiple=True,
     help="Families of task definitions that run configs bring or name, besides the "
@@ -291,6 +299,12 @@ def _check_forms(values: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: with the first of them.
     """
+    for option, parameter in (
+        ("--api", "api"),
+        ("--task-definition", "task_definition_path"),
+        ("--run-task-kwargs", "run_task_kwargs_path"),
+    ):
+        planning.check_no_password(option, values[parameter])
     for option in ("--image", "--tenant-id", "--api"):
         if values[_parameter(option)]:
             planning.checked(option, values[_parameter(option)])
@@ -306,7 +320,7 @@ def _warn(plan: Plan, values: Mapping[str, Any], tell: Callable[[str], None]) ->
         tell("--vpc-id is not used: with --security-groups none is made in it.")
     for entry in values["env"]:
         name = entry.partition("=")[0]
-        if is_secret_name(name):
+        if is_secret_name(name) or name.upper().endswith("_PAT"):
             tell(
                 f"--env {name}: its value stands in plain text in what is printed; a "
                 "secret belongs into the `secrets` of the flows' task definition."
@@ -370,6 +384,8 @@ def _plan(
         log_groups=_unique(found.log_groups, values["flow_log_group"]),
         objects=_unique(*(planning.s3_object(file) for file in files)),
         infers_network=found.infers_network,
+        key_kms_key=_kms_key("--api-key-kms-key", values),
+        log_kms_key=_kms_key("--log-kms-key", values),
     )
 
 
@@ -385,6 +401,11 @@ def _flow_roles(values: Mapping[str, Any]) -> List[str]:
 def _role(option: str, values: Mapping[str, Any]) -> Optional[str]:
     arn = values[_parameter(option)]
     return planning.role_arn(option, arn) if arn else None
+
+
+def _kms_key(option: str, values: Mapping[str, Any]) -> Optional[str]:
+    arn = values[_parameter(option)]
+    return planning.kms_key_arn(option, arn) if arn else None
 
 
 def _parameter(option: str) -> str:

@@ -65,8 +65,11 @@ def commands(plan: Plan, known: Known) -> List[str]:
     groups = plan.security_groups or ("SECURITY_GROUP",)
     request = service.create_service(plan, subnets, groups)
     awsvpc = request["networkConfiguration"]["awsvpcConfiguration"]
+    log_group = {"log-group-name": place.log_group}
+    if plan.log_kms_key:
+        log_group["kms-key-id"] = plan.log_kms_key
     return [
-        _command("logs create-log-group", place, {"log-group-name": place.log_group}),
+        _command("logs create-log-group", place, log_group),
         _command("ecs register-task-definition", place, {"cli-input-json": file}),
         _command(
             "ecs create-service",

@@ -26,6 +26,7 @@ _STOP_MARGIN = 5
 _MAX_STOP_TIMEOUT = 120
 
 _ROLE = re.compile(r"arn:(aws[\w-]*):iam::(\d{12}):role/[\w+=,.@/-]+")
+_KMS_KEY = re.compile(r"arn:aws[\w-]*:kms:[\w-]+:\d{12}:key/[\w-]+")
 _CLUSTER = re.compile(
     r"(?:arn:(?P<partition>aws[\w-]*):ecs:(?P<region>[\w-]+):(?P<account>\d{12})"
     r":cluster/)?(?P<name>[A-Za-z0-9_-]{1,255})"
@@ -87,6 +88,8 @@ class Plan:
         log_groups: Where flow runs log.
         objects: `bucket/key` of the files it reads from S3.
         infers_network: Whether it looks for the default VPC.
+        key_kms_key: The ARN of the KMS key that encrypts the API key's secret.
+        log_kms_key: The ARN of the KMS key that encrypts the agent's own log.
     """
 
     name: str
@@ -111,6 +114,8 @@ class Plan:
     log_groups: Tuple[str, ...] = ()
     objects: Tuple[str, ...] = ()
     infers_network: bool = True
+    key_kms_key: Optional[str] = None
+    log_kms_key: Optional[str] = None
 
     @property
     def has_api_key(self) -> bool:
@@ -195,6 +200,34 @@ def role_arn(option: str, text: str) -> str:
     raise ConfigurationError(
         f"{option}: {text!r} is not a role's ARN, arn:aws:iam::123456789012:role/NAME."
     )
+
+
+def kms_key_arn(option: str, text: str) -> str:
+    """A KMS key's ARN; a policy cannot name a key by an alias.
+
+    Raises:
+        ConfigurationError: if it is something else.
+    """
+    if _KMS_KEY.fullmatch(text):
+        return text
+    raise ConfigurationError(
+        f"{option}: {text!r} is not a key's ARN, "
+        "arn:aws:kms:eu-west-1:123456789012:key/ID."
+    )
+
+
+def check_no_password(option: str, url: Optional[str]) -> None:
+    """Refuse a URL whose password would stand in what is printed.
+
+    Raises:
+        ConfigurationError: which does not repeat it.
+    """
+    if "@" in urlsplit(url or "").netloc:
+        raise ConfigurationError(
+            f"{option}: its URL has a user or a password in it, which would stand in "
+            "plain text in what is printed; keep the password in a secret, and name "
+            "the server without it."
+        )
 
 
 def family_patterns(family: str) -> List[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence
 
+from ..template import FLOW_RUN_ID
 from .place import Place, Reference
 from .plan import Plan, family_patterns
 
@@ -16,6 +17,9 @@ _OWN_FAMILIES = "prefect-*-" + "?" * 16 + ":*"
 
 #: Who takes a role on: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html
 _TASKS = "ecs-tasks.amazonaws.com"
+
+#: A task that a Prefect agent started for a flow run.
+_IS_A_RUNS = {"StringLike": {f"aws:ResourceTag/{FLOW_RUN_ID}": "?*"}}
 
 
 def document(statements: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
@@ -49,7 +53,9 @@ def agent(plan: Plan, place: Place) -> Dict[str, Any]:
                 [*families, tasks],
                 {"StringEquals": creating},
             ),
-            _allow("WatchTasks", ["ecs:DescribeTasks", "ecs:StopTask"], [tasks]),
+            _allow("WatchTasks", ["ecs:DescribeTasks"], [tasks]),
+            # Others' tasks in the cluster have no such tag.
+            _allow("StopTasks", ["ecs:StopTask"], [tasks], _IS_A_RUNS),
             _allow("FindTasks", ["ecs:ListTasks"], ["*"], in_cluster),
             _allow("SeeCluster", ["ecs:DescribeClusters"], [place.cluster_arn]),
             *_passing_roles(plan, place),
@@ -86,18 +92,24 @@ def execution(plan: Plan, place: Place) -> Dict[str, Any]:
     )
 
 
-def trust(place: Optional[Place] = None) -> Dict[str, Any]:
-    """Who may take a role on: ECS tasks, and with a place only those of its account."""
+def trust(place: Place, *, by_ecs_itself: bool = False) -> Dict[str, Any]:
+    """Who may take a role on: ECS tasks of its account.
+
+    Args:
+        place: Where the account is.
+        by_ecs_itself: Whether it is an execution role, which ECS takes on before there
+            is a task that it could name.
+    """
     statement: Dict[str, Any] = {
         "Effect": "Allow",
         "Principal": {"Service": _TASKS},
         "Action": "sts:AssumeRole",
     }
-    if place is not None:
-        statement["Condition"] = {
-            "StringEquals": {"aws:SourceAccount": Reference(place.account)},
-            "ArnLike": {"aws:SourceArn": place.arn("ecs", "*")},
-        }
+    statement["Condition"] = {
+        "StringEquals": {"aws:SourceAccount": Reference(place.account)}
+    }
+    if not by_ecs_itself:
+        statement["Condition"]["ArnLike"] = {"aws:SourceArn": place.arn("ecs", "*")}
     return document([statement])
 
 
@@ -157,4 +169,11 @@ def _reading_files(plan: Plan, place: Place) -> List[Dict[str, Any]]:
 def _reading_key(plan: Plan, place: Place) -> List[Dict[str, Any]]:
     if not plan.has_api_key:
         return []
-    return [_allow("ReadApiKey", [plan.reads_key], [Reference(place.api_key_arn)])]
+    reading = [_allow("ReadApiKey", [plan.reads_key], [Reference(place.api_key_arn)])]
+    if not plan.key_kms_key:
+        return reading
+    service = "ssm" if plan.keeps_key_in_parameter else "secretsmanager"
+    through = Reference(f"{service}.{place.region}.amazonaws.com")
+    condition = {"StringEquals": {"kms:ViaService": through}}
+    decrypting = _allow("DecryptApiKey", ["kms:Decrypt"], [plan.key_kms_key], condition)
+    return [*reading, decrypting]

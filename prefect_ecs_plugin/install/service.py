@@ -10,6 +10,14 @@ from .plan import Plan
 #: The agent's container; ECS's log streams carry its name.
 CONTAINER = "agent"
 
+#: Whom the agent runs as: docs/Dockerfile has nobody of that number, and needs nobody.
+USER = "10001:10001"
+
+#: The only place that the agent can write to. Its image has to name it with VOLUME, for
+#: only then may others than root write there:
+#: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/bind-mounts.html
+_SCRATCH, _SCRATCH_PATH = "tmp", "/tmp"
+
 #: The program that the image is sure to have is Python. urllib would ask a proxy.
 _HEALTH = (
     "import http.client, sys; "
@@ -42,6 +50,7 @@ def task_definition(plan: Plan, place: Place) -> Dict[str, Any]:
         "taskRoleArn": place.agent_role_arn,
         "executionRoleArn": place.execution_role_arn,
         "containerDefinitions": [_container(plan, place)],
+        "volumes": [{"name": _SCRATCH}],
     }
 
 
@@ -51,7 +60,10 @@ def _container(plan: Plan, place: Place) -> Dict[str, Any]:
         "image": place.image,
         "essential": True,
         "command": command(plan, place),
-        "environment": [{"name": "PREFECT__BACKEND", "value": plan.backend}],
+        "environment": [
+            {"name": "HOME", "value": _SCRATCH_PATH},
+            {"name": "PREFECT__BACKEND", "value": plan.backend},
+        ],
         **_secrets(plan, place),
         "healthCheck": {
             "command": ["CMD", "python", "-c", _HEALTH.format(port=plan.health_port)],
@@ -61,6 +73,10 @@ def _container(plan: Plan, place: Place) -> Dict[str, Any]:
             "startPeriod": 60,
         },
         "stopTimeout": plan.stop_timeout,
+        "user": USER,
+        "readonlyRootFilesystem": True,
+        "linuxParameters": {"capabilities": {"drop": ["ALL"]}},
+        "mountPoints": [{"sourceVolume": _SCRATCH, "containerPath": _SCRATCH_PATH}],
         "logConfiguration": {
             "logDriver": "awslogs",
             "options": {

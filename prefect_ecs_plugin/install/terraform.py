@@ -48,7 +48,12 @@ def blocks(plan: Plan) -> List[Block]:
         Block(("data", "aws_region", "current")),
         _log_group(plan),
         *_secret(plan),
-        *_role("execution", plan, policy.execution(plan, place), policy.trust()),
+        *_role(
+            "execution",
+            plan,
+            policy.execution(plan, place),
+            policy.trust(place, by_ecs_itself=True),
+        ),
         *_role("agent", plan, policy.agent(plan, place), policy.trust(place)),
         *_security_group(plan),
         _task_definition(plan, place),
@@ -163,6 +168,7 @@ def _log_group(plan: Plan) -> Block:
         [
             ("name", f"/ecs/{plan.name}"),
             ("retention_in_days", Expression("var.log_retention_in_days")),
+            *([("kms_key_id", plan.log_kms_key)] if plan.log_kms_key else []),
         ],
     )
 
@@ -252,6 +258,10 @@ def _task_definition(plan: Plan, place: Place) -> Block:
                     ("cpu_architecture", platform["cpuArchitecture"]),
                     ("operating_system_family", platform["operatingSystemFamily"]),
                 ],
+            ),
+            *(
+                Block(("volume",), [("name", volume["name"])])
+                for volume in definition["volumes"]
             ),
         ],
     )

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, ContextManager, Iterable, List, Sequence
+from typing import (
+    TYPE_CHECKING,
+    AbstractSet,
+    ContextManager,
+    Iterable,
+    List,
+    Optional,
+    Sequence,
+)
 
 import click
 
 from ..command_line import Amount, NamedCommand, one_line_errors
+from ..template import agent_tag
 from . import owning
 
 if TYPE_CHECKING:
@@ -19,9 +28,10 @@ HELP = """\
 Deregister task definitions that this plugin registered and nobody needs.
 
 They cost nothing, but a family has room for 1,000,000 revisions and the console for
-fewer. Listed are those that bear this plugin's name and tag, that no task in any
-cluster runs with, and that are old enough. Without --yes nothing is changed. An agent
-that needs one of them again registers it once more.
+fewer. Listed are those that bear this plugin's name and tag and the agent's, that no
+task in any cluster runs with, that no registered flow names as its task_definition_arn,
+and that are old enough. Without --yes nothing is changed. An agent that needs one of
+them again registers it once more.
 
 \b
   prefect agent ecs prune
@@ -41,19 +51,35 @@ definition in two seconds, so that agents are not held up.
     metavar="DAYS",
     help="How many days ago they were registered at least.",
 )
+@click.option(
+    "--name",
+    "-n",
+    help="The name of the agent that registered them. Default: as for `start`, "
+    "PREFECT__CLOUD__AGENT__NAME or `agent`.",
+)
+@click.option(
+    "--all-agents",
+    is_flag=True,
+    help="Those of all agents, and those of versions that did not write down whose.",
+)
 @click.option("--yes", is_flag=True, help="Deregister them.")
 @click.option(
     "--delete",
     is_flag=True,
     help="Delete them as well, and those that were deregistered before.",
 )
-def prune(older_than: float, yes: bool, delete: bool) -> None:
+def prune(
+    older_than: float, name: Optional[str], all_agents: bool, yes: bool, delete: bool
+) -> None:
     with one_line_errors():
         from ..aws import AWSClients
+        from . import flows
         from .account import Account
 
         account = Account(AWSClients()("ecs"))
-        found = find(account, timedelta(days=older_than), delete)
+        agent = None if all_agents else agent_tag(flows.agent_name(name))["value"]
+        pinned = flows.pinned_definitions(lambda line: click.echo(line, err=True))
+        found = find(account, timedelta(days=older_than), delete, agent, pinned)
         if not found:
             click.echo("There is nothing to prune.")
         elif not yes:
@@ -65,7 +91,11 @@ def prune(older_than: float, yes: bool, delete: bool) -> None:
 
 
 def find(
-    account: Account, age: timedelta, with_inactive: bool = False
+    account: Account,
+    age: timedelta,
+    with_inactive: bool = False,
+    agent: Optional[str] = None,
+    pinned: AbstractSet[str] = frozenset(),
 ) -> List[Definition]:
     """Look for what may go, and list it.
 
@@ -73,6 +103,8 @@ def find(
         account: Where to look.
         age: How old it has to be.
         with_inactive: Whether what is deregistered already counts.
+        agent: The value of the agent's tag; None for those of all agents.
+        pinned: What registered flows name.
     """
     statuses = ("ACTIVE", "INACTIVE") if with_inactive else ("ACTIVE",)
     arns = [arn for status in statuses for arn in account.definitions(status)]
@@ -81,7 +113,12 @@ def find(
         described = [account.described(arn) for arn in shown]
     used = account.used()  # last of all, so that it is as new as can be
     now = datetime.now(timezone.utc)
-    found = [each for each in described if owning.may_go(each, used, now, age)]
+    found = [
+        each
+        for each in described
+        if owning.may_go(each, used, now, age, agent)
+        and not owning.is_pinned(each, pinned)
+    ]
     if found:
         click.echo(_row("REGISTERED", "STATUS", "TASK DEFINITION"))
     for definition in found:

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from typing import Any, Iterator, List, Mapping, Optional
 
+from ..excerpt import quoted
 from . import fargate, tags
 from .problem import Problem, Request, Rule, apply
 from .sizes import cpu_units, memory_mib
@@ -132,7 +133,7 @@ def _container_names_once(definition: Request) -> Iterator[Problem]:
     for name, count in Counter(names(containers(definition))).items():
         if count > 1:
             yield Problem(
-                "containerDefinitions", f"{count} containers are named {name!r}"
+                "containerDefinitions", f"{count} containers are named {quoted(name)}"
             )
 
 
@@ -221,12 +222,13 @@ def task_size(sizes: Mapping[str, Any], place: str = "") -> Iterator[Problem]:
     if cpu is not None and cpu_units(cpu) is None:
         yield Problem(
             inside(place, "cpu"),
-            f"{cpu!r} is no cpu: CPU units such as 1024, or vCPUs such as '1 vCPU'",
+            f"{quoted(cpu)} is no cpu: CPU units such as 1024, or vCPUs such as "
+            "'1 vCPU'",
         )
     if memory is not None and memory_mib(memory) is None:
         yield Problem(
             inside(place, "memory"),
-            f"{memory!r} is no memory: MiB such as 2048, or GB such as '2 GB'",
+            f"{quoted(memory)} is no memory: MiB such as 2048, or GB such as '2 GB'",
         )
 
 
@@ -237,7 +239,7 @@ def _secret_names_once(definition: Request) -> Iterator[Problem]:
             if count > 1:
                 yield Problem(
                     inside(entry.place, "secrets"),
-                    f"{count} secrets are named {name!r}",
+                    f"{count} secrets are named {quoted(name)}",
                 )
 
 
@@ -288,7 +290,7 @@ def roles(parent: Mapping[str, Any], place: str = "") -> Iterator[Problem]:
         if role.startswith("arn:") and not _ROLE_ARN.match(role):
             yield Problem(
                 inside(place, key),
-                f"{role!r} is no role: arn:aws:iam::ACCOUNT:role/NAME",
+                f"{quoted(role)} is no role: arn:aws:iam::ACCOUNT:role/NAME",
             )
 
 
@@ -362,7 +364,7 @@ def _volumes(definition: Request) -> Iterator[Problem]:
             if volume is not None and volume not in known:
                 yield Problem(
                     inside(mount.place, "sourceVolume"),
-                    f"the definition has no volume {volume!r}",
+                    f"the definition has no volume {quoted(volume)}",
                 )
 
 
@@ -380,7 +382,7 @@ def _dependency(entry: Entry, known: Mapping[Optional[str], Any]) -> Iterator[Pr
     if name not in known:
         yield Problem(
             inside(entry.place, "containerName"),
-            f"the definition has no container {name!r}",
+            f"the definition has no container {quoted(name)}",
         )
     # "A dependency container with SUCCESS or COMPLETE condition cannot be an
     # essential container"; a container is essential unless it says otherwise.
@@ -390,7 +392,8 @@ def _dependency(entry: Entry, known: Mapping[Optional[str], Any]) -> Iterator[Pr
     ):
         yield Problem(
             inside(entry.place, "condition"),
-            f"{condition} needs a container that is not essential, and {name!r} is",
+            f"{condition} needs a container that is not essential, and "
+            f"{quoted(name)} is",
         )
 
 

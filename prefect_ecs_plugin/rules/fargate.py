@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
+from ..excerpt import quoted
 from .problem import Problem, Request, Rule
 from .sizes import beyond_the_table, cpu_units, fits_fargate, memory_mib, sizes_near
 from .values import (
@@ -66,7 +67,7 @@ def _network_mode(definition: Request) -> Iterator[Problem]:
     # "Fargate only supports network mode 'awsvpc'."
     mode = text(definition, "networkMode")
     if mode is not None and mode != "awsvpc":
-        yield Problem("networkMode", f"Fargate needs awsvpc, this is {mode!r}")
+        yield Problem("networkMode", f"Fargate needs awsvpc, this is {quoted(mode)}")
 
 
 def _has_network_mode(definition: Request) -> Iterator[Problem]:
@@ -128,7 +129,7 @@ def _log_drivers(definition: Request) -> Iterator[Problem]:
         if driver is not None and driver not in LOG_DRIVERS:
             yield Problem(
                 inside(entry.place, "logConfiguration.logDriver"),
-                f"Fargate has no {driver!r}, only {', '.join(LOG_DRIVERS)}",
+                f"Fargate has no {quoted(driver)}, only {', '.join(LOG_DRIVERS)}",
             )
 
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, List, Mapping, Sequence
 
+from ..excerpt import shortened
+
+#: Characters of a place, which has the request's own keys in it, and of a message.
+_MAX_PLACE = 160
+_MAX_MESSAGE = 400
+
 Request = Mapping[str, Any]
 
 
@@ -23,6 +29,11 @@ class Problem:
     place: str
     message: str
     certain: bool = True
+
+    def __post_init__(self) -> None:
+        """Repeat a part only of what the request has written in it."""
+        object.__setattr__(self, "place", shortened(self.place, _MAX_PLACE))
+        object.__setattr__(self, "message", shortened(self.message, _MAX_MESSAGE))
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}" if self.place else self.message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Set
 
+from ..excerpt import quoted, shortened
 from . import fargate, tags
 from .definition import (
     MAX_PLACEMENT_CONSTRAINTS,
@@ -318,7 +319,7 @@ def _overrides_once(request: Request) -> Iterator[Problem]:
         name = text(entry.value, "name")
         if name is not None and name in seen:
             yield Problem(
-                entry.place, f"container {name!r} has an override already", False
+                entry.place, f"container {quoted(name)} has an override already", False
             )
         seen.update([name] if name is not None else [])
 
@@ -421,8 +422,8 @@ def _known_containers(both: Request) -> Iterator[Problem]:
         if name is not None and name not in known:
             yield Problem(
                 inside(entry.place, "name"),
-                f"the task definition has no container {name!r}, only "
-                f"{', '.join(known) or 'none'}",
+                f"the task definition has no container {quoted(name)}, only "
+                f"{shortened(', '.join(known)) or 'none'}",
             )
 
 

@@ -6,6 +6,7 @@ import unicodedata
 from collections import Counter
 from typing import Iterator
 
+from ..excerpt import quoted
 from .problem import Problem, Request
 from .values import Entry, entries, items, text
 
@@ -29,7 +30,9 @@ def each_key_once(request: Request) -> Iterator[Problem]:
     keys = Counter(text(entry.value, "key") for entry in entries(request, "tags"))
     for key, count in keys.items():
         if key is not None and count > 1:
-            yield Problem("tags", f"the key {key!r} is given {count} times, not once")
+            yield Problem(
+                "tags", f"the key {quoted(key)} is given {count} times, not once"
+            )
 
 
 def keys(request: Request) -> Iterator[Problem]:
@@ -43,7 +46,9 @@ def keys(request: Request) -> Iterator[Problem]:
             continue
         yield from _written(place, key, MAX_TAG_KEY)
         if key.lower().startswith("aws:"):
-            yield Problem(place, f"{key!r} starts with 'aws:', which AWS reserves")
+            yield Problem(
+                place, f"{quoted(key)} starts with 'aws:', which AWS reserves"
+            )
 
 
 def values(request: Request) -> Iterator[Problem]:
@@ -65,7 +70,9 @@ def _value(entry: Entry) -> Iterator[Problem]:
     yield from _written(place, value, MAX_TAG_VALUE)
     if value.lower().startswith("aws:"):
         yield Problem(
-            place, f"{value!r} starts with 'aws:', which AWS reserves", certain=False
+            place,
+            f"{quoted(value)} starts with 'aws:', which AWS reserves",
+            certain=False,
         )
 
 
