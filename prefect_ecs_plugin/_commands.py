@@ -33,7 +33,7 @@ OUR_COMMAND = "prefect_ecs_plugin.cli:ecs"
 
 # As in setup.cfg, which an environment can contradict: `pip install --no-deps`, conda,
 # or a later install of something that wants an older one.
-MINIMUM_VERSIONS = {"boto3": "1.20", "botocore": "1.23"}
+MINIMUM_VERSIONS = {"boto3": "1.29", "botocore": "1.32"}
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import Any, Dict, Iterable, Iterator, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional
 
 import prefect
 from prefect.agent import Agent
@@ -38,11 +39,13 @@ from . import __version__, agent_log, api_key, kwargs, masking, shapes, task_sta
 from . import cluster as clusters
 from .api import AgentClient
 from .aws import AWSClients
+from .claims import Claims
 from .configuration import agent_settings
 from .container_logs import ContainerLogs
 from .counting import Counts, Outcome
 from .dispatcher import Dispatcher
 from .ecs import ECS
+from .errors import RateLimited
 from .flow_run import plain
 from .health import AgentServer, Exposition, Health
 from .launching import Launcher
@@ -54,9 +57,9 @@ from .run_states import RunStates
 from .settings import PrefectSettings
 from .submission import Submission
 from .supervising import Supervisor
+from .task_finder import TaskFinder
 from .troubles import Troubles
 from .waiting import Steps, drive
-from .watcher import Watcher
 
 #: Seconds from its start for which a run may be refused before it is Failed.
 DEFAULT_LAUNCH_TIMEOUT = 30 * 60.0
@@ -82,6 +85,15 @@ _EVERY = 8
 #: Seconds of launches in hand with which the agent takes no more runs: they are
 #: launched no sooner for it, and other agents may have room for them.
 _ENOUGH_IN_HAND = 15.0
+
+#: Seconds between two looks whether an agent with --max-polls has finished.
+_END_CHECK = 0.25
+
+#: The part of the shutdown grace for returning runs; the rest is for log lines.
+_RETURNING = 0.8
+
+#: Seconds for the agent's own log to be written out before the process is ended.
+_WRITING_OUT = 1.0
 
 QUEUE = "The queue of flow runs cannot be read from the Prefect API"
 
@@ -230,8 +242,12 @@ class ECSAgent(Agent):
         self._rhythm = Rhythm(self._loop_intervals)
         self._shutdown_grace = shutdown_grace
         self._watches = watch
-        self._health = Health(self._dispatcher.slowest, [self._credentials_trouble])
+        self._health = Health(
+            slowest_step=self._dispatcher.slowest,
+            reasons=[self._dispatcher.problem, self._credentials_trouble],
+        )
         self._server: Optional[AgentServer] = None
+        self._is_stopping = False
         self._move_in(launches_per_second, launch_timeout, start_attempts, cancel_grace)
 
     def _move_in(
@@ -246,7 +262,14 @@ class ECSAgent(Agent):
         pacer = self._pacer = Pacer(
             limits_for(launches_per_second), dispatcher.clock, dispatcher.call_later
         )
-        ecs = ECS(self.ecs_client, pacer)
+        ecs = ECS(
+            self.ecs_client,
+            pacer,
+            client_in=lambda region: self._clients("ecs", region),
+            new_pacer=lambda: Pacer(
+                limits_for(None), dispatcher.clock, dispatcher.call_later
+            ),
+        )
         self._submission = Submission(ecs, logger, counts)
         states = RunStates(self.client, self._troubles, dispatcher.start)
         self._reporter = Reporter(
@@ -258,46 +281,53 @@ class ECSAgent(Agent):
             dispatcher.start,
             hide=self._secrets.hidden,
         )
+        claims = Claims(
+            client=self.client, states=states, outages=self._troubles, logger=logger
+        )
         self._launcher = Launcher(
-            self.settings,
-            self._prefect_settings,
-            self._clients,
-            self._submission,
-            self._reporter,
-            logger,
-            launch_timeout,
-            self._run_was_taken,
-            self._task_was_launched,
-            counts,
+            settings=self.settings,
+            prefect_settings=self._prefect_settings,
+            clients=self._clients,
+            submission=self._submission,
+            claims=claims,
+            reporter=self._reporter,
+            logger=logger,
+            timeout=launch_timeout,
+            agent_id=lambda: self.client.agent_id,
+            region=self.ecs_client.meta.region_name,
+            on_claimed=self._run_was_claimed,
+            on_launched=self._task_was_launched,
+            counts=counts,
             learn=self._secrets.learn,
         )
+        dispatcher.observe_waits(self._launcher.observe_wait)
         self._supervisor = Supervisor(
-            self.client,
-            states,
-            ecs,
-            self._submission,
-            self._launcher,
-            self._reporter,
-            self._troubles,
-            logger,
-            ContainerLogs(self._clients, logger).last_lines,
-            start_attempts,
-            cancel_grace,
-            counts,
+            client=self.client,
+            states=states,
+            claims=claims,
+            ecs=ecs,
+            submission=self._submission,
+            launcher=self._launcher,
+            reporter=self._reporter,
+            outages=self._troubles,
+            logger=logger,
+            read_log=ContainerLogs(self._clients, logger).last_lines,
+            dispatcher=dispatcher,
+            start_attempts=start_attempts,
+            cancel_grace=cancel_grace,
+            counts=counts,
         )
-        self._supervisor.watcher = self._watcher = Watcher(
-            ecs, dispatcher, self._supervisor.on_stopped, self._troubles, logger
-        )
+        self._watcher = self._supervisor.watcher
         self._recovery = Recovery(
-            self.client,
-            states,
-            ecs,
-            self._launcher,
-            self._task_was_launched,
-            self._troubles,
-            logger,
-            dispatcher.start,
-            counts,
+            client=self.client,
+            states=states,
+            claims=claims,
+            tasks=TaskFinder(ecs),
+            launcher=self._launcher,
+            watch=self._task_was_launched,
+            outages=self._troubles,
+            logger=logger,
+            start=lambda steps, run_id: dispatcher.start(steps, run_id=run_id),
         )
 
     # -- Prefect's public hooks -------------------------------------------------
@@ -310,16 +340,11 @@ class ECSAgent(Agent):
             self.logger.warning(trouble)
         for warning in api_key.warnings(self.settings, bool(self.flow_run_api_key)):
             self.logger.warning(warning)
-        if not self._submission.has_client_token:
-            self.logger.warning(
-                "This botocore is too old for clientToken, without which a lost answer "
-                "of AWS can start a task twice; pip install 'botocore>=1.32'."
-            )
         self._dispatcher.start(self._recovery.recover(), background=True)
         if self._watches:
-            self._dispatcher.start(self._watcher.watch(), background=True)
-            self._dispatcher.start(
-                self._supervisor.watch_cancellations(), background=True
+            self._dispatcher.keep_running("task watcher", self._watcher.watch)
+            self._dispatcher.keep_running(
+                "cancellation watcher", self._supervisor.watch_cancellations
             )
 
     def deploy_flow(self, flow_run: GraphQLResult) -> str:
@@ -346,8 +371,26 @@ class ECSAgent(Agent):
         waiting = set(self._launcher.under_way)
         if self._heartbeats % _EVERY == 0:
             waiting |= self._supervisor.slow_starters()
-        for run_id in waiting:
-            self._reporter.heartbeat(run_id)
+        if waiting:
+            self._reporter.heartbeats(waiting)
+
+    def start(self) -> None:
+        """Serve the health check, register with the API, and poll until told to stop.
+
+        Raises:
+            ConfigurationError: if the agent's address cannot be listened on; nothing
+                has been started then.
+        """
+        if self.agent_address:
+            self._server = AgentServer(
+                self.agent_address,
+                self._health,
+                AGENT_WAKE_EVENT.set,
+                self._exposition(),
+            )
+            self._server.start()
+        with self._stop_signals(sys.exit):  # nothing is under way yet
+            super().start()
 
     # -- Prefect's private methods, overridden ----------------------------------
 
@@ -362,16 +405,21 @@ class ECSAgent(Agent):
         )
         self.logger.info("Waiting for flow runs...")
 
+    def _setup_api_connection(self) -> None:
+        """Register with the API, as soon as it does not limit the rate any more."""
+        while True:
+            try:
+                super()._setup_api_connection()
+                return
+            except Exception as error:
+                cause = error.__cause__ or error
+                if not isinstance(cause, RateLimited):
+                    raise
+                self.logger.warning("The agent cannot register yet: %s", cause)
+                time.sleep(cause.retry_after)
+
     def _start_agent_api_server(self) -> None:
-        """Serve a health check that tells the truth; Prefect's own is always well."""
-        assert self.agent_address
-        self._server = AgentServer(
-            self.agent_address,
-            self._health,
-            AGENT_WAKE_EVENT.set,
-            self._exposition(),
-        )
-        self._server.start()
+        """Do nothing: it has served since `start`; Prefect's own is always well."""
 
     def _exposition(self) -> Optional[Exposition]:
         """What `/metrics` serves; None where prometheus-client is not installed."""
@@ -381,13 +429,13 @@ class ECSAgent(Agent):
             self.logger.debug("There are no metrics: %s", error)
             return None
         return Metrics(
-            self._counts,
-            self.name,
-            self._health,
-            self._dispatcher,
-            self._pacer,
-            self._launcher,
-            self._watcher,
+            counts=self._counts,
+            name=self.name,
+            health=self._health,
+            dispatcher=self._dispatcher,
+            pacer=self._pacer,
+            launcher=self._launcher,
+            watcher=self._watcher,
         ).exposition
 
     def _stop_agent_api_server(self) -> None:
@@ -400,34 +448,54 @@ class ECSAgent(Agent):
         Overridden because Prefect's own gives each run a thread of a small pool to
         wait in, looks away for up to ten seconds when the API's window of 25 is full
         of runs that are not due yet, and knows nothing of SIGTERM.
+
+        This thread only waits, so that no request holds up a signal.
         """
-        polls = math.inf if self.max_polls is None else self.max_polls
-        with self._stop_signals(exit_event):
-            while not exit_event.is_set() and polls > 0:
-                polls -= 1
-                AGENT_WAKE_EVENT.clear()
-                pause = self._poll()
-                self.logger.debug("Looking into the queue again in %s s", pause)
-                if not exit_event.is_set():
-                    AGENT_WAKE_EVENT.wait(timeout=pause)
-            self._finish(in_time=exit_event.is_set())
 
-    @contextmanager
-    def _stop_signals(self, exit_event: threading.Event) -> Iterator[None]:
-        """SIGTERM and SIGINT ask to stop; a second one ends at once."""
-
-        def stop(number: int, _: Any) -> None:
-            if exit_event.is_set():
-                os._exit(128 + number)
-            self.logger.info("Stopping, as %s asks", signal.Signals(number).name)
+        def stop() -> None:
             exit_event.set()
             AGENT_WAKE_EVENT.set()
 
+        poller = threading.Thread(
+            target=self._poll_until, args=(exit_event,), name="poller", daemon=True
+        )
+        with self._stop_signals(stop):
+            poller.start()
+            while not exit_event.wait(_END_CHECK):
+                if not poller.is_alive() and self._dispatcher.wait_until_done(0):
+                    break
+            self._finish(is_asked=exit_event.is_set())
+
+    def _poll_until(self, exit_event: threading.Event) -> None:
+        polls = math.inf if self.max_polls is None else self.max_polls
+        while not exit_event.is_set() and polls > 0:
+            polls -= 1
+            AGENT_WAKE_EVENT.clear()
+            try:
+                pause = self._poll()
+            except Exception as error:
+                self._report_crash("Looking into the queue failed", error, None)
+                pause = self._rhythm.after(0, 0)
+            self.logger.debug("Looking into the queue again in %s s", pause)
+            if not exit_event.is_set():
+                AGENT_WAKE_EVENT.wait(timeout=pause)
+
+    @contextmanager
+    def _stop_signals(self, stop: Callable[[], object]) -> Iterator[None]:
+        """SIGTERM and SIGINT ask to stop; a second one ends the process at once."""
+
+        def handle(number: int, _: Any) -> None:
+            if self._is_stopping:
+                _end_process(128 + number)
+            self._is_stopping = True
+            self.logger.info("Stopping, as %s asks", signal.Signals(number).name)
+            stop()
+
         if threading.current_thread() is not threading.main_thread():
-            yield  # somebody's own program, who handles its signals
+            yield  # another program's thread; that program handles its signals
             return
         before = {
-            number: signal.signal(number, stop)
+            number: signal.signal(number, handle)
             for number in (signal.SIGTERM, signal.SIGINT)
         }
         try:
@@ -436,14 +504,17 @@ class ECSAgent(Agent):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _finish(self, in_time: bool) -> None:
-        """Finish what is under way; in time: return to the queue what waits."""
-        if in_time:
+    def _finish(self, is_asked: bool) -> None:
+        """End in time: return to the queue what waits, and write the last log lines.
+
+        Args:
+            is_asked: Whether the agent was asked to stop; if not, nothing is under way.
+        """
+        end = time.monotonic() + self._shutdown_grace
+        if is_asked:
             self._dispatcher.interrupt()
-        done = self._dispatcher.wait_until_done(
-            self._shutdown_grace if in_time else None
-        )
-        self._reporter.flush()
+            self._dispatcher.wait_until_done(self._shutdown_grace * _RETURNING)
+        is_flushed = _done_by(end, self._reporter.flush)
         runs = self._counts.flow_runs
         self.logger.info(
             "Stopped: %d flow runs returned to the queue, %d left for the next start "
@@ -452,20 +523,21 @@ class ECSAgent(Agent):
             runs[Outcome.LEFT] + len(self._launcher.under_way),
             len(self._watcher),
         )
-        if not done:  # a call that nothing can interrupt; its thread would be joined
-            logging.shutdown()
-            os._exit(0)
-        self._dispatcher.close()
+        if not is_flushed or not _done_by(end, self._dispatcher.close):
+            _end_process(0)  # Python would wait for the calls that are under way
 
     def _poll(self) -> float:
         """Look once; the seconds until the next look."""
-        if self._pacer.backlog("RunTask on Fargate", "RunTask") > _ENOUGH_IN_HAND:
+        if self._pacer.launch_backlog() > _ENOUGH_IN_HAND:
             self._health.has_polled()
             return 1.0
         read = time.monotonic()
         try:
             seen = set(self.client.ready_runs(self.labels))
             rows = self.client.runs_to_take(seen - self.submitting_flow_runs)
+        except RateLimited as limited:
+            self._troubles.begin(QUEUE, limited)
+            return limited.retry_after
         except Exception as error:
             self._troubles.begin(QUEUE, error)
             return self._rhythm.after(0, 0)
@@ -473,18 +545,18 @@ class ECSAgent(Agent):
         self._health.has_polled()
         for row in rows:
             self.submitting_flow_runs.add(row["id"])
-            self._dispatcher.start(self._launch(row, read))
+            self._dispatcher.start(self._launch(row, read), run_id=row["id"])
         return self._rhythm.after(len(seen), len(rows))
 
     # -- The queue --------------------------------------------------------------
 
     def _launch(self, row: Dict[str, Any], read: float) -> Steps[None]:
         try:
-            yield from self._launcher.take_and_launch(row, read)
+            yield from self._launcher.claim_and_launch(row, read)
         finally:
             self.submitting_flow_runs.discard(row["id"])
 
-    def _run_was_taken(self) -> None:
+    def _run_was_claimed(self) -> None:
         """There is room in the API's window now; look whether a run was behind it."""
         if self._rhythm.window_is_full:
             AGENT_WAKE_EVENT.set()
@@ -505,10 +577,13 @@ class ECSAgent(Agent):
             return f"the AWS credentials cannot be refreshed: {error}"
         return "there are no AWS credentials"
 
-    def _report_crash(self, error: BaseException) -> None:
+    def _report_crash(
+        self, what: str, error: BaseException, run_id: Optional[str]
+    ) -> None:
         self._counts.internal_errors.add()
-        self.logger.error("A launch broke off: %s: %s", type(error).__name__, error)
-        self.logger.debug("The error in full", exc_info=error)
+        about = agent_log.of_run(run_id) if run_id else None
+        self.logger.error("%s: %s: %s", what, type(error).__name__, error, extra=about)
+        self.logger.debug("The error in full", exc_info=error, extra=about)
 
     def _prefect_settings(self) -> PrefectSettings:
         key = self.flow_run_api_key
@@ -521,3 +596,26 @@ class ECSAgent(Agent):
             logging_level=prefect.config.logging.level,
             log_to_api=self.log_to_cloud,
         )
+
+
+def _done_by(end: float, action: Callable[[], object]) -> bool:
+    """Whether an action was done by a moment of the monotonic clock.
+
+    If not, it goes on in a thread that keeps no process alive.
+    """
+    thread = threading.Thread(target=action, daemon=True)
+    thread.start()
+    thread.join(max(0.0, end - time.monotonic()))
+    return not thread.is_alive()
+
+
+def _end_process(code: int) -> None:
+    """Write out what has been logged, and end without waiting for any thread."""
+
+    def write_out() -> None:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    _done_by(time.monotonic() + _WRITING_OUT, write_out)
+    os._exit(code)

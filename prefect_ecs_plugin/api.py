@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import Any, Dict, Iterable, List, Mapping, Optional
+import time
+from types import MappingProxyType
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 import pendulum
 import requests
 from prefect.client import Client
-from prefect.exceptions import ClientError
-from prefect.utilities.graphql import parse_graphql, with_args
-from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
+from prefect.exceptions import AuthorizationError, ClientError
+from prefect.utilities.graphql import EnumValue, parse_graphql, with_args
 
-from .counting import Answered, Counter, Counts
+from .connections import kept_session
+from .counting import Counts
+from .errors import RateLimited
+from .launch_record import NEEDS_TASK
 from .task_state import COMES_BACK
 
 #: Seconds that runs are shown ahead of their start: the longest pause between looks.
@@ -43,6 +46,28 @@ _WAITING_TASK_RUNS = with_args(
     "task_runs", {"where": {"state": {"_in": sorted(COMES_BACK)}}}
 )
 
+#: Where the launch records of a run are: see `launch_record`. A task run is Submitted
+#: only by an agent, so `resumed` is empty for all but resumed runs.
+_CLAIMED = {"state": {"_eq": "Submitted"}}
+_LATEST_CLAIM = with_args(
+    "states",
+    {"where": _CLAIMED, "order_by": {"version": EnumValue("desc")}, "limit": 1},
+)
+_CLAIM_FIELDS = {"serialized_state", "timestamp"}
+_RESUMED = with_args("task_runs", {"where": {"states": _CLAIMED}})
+_LAUNCH_FIELDS = {
+    "serialized_state": True,
+    "state_timestamp": True,
+    _LATEST_CLAIM: _CLAIM_FIELDS,
+    f"resumed: {_RESUMED}": {
+        **dict.fromkeys(("id", "version", "state", "serialized_state"), True),
+        _LATEST_CLAIM: _CLAIM_FIELDS,
+    },
+}
+
+#: Rows that one query asks for at most.
+PAGE = 1000
+
 _QUEUE = """
 mutation($input: get_runs_in_queue_input!) {
   get_runs_in_queue(input: $input) { flow_run_ids }
@@ -65,6 +90,15 @@ _WRITE_LOGS = """
 mutation($input: write_run_logs_input!) { write_run_logs(input: $input) { success } }
 """
 
+#: Runs in one request of heartbeats: a body of some 10 kB.
+_HEARTBEATS_AT_ONCE = 50
+
+#: GraphQL errors that say nothing against what was sent.
+_NOT_THE_CONTENT = ("API_ERROR", "UNAUTHENTICATED")
+
+#: HTTP statuses of 400 to 499 that say nothing against it either.
+_NOT_THE_CONTENT_STATUS = frozenset((401, 403, 404, 407, 408, 429))
+
 
 class AgentClient(Client):
     """Prefect's client for one agent; threads may share it.
@@ -77,6 +111,7 @@ class AgentClient(Client):
     def __init__(self, counts: Optional[Counts] = None, **options: Any) -> None:
         super().__init__(**options)
         self._kept = threading.local()
+        self._quiet_until = 0.0
         self._requests = (counts or Counts()).api_requests
 
     def ask(self, query: str, **variables: Any) -> Dict[str, Any]:
@@ -88,29 +123,52 @@ class AgentClient(Client):
 
         Raises:
             ClientError: if the API answers with errors, or not in JSON.
+            RateLimited: if it answers 429, or has lately.
             requests.RequestException: if it does not answer.
         """
-        answer = self.post(
-            path="",
-            server=self.api_server,
-            params={"query": query, "variables": json.dumps(variables)},
-        )
+        answer = self._answer(query, variables)
         if answer.get("errors") or answer.get("data") is None:
             raise ClientError(answer.get("errors") or "The API answered without data.")
         data: Dict[str, Any] = answer["data"]
         return data
+
+    def _answer(self, query: str, variables: Mapping[str, Any]) -> Dict[str, Any]:
+        return self.post(
+            path="",
+            server=self.api_server,
+            params={"query": query, "variables": json.dumps(variables)},
+        )
+
+    def post(self, *args: Any, **kwargs: Any) -> Dict[str, Any]:
+        """Prefect's `post`, without its repeats, which sleep in between.
+
+        Raises:
+            RateLimited: if the API has answered 429 and its time is not up.
+        """
+        kwargs["retry_on_api_error"] = False
+        answer: Dict[str, Any] = super().post(*args, **kwargs)
+        return answer
 
     def _send_request(self, session: Any, *args: Any, **kwargs: Any) -> Any:
         """Use this thread's kept session in place of the new one.
 
         Overridden because there is no public way to keep a connection open; each
         request would pay for one, and on Prefect Cloud for a TLS handshake. The new
-        one would also hold its thread for a minute while the API is down; who asks
-        knows better how to wait.
+        one would also hold its thread for a minute while the API is down, and for
+        minutes while it limits the rate; the caller knows better how to wait.
+
+        After a 429 nothing is sent until its Retry-After has passed, by any thread.
         """
+        seconds = self._quiet_until - time.monotonic()
+        if seconds > 0:
+            raise RateLimited(seconds)
         if not hasattr(self._kept, "session"):
-            self._kept.session = _session(self._requests)
-        return super()._send_request(self._kept.session, *args, **kwargs)
+            self._kept.session = kept_session(self._requests)
+        try:
+            return super()._send_request(self._kept.session, *args, **kwargs)
+        except RateLimited as limited:
+            self._quiet_until = time.monotonic() + limited.retry_after
+            raise
 
     # -- The queue ----------------------------------------------------------------
 
@@ -146,23 +204,48 @@ class AgentClient(Client):
         where = {"id": {"_in": wanted}, "_or": free}
         return sorted(self._rows(where, due), key=_start_time)
 
-    def runs_in_hand(self) -> List[Dict[str, Any]]:
-        """The rows of all runs that this agent's id took and that have not ended."""
-        where = {
-            "agent_id": {"_eq": self.agent_id},
-            "state": {"_in": ["Submitted", "Running", "Cancelling"]},
+    def owned_runs(self) -> Iterator[Dict[str, Any]]:
+        """The states of all runs that agents claimed and that have not ended.
+
+        Of runs that were resumed, those of other agents too: the row names the agent
+        that claimed the run first; the launch record tells whose they are. They come in
+        pages, in the order of their ids, with the run config and all of `states_of`.
+        """
+        unfinished = {"state": {"_in": sorted(NEEDS_TASK)}}
+        mine = {**unfinished, "agent_id": {"_eq": self.agent_id}}
+        resumed = {
+            "state": {"_in": ["Running", "Cancelling"]},
+            "task_runs": {"states": _CLAIMED},
         }
-        return self._rows(where, {"id": {"_is_null": True}})
+        last: Optional[str] = None
+        while True:
+            where: Dict[str, Any] = {"_or": [mine, resumed]}
+            if last is not None:
+                where["id"] = {"_gt": last}
+            fields = {**_all_state_fields(), "run_config": True}
+            order = {"order_by": {"id": EnumValue("asc")}, "limit": PAGE}
+            page = self._flow_runs(where, fields, **order)
+            yield from page
+            if len(page) < PAGE:
+                return
+            last = page[-1]["id"]
 
     def row(self, run_id: str) -> Optional[Dict[str, Any]]:
-        """The row of one run; None if it is gone."""
-        rows = self._rows({"id": {"_eq": run_id}}, {"id": {"_is_null": True}})
+        """The whole row of a run that is claimed; None if it is gone.
+
+        Its `task_runs` are those that are claimed and have not begun.
+        """
+        rows = self._rows({"id": {"_eq": run_id}}, _CLAIMED, _LAUNCH_FIELDS)
         return rows[0] if rows else None
 
     def _rows(
-        self, where: Mapping[str, Any], due: Mapping[str, Any]
+        self,
+        where: Mapping[str, Any],
+        due: Mapping[str, Any],
+        more: Mapping[str, Any] = MappingProxyType({}),
     ) -> List[Dict[str, Any]]:
         fields = {
+            **more,
             **dict.fromkeys(_RUN_FIELDS, True),
             "flow": _FLOW_FIELDS,
             with_args("task_runs", {"where": due}): _TASK_RUN_FIELDS,
@@ -180,35 +263,31 @@ class AgentClient(Client):
         return self._attached_headers.get("X-PREFECT-AGENT-ID")
 
     def states_of(self, run_ids: Iterable[str]) -> Dict[str, Dict[str, Any]]:
-        """The states of runs by id, and those of their task runs that wait.
+        """The states of runs by id, their launch records, and task runs that wait.
 
         Args:
             run_ids: At most some hundred; a run that is gone is left out.
         """
         where = {"id": {"_in": list(run_ids)}}
-        fields = {**dict.fromkeys(_STATE_FIELDS, True), _WAITING_TASK_RUNS: {"state"}}
-        return {row["id"]: row for row in self._flow_runs(where, fields)}
+        return {row["id"]: row for row in self._flow_runs(where, _all_state_fields())}
 
-    def state_of(self, run_id: str) -> Dict[str, Any]:
-        """The state of one run, serialized too; empty if the run is gone."""
-        fields = {*_STATE_FIELDS, "serialized_state"}
-        rows = self._flow_runs({"id": {"_eq": run_id}}, fields)
-        return rows[0] if rows else {}
+    def cancelled_of(self, run_ids: Iterable[str]) -> Dict[str, Dict[str, Any]]:
+        """Those of some runs that are cancelled, or being cancelled, by their id."""
+        ids, rows = list(run_ids), {}
+        for first in range(0, len(ids), PAGE):
+            where = {
+                "id": {"_in": ids[first : first + PAGE]},
+                "state": {"_in": ["Cancelling", "Cancelled"]},
+            }
+            for row in self._flow_runs(where, {"id", "state", "start_time"}):
+                rows[row["id"]] = row
+        return rows
 
-    def cancelled_since(self, moment: Any) -> Dict[str, Dict[str, Any]]:
-        """This agent's runs that were cancelled, or began to be, after a moment.
-
-        One small query, however many runs there are.
-        """
-        where = {
-            "agent_id": {"_eq": self.agent_id},
-            "state": {"_in": ["Cancelling", "Cancelled"]},
-            "state_timestamp": {"_gte": moment.isoformat()},
-        }
-        return {row["id"]: row for row in self._flow_runs(where, _STATE_FIELDS)}
-
-    def _flow_runs(self, where: Mapping[str, Any], fields: Any) -> List[Dict[str, Any]]:
-        query = {"query": {with_args("flow_run", {"where": where}): fields}}
+    def _flow_runs(
+        self, where: Mapping[str, Any], fields: Any, **options: Any
+    ) -> List[Dict[str, Any]]:
+        arguments = {"where": where, **options}
+        query = {"query": {with_args("flow_run", arguments): fields}}
         rows: List[Dict[str, Any]] = self.ask(parse_graphql(query))["flow_run"]
         return rows
 
@@ -221,50 +300,69 @@ class AgentClient(Client):
         change = {"flow_run_id": run_id, "version": version, "state": state}
         self.ask(_SET_FLOW_RUN_STATES, input={"states": [change]})
 
-    def set_task_state(
-        self, task_run_id: str, version: Optional[int], state: Mapping[str, Any]
-    ) -> None:
-        """Set the serialized state of a task run."""
-        change = {"task_run_id": task_run_id, "version": version, "state": state}
-        self.ask(_SET_TASK_RUN_STATES, input={"states": [change]})
+    def set_task_states(self, changes: Sequence[Mapping[str, Any]]) -> None:
+        """Set the serialized states of task runs with one mutation.
+
+        Args:
+            changes: Mappings with `task_run_id`, `version` and `state`.
+        """
+        self.ask(_SET_TASK_RUN_STATES, input={"states": list(changes)})
 
     def write_logs(self, lines: List[Dict[str, Any]]) -> None:
         """Write lines into the logs of runs."""
         self.ask(_WRITE_LOGS, input={"logs": lines})
 
+    def send_heartbeats(self, run_ids: Iterable[str]) -> None:
+        """Tell the API that runs are being looked after, 50 with one request.
 
-class _CountedAdapter(HTTPAdapter):
-    """Counts requests by how they went."""
+        Each run is a mutation of its own: one that the API refuses, because the run
+        is gone, costs the others nothing and is no error.
 
-    def __init__(self, counter: Counter, **options: Any) -> None:
-        super().__init__(**options)
-        self._counter = counter
+        Raises:
+            ClientError: if the API refuses a whole request.
+            requests.RequestException, RateLimited: if it does not answer one.
+        """
+        wanted = list(run_ids)
+        for first in range(0, len(wanted), _HEARTBEATS_AT_ONCE):
+            self._send_heartbeats(wanted[first : first + _HEARTBEATS_AT_ONCE])
 
-    def send(self, *args: Any, **options: Any) -> requests.Response:
-        try:
-            response = super().send(*args, **options)
-        except Exception:
-            self._counter.add(Answered.FAILED)
-            raise
-        self._counter.add(_result(response.status_code))
-        return response
+    def _send_heartbeats(self, run_ids: List[str]) -> None:
+        names = [f"run{number}" for number in range(len(run_ids))]
+        declared = ", ".join(
+            f"${name}: update_flow_run_heartbeat_input!" for name in names
+        )
+        mutations = "\n".join(
+            f"{name}: update_flow_run_heartbeat(input: ${name}) {{ success }}"
+            for name in names
+        )
+        inputs = [{"flow_run_id": run_id} for run_id in run_ids]
+        answer = self._answer(
+            f"mutation({declared}) {{\n{mutations}\n}}", dict(zip(names, inputs))
+        )
+        if answer.get("data") is None:
+            raise ClientError(answer.get("errors") or "The API answered without data.")
 
 
-def _result(status: int) -> Answered:
-    if status == 429:
-        return Answered.THROTTLED
-    if status >= 500:
-        return Answered.FAILED
-    return Answered.OK if status < 400 else Answered.REFUSED
+def refuses_content(error: Exception) -> bool:
+    """Whether the API read a request and found fault with what it says.
+
+    If so, a part of it may be accepted; if not, the same will be when the API is well.
+    """
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        status = error.response.status_code
+        return 400 <= status < 500 and status not in _NOT_THE_CONTENT_STATUS
+    if not isinstance(error, ClientError) or isinstance(error, AuthorizationError):
+        return False
+    is_json = not isinstance(error.__cause__, ValueError)
+    return is_json and not any(code in str(error) for code in _NOT_THE_CONTENT)
 
 
-def _session(counter: Counter) -> requests.Session:
-    """One that tries once more, for a kept connection that the API has closed."""
-    session = requests.Session()
-    retry = Retry(total=1, backoff_factor=0, allowed_methods=None)
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, _CountedAdapter(counter, max_retries=retry))
-    return session
+def _all_state_fields() -> Dict[str, Any]:
+    return {
+        **dict.fromkeys(_STATE_FIELDS, True),
+        **_LAUNCH_FIELDS,
+        _WAITING_TASK_RUNS: {"state"},
+    }
 
 
 def _start_time(row: Mapping[str, Any]) -> str:

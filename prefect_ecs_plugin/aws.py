@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import boto3
@@ -43,6 +44,7 @@ class AWSClients:
 
     def __init__(
         self,
+        *,
         aws_access_key_id: Optional[str] = None,
         aws_secret_access_key: Optional[str] = None,
         aws_session_token: Optional[str] = None,
@@ -52,6 +54,7 @@ class AWSClients:
         counts: Optional[Counts] = None,
     ) -> None:
         self._requests = (counts or Counts()).aws_requests
+        self._making = threading.Lock()
         try:
             self._new_session = functools.partial(
                 self._counted_session,
@@ -95,9 +98,10 @@ class AWSClients:
         """
         try:
             session = self._new_session() if service in _ASKED_ONCE else self.session
-            return session.client(
-                service, region_name=region, config=self._config_for(service)
-            )
+            with self._making:  # a session must not make two clients at the same time
+                return session.client(
+                    service, region_name=region, config=self._config_for(service)
+                )
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(
                 f"The AWS settings cannot be used: {error}; {_SETTINGS}."

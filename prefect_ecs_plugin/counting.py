@@ -2,7 +2,6 @@
 
     Counter      how often something has happened, by labels
     Histogram    how long something took, in fixed buckets
-    Waits        which flow runs wait at present, and for what
     Counts       all that one agent counts
 
 `metrics` shows them to whoever scrapes the agent. Labels take few values: a run's id
@@ -12,13 +11,10 @@ is never one.
 from __future__ import annotations
 
 import bisect
-import collections
 import enum
 import itertools
 import threading
 from typing import Dict, Iterable, Mapping, Sequence, Tuple, Type
-
-from .waiting import Cause, Result, Steps, Wait, overheard
 
 #: The values of a counter's labels, in their order.
 Labels = Tuple[str, ...]
@@ -35,6 +31,7 @@ class Outcome(str, enum.Enum):
     RETURNED = "returned"
     LEFT = "left"
     NOT_TAKEN = "not_taken"
+    ABANDONED = "abandoned"
 
 
 class Reason(str, enum.Enum):
@@ -151,46 +148,15 @@ class Histogram:
             return list(itertools.accumulate(self._buckets)), self._sum
 
 
-class Waits:
-    """Which flow runs wait at present, and for what.
-
-    It has no lock: each run has an entry of its own, which one worker at a time
-    writes.
-    """
-
-    def __init__(self) -> None:
-        self._causes: Dict[str, Cause] = {}
-
-    def of(self, run_id: str, steps: Steps[Result]) -> Steps[Result]:
-        """Pass on the waits of a run's steps, and remember each while it lasts.
-
-        Steps of a run inside steps of the same run are counted once.
-        """
-
-        def begin(wait: Wait) -> None:
-            self._causes[run_id] = getattr(wait, "cause", Cause.OTHER)
-
-        return overheard(steps, begin, lambda: self._causes.pop(run_id, None))
-
-    def by_cause(self) -> Dict[Cause, int]:
-        """How many runs wait for each cause; all causes are there."""
-        return {
-            **dict.fromkeys(Cause, 0),
-            **collections.Counter(list(self._causes.values())),
-        }
-
-
 class Counts:
     """All that one agent counts.
 
     Attributes:
-        waits: Which runs wait at present.
         counters: All counters, for whoever shows them.
         launch_delay: See its meaning, as for the counters.
     """
 
     def __init__(self) -> None:
-        self.waits = Waits()
         self.flow_runs = _counter(
             "flow_runs",
             "Flow runs on their way to a task, by how that ended.",
@@ -225,7 +191,8 @@ class Counts:
             "api_requests", "Requests to the Prefect API.", "result", Answered
         )
         self.internal_errors = Counter(
-            "internal_errors", "Launches that a mistake of the agent's own broke off."
+            "internal_errors",
+            "Errors inside the agent that aborted a launch or restarted a loop.",
         )
         self.launch_delay = Histogram(
             "launch_delay_seconds",

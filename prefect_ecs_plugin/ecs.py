@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
+import http.client
+import threading
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    TypeVar,
+)
 
+import urllib3.exceptions
 from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
 
 from . import rules
+from .errors import ConfigurationError
 from .pacing import BUCKETS_OF, Pacer
-from .retrying import Answer, Patience, Refused, Verdict, judge
+from .retrying import UNUSABLE_REGION, Answer, Patience, Refused, Verdict, judge
 from .waiting import Steps
 
 #: What boto3.client("ecs") returns; boto3 makes its clients' classes at run time.
@@ -26,48 +41,71 @@ _MEMBERS: Mapping[str, tuple] = {  # type: ignore[type-arg]  # Python 3.8
     "DescribeTasks": ("tasks", "failures"),
 }
 
+#: Failed connections that botocore lets out as they are: it wraps most of what the
+#: layers below it raise, but not all. TLS errors are OSErrors.
+_CONNECTION_ERRORS = (
+    OSError,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+)
+
+#: What a client raises when a call fails; RuntimeError is that of credentials that
+#: cannot be refreshed.
+_CALL_ERRORS = (ClientError, BotoCoreError, RuntimeError, *_CONNECTION_ERRORS)
+
+#: What is kept of a described task.
+Kept = TypeVar("Kept")
+
+#: Steps run after a request's turn was granted and right before it is sent.
+BeforeSend = Callable[[], Steps[None]]
 
 #: How many tasks DescribeTasks takes.
 #: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html
 DESCRIBED_AT_ONCE = 100
 
 #: Seconds by which the clocks of the Prefect API and of AWS may differ.
-_SKEW = 60.0
+CLOCK_SKEW = 60.0
+
+
+class _Endpoint(NamedTuple):
+    """ECS in one region; AWS limits the rate of requests per account and region."""
+
+    client: ECSClient
+    pacer: Pacer
 
 
 class ECS:
-    """An ECS client whose calls are steps.
+    """ECS, whose calls are steps.
 
     Args:
-        client: The client.
-        pacer: Says when a call may be made.
+        client: The client of the agent's own region.
+        pacer: Says when a call may be made there.
+        client_in: Makes a client for another region; None if there is no need.
+        new_pacer: Makes the pacer for another region.
     """
 
-    def __init__(self, client: ECSClient, pacer: Pacer) -> None:
-        self._client = client
-        self._pacer = pacer
-        client.meta.events.register("needs-retry.ecs", self._hear)
-
-    def takes(self, operation: str, member: str) -> bool:
-        """Whether this botocore knows a member of an operation's request."""
-        shape = self._client.meta.service_model.operation_model(operation).input_shape
-        return member in shape.members
-
-    def _hear(self, response: Any, operation: Any, **_: Any) -> None:
-        """Tell the pacer of throttles that botocore is about to retry by itself."""
-        answer = Answer.from_response(response[1] if response else {})
-        if judge(answer).verdict is Verdict.THROTTLED:
-            kind = (
-                "RunTask on Fargate" if operation.name == "RunTask" else operation.name
-            )
-            if kind in BUCKETS_OF:
-                self._pacer.throttled(kind)
+    def __init__(
+        self,
+        client: ECSClient,
+        pacer: Pacer,
+        *,
+        client_in: Optional[Callable[[str], ECSClient]] = None,
+        new_pacer: Optional[Callable[[], Pacer]] = None,
+    ) -> None:
+        self._own = _Endpoint(client, pacer)
+        self._client_in = client_in
+        self._new_pacer = new_pacer
+        self._lock = threading.Lock()
+        self._others: Dict[str, _Endpoint] = {}
+        _observe_throttles(self._own)
 
     def call(
         self,
         operation: str,
         request: Mapping[str, Any],
         patience: Optional[Patience] = None,
+        before_send: Optional[BeforeSend] = None,
+        region: Optional[str] = None,
     ) -> Steps[Dict[str, Any]]:
         """Make one call when its turn has come.
 
@@ -78,70 +116,152 @@ class ECS:
             operation: The action, such as `RunTask`.
             request: Its parameters.
             patience: The launch that the call is for.
+            before_send: Run after the turn was granted, right before the request is
+                sent; what it raises is raised here, and nothing is sent.
+            region: The region to call; None is the agent's own.
 
         Raises:
             Refused: if AWS did not do it, or did not say so.
         """
+        endpoint = self._endpoint(operation, region)
         kind = _kind(operation, request)
-        turn = self._pacer.turn(kind, patience.place if patience else ())
+        turn = endpoint.pacer.turn(kind, patience.place if patience else ())
         if patience:
             yield from patience.queue(turn)
         else:
             yield turn
+        if before_send:
+            yield from before_send()
         try:
-            answer = getattr(self._client, xform_name(operation))(**request)
-        except (ClientError, BotoCoreError) as error:
+            answer = getattr(endpoint.client, xform_name(operation))(**request)
+        except _CALL_ERRORS as error:
             refused = Refused(operation, answer_of(error))
             if refused.verdict is Verdict.THROTTLED:
-                self._pacer.throttled(kind)
+                endpoint.pacer.throttled(kind)
             raise refused from error
         if not any(member in answer for member in _MEMBERS[operation]):
             raise Refused(operation, Answer("IncompleteAnswer", "it says nothing"))
-        self._pacer.succeeded(kind)
+        endpoint.pacer.succeeded(kind)
         return dict(answer)
 
-    def tasks_of(self, run_id: str, cluster: str) -> Steps[List[Dict[str, Any]]]:
+    def tasks_of(
+        self, run_id: str, cluster: str, region: Optional[str] = None
+    ) -> Steps[List[Dict[str, Any]]]:
         """The tasks that were started for a run, the latest last.
 
         Stopped ones can be found for about an hour.
 
+        Args:
+            run_id: The flow run's id, which its tasks have as `startedBy`.
+            cluster: The cluster's name or ARN.
+            region: The cluster's region; None is the agent's own.
+
         Raises:
             Refused: if AWS does not say.
         """
-        tasks = yield from self._tasks({"cluster": cluster, "startedBy": run_id})
+        which = {"cluster": cluster, "startedBy": run_id}
+        tasks: List[Dict[str, Any]] = yield from self._tasks(which, region, dict)
         return sorted(tasks, key=lambda task: task["createdAt"])
 
-    def tasks_without_run(self, cluster: str) -> Steps[List[Dict[str, Any]]]:
-        """All tasks of a cluster that were started for nobody, in no order.
+    def tasks_in(
+        self,
+        cluster: str,
+        region: Optional[str],
+        read: Callable[[Mapping[str, Any]], Optional[Kept]],
+    ) -> Steps[List[Kept]]:
+        """What is to be kept of all tasks of a cluster, running and stopped.
 
-        Stopped ones can be found for about an hour.
+        Stopped ones can be found for about an hour. A hundred tasks cost two calls.
+
+        Args:
+            cluster: The cluster's name or ARN.
+            region: Its region; None is the agent's own.
+            read: Makes of a described task what is kept; None to keep nothing of it.
 
         Raises:
             Refused: if AWS does not say.
         """
-        tasks = yield from self._tasks({"cluster": cluster})
-        return [task for task in tasks if not task.get("startedBy")]
+        return (yield from self._tasks({"cluster": cluster}, region, read))
 
-    def _tasks(self, which: Mapping[str, str]) -> Steps[List[Dict[str, Any]]]:
+    def _tasks(
+        self,
+        which: Mapping[str, str],
+        region: Optional[str],
+        read: Callable[[Mapping[str, Any]], Optional[Kept]],
+    ) -> Steps[List[Kept]]:
         arns: List[str] = []
         for status in ("RUNNING", "STOPPED"):
-            arns += yield from self._listed({**which, "desiredStatus": status})
-        tasks: List[Dict[str, Any]] = []
-        for some in batches(arns, DESCRIBED_AT_ONCE):
+            arns += yield from self._listed({**which, "desiredStatus": status}, region)
+        kept: List[Kept] = []
+        # A task that stops between the two lists is in both.
+        for some in batches(dict.fromkeys(arns), DESCRIBED_AT_ONCE):
             request = {"cluster": which["cluster"], "tasks": some}
-            answer = yield from self.call("DescribeTasks", request)
-            tasks += answer.get("tasks", [])
-        return tasks
+            answer = yield from self.call("DescribeTasks", request, region=region)
+            for task in answer.get("tasks", []):
+                found = read(task)
+                if found is not None:
+                    kept.append(found)
+        return kept
 
-    def _listed(self, request: Mapping[str, str]) -> Steps[List[str]]:
-        """The ARNs of all pages."""
-        answer = yield from self.call("ListTasks", request)
+    def _listed(
+        self, request: Mapping[str, str], region: Optional[str]
+    ) -> Steps[List[str]]:
+        """The ARNs of all pages, which have 100 each where nothing else is asked."""
+        answer = yield from self.call("ListTasks", request, region=region)
         arns: List[str] = answer["taskArns"]
         while answer.get("nextToken"):
             page = {**request, "nextToken": answer["nextToken"]}
-            answer = yield from self.call("ListTasks", page)
+            answer = yield from self.call("ListTasks", page, region=region)
             arns += answer["taskArns"]
         return arns
+
+    def _endpoint(self, operation: str, region: Optional[str]) -> _Endpoint:
+        """The client and the pacer of a region, made on first need."""
+        own = self._own
+        if not region or region == own.client.meta.region_name:
+            return own
+        with self._lock:
+            if region not in self._others:
+                self._others[region] = self._new_endpoint(operation, region)
+            return self._others[region]
+
+    def _new_endpoint(self, operation: str, region: str) -> _Endpoint:
+        if self._client_in is None or self._new_pacer is None:
+            raise Refused(operation, Answer(UNUSABLE_REGION, region))
+        try:
+            client = self._client_in(region)
+        except ConfigurationError as error:
+            answer = Answer(UNUSABLE_REGION, f"{region}: {error}")
+            raise Refused(operation, answer) from error
+        endpoint = _Endpoint(client, self._new_pacer())
+        _observe_throttles(endpoint)
+        return endpoint
+
+
+def _observe_throttles(endpoint: _Endpoint) -> None:
+    """Tell a pacer of throttles that botocore is about to retry by itself."""
+
+    def observe(response: Any, operation: Any, **_: Any) -> None:
+        answer = Answer.from_response(response[1] if response else {})
+        if judge(answer).verdict is Verdict.THROTTLED:
+            kind = (
+                "RunTask on Fargate" if operation.name == "RunTask" else operation.name
+            )
+            if kind in BUCKETS_OF:
+                endpoint.pacer.throttled(kind)
+
+    endpoint.client.meta.events.register("needs-retry.ecs", observe)
+
+
+def region_of(arn: str) -> Optional[str]:
+    """The region that an ARN names; None for what is no ARN, or has no region.
+
+    Args:
+        arn: Such as `arn:aws:ecs:eu-west-1:123456789012:cluster/prod`; a bare name is
+            fine, too.
+    """
+    parts = arn.split(":", 5)
+    return (parts[3] or None) if len(parts) == 6 and parts[0] == "arn" else None
 
 
 def was_created_since(task: Mapping[str, Any], moment: float) -> bool:
@@ -151,7 +271,7 @@ def was_created_since(task: Mapping[str, Any], moment: float) -> bool:
         task: As DescribeTasks shows it.
         moment: Seconds since 1970, by the clock of the Prefect API.
     """
-    return bool(task["createdAt"].timestamp() >= moment - _SKEW)
+    return bool(task["createdAt"].timestamp() >= moment - CLOCK_SKEW)
 
 
 def batches(items: Iterable[str], size: int) -> Iterator[List[str]]:
@@ -175,6 +295,9 @@ def _kind(operation: str, request: Mapping[str, Any]) -> str:
 
 def answer_of(error: Exception) -> Answer:
     """What an exception of a client says."""
-    if not isinstance(error, ClientError):
-        return Answer(type(error).__name__, str(error))
-    return Answer.from_response(error.response, type(error).__name__)
+    if isinstance(error, ClientError):
+        return Answer.from_response(error.response, type(error).__name__)
+    name, message = type(error).__name__, str(error)
+    if isinstance(error, _CONNECTION_ERRORS) and not isinstance(error, BotoCoreError):
+        return Answer("ConnectionError", f"{name}: {message}")
+    return Answer(name, message)

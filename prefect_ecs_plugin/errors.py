@@ -47,6 +47,21 @@ class LaunchError(PrefectECSError):
     """A flow run cannot be launched, and asking again would not help."""
 
 
+class RateLimited(PrefectECSError):
+    """The Prefect API answered 429, or did so lately and is not asked again yet.
+
+    Attributes:
+        retry_after: Seconds from now until the next request makes sense.
+    """
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(
+            "the Prefect API limits the rate of requests (429); the next one is sent "
+            f"in {retry_after:.0f} s"
+        )
+        self.retry_after = retry_after
+
+
 def reason(error: BaseException) -> str:
     """Why a request failed, in one line without a full stop.
 

@@ -7,10 +7,9 @@ them and whose attributes spring into being. Beyond this module nobody sees one:
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional
 
 from packaging.version import InvalidVersion, Version
 
@@ -19,19 +18,6 @@ _FIRST_WITH_FLOW_RUN_COMMAND = Version("0.13.0")
 
 #: The variable that tells a flow which run it is.
 RUN_ID = "PREFECT__CONTEXT__FLOW_RUN_ID"
-
-#: Where the state of a run that was returned to the queue keeps its launch's name.
-LAUNCH_KEY = "ecs_launch"
-
-#: What the state of a run says that an agent of this plugin has marked Submitted.
-TAKEN = {"ecs_taken_by": "prefect-ecs-plugin"}
-
-#: Where such a state says which process did. Agents of one name have one id at the API,
-#: and two of them are alive when one takes the other's place.
-HOLDER_KEY = "ecs_held_by"
-
-#: Characters; room for the attempt in a clientToken of 64.
-_LONGEST_LAUNCH = 60
 
 
 @dataclass(frozen=True)
@@ -48,11 +34,9 @@ class FlowRun:
         core_version: The Prefect version that registered the flow, if known.
         docker_image: The image of the flow's Docker storage, else None.
         has_docker_storage: Whether the flow lives in Docker storage.
-        due_task_runs: `(id, version)` of the task runs whose retry is due; empty
-            for a run that starts for the first time.
-        launch: The name of an earlier launch that is to be repeated, given by an
-            agent that had to return the run; else None.
-        attempt: 1, or which start of a task this is for the same launch.
+        launch: The name of its launch, as the launch record has it; None for a run
+            that was claimed by other means.
+        attempt: Which start of a task this is for the same launch, from 1.
     """
 
     id: str
@@ -64,7 +48,6 @@ class FlowRun:
     core_version: Optional[str] = None
     docker_image: Optional[str] = None
     has_docker_storage: bool = False
-    due_task_runs: Tuple[Tuple[str, int], ...] = ()
     launch: Optional[str] = None
     attempt: int = 1
 
@@ -90,13 +73,6 @@ class FlowRun:
             core_version=flow.get("core_version") or None,
             docker_image=_docker_image(storage),
             has_docker_storage=storage.get("type") == "Docker",
-            due_task_runs=tuple(
-                sorted(
-                    (str(task_run["id"]), int(task_run.get("version") or 0))
-                    for task_run in answer.get("task_runs") or ()
-                )
-            ),
-            launch=_returned_launch(answer),
         )
 
     @property
@@ -131,19 +107,8 @@ class FlowRun:
 
     @property
     def launch_name(self) -> str:
-        """What all starts of a task for this launch have in common.
-
-        It is made of the run's id and version, so that every agent that read the
-        run in the same state says the same. A run that Prefect sends back for the
-        retry of a task keeps its version, therefore the due task runs count too.
-        """
-        if self.launch:
-            return self.launch
-        name = f"{self.id}-{self.version}"
-        if not self.due_task_runs:
-            return name
-        retries = hashlib.sha256(repr(self.due_task_runs).encode()).hexdigest()
-        return f"{name}-{retries[:12]}"
+        """What all starts of a task for this launch have in common."""
+        return self.launch or f"{self.id}-{self.version}"
 
 
 def plain(value: Any) -> Any:
@@ -160,31 +125,3 @@ def _docker_image(storage: Mapping[str, Any]) -> Optional[str]:
     if storage.get("type") != "Docker" or not name or not tag:
         return None
     return f"{PurePosixPath(storage.get('registry_url') or '', name)}:{tag}"
-
-
-def was_taken_here(answer: Mapping[str, Any]) -> bool:
-    """Whether an agent of this plugin, not one of Prefect's own, took a run.
-
-    Both have the same id at the API if their names and labels are equal.
-
-    Args:
-        answer: The run as the API gave it, Submitted.
-    """
-    return TAKEN.items() <= _context(answer).items()
-
-
-def holder_of(answer: Mapping[str, Any]) -> Optional[str]:
-    """Which process marked a run Submitted, if its state says so."""
-    holder = _context(answer).get(HOLDER_KEY)
-    return holder if isinstance(holder, str) else None
-
-
-def _returned_launch(answer: Mapping[str, Any]) -> Optional[str]:
-    """The name of its launch, in the state of a run that an agent has returned."""
-    name = _context(answer).get(LAUNCH_KEY)
-    return name if isinstance(name, str) and 0 < len(name) <= _LONGEST_LAUNCH else None
-
-
-def _context(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What agents have put into the state of a run."""
-    return (answer.get("serialized_state") or {}).get("context") or {}

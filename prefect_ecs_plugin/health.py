@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 from urllib.parse import urlparse
 
 from tornado import web
@@ -29,14 +29,16 @@ class Health:
 
     Args:
         slowest_step: Tells how long the slowest step has been running, in seconds.
-        reasons: Each tells why something does not work, or None.
+        reasons: Each tells why something does not work, or None; one of them is
+            the dispatcher's `problem`.
         clock: Tells the time, in seconds.
     """
 
     def __init__(
         self,
+        *,
         slowest_step: Callable[[], float],
-        reasons: List[Callable[[], Optional[str]]],
+        reasons: Sequence[Callable[[], Optional[str]]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slowest_step = slowest_step

@@ -16,6 +16,7 @@ from .settings import AgentSettings, PrefectSettings, environment_entries
 from .template import (
     API_KEY_NAMES,
     FLOW_CONTAINER,
+    STARTED_BY,
     brings_api_key,
     raise_problems,
     with_tags,
@@ -182,10 +183,32 @@ def build(
     _set_network(request, definition, merged, run_config, settings)
     request.update(startedBy=flow_run.id, clientToken=flow_run.client_token)
     fitted, problems = shapes.fit(
-        "RunTask", with_tags(request, _tags(flow_run)), strict=True
+        "RunTask", with_tags(request, _tags(flow_run, merged)), strict=True
     )
     raise_problems(problems)
     return fitted
+
+
+def notes(merged: Mapping[str, Any], request: Mapping[str, Any]) -> Tuple[str, ...]:
+    """What a run's log should say about its request, a sentence each.
+
+    Args:
+        merged: The agent's and the run's run_task kwargs, merged.
+        request: What `build` made of them.
+    """
+    theirs = merged.get("startedBy")
+    if theirs is None:
+        return ()
+    is_kept = any(tag["key"] == STARTED_BY for tag in request.get("tags", []))
+    where = (
+        f"it is kept as the task's tag {STARTED_BY}"
+        if is_kept
+        else f"there is no place for it among the task's {rules.MAX_TAGS} tags"
+    )
+    return (
+        f"ECS gets the flow run's id as startedBy, by which the agent finds the task; "
+        f"run_task_kwargs gives {str(theirs)!r}, and {where}",
+    )
 
 
 def dropped_overrides(
@@ -373,19 +396,34 @@ def _set_network(
     if given or definition.get("networkMode") != "awsvpc" or not settings.subnets:
         return
     awsvpc: Dict[str, Any] = {"subnets": list(settings.subnets)}
-    if _takes_public_ip(merged):
+    if _takes_public_ip(merged, settings):
         awsvpc["assignPublicIp"] = "ENABLED"
     request["networkConfiguration"] = {"awsvpcConfiguration": awsvpc}
 
 
-def _takes_public_ip(merged: Mapping[str, Any]) -> Optional[bool]:
-    """Only Fargate assigns public addresses; elsewhere ECS refuses the wish."""
+def _takes_public_ip(
+    merged: Mapping[str, Any], settings: AgentSettings
+) -> Optional[bool]:
+    """Only Fargate assigns public addresses; elsewhere ECS refuses the wish.
+
+    An empty strategy stands for the cluster's default one. As by Prefect's own agent,
+    that is taken for one of Fargate, unless the agent's launch type is EC2.
+    """
+    if merged.get("capacityProviderStrategy") == []:
+        return settings.launch_type in (None, "FARGATE")
     return rules.placed_on_fargate(merged)
 
 
-def _tags(flow_run: FlowRun) -> List[Dict[str, str]]:
+def _tags(flow_run: FlowRun, merged: Mapping[str, Any]) -> List[Dict[str, str]]:
+    theirs = merged.get("startedBy")
+    started_by = (
+        [{"key": STARTED_BY, "value": rules.as_tag_value(str(theirs))}]
+        if theirs is not None
+        else []
+    )
     return [
         {"key": "prefect:flow-id", "value": flow_run.flow_id},
         {"key": "prefect:flow-version", "value": str(flow_run.flow_version)},
         {"key": "prefect:flow-run-id", "value": flow_run.id},
+        *started_by,
     ]

@@ -1,6 +1,7 @@
 """One run's way from the queue to its task, as steps that can wait.
 
-row of the API -> FlowRun, ECSRun     plain, frozen values
+row of the API -> claims              the launch record, in the state of the run
+               -> FlowRun, ECSRun     plain, frozen values
                -> kwargs.merge        the agent's and the run's run_task kwargs
                -> template.build      the register_task_definition request
                -> kwargs.build        the RunTask request
@@ -13,13 +14,19 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Set, Tuple
+
+import pendulum
 
 from . import api_key, console, kwargs, overflow, rules, template
 from .agent_log import of_run
+from .claims import Claims
 from .counting import Counts, Outcome, Reason
 from .errors import RunConfigError
 from .flow_run import FlowRun
+from .launch_record import LaunchRecord, launch_of
 from .pacing import Turn
 from .reporting import Reporter, seconds_until_start
 from .retrying import Patience
@@ -28,7 +35,7 @@ from .settings import AgentSettings, PrefectSettings
 from .sources import ClientFactory, load_mapping
 from .submission import Submission
 from .task_state import Launch
-from .waiting import Cause, Interrupted, Pause, Result, Steps, Wait, overheard
+from .waiting import Cause, Interrupted, Pause, Steps, Wait
 
 #: The cluster of those who name none.
 DEFAULT_CLUSTER = "default"
@@ -54,6 +61,29 @@ class Started(NamedTuple):
         return self.links
 
 
+class LaunchAbandoned(Exception):
+    """The run is not this launch's to start any more; no task was started for it."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a run asks for, read once.
+
+    Attributes:
+        flow_run: The run's facts.
+        run_config: Its run config.
+        merged: The agent's and the run's run_task kwargs.
+    """
+
+    flow_run: FlowRun
+    run_config: ECSRun
+    merged: Mapping[str, Any]
+
+    @property
+    def cluster(self) -> str:
+        return str(self.merged.get("cluster") or DEFAULT_CLUSTER)
+
+
 class Launcher:
     """Launches runs.
 
@@ -62,28 +92,35 @@ class Launcher:
         prefect_settings: Asked for each run what it needs to reach its API.
         clients: Makes AWS clients, for templates on S3.
         submission: Launches tasks.
+        claims: Claims runs at the Prefect API.
         reporter: Tells Prefect.
         logger: The agent's own log.
         timeout: Seconds from its start for which a run may be refused.
-        on_taken: Called when a run has left the queue.
+        agent_id: Asked for the agent's id at the API.
+        region: The region that tasks are launched in.
+        on_claimed: Called when a run has left the queue.
         on_launched: Called with each task that was started.
         counts: Counts what becomes of them.
         learn: Told the dicts of runs in which secrets may stand.
 
     Attributes:
-        under_way: Runs that are Submitted and have no task yet.
+        under_way: Runs that are claimed and have no task yet.
     """
 
     def __init__(
         self,
+        *,
         settings: AgentSettings,
         prefect_settings: Callable[[], PrefectSettings],
         clients: ClientFactory,
         submission: Submission,
+        claims: Claims,
         reporter: Reporter,
         logger: logging.Logger,
         timeout: float,
-        on_taken: Callable[[], object] = lambda: None,
+        agent_id: Callable[[], Optional[str]],
+        region: str = "",
+        on_claimed: Callable[[], object] = lambda: None,
         on_launched: OnLaunched = lambda task_arn, cluster, run_id, launch: None,
         counts: Optional[Counts] = None,
         learn: Callable[..., object] = lambda *structures: None,
@@ -92,71 +129,141 @@ class Launcher:
         self._prefect_settings = prefect_settings
         self._clients = clients
         self._submission = submission
+        self._claims = claims
         self._reporter = reporter
         self._logger = logger
         self._timeout = timeout
-        self._on_taken = on_taken
+        self._agent_id = agent_id
+        self._region = region
+        self._on_claimed = on_claimed
         self._on_launched = on_launched
         self._counts = counts or Counts()
         self._learn = learn
         self._run_task_kwargs = kwargs.agent_level(settings)
+        self._told: Set[str] = set()
         self.under_way: Set[str] = set()
 
-    def take_and_launch(self, row: Mapping[str, Any], read: float) -> Steps[None]:
-        """Take a run when it is due, and launch it.
+    # -- From the queue ------------------------------------------------------------
+
+    def claim_and_launch(self, row: Mapping[str, Any], read: float) -> Steps[None]:
+        """Claim a run when it is due, and launch it.
 
         Args:
             row: The run as the API gave it.
             read: When it did, by the monotonic clock.
         """
-        if (yield from self._counts.waits.of(row["id"], self._take(row, read))):
-            self._on_taken()
-            yield from self.launch(row, FlowRun.from_api(row))
-        else:
-            self._counts.flow_runs.add(Outcome.NOT_TAKEN)
-
-    def _take(self, row: Mapping[str, Any], read: float) -> Steps[bool]:
         seconds = seconds_until_start(row)
         due = time.monotonic() + seconds
         yield Pause(seconds, cause=Cause.NOT_DUE)
         is_old = time.monotonic() - max(read, due) > _OLD
-        return (yield from self._reporter.take(row, is_old))
+        name, attempt = launch_of(row)
+        yield from self.launch(row, self.record_of(row, name, attempt), is_old)
 
-    def launch(self, row: Mapping[str, Any], flow_run: FlowRun) -> Steps[None]:
-        """Launch a run that is ours, and tell Prefect how it went.
+    def record_of(
+        self,
+        row: Mapping[str, Any],
+        name: str,
+        attempt: int,
+        after: Optional[str] = None,
+    ) -> LaunchRecord:
+        """The launch record of a run that this process is about to launch.
 
         Args:
             row: The run as the API gave it.
-            flow_run: The same, read.
+            name: The launch's name.
+            attempt: Which start of a task this is.
+            after: The ARN of the last task of an earlier start, if one is known.
         """
-        steps = self._launch(row, flow_run)
-        yield from self._counts.waits.of(flow_run.id, steps)
+        cluster, definition = DEFAULT_CLUSTER, None
+        with suppress(Exception):  # what is wrong with the run, its launch tells
+            run_config = ECSRun.from_serialized(row.get("run_config"))
+            definition = run_config.task_definition_arn
+            cluster = self._cluster(run_config)
+        return LaunchRecord(
+            name=name,
+            attempt=attempt,
+            cluster=cluster,
+            region=self._region,
+            definition=definition,
+            holder=self._claims.holder,
+            agent_id=self._agent_id(),
+            after=after,
+            time=pendulum.now("UTC").isoformat(),
+        )
 
-    def _launch(self, row: Mapping[str, Any], flow_run: FlowRun) -> Steps[None]:
-        self.under_way.add(flow_run.id)
-        patience = self._patience(row)
-        steps = self.deploy(row, flow_run, patience)
+    def launch(
+        self, row: Mapping[str, Any], record: LaunchRecord, is_old: bool = True
+    ) -> Steps[None]:
+        """Claim a run and launch it, and tell Prefect how that went.
+
+        Args:
+            row: The run as the API gave it.
+            record: The launch.
+            is_old: Whether another agent may have claimed the run since it was read.
+        """
         try:
-            task = yield from self._told(flow_run.id, steps)
-        except Interrupted:
-            self._give_back(flow_run, patience)
+            is_claimed = yield from self._claims.claim(row, record, is_old)
+        except Interrupted:  # the claim may have succeeded all the same
+            if self._claims.requeue(row, record):
+                self._counts.flow_runs.add(Outcome.RETURNED)
             raise
-        except Exception as error:  # one run's trouble is nobody else's
+        if not is_claimed:
+            self._counts.flow_runs.add(Outcome.NOT_TAKEN)
+            return
+        self._on_claimed()
+        if row.get("state") == "Running":
+            # The server counts task runs that are Submitted as dead, and a claim of
+            # task runs sets no heartbeat: without one, Lazarus starts the run again.
+            self._reporter.heartbeats([row["id"]])
+        yield from self._launch_claimed(row, record)
+
+    def _launch_claimed(
+        self, row: Mapping[str, Any], record: LaunchRecord
+    ) -> Steps[None]:
+        run_id = row["id"]
+        self.under_way.add(run_id)
+        patience = self._patience(row)
+        try:
+            task = yield from self.deploy(row, record, patience)
+        except Interrupted:
+            self._requeue(row, record, patience)
+            raise
+        except LaunchAbandoned as abandoned:
+            yield from self._abandon(row, abandoned)
+        except Exception as error:  # it is this run's alone
             self._counts.flow_runs.add(Outcome.LAUNCH_FAILED)
-            yield from self._fail(row, error)
+            yield from self._fail(row, record, error)
         else:
             self._counts.flow_runs.add(Outcome.LAUNCHED)
+            about = of_run(run_id, task.arn)
             self._logger.info(
-                "Flow run %s was submitted: %s",
-                flow_run.id,
-                task,
-                extra=of_run(flow_run.id, task.arn),
+                "Flow run %s was submitted: %s", run_id, task, extra=about
             )
-            self._reporter.log(flow_run.id, f"Submitted for execution: {task}")
+            if run_id in self._told:
+                self._reporter.log(run_id, "ECS has accepted the task now")
+            self._reporter.log(run_id, f"Submitted for execution: {task}")
         finally:
-            self.under_way.discard(flow_run.id)
+            self.under_way.discard(run_id)
+            self._told.discard(run_id)
 
-    def _fail(self, row: Mapping[str, Any], error: Exception) -> Steps[None]:
+    def _abandon(
+        self, row: Mapping[str, Any], abandoned: LaunchAbandoned
+    ) -> Steps[None]:
+        """Leave a run to what became of it; end a resumed one that is Cancelling."""
+        run_id = row["id"]
+        self._counts.flow_runs.add(Outcome.ABANDONED)
+        self._logger.info(
+            "Flow run %s is not launched: %s", run_id, abandoned, extra=of_run(run_id)
+        )
+        if row.get("state") == "Running":  # it has no container to end it
+            yield from self._reporter.mark_cancelled(
+                {"id": run_id, "state": "Cancelling"},
+                "The run was cancelled before a task was started for it.",
+            )
+
+    def _fail(
+        self, row: Mapping[str, Any], record: LaunchRecord, error: Exception
+    ) -> Steps[None]:
         message = str(error) or type(error).__name__
         self._learn(row.get("run_config"))  # it may have waited for long
         about = of_run(row["id"])
@@ -164,29 +271,34 @@ class Launcher:
             "Flow run %s cannot be launched: %s", row["id"], message, extra=about
         )
         self._logger.debug("The error in full", exc_info=error, extra=about)
-        state = "Running" if row.get("state") == "Running" else "Submitted"
-        yield from self._reporter.mark_failed(
-            {"id": row["id"], "state": state}, message
-        )
+        now = yield from self._claims.held(row, record)
+        if now:
+            seen = {key: now[key] for key in ("id", "state", "version")}
+            yield from self._reporter.mark_failed(seen, message)
 
-    def _give_back(self, flow_run: FlowRun, patience: Patience) -> None:
+    def _requeue(
+        self,
+        row: Mapping[str, Any],
+        record: LaunchRecord,
+        patience: Patience,
+    ) -> None:
         """Return a run, unless it may have a task, which the next start finds."""
-        is_returned = not patience.is_uncertain and self._reporter.give_back(
-            flow_run.id, flow_run.launch_name
-        )
+        is_returned = not patience.is_uncertain and self._claims.requeue(row, record)
         self._counts.flow_runs.add(Outcome.RETURNED if is_returned else Outcome.LEFT)
+
+    # -- From a run to its task ------------------------------------------------------
 
     def deploy(
         self,
         row: Mapping[str, Any],
-        flow_run: Optional[FlowRun] = None,
+        record: Optional[LaunchRecord] = None,
         patience: Optional[Patience] = None,
     ) -> Steps[Started]:
-        """Launch a run that has been taken.
+        """Launch a run that has been claimed.
 
         Args:
             row: The run as the API gave it.
-            flow_run: The same, if it was read already.
+            record: The launch; None if somebody else has claimed the run.
             patience: How long it may be refused, if that is counted already.
 
         Returns:
@@ -194,38 +306,68 @@ class Launcher:
 
         Raises:
             PrefectECSError: one sentence, if the run cannot be launched.
+            LaunchAbandoned: if the run is not this launch's any more.
         """
         self._learn(row.get("run_config"))
-        flow_run = flow_run or FlowRun.from_api(row)
-        run_config = ECSRun.from_serialized(row.get("run_config"))
-        merged = self._merged(run_config)
+        plan = self._plan(row, record)
+        flow_run, run_config = plan.flow_run, plan.run_config
         patience = patience or self._patience(row)
+        confirm = self._confirmation(row, record) if record else None
         if run_config.task_definition_arn:
             name = _own_definition(flow_run, run_config)
             definition = yield from self._submission.described(name, patience)
             self._learn(definition)
             api_key.check_brought(name, definition, self._settings)
-            request = self._request(merged, definition, flow_run, run_config)
+            request = self._request(plan, definition)
             kwargs.check_request(request, definition)
             task_arn = yield from self._submission.launch_by_arn(
-                name, request, patience
+                name, request, patience, confirm=confirm
             )
         else:
-            definition, request = self._both_requests(merged, flow_run, run_config)
-            task_arn = yield from self._submission.launch(definition, request, patience)
+            definition, request = self._both_requests(plan)
+            task_arn = yield from self._submission.launch(
+                definition, request, patience, confirm=confirm
+            )
         launch = Launch(
             flow_run.attempt, row.get("state") == "Running", flow_run.launch_name
         )
+        for note in kwargs.notes(plan.merged, request) if record else ():
+            self._reporter.log(flow_run.id, note)
         self._count(launch, patience)
-        cluster = str(request.get("cluster") or DEFAULT_CLUSTER)
-        self._on_launched(task_arn, cluster, flow_run.id, launch)
+        self._on_launched(task_arn, plan.cluster, flow_run.id, launch)
         return Started(task_arn, _with_links(task_arn, definition))
+
+    def _plan(self, row: Mapping[str, Any], record: Optional[LaunchRecord]) -> _Plan:
+        try:
+            flow_run = FlowRun.from_api(row)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunConfigError(
+                "The Prefect API gives no usable description of the run's flow "
+                f"({type(error).__name__}: {error}); register the flow again."
+            ) from error
+        name, attempt = (record.name, record.attempt) if record else launch_of(row)
+        flow_run = replace(flow_run, launch=name, attempt=attempt)
+        run_config = ECSRun.from_serialized(row.get("run_config"))
+        return _Plan(flow_run, run_config, self._merged(run_config))
+
+    def _confirmation(
+        self, row: Mapping[str, Any], record: LaunchRecord
+    ) -> Callable[[], Steps[None]]:
+        """Steps that read the run again, after a wait in which it may have changed."""
+
+        def confirm() -> Steps[None]:
+            if not (yield from self._claims.held(row, record)):
+                raise LaunchAbandoned(
+                    "it was cancelled, finished or rescheduled while it waited"
+                )
+
+        return confirm
 
     def _count(self, launch: Launch, patience: Patience) -> None:
         """Count a task that was accepted.
 
         The delay of a run without a start of its own, as one that comes back for the
-        retry of a task, counts from when it was taken.
+        retry of a task, counts from when it was claimed.
         """
         if launch.attempt > 1:
             self._counts.launches.add(Reason.RESTART)
@@ -233,14 +375,13 @@ class Launcher:
         self._counts.launches.add(Reason.RETRY if launch.resumed else Reason.SCHEDULED)
         self._counts.launch_delay.observe(max(0.0, time.time() - patience.due))
 
-    def cluster_of(self, row: Mapping[str, Any]) -> str:
-        """The cluster that a run is launched in.
+    def _cluster(self, run_config: ECSRun) -> str:
+        own = (run_config.run_task_kwargs or {}).get("cluster")
+        return str(own or self._run_task_kwargs.get("cluster") or DEFAULT_CLUSTER)
 
-        Raises:
-            RunConfigError: if its run config cannot be used.
-        """
-        run_config = ECSRun.from_serialized(row.get("run_config"))
-        return str(self._merged(run_config).get("cluster") or DEFAULT_CLUSTER)
+    def cluster_of(self, row: Mapping[str, Any]) -> str:
+        """The cluster that a run would be launched in now."""
+        return self.record_of(row, "-", 1).cluster
 
     def _merged(self, run_config: ECSRun) -> Dict[str, Any]:
         own = run_config.run_task_kwargs or {}
@@ -248,7 +389,7 @@ class Launcher:
         return kwargs.merge(self._run_task_kwargs, own)
 
     def _patience(self, row: Mapping[str, Any]) -> Patience:
-        """A run that the agent found late is not punished for it."""
+        """For a run that was found late, the timeout starts when it was claimed."""
         late = max(0.0, -seconds_until_start(row))
         return Patience(time.time() - late, self._timeout, time.monotonic)
 
@@ -261,17 +402,14 @@ class Launcher:
             return loaded
         return self._settings.task_definition
 
-    def _both_requests(
-        self, merged: Mapping[str, Any], flow_run: FlowRun, run_config: ECSRun
-    ) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    def _both_requests(self, plan: _Plan) -> Tuple[Dict[str, Any], Dict[str, Any]]:
         """The definition of a run that names none, and the request to run it."""
+        flow_run, run_config = plan.flow_run, plan.run_config
         facts = (self._template(run_config), flow_run, run_config, self._settings)
-        definition = template.build(*facts, merged)
-        request, moved = overflow.relieve(
-            self._request(merged, definition, flow_run, run_config), definition
-        )
+        definition = template.build(*facts, plan.merged)
+        request, moved = overflow.relieve(self._request(plan, definition), definition)
         if moved:
-            definition = template.build(*facts, merged, moved)
+            definition = template.build(*facts, plan.merged, moved)
             self._logger.info(
                 "Flow run %s: ECS takes %s characters of overrides, so these variables "
                 "go into the task definition: %s",
@@ -283,59 +421,52 @@ class Launcher:
         kwargs.check_request(request, definition)
         return definition, request
 
-    def _request(
-        self,
-        merged: Mapping[str, Any],
-        definition: Mapping[str, Any],
-        flow_run: FlowRun,
-        run_config: ECSRun,
-    ) -> Dict[str, Any]:
-        for name in kwargs.dropped_overrides(merged, definition):
+    def _request(self, plan: _Plan, definition: Mapping[str, Any]) -> Dict[str, Any]:
+        for name in kwargs.dropped_overrides(plan.merged, definition):
             self._logger.debug(
                 "Flow run %s has no container %r: the agent's override is left out",
-                flow_run.id,
+                plan.flow_run.id,
                 name,
-                extra=of_run(flow_run.id),
+                extra=of_run(plan.flow_run.id),
             )
         return kwargs.build(
-            merged,
+            plan.merged,
             definition,
-            flow_run,
-            run_config,
+            plan.flow_run,
+            plan.run_config,
             self._settings,
             self._prefect_settings(),
         )
 
     # -- Telling why nothing happens ----------------------------------------------
 
-    def _told(self, run_id: str, steps: Steps[Result]) -> Steps[Result]:
-        """Pass on the waits of a run, and say in its log, once, why it waits."""
-        told = False
+    def observe_wait(self, run_id: str, wait: Wait) -> None:
+        """Say in a run's log, once for each launch, why it waits.
 
-        def tell(wait: Wait) -> None:
-            nonlocal told
-            reason = "" if told else self._reason(wait)
-            if reason:
-                told = True
-                self._logger.info(
-                    "Flow run %s waits: %s", run_id, reason, extra=of_run(run_id)
-                )
-                self._reporter.log(run_id, f"Waiting for ECS: {reason}")
-
-        result = yield from overheard(steps, tell)
-        if told:
-            self._reporter.log(run_id, "ECS has accepted the task now")
-        return result
-
-    def _reason(self, wait: Wait) -> str:
-        if isinstance(wait, Pause):
-            return wait.reason
-        if isinstance(wait, Turn) and wait.seconds > _LONG_QUEUE:
-            return (
-                f"AWS limits the rate of launches, and {wait.ahead} others are ahead; "
-                f"about {wait.seconds:.0f} s"
+        Args:
+            run_id: The run whose steps wait.
+            wait: What they wait for.
+        """
+        if run_id not in self.under_way or run_id in self._told:
+            return
+        reason = _reason(wait)
+        if reason:
+            self._told.add(run_id)
+            self._logger.info(
+                "Flow run %s waits: %s", run_id, reason, extra=of_run(run_id)
             )
-        return ""
+            self._reporter.log(run_id, f"Waiting for ECS: {reason}")
+
+
+def _reason(wait: Wait) -> str:
+    if isinstance(wait, Pause):
+        return wait.reason
+    if isinstance(wait, Turn) and wait.seconds > _LONG_QUEUE:
+        return (
+            f"AWS limits the rate of launches, and {wait.ahead} others are ahead; "
+            f"about {wait.seconds:.0f} s"
+        )
+    return ""
 
 
 def _own_definition(flow_run: FlowRun, run_config: ECSRun) -> str:

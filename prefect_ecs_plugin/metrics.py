@@ -62,6 +62,7 @@ class Metrics:
 
     def __init__(
         self,
+        *,
         counts: Counts,
         name: str,
         health: Health,
@@ -133,7 +134,7 @@ class Metrics:
             "flow_runs_waiting",
             "Flow runs that wait at present, by what for.",
             "cause",
-            {cause.value: n for cause, n in self._counts.waits.by_cause().items()},
+            {cause.value: n for cause, n in self._dispatcher.waits().items()},
         )
         yield _gauge(
             "flow_runs_submitted",

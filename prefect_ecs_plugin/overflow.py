@@ -2,7 +2,8 @@
 
 ECS takes 8192 characters of overrides. An override beats the definition's variable of
 the same name, so a variable has the same value for its container on either side. The
-largest go first, so that few go, and none that would make the definition one run's.
+largest go first, so that few go, and none that would make the definition one run's, or
+that looks like a secret: definitions are kept, and many can read them.
 
 Pure: new dicts out, no input is changed.
 """
@@ -12,7 +13,8 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
-from . import rules
+from . import masking, rules
+from .errors import RunConfigError
 from .flow_run import RUN_ID, plain
 from .template import API_KEY_NAMES, dict_of, secret_names
 
@@ -36,6 +38,10 @@ def relieve(
     Returns:
         The request, and the variables that have to go into the definition for it:
         none if there is room, as many as may go if there never is.
+
+    Raises:
+        RunConfigError: if there is no room because of variables that look like secrets;
+            it names them.
     """
     surplus = _length_as_sent(request.get("overrides")) - rules.MAX_OVERRIDES
     if surplus <= 0:  # as with nearly every run
@@ -43,17 +49,46 @@ def relieve(
     relieved: Dict[str, Any] = plain(request)
     overrides = relieved["overrides"]
     moved: Moved = {}
-    for container, entry in sorted(_movable(overrides, definition), key=_largest_first):
+    movable = sorted(_movable(overrides, definition), key=_largest_first)
+    secret = [each for each in movable if masking.secrets_in(each[1])]
+    for container, entry in movable:
+        if (container, entry) in secret:
+            continue
         if surplus <= 0:
             break
         container["environment"].remove(entry)
         surplus -= _length_as_sent(entry)
         variables = moved.setdefault(container["name"], {})
         variables[entry["name"]] = entry["value"]
+    if rules.overrides_length(overrides) > rules.MAX_OVERRIDES:
+        _raise_secrets(secret, surplus)
     return relieved, {
         container: dict(sorted(variables.items()))
         for container, variables in moved.items()
     }
+
+
+def _raise_secrets(
+    secret: List[Tuple[Dict[str, Any], Dict[str, str]]], surplus: int
+) -> None:
+    """Name the largest secrets, as many as would have to go; none if it is not them.
+
+    Raises:
+        RunConfigError: if the request would fit without them.
+    """
+    names = []
+    for container, entry in secret:
+        if surplus <= 0:
+            break
+        surplus -= _length_as_sent(entry)
+        names.append(f"{entry['name']} (container {container['name']})")
+    if names and surplus <= 0:
+        raise RunConfigError(
+            f"The run's overrides are longer than the {rules.MAX_OVERRIDES} characters "
+            f"that ECS takes, because of {', '.join(names)}. What looks like a secret "
+            "is not moved into the task definition, where others can read it; keep it "
+            "in Secrets Manager or SSM and name it in the container's `secrets`."
+        )
 
 
 def _length_as_sent(value: Any) -> int:

@@ -204,6 +204,16 @@ class Pacer:
         """How many seconds it takes to let through all who are queueing."""
         return sum(self.waiting(kind) / self.pace(kind) for kind in kinds)
 
+    def launch_backlog(self) -> float:
+        """How many seconds it takes to launch all who are queueing.
+
+        Registering goes on while others are launched, so the longer of the two counts.
+        """
+        return max(
+            self.backlog("RegisterTaskDefinition"),
+            self.backlog("RunTask on Fargate", "RunTask"),
+        )
+
     def throttled(self, kind: str) -> None:
         """AWS throttled a request of this kind all the same."""
         with self._lock:

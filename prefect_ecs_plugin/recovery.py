@@ -1,11 +1,11 @@
-"""What an agent does when it starts about the runs that it had in hand before.
+"""What an agent does at its start about runs that agents of its name claimed before.
 
-    the API -> runs that this agent's id took and that have not ended
-    ECS     -> their tasks
-               found: looked after again
-               none, and the run is Submitted: launched, under the launch's own name,
-               unless its heartbeat shows that another agent has it in hand, or its
-               state that Prefect's own agent took it
+    the API -> runs that were claimed and have not ended, with their launch records
+    ECS     -> their tasks, where the record says that they were launched
+               found: watched again
+               none, and the run waits for its task: launched under the record's name,
+               unless its heartbeat shows that another agent looks after it, or the
+               claim has no record: then Prefect's own agent may have made it
 
 A crash between any two calls therefore loses nothing; and since the name of a launch
 is its clientToken, it starts nothing twice either.
@@ -14,212 +14,284 @@ is its clientToken, it starts nothing twice either.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 import pendulum
 
 from .agent_log import of_run
 from .api import AgentClient
-from .counting import Counts
-from .ecs import ECS, was_created_since
-from .flow_run import FlowRun, was_taken_here
-from .launching import DEFAULT_CLUSTER, Launcher
+from .claims import Claims
+from .ecs import CLOCK_SKEW
+from .launch_record import LaunchRecord, claimed_task_runs, latest_claim
+from .launching import Launcher
 from .retrying import WORTH_WAITING, Refused
-from .run_states import RunStates
-from .strays import Strays
+from .run_states import READING, RunStates
+from .task_finder import FoundTask, Place, TaskFinder, TasksByRun
 from .task_state import Launch
 from .troubles import Troubles, insist
 from .waiting import Cause, Pause, Steps, at_once
 
 #: Seconds until a task that was started shows itself for certain, and in which an agent
-#: of the same name that is alive sends a heartbeat for each run that it has in hand.
+#: of the same name that is alive sends a heartbeat for each run that it launches.
 SETTLE = 30.0
 
-RUNS = "The flow runs that this agent had in hand cannot be read"
-TASKS = "The tasks of flow runs that this agent had in hand cannot be listed"
+#: Seconds until recovering a run is tried again after an error of the agent's own.
+_AFTER_ERROR = 30.0
 
-#: Looks after a task: its ARN, its cluster, its run, its launch.
+RUNS = "The flow runs that agents of this name claimed before cannot be read"
+TASKS = "The tasks of flow runs that were claimed before cannot be listed"
+
+#: What is kept of a row: there may be 10,000.
+_KEPT = ("id", "state", "version", "agent_id", "heartbeat", "resumed")
+
+#: Watches a task: its ARN, its cluster, its run, its launch.
 WatchTask = Callable[[str, str, str, Launch], None]
 
-#: Finds the tasks of a run in a cluster.
-TasksOf = Callable[[str, str], Steps[Sequence[Mapping[str, Any]]]]
+
+@dataclass(frozen=True)
+class _Owned:
+    """A run that agents of this name claimed before, and that has not ended.
+
+    Attributes:
+        id: The run.
+        row: Its state, with the launch fields.
+        record: Its launch; None if the claim has no record.
+        claimed_at: When the API stored the claim, in seconds since 1970; 0 if unknown.
+        resumed: Whether the run was Running when it was claimed.
+        place: Where its task was launched.
+    """
+
+    id: str
+    row: Mapping[str, Any]
+    record: Optional[LaunchRecord]
+    claimed_at: float
+    resumed: bool
+    place: Place
+
+    @property
+    def waits_for_task(self) -> bool:
+        """Whether its flow has not begun, as far as its state tells."""
+        return self.row["state"] == "Submitted" or bool(claimed_task_runs(self.row))
 
 
 class Recovery:
-    """Finds runs that an earlier agent of this name left behind.
+    """Finds runs that earlier agents of this name left behind.
 
     Args:
         client: The client of the Prefect API.
         states: Asks it what became of runs.
-        ecs: ECS, paced.
+        claims: Reads launch records.
+        tasks: Finds the tasks of runs.
         launcher: Launches runs that have no task.
-        watch: Looks after tasks that are there.
-        troubles: Told what does not work.
+        watch: Watches tasks that are there.
+        outages: Told what does not work.
         logger: The agent's own log.
-        start: Starts the steps for each run.
-        counts: Told which runs wait.
+        start: Starts the steps for each run, given the run's id.
     """
 
     def __init__(
         self,
+        *,
         client: AgentClient,
         states: RunStates,
-        ecs: ECS,
+        claims: Claims,
+        tasks: TaskFinder,
         launcher: Launcher,
         watch: WatchTask,
-        troubles: Troubles,
+        outages: Troubles,
         logger: logging.Logger,
-        start: Callable[[Steps[None]], None],
-        counts: Optional[Counts] = None,
+        start: Callable[[Steps[None], str], None],
     ) -> None:
-        self._waits = (counts or Counts()).waits
         self._client = client
         self._states = states
-        self._ecs = ecs
-        self._strays = Strays(ecs)
+        self._claims = claims
+        self._tasks = tasks
         self._launcher = launcher
         self._watch = watch
-        self._troubles = troubles
+        self._outages = outages
         self._logger = logger
         self._start = start
 
     def recover(self) -> Steps[None]:
-        """Find the runs, and start looking after each."""
-
-        rows = yield from insist(
-            at_once(self._client.runs_in_hand), self._troubles, RUNS
-        )
-        if rows:
-            self._logger.info(
-                "Looking after %d flow runs that an agent of this name had in hand",
-                len(rows),
-            )
-        for row in rows:
-            self._start(self._recover_run(row))
-
-    def _recover_run(self, row: Dict[str, Any]) -> Steps[None]:
-        if (yield from self._found(row)) or row["state"] != "Submitted":
+        """Find the runs, watch their tasks, and start looking after the others."""
+        read = at_once(lambda: list(self._owned_runs()))
+        owned = yield from insist(read, self._outages, RUNS)
+        if not owned:
             return
-        if not was_taken_here(row):
-            yield from self._waits.of(row["id"], self._recover_stray(row))
-        elif (yield from self._waits.of(row["id"], self._is_left(row))):
-            self._logger.info(
-                "Flow run %s has no task; it is launched",
-                row["id"],
-                extra=of_run(row["id"]),
-            )
-            yield from self._launcher.launch(row, _as_it_was_taken(row))
+        self._logger.info(
+            "Looking after %d flow runs that agents of this name claimed before",
+            len(owned),
+        )
+        by_place: Dict[Place, List[_Owned]] = {}
+        for run in owned:
+            by_place.setdefault(run.place, []).append(run)
+        for place, runs in by_place.items():
+            found = yield from self._found([run.id for run in runs], place)
+            for run in runs:
+                is_watched = self._watch_latest(run, found.get(run.id, ()))
+                if not is_watched and run.waits_for_task:
+                    self._start(self._recover_run(run), run.id)
 
-    def _is_left(self, row: Mapping[str, Any]) -> Steps[bool]:
-        """Whether a run has no task even after a while, and nobody looks after it."""
-        heartbeat, is_looked_after = row["heartbeat"], True
-        while is_looked_after:
+    def _owned_runs(self) -> List[_Owned]:
+        runs = map(self._owned, self._client.owned_runs())
+        return [run for run in runs if run is not None]
+
+    def _owned(self, row: Mapping[str, Any]) -> Optional[_Owned]:
+        claim = latest_claim(row)
+        record = self._claims.latest(row)
+        owner = record.agent_id if record else row.get("agent_id")
+        if owner != self._client.agent_id:
+            return None
+        moment: Any = pendulum.parse(claim.timestamp) if claim else None
+        return _Owned(
+            id=row["id"],
+            row={key: row[key] for key in _KEPT},
+            record=record,
+            claimed_at=moment.timestamp() if moment else 0.0,
+            resumed=bool(claim and claim.resumed),
+            place=self._place(row, record),
+        )
+
+    def _place(self, row: Mapping[str, Any], record: Optional[LaunchRecord]) -> Place:
+        """Where the run was launched; without a record, where it would be now."""
+        if record:
+            return Place(record.cluster, record.region)
+        return Place(self._launcher.cluster_of(row))
+
+    # -- One run that has no task yet ----------------------------------------------
+
+    def _recover_run(self, run: _Owned) -> Steps[None]:
+        """Recover one run; an error of the agent's own does not lose it."""
+        while True:
+            try:
+                yield from self._watch_or_launch(run)
+                return
+            except Exception as error:
+                about = of_run(run.id)
+                self._logger.error(
+                    "Flow run %s could not be recovered; it is tried again in %.0f s: "
+                    "%s: %s",
+                    run.id,
+                    _AFTER_ERROR,
+                    type(error).__name__,
+                    error,
+                    extra=about,
+                )
+                self._logger.debug("The error in full", exc_info=error, extra=about)
+                yield Pause(_AFTER_ERROR, cause=Cause.RECOVERY)
+
+    def _watch_or_launch(self, run: _Owned) -> Steps[None]:
+        heartbeat, is_left = run.row["heartbeat"], False
+        while not is_left:
             yield Pause(SETTLE, cause=Cause.RECOVERY)
-            if (yield from self._found(row)):
-                return False
-            now = yield from self._states.of(row["id"])
-            if now is None or not _is_unchanged(row, now):
-                return False
-            is_looked_after = now["heartbeat"] != heartbeat
+            found = yield from self._found([run.id], run.place, run.record is None)
+            if self._watch_latest(run, found.get(run.id, ())):
+                return
+            now = yield from self._states.of(run.id)
+            if now is None or not _is_unchanged(run.row, now):
+                return
+            is_left = run.record is None or now["heartbeat"] == heartbeat
             heartbeat = now["heartbeat"]
-        return True
+        if run.record:
+            yield from self._launch(run, run.record)
+        else:
+            self._tell_of_foreign_claim(run)
 
-    def _found(self, row: Mapping[str, Any]) -> Steps[bool]:
-        """Whether a run has a task; if so, it is looked after."""
-        cluster = self._cluster(row)
-        tasks = yield from self._tasks(self._ecs.tasks_of, row["id"], cluster)
-        return self._look_after(tasks, row, cluster)
+    def _launch(self, run: _Owned, record: LaunchRecord) -> Steps[None]:
+        ask = at_once(lambda: self._client.row(run.id))
+        row = yield from insist(ask, self._outages, READING)
+        if row is None:
+            return
+        self._logger.info(
+            "Flow run %s has no task; it is launched", run.id, extra=of_run(run.id)
+        )
+        renewed = self._launcher.record_of(
+            row, record.name, record.attempt, after=record.after
+        )
+        yield from self._launcher.launch(row, renewed)
 
-    def _recover_stray(self, row: Mapping[str, Any]) -> Steps[None]:
-        """Prefect's own agent took this run, and may have started a task for it.
+    def _tell_of_foreign_claim(self, run: _Owned) -> None:
+        """Prefect's own agent claimed this run, and may still start a task for it.
 
-        If it did not, the API's Lazarus returns the run to the queue by itself.
+        If it does not, the API's Lazarus returns the run to the queue by itself.
         """
-        yield Pause(SETTLE, cause=Cause.RECOVERY)
-        cluster = self._cluster(row)
-        tasks = yield from self._tasks(self._strays.tasks_of, row["id"], cluster)
-        if not self._look_after(tasks, row, cluster):
-            self._logger.warning(
-                "Flow run %s was taken by an agent of Prefect's own, and no task of it "
-                "can be found in cluster %s; it is left alone. If it stays Submitted, "
-                "set it to Scheduled",
-                row["id"],
-                cluster,
-                extra=of_run(row["id"]),
-            )
+        self._logger.warning(
+            "Flow run %s was taken by an agent of Prefect's own, and no task of it can "
+            "be found in cluster %s; it is left alone. If it stays Submitted, set it "
+            "to Scheduled",
+            run.id,
+            run.place.cluster,
+            extra=of_run(run.id),
+        )
 
-    def _look_after(
-        self, tasks: Sequence[Mapping[str, Any]], row: Mapping[str, Any], cluster: str
-    ) -> bool:
-        mine = [task for task in tasks if _is_of_this_launch(task, row)]
+    # -- Tasks -----------------------------------------------------------------------
+
+    def _watch_latest(self, run: _Owned, tasks: Sequence[FoundTask]) -> bool:
+        """Watch the latest task of a run's launch; False if it has none."""
+        mine = _of_this_start(tasks, run)
         if not mine:
             return False
-        flow_run = _as_it_was_taken(row)
-        resumed = row["state"] != "Submitted"
-        launch = Launch(len(mine), resumed, flow_run.launch_name)
-        task_arn = mine[-1]["taskArn"]
+        task, record = mine[-1], run.record
         self._logger.info(
-            "Flow run %s: its task %s is looked after",
-            row["id"],
-            task_arn,
-            extra=of_run(row["id"], task_arn),
+            "Flow run %s: its task %s is watched",
+            run.id,
+            task.arn,
+            extra=of_run(run.id, task.arn),
         )
-        self._watch(task_arn, cluster, row["id"], launch)
+        launch = Launch(
+            attempt=record.attempt if record else 1,
+            resumed=run.resumed,
+            name=record.name if record else "",
+        )
+        self._watch(task.arn, run.place.cluster, run.id, launch)
         return True
 
-    def _cluster(self, row: Mapping[str, Any]) -> str:
-        try:
-            return self._launcher.cluster_of(row)
-        except Exception:  # a damaged run config; launching says so, in the run's log
-            return DEFAULT_CLUSTER
-
-    def _tasks(
-        self, tasks_of: TasksOf, run_id: str, cluster: str
-    ) -> Steps[Sequence[Mapping[str, Any]]]:
+    def _found(
+        self, run_ids: Sequence[str], place: Place, untagged: bool = False
+    ) -> Steps[TasksByRun]:
         try:
             return (
                 yield from insist(
-                    lambda: tasks_of(run_id, cluster),
-                    self._troubles,
+                    lambda: self._tasks.tasks_of(run_ids, place, untagged),
+                    self._outages,
                     TASKS,
                     _is_final,
                 )
             )
         except Refused as refused:
             self._logger.warning(
-                "Flow run %s may have a task that the agent cannot see: %s",
-                run_id,
+                "%s in cluster %s may have tasks that the agent cannot see: %s",
+                f"Flow run {run_ids[0]}" if len(run_ids) == 1 else "Flow runs",
+                place.cluster,
                 refused,
-                extra=of_run(run_id),
             )
-            return []
+            return {}
 
 
 def _is_unchanged(row: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    return all(now[key] == row[key] for key in ("state", "version", "agent_id"))
+    claimed, claimed_now = (
+        {(each["id"], each["version"]) for each in claimed_task_runs(each_row)}
+        for each_row in (row, now)
+    )
+    same = all(now[key] == row[key] for key in ("state", "version", "agent_id"))
+    return same and claimed == claimed_now
 
 
 def _is_final(error: Exception) -> bool:
     return isinstance(error, Refused) and error.verdict not in WORTH_WAITING
 
 
-def _is_of_this_launch(task: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    """A task from before the run was taken belongs to an earlier launch of it."""
-    if row["state"] != "Submitted":
-        return True
-    taken: Any = pendulum.parse(row["state_timestamp"])
-    return was_created_since(task, taken.timestamp())
+def _of_this_start(tasks: Sequence[FoundTask], run: _Owned) -> Sequence[FoundTask]:
+    """The tasks of the start that a run's record tells of, the latest last.
 
-
-def _as_it_was_taken(row: Mapping[str, Any]) -> FlowRun:
-    """The run in the state in which it was taken: the one before Submitted.
-
-    Each change of state adds one to the version, and a Submitted state holds the
-    one before it.
+    A run whose flow has begun has the latest task whatever its age. One that waits for
+    its task may have older ones, of an earlier start or launch.
     """
-    flow_run = FlowRun.from_api(row)
-    if row["state"] != "Submitted":
-        return flow_run
-    before = {**row, "serialized_state": row["serialized_state"].get("state") or {}}
-    return replace(FlowRun.from_api(before), version=flow_run.version - 1)
+    if not run.waits_for_task:
+        return tasks
+    arns = [task.arn for task in tasks]
+    if run.record and run.record.after in arns:
+        tasks = tasks[arns.index(run.record.after) + 1 :]
+    since = run.claimed_at - CLOCK_SKEW
+    return [task for task in tasks if task.created_at >= since]

@@ -9,33 +9,27 @@ from __future__ import annotations
 
 import logging
 import threading
-import uuid
-from contextlib import suppress
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Callable, Dict, Iterable, List, Mapping
 
 import pendulum
-from prefect.engine.state import Cancelled, Failed, Scheduled, State, Submitted
+from prefect.engine.state import Cancelled, Failed, State
 
 from .agent_log import of_run
-from .api import AgentClient
-from .flow_run import HOLDER_KEY, LAUNCH_KEY, TAKEN, holder_of
+from .api import AgentClient, refuses_content
+from .errors import reason
 from .masking import hidden
 from .run_states import RunStates
 from .troubles import Troubles, insist
-from .waiting import Interrupted, Pause, Steps
+from .waiting import Interrupted, Pause, Steps, at_once
 
 #: Prefect's words for "somebody has submitted this run", from its API's state lock.
 _TAKEN = "State update failed"
 
-#: The types of state that wait for their start time.
-_SCHEDULED = frozenset(("Scheduled", "Retrying", "Resume", "Paused"))
-
 #: Seconds for which lines of many runs are collected into one request, and how many.
 _COLLECT, _AT_ONCE = 0.25, 200
 
-#: Seconds ahead of which a run that was returned starts again: for 30 s the API
-#: refuses that it becomes Submitted once more.
-_RETURN_DELAY = 35
+#: Lines kept while the API does not take any; the oldest are dropped.
+_KEPT = 2000
 
 STATES = "The states of flow runs cannot be told to the Prefect API"
 LOGS = "Lines cannot be written into the logs of flow runs"
@@ -70,125 +64,9 @@ class Reporter:
         self._logger = logger
         self._troubles = troubles
         self._hide = hide
-        self._log = LogWriter(client, name, troubles, start, hide)
-        self._me = uuid.uuid4().hex
-        self._submitted = Submitted(
-            message="Submitted for execution", context={**TAKEN, HOLDER_KEY: self._me}
-        ).serialize()
+        self._log = LogWriter(client, name, logger, troubles, start, hide)
         self.log = self._log.write
         self.flush = self._log.flush
-
-    # -- Taking a run, and giving it back -----------------------------------------
-
-    def take(self, row: Mapping[str, Any], is_old: bool = False) -> Steps[bool]:
-        """Mark a run Submitted, and the task runs whose retry is due.
-
-        Args:
-            row: The run as the API gave it.
-            is_old: Whether that is so long ago that another agent may have taken it,
-                and its flow may even have ended.
-
-        Returns:
-            Whether the run is ours. It is not if another agent was faster, or if
-            it was cancelled meanwhile.
-        """
-        look = is_old
-
-        def attempt() -> Steps[bool]:
-            nonlocal look
-            yield from ()
-            look_first, look = look, True
-            return self._try_to_take(row, look_first)
-
-        return (yield from insist(attempt, self._troubles, STATES))
-
-    def _try_to_take(self, row: Mapping[str, Any], look: bool) -> bool:
-        if not look or self._is_free(row):
-            try:
-                self._submit(row)
-                return True
-            except Exception as error:
-                if _TAKEN not in str(error):
-                    raise
-        return self._is_ours(row)
-
-    def _submit(self, row: Mapping[str, Any]) -> None:
-        state = row["serialized_state"]
-        if state["type"] in _SCHEDULED:
-            self._client.set_run_state(
-                row["id"], row.get("version"), {**self._submitted, "state": state}
-            )
-        for task_run in row.get("task_runs") or ():
-            state = task_run["serialized_state"]
-            if state["type"] in _SCHEDULED:
-                self._client.set_task_state(
-                    task_run["id"],
-                    task_run.get("version"),
-                    {**self._submitted, "state": state},
-                )
-
-    def _is_free(self, row: Mapping[str, Any]) -> bool:
-        """Whether a run is still in the state in which we saw it."""
-        now = self._client.state_of(row["id"])
-        return bool(
-            now.get("version") == row.get("version")
-            and now.get("state") == row.get("state")
-        )
-
-    def _is_ours(self, row: Mapping[str, Any]) -> bool:
-        """The lost answer to our own request looks like another agent's success."""
-        if self._is_held(self._client.state_of(row["id"])):
-            return True
-        self._logger.debug(
-            "Flow run %s was taken by another agent",
-            row["id"],
-            extra=of_run(row["id"]),
-        )
-        return False
-
-    def _is_held(self, now: Mapping[str, Any]) -> bool:
-        """Whether a run is Submitted by this very process, as far as its state says.
-
-        A state that does not say it was kept by an API that leaves context out.
-        """
-        return (
-            now.get("state") == "Submitted"
-            and now.get("agent_id") == self._client.agent_id
-            and holder_of(now) in (None, self._me)
-        )
-
-    def give_back(self, run_id: str, launch: str) -> bool:
-        """Return a run to the queue, for the next agent to launch it.
-
-        Args:
-            run_id: The run.
-            launch: The name of its launch, which goes with it, so that a task that
-                was started all the same is found by whoever takes the run.
-
-        Returns:
-            False if it stays as it is: the API could not be told, or the run is not
-            Submitted any more, or another agent of this name has it in hand too. The
-            next start of one finds it if it must.
-        """
-        state = Scheduled(
-            message="Returned to the queue, because its agent was stopped",
-            start_time=pendulum.now("UTC").add(seconds=_RETURN_DELAY),
-            context={LAUNCH_KEY: launch},
-        )
-        try:
-            if not self._is_held(self._client.state_of(run_id)):
-                return False
-            self._client.set_run_state(run_id, None, state.serialize())
-        except Exception as error:
-            self._logger.warning(
-                "Flow run %s could not be returned to the queue; an agent of this "
-                "name finds it when it starts: %s",
-                run_id,
-                error,
-                extra=of_run(run_id),
-            )
-            return False
-        return True
 
     # -- Telling how it went ------------------------------------------------------
 
@@ -255,10 +133,10 @@ class Reporter:
                 "The API keeps flow run %s: %s", run_id, error, extra=of_run(run_id)
             )
 
-    def heartbeat(self, run_id: str) -> None:
-        """Tell the API that a run which waits is being looked after."""
+    def heartbeats(self, run_ids: Iterable[str]) -> None:
+        """Tell the API that runs which wait are being looked after."""
         try:
-            self._client.update_flow_run_heartbeat(run_id)
+            self._client.send_heartbeats(run_ids)
         except Exception as error:
             self._troubles.begin(HEARTBEATS, error)
         else:
@@ -268,9 +146,13 @@ class Reporter:
 class LogWriter:
     """Writes lines into the logs of runs, many with one request.
 
+    In an outage lines are kept, the newest 2,000 of them, and written when it is over.
+    A line that the API refuses is reported in the agent's log; the others are written.
+
     Args:
         client: The client of the API.
         name: Who signs the lines.
+        logger: The agent's own log.
         troubles: Told what does not work.
         start: Starts the steps that write.
         hide: Takes secrets out of lines.
@@ -280,17 +162,20 @@ class LogWriter:
         self,
         client: AgentClient,
         name: str,
+        logger: logging.Logger,
         troubles: Troubles,
         start: Callable[[Steps[None]], None],
         hide: Callable[[str], str] = hidden,
     ) -> None:
         self._client = client
         self._name = name
+        self._logger = logger
         self._troubles = troubles
         self._start = start
         self._hide = hide
         self._lock = threading.Lock()
         self._lines: List[Dict[str, Any]] = []
+        self._is_collecting = False
 
     def write(self, run_id: str, message: str, level: str = "INFO") -> None:
         """Write a line into a run's log, soon.
@@ -300,22 +185,26 @@ class LogWriter:
             message: The line.
             level: DEBUG, INFO, WARNING, ERROR or CRITICAL.
         """
-        with self._lock:
-            self._lines.append(self._line(run_id, message, level))
-            is_first = len(self._lines) == 1
-        if is_first:
-            self._start(self._collect())
+        self._keep(self._line(run_id, message, level))
 
     def write_now(self, run_id: str, message: str, level: str) -> None:
-        """Write a line that must be there before anything else happens."""
-        self._send([self._line(run_id, message, level)])
+        """Write a line before anything else happens; soon, if that fails."""
+        line = self._line(run_id, message, level)
+        try:
+            self._client.write_logs([line])
+        except Exception as error:
+            if refuses_content(error):
+                self._report(line, error)
+            else:
+                self._troubles.begin(LOGS, error)
+                self._keep(line)
 
     def flush(self) -> None:
-        """Write what has been collected."""
-        with self._lock:
-            lines, self._lines = self._lines, []
-        for first in range(0, len(lines), _AT_ONCE):
-            self._send(lines[first : first + _AT_ONCE])
+        """Write what has been collected, as far as the API takes it now."""
+        try:
+            self._write_collected()
+        except Exception as error:
+            self._troubles.begin(LOGS, error)
 
     def _line(self, run_id: str, message: str, level: str) -> Dict[str, Any]:
         return {
@@ -326,23 +215,69 @@ class LogWriter:
             "level": level,
         }
 
-    def _collect(self) -> Steps[None]:
-        with suppress(Interrupted):
-            yield Pause(_COLLECT)
-        self.flush()
+    def _keep(self, line: Dict[str, Any]) -> None:
+        with self._lock:
+            self._lines.append(line)
+            del self._lines[:-_KEPT]
+            is_first, self._is_collecting = not self._is_collecting, True
+        if is_first:
+            self._start(self._collect())
 
-    def _send(self, lines: List[Dict[str, Any]]) -> None:
-        """Send lines; if the API refuses them, one by one, to lose only the bad one."""
+    def _collect(self) -> Steps[None]:
+        """Write lines until there are none."""
         try:
-            self._client.write_logs(lines)
-        except Exception as error:
-            if len(lines) > 1:
-                for line in lines:
-                    self._send([line])
+            while self._has_lines():
+                yield Pause(_COLLECT)
+                yield from insist(at_once(self._write_collected), self._troubles, LOGS)
+        except Interrupted:
+            self.flush()
+
+    def _has_lines(self) -> bool:
+        with self._lock:
+            self._is_collecting = bool(self._lines)
+            return self._is_collecting
+
+    def _write_collected(self) -> None:
+        """Write all lines, oldest first, in smaller and smaller parts if refused."""
+        size = _AT_ONCE
+        while True:
+            lines = self._taken(size)
+            if not lines:
+                return
+            try:
+                self._client.write_logs(lines)
+            except Exception as error:
+                if not refuses_content(error):
+                    self._put_back(lines)
+                    raise
+                if len(lines) == 1:
+                    self._report(lines[0], error)
+                else:
+                    self._put_back(lines)
+                    size = len(lines) // 2
             else:
-                self._troubles.begin(LOGS, error)
-        else:
-            self._troubles.end(LOGS)
+                size = min(2 * size, _AT_ONCE)
+
+    def _taken(self, size: int) -> List[Dict[str, Any]]:
+        with self._lock:
+            lines = self._lines[:size]
+            del self._lines[:size]
+        return lines
+
+    def _put_back(self, lines: List[Dict[str, Any]]) -> None:
+        with self._lock:
+            self._lines[:0] = lines
+            del self._lines[:-_KEPT]
+
+    def _report(self, line: Mapping[str, Any], error: Exception) -> None:
+        run_id = line["flow_run_id"]
+        self._logger.warning(
+            "Flow run %s: the Prefect API refuses a line for its log: %s. The line: %s",
+            run_id,
+            reason(error),
+            line["message"],
+            extra=of_run(run_id),
+        )
 
 
 def seconds_until_start(row: Mapping[str, Any]) -> float:

@@ -121,6 +121,9 @@ def _row(
     )
 
 
+#: The code of a call to a region for which no client can be made.
+UNUSABLE_REGION = "UnusableRegion"
+
 #: The first row that matches counts. Sources: the ECS API reference (RunTask and
 #: "Common errors"), the developer guide's "API failure messages"
 #: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html
@@ -163,6 +166,14 @@ TABLE: Tuple[Row, ...] = (
         "concurrently in PROVISIONING state",
     ),
     _row(
+        "InvalidParameterException|ClientException",
+        "no container instances were found",
+        Verdict.WAIT,
+        "the cluster has no container instances at present",
+        "add one, or let a capacity provider do so",
+        example="No Container Instances were found in your cluster.",
+    ),
+    _row(
         "ClientException|InvalidParameterException",
         r"task ?definition (is |was )?(inactive|not found|does not exist)"
         r"|unable to (find|describe) task definition",
@@ -190,20 +201,73 @@ TABLE: Tuple[Row, ...] = (
     _row(
         "ServerException|InternalFailure|InternalError|InternalServerError"
         "|ServiceUnavailable(Exception)?|RequestTimeout(Exception)?"
-        "|.*ConnectionError|ConnectionClosedError|ConnectTimeoutError"
-        "|ReadTimeoutError|HTTPClientError|ResponseParserError|ResponseStreamingError"
-        "|IncompleteAnswer",
+        "|IncompleteAnswer|ResponseParserError",
         "",
         Verdict.RETRY,
         "AWS did not answer properly",
     ),
     _row(
-        "ExpiredToken(Exception)?|RequestExpired|CredentialRetrievalError"
-        "|NoCredentialsError|TokenRefreshRequired|SSOTokenLoadError",
+        "ConnectionError|EndpointConnectionError|ConnectTimeoutError|ReadTimeoutError"
+        "|ConnectionClosedError|ProxyConnectionError|SSLError|HTTPClientError"
+        "|ResponseStreamingError|IncompleteReadError|ChecksumError",
+        "",
+        Verdict.RETRY,
+        "the connection to AWS failed",
+    ),
+    _row(
+        "CapacityNotAvailableError",
+        "",
+        Verdict.THROTTLED,
+        "botocore's own retry quota is used up",
+    ),
+    _row(
+        "ExpiredToken(Exception)?|RequestExpired|TokenRefreshRequired"
+        "|CredentialRetrievalError|NoCredentialsError|MetadataRetrievalError"
+        "|TokenRetrievalError|NoAuthTokenError|RefreshWithMFAUnsupportedError"
+        "|SSOError|SSOTokenLoadError|UnauthorizedSSOTokenError"
+        "|LoginError|LoginTokenLoadError|LoginRefreshRequired"
+        "|LoginAuthorizationCodeError|IDPCommunicationError",
         "",
         Verdict.RETRY,
         "the agent's AWS credentials have run out",
         "renew them",
+    ),
+    # botocore's RefreshableCredentials, when the source goes on giving expired ones.
+    _row(
+        "RuntimeError",
+        "credentials",
+        Verdict.RETRY,
+        "the agent's AWS credentials have run out",
+        "renew them",
+        example="Credentials were refreshed, but the refreshed credentials are still "
+        "expired.",
+    ),
+    # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+    _row(
+        "InvalidIdentityToken(Exception)?",
+        "retrieve verification key",
+        Verdict.RETRY,
+        "AWS cannot reach the identity provider of the agent's credentials",
+        example="Couldn't retrieve verification key from your identity provider, "
+        "please reference AssumeRoleWithWebIdentity documentation for requirements",
+    ),
+    # A request that was sent too slowly, or a clock that is off by five minutes:
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
+    _row(
+        "InvalidSignatureException|SignatureDoesNotMatch",
+        "signature expired|signature not yet current",
+        Verdict.RETRY,
+        "the request was signed too long before it reached AWS, or after",
+        "set the machine's clock",
+        example="Signature expired: 20240101T000000Z is now earlier than "
+        "20240101T000500Z (20240101T001000Z - 5 min.)",
+    ),
+    _row(
+        "RequestTimeTooSkewed|RequestInTheFuture",
+        "",
+        Verdict.RETRY,
+        "the machine's clock and that of AWS differ",
+        "set the machine's clock",
     ),
     _row(
         "AccessDenied(Exception)?|UnauthorizedOperation",
@@ -212,6 +276,16 @@ TABLE: Tuple[Row, ...] = (
         "the agent may not hand that role to a task",
         "grant the agent's role iam:PassRole on it",
         example="User ... is not authorized to perform: iam:PassRole on resource: ...",
+    ),
+    _row(
+        "AccessDenied(Exception)?|UnauthorizedOperation",
+        "ecs:TagResource",
+        Verdict.FINAL,
+        "the agent may not set the tags that the run asks for",
+        "grant the agent's role ecs:TagResource, or take tags, propagateTags and "
+        "enableECSManagedTags out of the template and the run_task_kwargs",
+        example="User ... is not authorized to perform: ecs:TagResource on "
+        "resource: ...",
     ),
     _row(
         "AccessDenied(Exception)?|UnauthorizedOperation",
@@ -242,6 +316,13 @@ TABLE: Tuple[Row, ...] = (
         "take it out of the template or run_task_kwargs, or use another region",
     ),
     _row(
+        UNUSABLE_REGION,
+        "",
+        Verdict.FINAL,
+        "the agent cannot make a client for that AWS region",
+        "correct the region's name",
+    ),
+    _row(
         "BlockedException",
         "",
         Verdict.FINAL,
@@ -257,8 +338,20 @@ TABLE: Tuple[Row, ...] = (
         "correct its AWS access key and the machine's clock",
     ),
     _row(
+        "InvalidParameterException|ClientException",
+        "arn.*format.*tag|tag.*arn.*format",
+        Verdict.FINAL,
+        "the account has the short ARN format, with which nothing can have tags",
+        "opt in to the long ARN format, or take tags, propagateTags and "
+        "enableECSManagedTags out of the template and the run_task_kwargs",
+        example="The new ARN and resource ID format must be enabled to add tags to "
+        "the service. Opt in to the new format and try again.",
+    ),
+    _row(
         "InvalidParameterException|ClientException|ParamValidationError"
-        "|ValidationException|SerializationException",
+        "|ValidationException|SerializationException|ValidationError"
+        "|RangeError|UnknownKeyError|UnknownParameterError|MissingParametersError"
+        "|AliasConflictParameterError|InvalidHostLabelError",
         "",
         Verdict.FINAL,
         "AWS does not accept the request",
@@ -268,6 +361,12 @@ TABLE: Tuple[Row, ...] = (
 
 _BAD_GATEWAY = _row("", "", Verdict.RETRY, "AWS did not answer properly")
 _UNKNOWN = _row("", "", Verdict.FINAL, "AWS refused the request")
+
+#: Errors of botocore's that no row names, about settings that it reads at a start, and
+#: errors of any other kind that an answer without sense causes.
+_NO_STATUS = _row(
+    "", "", Verdict.FINAL, "AWS cannot be asked, or its answer cannot be read"
+)
 
 #: Verdicts after which the same request is worth repeating.
 WORTH_WAITING = frozenset(
@@ -280,7 +379,9 @@ def judge(answer: Answer) -> Row:
     for row in TABLE:
         if row.code.fullmatch(answer.code) and row.message.search(answer.message):
             return row
-    return _BAD_GATEWAY if (answer.status or 0) >= 500 else _UNKNOWN
+    if answer.status is None:
+        return _NO_STATUS
+    return _BAD_GATEWAY if answer.status >= 500 else _UNKNOWN
 
 
 class Refused(LaunchError):
@@ -350,10 +451,13 @@ class Patience:
         random: Gives numbers from 0 to 1, for the jitter of pauses.
 
     Attributes:
+        clock: As it was given.
         place: The launch's place in every queue: by its start, then by when it was
             taken. Whoever is throttled does not lose it.
         is_uncertain: Whether an answer to RunTask was lost, so that there may be a
             task already.
+        confirmed_at: When the run was last known to be waiting for this launch, by the
+            clock; at first, when the launch began.
     """
 
     def __init__(
@@ -366,9 +470,9 @@ class Patience:
         self.due = due
         self.place = (due, next(_places))
         self.is_uncertain = False
-        self._clock = clock
+        self.clock = clock
         self._random = random
-        self._began = clock()
+        self._began = self.confirmed_at = clock()
         self._deadline = self._began + seconds
 
     def attempts(self, attempt: Callable[[], Steps[Result]]) -> Steps[Result]:
@@ -396,16 +500,24 @@ class Patience:
     def queue(self, turn: Future[Any]) -> Steps[None]:
         """Wait for a turn, at nobody's expense."""
         if not turn.done():
-            since = self._clock()
+            since = self.clock()
             yield turn
-            self._deadline += self._clock() - since
+            self._deadline += self.clock() - since
+
+    def seconds_since_confirmed(self) -> float:
+        """How long ago the run was last known to be waiting for this launch."""
+        return self.clock() - self.confirmed_at
+
+    def confirmed(self) -> None:
+        """The run is waiting for this launch now."""
+        self.confirmed_at = self.clock()
 
     def _pause_after(self, refused: Refused, tries: int) -> Pause:
         seconds = BACKOFF[refused.verdict].seconds(tries, self._random())
-        if self._clock() + seconds > self._deadline:
+        if self.clock() + seconds > self._deadline:
             times = "1 try" if tries == 1 else f"{tries} tries"
             raise LaunchError(
-                f"Gave up after {self._clock() - self._began:.0f} s and {times} "
+                f"Gave up after {self.clock() - self._began:.0f} s and {times} "
                 f"because {refused.cause}; the last answer to {refused.operation} was "
                 f"{refused.answer}"
             ) from refused

@@ -6,15 +6,27 @@ Guarantees:
   learns of everything that its flow had told the API before.
 * However many ask, one query is under way at a time, and goes on through an outage.
 * A run counts as gone only if the API has been asked about it alone.
+* One run that the API refuses to speak of is found by halving, and does not hold up the
+  others; the one who asked for it gets the API's error.
 """
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
-from .api import AgentClient
+from .api import AgentClient, refuses_content
 from .troubles import Troubles, insist
 from .waiting import Pause, Steps, at_once
 
@@ -26,6 +38,9 @@ READING = "The states of flow runs cannot be read from the Prefect API"
 
 #: The answer to a question: the run's row, None if it is gone.
 _Answer = Optional[Mapping[str, Any]]
+
+#: A run, and where its answer is awaited.
+_Question = Tuple[str, "Future[_Answer]"]
 
 
 class RunStates:
@@ -47,7 +62,7 @@ class RunStates:
         self._troubles = troubles
         self._start = start
         self._lock = threading.Lock()
-        self._questions: List[Tuple[str, Future[_Answer]]] = []
+        self._questions: List[_Question] = []
         self._is_asking = False
 
     def of(self, run_id: str) -> Steps[_Answer]:
@@ -58,6 +73,9 @@ class RunStates:
 
         Returns:
             Its row with `AgentClient.states_of`'s fields, None if the run is gone.
+
+        Raises:
+            ClientError, requests.HTTPError: if the API refuses this question.
         """
         answer: Future[_Answer] = Future()
         with self._lock:
@@ -84,11 +102,27 @@ class RunStates:
             questions = self._questions[:_AT_ONCE]
             del self._questions[:_AT_ONCE]
         try:
-            rows = self._rows({run_id for run_id, _ in questions})
+            self._answer(questions)
         except Exception:
             with self._lock:
-                self._questions[:0] = questions
+                self._questions[:0] = [each for each in questions if not each[1].done()]
             raise
+
+    def _answer(self, questions: Sequence[_Question]) -> None:
+        """Answer questions; halve them where the API finds fault with one of them."""
+        try:
+            rows = self._rows({run_id for run_id, _ in questions})
+        except Exception as error:
+            if not refuses_content(error):
+                raise
+            if len(questions) > 1:
+                middle = len(questions) // 2
+                self._answer(questions[:middle])
+                self._answer(questions[middle:])
+                return
+            ((_, answer),) = questions
+            answer.set_exception(error)
+            return
         for run_id, answer in questions:
             answer.set_result(rows.get(run_id))
 

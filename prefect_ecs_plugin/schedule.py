@@ -17,21 +17,17 @@ class Schedule:
         self._heap: List[Tuple[float, int, Action]] = []
         self._order = itertools.count()
 
-    def __len__(self) -> int:
-        return len(self._heap)
-
     def add(self, due: float, action: Action) -> bool:
         """Add an action; True if it is now the first one due."""
         entry = (due, next(self._order), action)
         heapq.heappush(self._heap, entry)
         return self._heap[0] is entry
 
-    def take_due(self, now: float) -> List[Action]:
-        """Take out every action whose time has come, the earliest first."""
-        due: List[Action] = []
-        while self._heap and self._heap[0][0] <= now:
-            due.append(heapq.heappop(self._heap)[2])
-        return due
+    def take_due(self, now: float) -> Optional[Action]:
+        """Take out the earliest action whose time has come; None if there is none."""
+        if self._heap and self._heap[0][0] <= now:
+            return heapq.heappop(self._heap)[2]
+        return None
 
     @property
     def next_due(self) -> Optional[float]:

@@ -15,15 +15,26 @@ Guarantees:
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import suppress
 from typing import Any, Dict, Mapping, Optional
 
 from .counting import Counts, Source
-from .definitions import DefinitionMemory
-from .ecs import ECS, was_created_since
+from .definitions import TaskDefinitionCache
+from .ecs import ECS, BeforeSend, was_created_since
 from .errors import LaunchError
 from .retrying import Answer, Patience, Refused, Verdict
+from .template import without_own_tags
 from .waiting import Steps
+
+#: Seconds since a launch began, or since its run was last confirmed, after which the
+#: run is confirmed before RunTask is sent.
+CONFIRM_AFTER = 3.0
+
+
+#: Seconds for which the agent's own tags are left out of an operation's requests after
+#: AWS refused them.
+ASK_FOR_TAGS_AGAIN = 600.0
 
 
 class Submission:
@@ -41,16 +52,17 @@ class Submission:
         self._ecs = ecs
         self._logger = logger
         self._sources = (counts or Counts()).task_definitions
-        self._definitions = DefinitionMemory()
+        self._definitions = TaskDefinitionCache()
         self._may_look = True
-        self._may_tag = True
-        self.has_client_token = ecs.takes("RunTask", "clientToken")
+        self._leaves_out_tags_until: Dict[str, float] = {}
 
     def launch(
         self,
         definition: Mapping[str, Any],
         request: Mapping[str, Any],
         patience: Patience,
+        *,
+        confirm: Optional[BeforeSend] = None,
     ) -> Steps[str]:
         """Launch a task with a rendered definition.
 
@@ -58,6 +70,10 @@ class Submission:
             definition: The register_task_definition request, named by its content.
             request: The RunTask request, all but `taskDefinition`.
             patience: How long this launch may wait.
+            confirm: Run right before RunTask is sent, if the launch has waited for
+                more than `CONFIRM_AFTER` since it began or was last confirmed. What
+                it raises abandons the launch and is raised here, unless a lost answer
+                turns out to have started the task.
 
         Returns:
             The task's ARN.
@@ -67,16 +83,21 @@ class Submission:
         """
         arn = yield from self._provided(definition, patience)
         try:
-            return (yield from self.launch_by_arn(arn, request, patience))
+            return (yield from self._launch(arn, request, patience, confirm))
         except Refused as refused:
             if refused.verdict is not Verdict.FORGET:
                 raise
         self._definitions.forget(definition["family"], arn)
         arn = yield from self._provided(definition, patience)
-        return (yield from self.launch_by_arn(arn, request, patience))
+        return (yield from self._launch(arn, request, patience, confirm))
 
     def launch_by_arn(
-        self, task_definition: str, request: Mapping[str, Any], patience: Patience
+        self,
+        task_definition: str,
+        request: Mapping[str, Any],
+        patience: Patience,
+        *,
+        confirm: Optional[BeforeSend] = None,
     ) -> Steps[str]:
         """Launch a task with a definition that is there already.
 
@@ -84,19 +105,40 @@ class Submission:
             task_definition: Its ARN or `family:revision`.
             request: The RunTask request, all but `taskDefinition`.
             patience: How long this launch may wait.
+            confirm: As for `launch`.
 
         Returns:
             The task's ARN.
 
         Raises:
-            LaunchError: as `launch`.
+            LaunchError: as `launch`; it names the definition if that is gone.
         """
-        whole = {**request, "taskDefinition": task_definition}
-        if not self.has_client_token:
-            whole.pop("clientToken", None)
         try:
-            return (yield from patience.attempts(lambda: self._run(whole, patience)))
-        except LaunchError:
+            return (
+                yield from self._launch(task_definition, request, patience, confirm)
+            )
+        except Refused as refused:
+            if refused.verdict is not Verdict.FORGET:
+                raise
+            self._definitions.forget_described(task_definition)
+            raise _unusable(task_definition, refused) from refused
+
+    def _launch(
+        self,
+        task_definition: str,
+        request: Mapping[str, Any],
+        patience: Patience,
+        confirm: Optional[BeforeSend],
+    ) -> Steps[str]:
+        whole = {**request, "taskDefinition": task_definition}
+        before_send = _confirming(confirm, patience) if confirm else None
+        try:
+            return (
+                yield from patience.attempts(
+                    lambda: self._run(whole, patience, before_send)
+                )
+            )
+        except Exception:  # of `confirm` too
             started = yield from self._started_after_all(whole, patience)
             if started is None:
                 raise
@@ -116,24 +158,30 @@ class Submission:
         Raises:
             LaunchError: if it is not there, INACTIVE, or must not be read.
         """
-        known = self._definitions.described.get(task_definition)
+        known = self._definitions.described(task_definition)
         if known is None:
-            known = yield from patience.attempts(
-                lambda: self._read(task_definition, patience)
-            )
+            try:
+                known = yield from patience.attempts(
+                    lambda: self._read(task_definition, patience)
+                )
+            except Refused as refused:
+                raise _unusable(task_definition, refused) from refused
             if ":" in task_definition.rpartition("/")[2]:
-                self._definitions.described[task_definition] = known
+                self._definitions.keep_described(task_definition, known)
         return known
 
     # -- One attempt each -------------------------------------------------------
 
-    def _run(self, request: Mapping[str, Any], patience: Patience) -> Steps[str]:
-        if patience.is_uncertain and not self.has_client_token:
-            started = yield from self._started(request, patience)
-            if started:
-                return started
+    def _run(
+        self,
+        request: Mapping[str, Any],
+        patience: Patience,
+        before_send: Optional[BeforeSend],
+    ) -> Steps[str]:
         try:
-            answer = yield from self._tagged_call("RunTask", request, patience)
+            answer = yield from self._tagged_call(
+                "RunTask", request, patience, before_send
+            )
         except Refused as refused:
             if refused.verdict is Verdict.ADOPT and refused.answer.resource_ids:
                 return refused.answer.resource_ids[0]
@@ -142,25 +190,18 @@ class Submission:
             return str(answer["tasks"][0]["taskArn"])
         raise Refused("RunTask", Answer.from_failures(answer.get("failures", [])))
 
-    def _started(
-        self, request: Mapping[str, Any], patience: Patience
-    ) -> Steps[Optional[str]]:
-        """The task that a lost answer was about; for a botocore without clientToken."""
-        tasks = yield from self._ecs.tasks_of(
-            request["startedBy"], request.get("cluster", "default")
-        )
-        arns = [
-            task["taskArn"] for task in tasks if was_created_since(task, patience.due)
-        ]
-        return str(arns[-1]) if arns else None
-
     def _started_after_all(
         self, request: Mapping[str, Any], patience: Patience
     ) -> Steps[Optional[str]]:
         """The task of a launch that is given up, if a lost answer was about one."""
-        if patience.is_uncertain:
-            with suppress(LaunchError):
-                return (yield from self._started(request, patience))
+        if not patience.is_uncertain:
+            return None
+        with suppress(LaunchError):
+            tasks = yield from self._ecs.tasks_of(
+                request["startedBy"], request.get("cluster", "default")
+            )
+            since = [each for each in tasks if was_created_since(each, patience.due)]
+            return str(since[-1]["taskArn"]) if since else None
         return None
 
     def _read(self, task_definition: str, patience: Patience) -> Steps[Any]:
@@ -212,7 +253,7 @@ class Submission:
         """The ARN of a rendered definition, found or registered on first need."""
         family = definition["family"]
         while True:
-            promise, ours = self._definitions.claim(family)
+            promise, ours = self._definitions.reserve(family)
             if ours:
                 return (yield from self._provide(definition, patience))
             yield promise
@@ -228,9 +269,9 @@ class Submission:
         try:
             arn = yield from self._find_or_register(definition, patience)
         except BaseException as error:
-            self._definitions.fail(family, error)
+            self._definitions.reject(family, error)
             raise
-        self._definitions.keep(family, arn)
+        self._definitions.resolve(family, arn)
         return arn
 
     def _find_or_register(
@@ -263,27 +304,67 @@ class Submission:
     # -- Calling ECS ------------------------------------------------------------
 
     def _tagged_call(
-        self, operation: str, request: Mapping[str, Any], patience: Patience
+        self,
+        operation: str,
+        request: Mapping[str, Any],
+        patience: Patience,
+        before_send: Optional[BeforeSend] = None,
     ) -> Steps[Dict[str, Any]]:
-        """Call with tags, or without them where the account refuses tags."""
-        if self._may_tag:
-            try:
-                return (yield from self._ecs.call(operation, request, patience))
-            except Refused as refused:
-                if not _is_about_tags(refused.answer):
-                    raise
-                self._stop_tagging(refused)
-        untagged = {key: value for key, value in request.items() if key != "tags"}
-        return (yield from self._ecs.call(operation, untagged, patience))
+        """Call with tags, or without the agent's own where AWS refuses those.
 
-    def _stop_tagging(self, refused: Refused) -> None:
-        if self._may_tag:
-            self._may_tag = False
+        The user's tags are always sent. What AWS refuses is asked for again after a
+        while, since a permission may be granted meanwhile.
+        """
+        bare = without_own_tags(request)
+        if patience.clock() < self._leaves_out_tags_until.get(operation, -math.inf):
+            return (yield from self._ecs.call(operation, bare, patience, before_send))
+        try:
+            return (
+                yield from self._ecs.call(operation, request, patience, before_send)
+            )
+        except Refused as refused:
+            if bare == request or not _is_about_tags(refused.answer):
+                raise
+            denied = refused
+        answer = yield from self._ecs.call(operation, bare, patience, before_send)
+        self._leave_out_own_tags(operation, denied, patience)
+        return answer
+
+    def _leave_out_own_tags(
+        self, operation: str, refused: Refused, patience: Patience
+    ) -> None:
+        if not self._leaves_out_tags_until:
             self._logger.warning(
-                "Tasks and task definitions get no tags: the agent lacks the right "
-                "ecs:TagResource (%s)",
+                "The agent's own tags (prefect:...) are left out of tasks and task "
+                "definitions, because it lacks the permission ecs:TagResource; grant "
+                "it (%s)",
                 refused.answer,
             )
+        self._leaves_out_tags_until[operation] = patience.clock() + ASK_FOR_TAGS_AGAIN
+
+
+def _unusable(task_definition: str, refused: Refused) -> LaunchError:
+    """Why a definition that a run config names cannot be used, with its name."""
+    if refused.verdict is Verdict.FORGET:
+        return LaunchError(
+            f"The task definition {task_definition} is not there, or it is INACTIVE; "
+            "name an ACTIVE one of this account and region in the run config "
+            f"({refused.answer})"
+        )
+    return LaunchError(
+        f"The task definition {task_definition} cannot be read: {refused}"
+    )
+
+
+def _confirming(confirm: BeforeSend, patience: Patience) -> BeforeSend:
+    """Confirm a run that has waited; one that has not is as it was read."""
+
+    def before_send() -> Steps[None]:
+        if patience.seconds_since_confirmed() > CONFIRM_AFTER:
+            yield from confirm()
+            patience.confirmed()
+
+    return before_send
 
 
 def _is_about_tags(answer: Answer) -> bool:

@@ -9,18 +9,27 @@ from __future__ import annotations
 import logging
 import random
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Set, Tuple
-
-import pendulum
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from . import task_state
 from .agent_log import of_run
 from .api import AgentClient
+from .claims import Claims
 from .counting import Counts, Ending
-from .ecs import ECS
+from .dispatcher import Dispatcher
+from .ecs import ECS, region_of
 from .errors import PrefectECSError
-from .flow_run import FlowRun
 from .launching import Launcher
 from .reporting import Reporter
 from .retrying import Patience, Refused
@@ -37,9 +46,6 @@ ReadLog = Callable[[str, Mapping[str, Any]], Sequence[str]]
 #: Seconds between two questions for cancelled runs.
 _CANCEL_INTERVAL = 5.0
 
-#: Seconds: how much further back a question reaches than it has to.
-_OVERLAP = 60.0
-
 #: How a verdict is counted.
 _ENDINGS: Mapping[Verdict, Ending] = {
     Verdict.LEAVE: Ending.LEFT,
@@ -49,76 +55,109 @@ _ENDINGS: Mapping[Verdict, Ending] = {
 }
 
 
+class _Latest(NamedTuple):
+    """The last task of a run that this agent knows.
+
+    Attributes:
+        task_arn: The task.
+        resumed: Whether it goes on with a run that was Running before.
+    """
+
+    task_arn: str
+    resumed: bool
+
+
 class Supervisor:
     """Looks after tasks from their start to their end.
 
     Args:
         client: The client of the Prefect API.
         states: Asks it what became of runs.
+        claims: Reads launch records.
         ecs: ECS, paced.
         submission: Knows the definitions of tasks.
         launcher: Starts a task again.
         reporter: Tells Prefect.
-        troubles: Told what does not work.
+        outages: Told what does not work.
         logger: The agent's own log.
         read_log: Reads what a container wrote.
+        dispatcher: Drives the steps that deal with stopped tasks; tells the time.
         start_attempts: How often a task that never ran is started at most.
         cancel_grace: Seconds that a cancelled flow has to end by itself.
         counts: Counts what is done.
 
     Attributes:
-        watcher: Set once, by whoever makes both.
+        watcher: Watches the tasks.
     """
-
-    watcher: Watcher
 
     def __init__(
         self,
+        *,
         client: AgentClient,
         states: RunStates,
+        claims: Claims,
         ecs: ECS,
         submission: Submission,
         launcher: Launcher,
         reporter: Reporter,
-        troubles: Troubles,
+        outages: Troubles,
         logger: logging.Logger,
         read_log: ReadLog,
+        dispatcher: Dispatcher,
         start_attempts: int,
         cancel_grace: float,
         counts: Optional[Counts] = None,
     ) -> None:
         self._client = client
         self._states = states
+        self._claims = claims
         self._ecs = ecs
         self._submission = submission
         self._launcher = launcher
         self._reporter = reporter
-        self._troubles = troubles
+        self._outages = outages
         self._logger = logger
         self._read_log = read_log
+        self._clock = dispatcher.clock
         self._start_attempts = start_attempts
         self._cancel_grace = cancel_grace
         self._counts = counts or Counts()
-        self._latest: Dict[str, str] = {}
+        self._latest: Dict[str, _Latest] = {}
         self._starting: Set[str] = set()
+        self._cancelled_since: Dict[str, float] = {}
+        self._stop_requested: Set[str] = set()
+        self.watcher = Watcher(
+            ecs=ecs,
+            dispatcher=dispatcher,
+            on_stopped=self.on_stopped,
+            troubles=outages,
+            logger=logger,
+        )
 
     def watch(self, task_arn: str, cluster: str, run_id: str, launch: Launch) -> None:
         """Look after a task from now on."""
-        self._latest[run_id] = task_arn
+        self._latest[run_id] = _Latest(task_arn, launch.resumed)
         self.watcher.add(task_arn, cluster, run_id, launch)
 
     def slow_starters(self) -> Set[str]:
-        """Runs whose task has not started, and had not when this was last asked.
+        """Runs that need a heartbeat because their task has not started.
 
-        Those whose task ECS has not shown are not among them: nobody knows whether
-        somebody has to start them again.
+        A run whose launch was its first has had a heartbeat when it was claimed, so it
+        is among them only if its task had not started when this was asked before. A
+        resumed one always is: the server's Lazarus takes it for dead sooner. Those
+        whose task ECS has not shown are not among them: their task may not exist.
         """
         starting = {
-            watched.flow_run_id
+            watched.flow_run_id: watched.launch.resumed
             for watched in self.watcher.in_flight()
             if watched.last_status and not watched.has_started
         }
-        slow, self._starting = starting & self._starting, starting
+        slow = {
+            run_id
+            for run_id, is_resumed in starting.items()
+            if is_resumed or run_id in self._starting
+        }
+        self._starting = set(starting)
         return slow
 
     # -- A task has stopped -------------------------------------------------------
@@ -144,8 +183,8 @@ class Supervisor:
             )
             is_done = yield from self._act(watched, task, judgement, run)
         self._counts.stopped_tasks.add(_ENDINGS[judgement.verdict])
-        if self._latest.get(watched.flow_run_id) == watched.task_arn:
-            del self._latest[watched.flow_run_id]
+        if self._is_latest(watched):
+            self._latest.pop(watched.flow_run_id, None)
 
     def _act(
         self,
@@ -157,7 +196,7 @@ class Supervisor:
         """Do what a judgement says; False if the run has another state by now."""
         seen = {"id": watched.flow_run_id, "state": run.state, "version": run.version}
         if judgement.verdict is Verdict.RELAUNCH:
-            yield from self._relaunch(watched, task, judgement)
+            yield from self._relaunch(watched, task, judgement, run)
         elif judgement.verdict is Verdict.FAIL:
             told = yield from self._explained(watched, task, judgement)
             self._logger.error(
@@ -200,12 +239,20 @@ class Supervisor:
 
     def _is_taken_over(self, watched: Watched, row: Mapping[str, Any]) -> bool:
         """Whether the run was launched again, or is being launched again just now."""
-        run_id, agent_id = watched.flow_run_id, row.get("agent_id")
-        return (
-            self._latest.get(run_id, watched.task_arn) != watched.task_arn
-            or run_id in self._launcher.under_way
-            or (bool(agent_id) and agent_id != self._client.agent_id)
-        )
+        if not self._is_latest(watched) or watched.flow_run_id in (
+            self._launcher.under_way
+        ):
+            return True
+        record, launch = self._claims.latest(row), watched.launch
+        if record:
+            return not record.is_same_start(launch.name, launch.attempt)
+        agent_id = row.get("agent_id")  # an API that drops the context tells no more
+        return bool(agent_id) and agent_id != self._client.agent_id
+
+    def _is_latest(self, watched: Watched) -> bool:
+        """Whether this agent knows no later task of the run."""
+        latest = self._latest.get(watched.flow_run_id)
+        return latest is None or latest.task_arn == watched.task_arn
 
     def _explained(
         self,
@@ -239,39 +286,47 @@ class Supervisor:
         watched: Watched,
         task: Optional[Mapping[str, Any]],
         judgement: Judgement,
+        run: Run,
     ) -> Steps[None]:
+        """Start the task of a run again, unless something has happened to the run."""
         run_id, launch = watched.flow_run_id, watched.launch
         told = yield from self._explained(watched, task, judgement)
         about = of_run(run_id, watched.task_arn)
         self._logger.warning("Flow run %s: %s", run_id, told.message, extra=about)
         self._reporter.log(run_id, told.log, "WARNING")
-        steps = self._still_submitted_later(run_id, launch.attempt)
-        row = yield from self._counts.waits.of(run_id, steps)
-        if row:
-            flow_run = replace(
-                FlowRun.from_api(row),
-                launch=launch.name or FlowRun.from_api(row).launch_name,
-                attempt=launch.attempt + 1,
+        row = yield from self._row_after_pause(run_id, launch.attempt)
+        if row is None or not self._is_as_judged(watched, row, run):
+            self._logger.debug(
+                "Flow run %s is not launched again: its state has changed since",
+                run_id,
+                extra=about,
             )
-            yield from self._launcher.launch(row, flow_run)
+            return
+        record = self._launcher.record_of(
+            row, launch.name, launch.attempt + 1, after=watched.task_arn
+        )
+        yield from self._launcher.launch(row, record)
 
-    def _still_submitted_later(
+    def _row_after_pause(
         self, run_id: str, attempt: int
     ) -> Steps[Optional[Dict[str, Any]]]:
         seconds = task_state.RELAUNCH_BACKOFF.seconds(attempt, random.random())
         self._launcher.under_way.add(run_id)
         try:
             yield Pause(seconds, cause=Cause.RESTART)
-            return (yield from self._still_submitted(run_id))
+            ask = at_once(lambda: self._client.row(run_id))
+            return (yield from insist(ask, self._outages, READING))
         finally:
             self._launcher.under_way.discard(run_id)
 
-    def _still_submitted(self, run_id: str) -> Steps[Optional[Dict[str, Any]]]:
-        """The row of a run that nothing has happened to; else None."""
-
-        ask = at_once(lambda: self._client.row(run_id))
-        row = yield from insist(ask, self._troubles, READING)
-        return row if row and row["state"] in ("Submitted", "Running") else None
+    def _is_as_judged(self, watched: Watched, row: Mapping[str, Any], run: Run) -> bool:
+        """Whether nothing has happened to a run since its task was judged."""
+        if (row["state"], row["version"]) != (run.state, run.version):
+            return False
+        record, launch = self._claims.latest(row), watched.launch
+        if record is None:
+            return True
+        return record.is_same_start(launch.name, launch.attempt)
 
     # -- A run is cancelled -------------------------------------------------------
 
@@ -280,74 +335,87 @@ class Supervisor:
 
         The server tells nobody when a run is cancelled.
         """
-        seen: Dict[str, float] = {}
         while True:
             yield Pause(_CANCEL_INTERVAL)
-            tasks = {
-                watched.flow_run_id: watched
-                for watched in self.watcher.in_flight()
-                if not watched.is_stopped
-            }
-            for run_id in set(seen).difference(tasks):
-                del seen[run_id]
-            for run_id in self._to_stop(self._cancelled(tasks), seen):
-                yield from self._stop(tasks[run_id])
+            for watched, reason in self._to_stop():
+                yield from self._stop(watched, reason)
 
-    def _cancelled(self, tasks: Mapping[str, Watched]) -> Dict[str, Dict[str, Any]]:
-        """The cancelled runs among those that have a task."""
-        if not tasks:
+    def _to_stop(self) -> List[Tuple[Watched, str]]:
+        """The tasks that must not go on, each with the reason.
+
+        Noted per task: a run that was cancelled may have been restarted since, and
+        have another task. The time of a cancellation is that at which it was seen.
+        """
+        tasks = [each for each in self.watcher.in_flight() if not each.is_stopped]
+        arns = {watched.task_arn for watched in tasks}
+        self._stop_requested &= arns
+        for gone in set(self._cancelled_since) - arns:
+            del self._cancelled_since[gone]
+        rows = self._cancelled({watched.flow_run_id for watched in tasks})
+        if rows is None:
+            return []
+        found = []
+        for watched in tasks:
+            reason = self._reason_to_stop(watched, rows.get(watched.flow_run_id))
+            if reason and watched.task_arn not in self._stop_requested:
+                found.append((watched, reason))
+        return found
+
+    def _reason_to_stop(
+        self, watched: Watched, cancelled: Optional[Mapping[str, Any]]
+    ) -> str:
+        latest = self._latest.get(watched.flow_run_id)
+        if latest and latest.task_arn != watched.task_arn and not latest.resumed:
+            return "was started anew and has another task"
+        if cancelled is None:
+            self._cancelled_since.pop(watched.task_arn, None)
+            return ""
+        since = self._cancelled_since.setdefault(watched.task_arn, self._clock())
+        never_ran = cancelled["state"] == "Cancelled" and not cancelled["start_time"]
+        if never_ran or self._clock() - since >= self._cancel_grace:
+            return "was cancelled"
+        return ""
+
+    def _cancelled(self, run_ids: Set[str]) -> Optional[Dict[str, Dict[str, Any]]]:
+        """The cancelled ones of some runs; None if the API does not tell."""
+        if not run_ids:
             return {}
-        back = self._cancel_grace + _CANCEL_INTERVAL + _OVERLAP
         try:
-            rows = self._client.cancelled_since(
-                pendulum.now("UTC").subtract(seconds=back)
-            )
+            rows = self._client.cancelled_of(sorted(run_ids))
         except Exception as error:
-            self._troubles.begin(READING, error)
-            return {}
-        self._troubles.end(READING)
-        return {run_id: row for run_id, row in rows.items() if run_id in tasks}
+            self._outages.begin(READING, error)
+            return None
+        self._outages.end(READING)
+        return rows
 
-    def _to_stop(
-        self, cancelled: Mapping[str, Mapping[str, Any]], seen: Dict[str, float]
-    ) -> Set[str]:
-        """Those whose flow never started, and those that had their time to end."""
-        now = pendulum.now("UTC").timestamp()
-        never_ran = {
-            run_id
-            for run_id, row in cancelled.items()
-            if row["state"] == "Cancelled" and not row.get("start_time")
-        }
-        for run_id in cancelled:
-            seen.setdefault(run_id, now)
-        over = {
-            run_id
-            for run_id, since in seen.items()
-            if now - since >= self._cancel_grace
-        }
-        return never_ran | over
-
-    def _stop(self, watched: Watched) -> Steps[None]:
+    def _stop(self, watched: Watched, reason: str) -> Steps[None]:
+        """Stop a task; it is asked for once, and looked at soon after."""
         request = {
             "cluster": watched.cluster,
             "task": watched.task_arn,
-            "reason": "The flow run was cancelled",
+            "reason": f"The flow run {reason}",
         }
         about = of_run(watched.flow_run_id, watched.task_arn)
         try:
-            yield from self._ecs.call("StopTask", request)
+            yield from self._ecs.call(
+                "StopTask", request, region=region_of(watched.task_arn)
+            )
         except Refused as refused:  # the next round tries again
             self._logger.warning(
-                "Flow run %s was cancelled, and its task %s cannot be stopped: %s",
+                "Flow run %s %s, and its task %s cannot be stopped: %s",
                 watched.flow_run_id,
+                reason,
                 watched.task_arn,
                 refused,
                 extra=about,
             )
-        else:
-            self._logger.info(
-                "Flow run %s was cancelled; its task %s is stopped",
-                watched.flow_run_id,
-                watched.task_arn,
-                extra=about,
-            )
+            return
+        self._stop_requested.add(watched.task_arn)
+        self.watcher.look_soon(watched.task_arn)
+        self._logger.info(
+            "Flow run %s %s; its task %s is stopped",
+            watched.flow_run_id,
+            reason,
+            watched.task_arn,
+            extra=about,
+        )

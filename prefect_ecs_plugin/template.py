@@ -29,6 +29,20 @@ API_KEY_NAMES = ("PREFECT__CLOUD__API_KEY", "PREFECT__CLOUD__AUTH_TOKEN")
 #: Marks the definitions that this plugin registered.
 OWNER_TAG = {"key": "prefect:registered-by", "value": "prefect-ecs-plugin"}
 
+#: The tag of a task that keeps the user's own `startedBy`.
+STARTED_BY = "prefect:started-by"
+
+#: The keys of the tags that the agent adds to tasks and definitions by itself.
+OWN_TAGS = frozenset(
+    {
+        OWNER_TAG["key"],
+        "prefect:flow-id",
+        "prefect:flow-version",
+        "prefect:flow-run-id",
+        STARTED_BY,
+    }
+)
+
 _DIGEST_LENGTH = 16
 
 
@@ -157,6 +171,13 @@ def with_tags(request: Dict[str, Any], ours: List[Dict[str, str]]) -> Dict[str, 
     fresh = [tag for tag in ours if tag["key"] not in taken]
     tags = theirs + fresh[: max(0, rules.MAX_TAGS - len(theirs))]
     return {**request, "tags": tags} if tags else request
+
+
+def without_own_tags(request: Mapping[str, Any]) -> Dict[str, Any]:
+    """A request with none of the tags that the agent adds by itself."""
+    tags = [tag for tag in request.get("tags", []) if tag.get("key") not in OWN_TAGS]
+    bare = {key: value for key, value in request.items() if key != "tags"}
+    return {**bare, "tags": tags} if tags else bare
 
 
 def _image(flow_run: FlowRun, run_config: ECSRun, container: Mapping[str, Any]) -> str:

@@ -94,6 +94,9 @@ def insist(
 ) -> Steps[Result]:
     """Attempt something until it succeeds, however long the outage.
 
+    The pauses are those of `OUTAGE`, but no shorter than an error's `retry_after`
+    says, in seconds, if it has one.
+
     Args:
         attempt: Starts the steps of one attempt.
         troubles: Told when it begins to fail and when that is over.
@@ -109,7 +112,14 @@ def insist(
                 raise
             tries += 1
             troubles.begin(kind, error)
-            yield Pause(OUTAGE.seconds(tries, 1.0), cause=Cause.OUTAGE)
+            seconds = max(OUTAGE.seconds(tries, 1.0), _least_pause(error))
+            yield Pause(seconds, cause=Cause.OUTAGE)
         else:
             troubles.end(kind)
             return result
+
+
+def _least_pause(error: Exception) -> float:
+    """The seconds for which the other side asks to be left alone."""
+    seconds = getattr(error, "retry_after", None)
+    return float(seconds) if isinstance(seconds, (int, float)) else 0.0

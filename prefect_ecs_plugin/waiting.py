@@ -9,7 +9,6 @@ simulation moves its clock.
 from __future__ import annotations
 
 import enum
-import functools
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Callable, Generator, TypeVar, Union
@@ -76,37 +75,6 @@ def drive(steps: Steps[Result], sleep: Callable[[float], None]) -> Result:
             sleep(wait.seconds)
         else:
             wait.exception()
-
-
-def overheard(
-    steps: Steps[Result],
-    before: Callable[[Wait], object],
-    after: Callable[[], object] = lambda: None,
-) -> Steps[Result]:
-    """Pass on the waits of steps, and say when each begins and ends.
-
-    Args:
-        steps: The generator whose waits they are.
-        before: Called with each wait.
-        after: Called when it is over, also where it was interrupted.
-
-    Returns:
-        What the steps return.
-    """
-    go_on: Callable[[], Wait] = functools.partial(next, steps)
-    while True:
-        try:
-            wait = go_on()
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]  # StopIteration is untyped
-        before(wait)
-        try:
-            yield wait
-            go_on = functools.partial(next, steps)
-        except Interrupted as interrupted:
-            go_on = functools.partial(steps.throw, interrupted)
-        finally:
-            after()
 
 
 def at_once(call: Callable[[], Result]) -> Callable[[], Steps[Result]]:

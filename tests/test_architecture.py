@@ -24,6 +24,7 @@ PURE = [
     "flow_run",
     "hints",
     "kwargs",
+    "launch_record",
     "masking",
     "pacing",
     "polling",
@@ -34,7 +35,7 @@ PURE = [
     "template",
     "troubles",
     "waiting",
-    "watcher/roster",
+    "watcher/poll_queue",
     *(f"rules/{path.stem}" for path in (HOUSE / "rules").glob("*.py")),
     *(f"task_state/{path.stem}" for path in (HOUSE / "task_state").glob("*.py")),
 ]
@@ -53,7 +54,16 @@ KNOW_AWS = {
 
 #: The rooms at the door.
 KNOW_PREFECT = {
-    *("agent", "api", "cli", "reporting", "run_config", "sources", "_commands"),
+    *(
+        "agent",
+        "api",
+        "claims",
+        "cli",
+        "reporting",
+        "run_config",
+        "sources",
+        "_commands",
+    ),
     *("check/api", "check/command", "check/flows", "check/preflight"),
 }
 

@@ -15,9 +15,8 @@ from prefect import Flow
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
-from world import World, eventually
+from world import World, claim, eventually
 
-from prefect_ecs_plugin.flow_run import HOLDER_KEY
 from prefect_ecs_plugin.sandbox.aws import Fault
 from prefect_ecs_plugin.waiting import drive
 
@@ -227,6 +226,27 @@ def test_a_run_that_ecs_puts_off_for_too_long_ends_with_what_was_tried(
     assert "RESOURCE:CPU" in line
 
 
+def test_runs_are_left_to_others_while_many_definitions_wait_to_be_registered(
+    world: World, flow_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.utilities.configuration import set_temporary_config
+
+    from prefect_ecs_plugin import ECSAgent
+
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    runs = due(world, flow_id, 2)
+    with set_temporary_config({"cloud.api": world.api.url}):
+        agent = ECSAgent()
+        for _ in range(100):
+            agent._pacer.turn("RegisterTaskDefinition")
+        agent._poll()
+    assert agent.submitting_flow_runs == set()
+    with world.agent():
+        eventually(lambda: set(tasks_by_run(world)) == set(runs))
+    assert_one_task_each(world, runs)
+
+
 def test_a_run_that_waits_has_a_heartbeat(
     world: World, flow_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,8 +310,7 @@ def test_guarantee_1_a_run_that_another_agent_of_the_same_name_took_is_left_to_i
         if operation == "set_flow_run_states":
             world.api.fault = None
             (agent,) = store.agents()
-            by_another = {"type": "Submitted", "context": {HOLDER_KEY: "another"}}
-            store.set_flow_run_state(run_id, by_another, agent_id=agent.id)
+            claim(store, run_id, agent.id, "another")
 
     world.api.fault = fault
     with world.quick_agent():
@@ -319,7 +338,7 @@ def test_guarantee_5_a_run_that_was_read_a_while_ago_is_looked_at_before_it_is_t
         world.api.store.set_flow_run_state(run_id, {"type": state})
         for row in rows:
             read = time.monotonic() - 60
-            steps = agent._launcher.take_and_launch(row, read)
+            steps = agent._launcher.claim_and_launch(row, read)
             drive(steps, lambda seconds: time.sleep(max(0.0, seconds)))
     assert world.states([run_id, other]) == [state, "Submitted"]
     assert tasks_by_run(world) == Counter([other])

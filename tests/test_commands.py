@@ -323,11 +323,11 @@ def installed(monkeypatch: pytest.MonkeyPatch, **versions: Optional[str]) -> Non
 @pytest.mark.parametrize(
     "boto3, botocore, words",
     [
-        (None, None, "needs boto3 1.20 or later and there is none in"),
-        (None, "1.40.0", "needs boto3 1.20 or later and there is none in"),
-        ("1.9.253", "1.12.253", "needs boto3 1.20 or later, and"),
-        ("1.40.0", None, "needs botocore 1.23 or later and there is none in"),
-        ("1.20.0", "1.22.9", "needs botocore 1.23 or later, and"),
+        (None, None, "needs boto3 1.29 or later and there is none in"),
+        (None, "1.40.0", "needs boto3 1.29 or later and there is none in"),
+        ("1.9.253", "1.12.253", "needs boto3 1.29 or later, and"),
+        ("1.40.0", None, "needs botocore 1.32 or later and there is none in"),
+        ("1.29.0", "1.31.85", "needs botocore 1.32 or later, and"),
     ],
 )
 def test_missing_or_old_aws_libraries_are_named_with_the_remedy(
@@ -347,7 +347,7 @@ def test_missing_or_old_aws_libraries_are_named_with_the_remedy(
     assert sys.prefix in result.output
 
 
-@pytest.mark.parametrize("boto3, botocore", [("1.20", "1.23"), ("1.100.0", "2.0rc1")])
+@pytest.mark.parametrize("boto3, botocore", [("1.29", "1.32"), ("1.100.0", "2.0rc1")])
 def test_new_enough_aws_libraries_pass(
     boto3: str, botocore: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

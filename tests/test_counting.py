@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
-import time
-from concurrent.futures import Future
-from typing import Any, Dict, List
+from typing import Any, List
 
-import pendulum
 import pytest
 import requests
 from deadlines import DEADLINE
@@ -18,20 +14,6 @@ from hypothesis import strategies as st
 
 from prefect_ecs_plugin import api
 from prefect_ecs_plugin.counting import Answered, Counter, Counts, Histogram, Outcome
-from prefect_ecs_plugin.definitions import DefinitionMemory
-from prefect_ecs_plugin.launching import Launcher
-from prefect_ecs_plugin.pacing import LIMITS, Pacer
-from prefect_ecs_plugin.retrying import (
-    _CAUSES,
-    WORTH_WAITING,
-    Answer,
-    Patience,
-    Refused,
-)
-from prefect_ecs_plugin.settings import AgentSettings
-from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.troubles import Troubles, insist
-from prefect_ecs_plugin.waiting import Cause, Pause, Steps
 
 
 def in_threads(action: Any, threads: int = 8) -> None:
@@ -60,6 +42,7 @@ def test_what_has_not_happened_is_zero() -> None:
         ("returned",): 0,
         ("left",): 0,
         ("not_taken",): 0,
+        ("abandoned",): 0,
     }
     assert counts.internal_errors.items() == {(): 0}
     assert counts.aws_requests.items() == {}
@@ -120,144 +103,6 @@ def test_a_buckets_count_is_that_of_all_values_up_to_its_bound(
     assert buckets == [*expected, len(values)]
     assert total == pytest.approx(sum(values))
     assert buckets == sorted(buckets)
-
-
-# -- Waiting runs ------------------------------------------------------------------
-
-
-def waiting(counts: Counts) -> Dict[Cause, int]:
-    """The causes for which somebody waits."""
-    return {cause: n for cause, n in counts.waits.by_cause().items() if n}
-
-
-def test_a_run_is_counted_while_it_waits_and_no_longer() -> None:
-    simulation, counts = Simulation(), Counts()
-    seen: List[Dict[Cause, int]] = []
-
-    def look() -> None:
-        seen.append(waiting(counts))
-
-    def steps() -> Steps[str]:
-        look()
-        yield Pause(5, cause=Cause.NOT_DUE)
-        look()
-        yield Pause(5, cause=Cause.CAPACITY)
-        return "done"
-
-    simulation.dispatcher.call_later(2, look)
-    simulation.dispatcher.call_later(7, look)
-    assert simulation.result_of(counts.waits.of("run", steps())) == "done"
-    look()
-    assert seen == [{}, {Cause.NOT_DUE: 1}, {}, {Cause.CAPACITY: 1}, {}]
-
-
-def test_steps_inside_steps_of_the_same_run_are_counted_once() -> None:
-    counts = Counts()
-
-    def inner() -> Steps[None]:
-        yield Pause(5, cause=Cause.CAPACITY)
-
-    def outer() -> Steps[None]:
-        yield from counts.waits.of("run", inner())
-        yield Pause(5, cause=Cause.RESTART)
-
-    steps = counts.waits.of("run", outer())
-    next(steps)
-    assert waiting(counts) == {Cause.CAPACITY: 1}
-    next(steps)
-    assert waiting(counts) == {Cause.RESTART: 1}
-    assert next(steps, None) is None
-    assert waiting(counts) == {}
-
-
-def test_a_run_that_is_interrupted_waits_no_longer() -> None:
-    simulation, counts = Simulation(), Counts()
-
-    def steps() -> Steps[None]:
-        yield Pause(5, cause=Cause.NOT_DUE)
-
-    simulation.dispatcher.start(counts.waits.of("run", steps()))
-    assert waiting(counts) == {Cause.NOT_DUE: 1}
-    simulation.dispatcher.interrupt()
-    assert waiting(counts) == {}
-
-
-def test_a_run_that_is_not_due_yet_waits_for_its_start() -> None:
-    counts = Counts()
-    nothing: Any = None
-    launcher = Launcher(
-        AgentSettings(),
-        *(nothing,) * 4,
-        logger=logging.getLogger("agent"),
-        timeout=0,
-        counts=counts,
-    )
-    start = pendulum.now("UTC").add(seconds=9).isoformat()
-    row = {"id": "run", "serialized_state": {"start_time": start}}
-    steps = launcher.take_and_launch(row, time.monotonic())
-    next(steps)
-    assert waiting(counts) == {Cause.NOT_DUE: 1}
-
-
-def _after(answer: Answer) -> Any:
-    """The first wait of a launch that got an answer."""
-    patience = Patience(0, 3600, lambda: 0.0, lambda: 0.5)
-
-    def attempt() -> Steps[None]:
-        yield from ()
-        raise Refused("RunTask", answer)
-
-    return next(patience.attempts(attempt))
-
-
-def _outage() -> Any:
-    def attempt() -> Steps[None]:
-        yield from ()
-        raise OSError("refused")
-
-    return next(insist(attempt, Troubles(logging.getLogger("agent")), "It fails"))
-
-
-def _turn() -> Any:
-    return Pacer(LIMITS, lambda: 0.0, lambda seconds, action: None).turn("RunTask")
-
-
-@pytest.mark.parametrize(
-    "wait, cause",
-    [
-        (lambda: _after(Answer("ThrottlingException", "")), Cause.RATE_LIMIT),
-        (lambda: _after(Answer("ServerException", "")), Cause.OUTAGE),
-        (lambda: _after(Answer("failures", "RESOURCE:MEMORY")), Cause.CAPACITY),
-        (
-            lambda: _after(
-                Answer(
-                    "ClientException",
-                    "Too many concurrent attempts to create a new revision",
-                )
-            ),
-            Cause.DEFINITION,
-        ),
-        (_outage, Cause.OUTAGE),
-        (_turn, Cause.RATE_LIMIT),
-        (lambda: DefinitionMemory().claim("family")[0], Cause.DEFINITION),
-        (lambda: Pause(1), Cause.OTHER),
-        (Future, Cause.OTHER),
-    ],
-)
-def test_every_wait_has_its_cause(wait: Any, cause: Cause) -> None:
-    counts = Counts()
-    made = wait()
-
-    def steps() -> Steps[None]:
-        yield made
-
-    waits = counts.waits.of("run", steps())
-    next(waits)
-    assert waiting(counts) == {cause: 1}
-
-
-def test_every_verdict_worth_waiting_for_has_a_cause() -> None:
-    assert set(_CAUSES) == WORTH_WAITING
 
 
 # -- Requests to the Prefect API ---------------------------------------------------

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import threading
 from concurrent.futures import Future
-from typing import Any, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 from deadlines import DEADLINE
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefect_ecs_plugin.definitions import TaskDefinitionCache
 from prefect_ecs_plugin.dispatcher import Dispatcher
+from prefect_ecs_plugin.pacing import LIMITS, Pacer
 from prefect_ecs_plugin.polling import Rhythm
+from prefect_ecs_plugin.retrying import (
+    _CAUSES,
+    WORTH_WAITING,
+    Answer,
+    Patience,
+    Refused,
+)
 from prefect_ecs_plugin.schedule import Schedule
 from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.waiting import Pause, Steps, drive
+from prefect_ecs_plugin.troubles import Troubles, insist
+from prefect_ecs_plugin.waiting import Cause, Pause, Steps, Wait, drive
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 100))))
@@ -31,13 +43,12 @@ def test_schedule_gives_out_what_is_due_in_order_and_nothing_else(
             schedule.add(time, lambda entry=entry: taken.append(entry))
             waiting.append(entry)
             continue
-        for action in schedule.take_due(time):
+        for action in iter(functools.partial(schedule.take_due, time), None):
             action()
         due = sorted(entry for entry in waiting if entry[0] <= time)
         assert taken == due
         waiting = [entry for entry in waiting if entry[0] > time]
         taken.clear()
-    assert len(schedule) == len(waiting)
     assert schedule.next_due == min((time for time, _ in waiting), default=None)
 
 
@@ -57,15 +68,19 @@ def test_steps_go_on_exactly_when_they_are_due(pauses: List[List[float]]) -> Non
         simulation.dispatcher.start(steps(own))
     simulation.run()
     assert sorted(ended) == pytest.approx(sorted(sum(own) for own in pauses))
-    assert len(simulation.dispatcher) == 0
+    assert simulation.dispatcher.wait_until_done(0)
 
 
-def threaded(workers: int, errors: List[BaseException]) -> Dispatcher:
-    return Dispatcher.threaded(workers, errors.append)
+#: What was reported: what happened, the exception, the run's id.
+Reports = List[Tuple[str, BaseException, Optional[str]]]
+
+
+def threaded(workers: int, reports: Reports) -> Dispatcher:
+    return Dispatcher.threaded(workers, lambda *report: reports.append(report))
 
 
 def test_guarantee_4_what_waits_holds_no_worker() -> None:
-    errors: List[BaseException] = []
+    errors: Reports = []
     dispatcher = threaded(2, errors)
     gate: Future[None] = Future()
     done: List[int] = []
@@ -88,7 +103,7 @@ def test_guarantee_4_what_waits_holds_no_worker() -> None:
 
 
 def test_what_steps_let_out_is_reported_and_harms_nobody_else() -> None:
-    errors: List[BaseException] = []
+    errors: Reports = []
     dispatcher = threaded(1, errors)
     ended = threading.Event()
 
@@ -100,11 +115,17 @@ def test_what_steps_let_out_is_reported_and_harms_nobody_else() -> None:
         yield Pause(0.01)
         ended.set()
 
-    dispatcher.start(fails())
+    dispatcher.start(fails(), run_id="a")
     dispatcher.start(works())
     assert ended.wait(DEADLINE)
     dispatcher.close()
-    assert [str(error) for error in errors] == ["broken"]
+    assert [(what, str(error), run_id) for what, error, run_id in errors] == [
+        (
+            "Flow run a: the agent's work on it was aborted by an internal error",
+            "broken",
+            "a",
+        )
+    ]
 
 
 def test_after_close_nothing_goes_on() -> None:
@@ -119,7 +140,8 @@ def test_after_close_nothing_goes_on() -> None:
     dispatcher.start(steps())
     dispatcher.close()
     gate.set_result(None)
-    assert (len(dispatcher), went_on) == (1, [])
+    assert not dispatcher.wait_until_done(0)
+    assert went_on == []
 
 
 def test_drive_sleeps_and_waits_in_its_own_thread() -> None:
@@ -134,6 +156,326 @@ def test_drive_sleeps_and_waits_in_its_own_thread() -> None:
 
     assert drive(steps(), slept.append) == "end"
     assert slept == [3]
+
+
+# -- The timer thread ---------------------------------------------------------------
+
+
+def test_an_exception_in_a_timed_action_does_not_end_the_timer() -> None:
+    reports: Reports = []
+    dispatcher = threaded(1, reports)
+    went_on = threading.Event()
+
+    def fails() -> None:
+        raise ValueError("broken")
+
+    def steps() -> Steps[None]:
+        yield Pause(0.02)
+        went_on.set()
+
+    dispatcher.call_later(0.01, fails)
+    dispatcher.start(steps())
+    assert went_on.wait(DEADLINE)
+    assert dispatcher.problem() is None
+    dispatcher.close()
+    assert [(what, str(error)) for what, error, _ in reports] == [
+        ("A timed action failed", "broken")
+    ]
+
+
+def test_not_even_a_failing_report_ends_the_timer() -> None:
+    def report(what: str, error: BaseException, run_id: Optional[str]) -> None:
+        raise error
+
+    dispatcher = Dispatcher.threaded(1, report)
+    went_on = threading.Event()
+
+    def fails() -> None:
+        raise SystemExit("broken")
+
+    dispatcher.call_later(0.0, fails)
+    dispatcher.call_later(0.0, went_on.set)
+    assert went_on.wait(DEADLINE)
+    dispatcher.close()
+
+
+def test_of_several_actions_due_together_a_failing_one_harms_no_other() -> None:
+    reports: Reports = []
+    simulation = Simulation(lambda *report: reports.append(report))
+    done: List[int] = []
+
+    def act(number: int) -> None:
+        done.append(number)
+        if number == 1:
+            raise ValueError("broken")
+
+    for number in range(3):
+        simulation.dispatcher.call_later(1.0, functools.partial(act, number))
+    simulation.run()
+    assert done == [0, 1, 2]
+    assert len(reports) == 1
+
+
+def test_a_timer_thread_that_is_gone_is_a_problem() -> None:
+    dispatcher = threaded(1, [])
+    ended = threading.Thread(target=lambda: None)
+    ended.start()
+    ended.join()
+    timer, dispatcher._timer = dispatcher._timer, ended
+    assert dispatcher.problem() == "the timer thread has ended"
+    dispatcher._timer = timer
+    assert dispatcher.problem() is None
+    dispatcher.close()
+    assert dispatcher.problem() is None
+
+
+def test_a_timer_thread_that_is_stuck_is_a_problem() -> None:
+    simulation = Simulation()
+    dispatcher = simulation.dispatcher
+    seen: List[Optional[str]] = []
+
+    def is_slow() -> None:
+        for _ in range(2):
+            simulation.now += 60.0
+            seen.append(dispatcher.problem())
+
+    dispatcher.call_later(0.0, is_slow)
+    simulation.run()
+    assert seen == [None, "the timer thread has been stuck for 120 s"]
+    assert dispatcher.problem() is None
+
+
+# -- Background loops ---------------------------------------------------------------
+
+
+class Loop:
+    """A background loop on a simulated clock that fails when it is told to.
+
+    Attributes:
+        lives: Seconds for which it runs until it fails; it runs on when none is left.
+        starts: When it was started.
+        reports: What was reported.
+    """
+
+    def __init__(self, lives: List[float], error: BaseException) -> None:
+        self.lives, self.error = lives, error
+        self.starts: List[float] = []
+        self.reports: Reports = []
+        self.simulation = Simulation(lambda *report: self.reports.append(report))
+        self.simulation.dispatcher.keep_running("sweeper", self.steps)
+
+    def steps(self) -> Steps[None]:
+        self.starts.append(self.simulation.now)
+        if self.lives:
+            yield Pause(self.lives.pop(0))
+            raise self.error
+        while True:
+            yield Pause(1000.0)
+
+    def problem_at(self, moment: float) -> Optional[str]:
+        self.simulation.run_until(moment)
+        return self.simulation.dispatcher.problem()
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), SystemExit("broken")])
+def test_a_background_loop_survives_any_exception(error: BaseException) -> None:
+    loop = Loop([0.0] * 8, error)
+    loop.simulation.run_until(1000.0)
+    pauses = [after - before for before, after in zip(loop.starts, loop.starts[1:])]
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert loop.reports[1] == (
+        "The background loop sweeper failed and is started again in 2 s",
+        error,
+        None,
+    )
+    assert len(loop.reports) == 8
+
+
+def test_a_loop_that_has_run_for_a_minute_starts_from_scratch() -> None:
+    loop = Loop([0.0, 0.0, 60.0, 0.0], ValueError("broken"))
+    loop.simulation.run_until(1000.0)
+    assert loop.starts == [0.0, 1.0, 3.0, 64.0, 66.0]
+
+
+KEEPS_FAILING = "the background loop sweeper keeps failing"
+
+
+@pytest.mark.parametrize(
+    "lives, moment, problem",
+    [
+        ([], 999.0, None),
+        ([0.0], 0.5, None),
+        ([0.0, 0.0], 2.0, None),
+        ([0.0] * 3, 3.0, KEEPS_FAILING),
+        ([0.0] * 3, 7.0 + 59.0, KEEPS_FAILING),
+        ([0.0] * 3, 7.0 + 60.0, None),
+        ([59.0, 59.0], 120.5, KEEPS_FAILING),
+        ([59.0, 59.0], 122.5, None),
+    ],
+)
+def test_a_loop_that_keeps_failing_is_a_problem_until_it_has_run_for_a_minute(
+    lives: List[float], moment: float, problem: Optional[str]
+) -> None:
+    assert Loop(lives, ValueError("broken")).problem_at(moment) == problem
+
+
+def test_a_loop_that_has_ended_is_a_problem() -> None:
+    simulation = Simulation()
+    simulation.dispatcher.keep_running("sweeper", iter_steps)
+    assert simulation.dispatcher.problem() == ("the background loop sweeper has ended")
+
+
+def test_an_interrupted_loop_ends_and_is_no_problem() -> None:
+    loop = Loop([], ValueError("broken"))
+    loop.simulation.dispatcher.interrupt()
+    loop.simulation.run()
+    assert (loop.starts, loop.reports) == ([0.0], [])
+    assert loop.simulation.dispatcher.problem() is None
+
+
+# -- Who waits, and for what --------------------------------------------------------
+
+
+def waiting(dispatcher: Dispatcher) -> Dict[Cause, int]:
+    """The causes for which a run waits."""
+    return {cause: n for cause, n in dispatcher.waits().items() if n}
+
+
+def test_all_causes_are_told() -> None:
+    assert Simulation().dispatcher.waits() == dict.fromkeys(Cause, 0)
+
+
+def test_a_run_is_counted_while_it_waits_and_no_longer() -> None:
+    simulation = Simulation()
+    seen: List[Dict[Cause, int]] = []
+
+    def look() -> None:
+        seen.append(waiting(simulation.dispatcher))
+
+    def steps() -> Steps[None]:
+        yield Pause(0, cause=Cause.OUTAGE)
+        look()
+        yield Pause(5, cause=Cause.NOT_DUE)
+        look()
+        yield Pause(5, cause=Cause.CAPACITY)
+
+    simulation.dispatcher.call_later(2, look)
+    simulation.dispatcher.call_later(7, look)
+    simulation.dispatcher.start(steps(), run_id="run")
+    simulation.run()
+    look()
+    assert seen == [{}, {Cause.NOT_DUE: 1}, {}, {Cause.CAPACITY: 1}, {}]
+
+
+def test_runs_are_counted_and_not_their_steps() -> None:
+    dispatcher = Simulation().dispatcher
+    for run_id in ("one", "one", "other", None):
+        dispatcher.start(iter_steps(Pause(5)), run_id=run_id)
+    assert waiting(dispatcher) == {Cause.OTHER: 2}
+
+
+def test_a_run_that_is_interrupted_waits_no_longer() -> None:
+    dispatcher = Simulation().dispatcher
+    dispatcher.start(iter_steps(Pause(5)), run_id="run")
+    assert waiting(dispatcher) == {Cause.OTHER: 1}
+    dispatcher.interrupt()
+    assert waiting(dispatcher) == {}
+
+
+def test_each_wait_of_a_run_is_observed_before_it_begins() -> None:
+    simulation = Simulation()
+    seen: List[Tuple[str, Wait, Dict[Cause, int]]] = []
+    gate: Future[None] = Future()
+    simulation.dispatcher.observe_waits(
+        lambda run_id, wait: seen.append((run_id, wait, waiting(simulation.dispatcher)))
+    )
+    simulation.dispatcher.start(iter_steps(Pause(0), Pause(5), gate), run_id="run")
+    simulation.dispatcher.start(iter_steps(Pause(5)))
+    simulation.run()
+    assert seen == [("run", Pause(5), {}), ("run", gate, {})]
+    assert waiting(simulation.dispatcher) == {Cause.OTHER: 1}
+
+
+def test_an_exception_in_the_observer_is_reported_and_harms_no_steps() -> None:
+    reports: Reports = []
+    simulation = Simulation(lambda *report: reports.append(report))
+    done: List[bool] = []
+
+    def observe(run_id: str, wait: Wait) -> None:
+        raise ValueError("broken")
+
+    def steps() -> Steps[None]:
+        yield Pause(5)
+        done.append(True)
+
+    simulation.dispatcher.observe_waits(observe)
+    simulation.dispatcher.start(steps(), run_id="run")
+    simulation.run()
+    assert done == [True]
+    assert [(what, str(error), run_id) for what, error, run_id in reports] == [
+        ("Flow run run: the agent could not say why it waits", "broken", "run")
+    ]
+
+
+def iter_steps(*waits: Wait) -> Steps[None]:
+    yield from waits
+
+
+def _after(answer: Answer) -> Any:
+    """The first wait of a launch that got an answer."""
+    patience = Patience(0, 3600, lambda: 0.0, lambda: 0.5)
+
+    def attempt() -> Steps[None]:
+        yield from ()
+        raise Refused("RunTask", answer)
+
+    return next(patience.attempts(attempt))
+
+
+def _outage() -> Any:
+    def attempt() -> Steps[None]:
+        yield from ()
+        raise OSError("refused")
+
+    return next(insist(attempt, Troubles(logging.getLogger("agent")), "It fails"))
+
+
+def _turn() -> Any:
+    """A turn behind as many as the bucket has tokens for."""
+    pacer = Pacer(LIMITS, lambda: 0.0, lambda seconds, action: None)
+    return [pacer.turn("RunTask") for _ in range(200)][-1]
+
+
+@pytest.mark.parametrize(
+    "wait, cause",
+    [
+        (lambda: _after(Answer("ThrottlingException", "")), Cause.RATE_LIMIT),
+        (lambda: _after(Answer("ServerException", "")), Cause.OUTAGE),
+        (lambda: _after(Answer("failures", "RESOURCE:MEMORY")), Cause.CAPACITY),
+        (
+            lambda: _after(
+                Answer(
+                    "ClientException",
+                    "Too many concurrent attempts to create a new revision",
+                )
+            ),
+            Cause.DEFINITION,
+        ),
+        (_outage, Cause.OUTAGE),
+        (_turn, Cause.RATE_LIMIT),
+        (lambda: TaskDefinitionCache().reserve("family")[0], Cause.DEFINITION),
+        (lambda: Pause(1), Cause.OTHER),
+        (Future, Cause.OTHER),
+    ],
+)
+def test_every_wait_has_its_cause(wait: Any, cause: Cause) -> None:
+    dispatcher = Simulation().dispatcher
+    dispatcher.start(iter_steps(wait()), run_id="run")
+    assert waiting(dispatcher) == {cause: 1}
+
+
+def test_every_verdict_worth_waiting_for_has_a_cause() -> None:
+    assert set(_CAUSES) == WORTH_WAITING
 
 
 # -- When to look into the queue again ---------------------------------------------

@@ -8,6 +8,9 @@ generated inputs here and asserted in test_template.py and test_kwargs.py.
 from __future__ import annotations
 
 import copy
+import logging
+import os
+from pathlib import Path
 from typing import Any, Dict
 
 import prefect
@@ -19,7 +22,8 @@ from prefect.run_configs import ECSRun as PrefectECSRun
 from prefect.storage import Docker, Local
 from prefect.utilities.graphql import GraphQLResult
 
-from prefect_ecs_plugin import kwargs, template
+from prefect_ecs_plugin import configuration, kwargs, template
+from prefect_ecs_plugin.aws import AWSClients
 from prefect_ecs_plugin.flow_run import FlowRun, plain
 from prefect_ecs_plugin.run_config import ECSRun
 from prefect_ecs_plugin.settings import AgentSettings, PrefectSettings
@@ -254,6 +258,46 @@ def test_effective_task_equals_that_of_prefects_own_agent(
     )
     ours = our_requests(agent, drawn, row_of(storage, core_version))
     assert effective(*ours) == effective(*theirs)
+
+
+@pytest.mark.skipif(
+    prefect.__version__ < "1.4", reason="the agent of 1.4.1 is the reference"
+)
+@pytest.mark.parametrize(
+    "file",
+    [
+        "{}",
+        "capacityProviderStrategy: []",
+        "capacityProviderStrategy: [{capacityProvider: FARGATE_SPOT}]",
+    ],
+)
+def test_a_network_that_nobody_gave_equals_that_of_prefects_own_agent(
+    file: str, aws: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Both agents ask the account for its default VPC, with the same options."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", aws.region)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    keys = {"aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
+    path = tmp_path / "kwargs.yaml"
+    path.write_text(file, encoding="utf-8")
+    theirs = PrefectECSAgent(run_task_kwargs_path=str(path), **keys).run_task_kwargs
+    agent = configuration.agent_settings(
+        AWSClients(**keys), logging.getLogger("agent"), run_task_kwargs_path=str(path)
+    )
+    ours = kwargs.build(
+        kwargs.agent_level(agent),
+        {"networkMode": "awsvpc", "containerDefinitions": [{"name": "flow"}]},
+        FlowRun.from_api(plain(row_of(Local(validate=False).serialize(), "1.4.1"))),
+        ECSRun(image="x"),
+        agent,
+        PrefectSettings(backend="server", api="http://localhost"),
+    )
+    # Prefect's own infers a network on Fargate alone, and so none for a strategy; ours
+    # infers it wherever the definition needs one.
+    expected = theirs.get("networkConfiguration", ours["networkConfiguration"])
+    assert ours["networkConfiguration"] == expected
+    assert expected["awsvpcConfiguration"]["assignPublicIp"] == "ENABLED"
 
 
 def test_the_comparison_can_fail() -> None:

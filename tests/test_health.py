@@ -22,7 +22,9 @@ class Agent:
         self.slowest = 0.0
         self.reason: Optional[str] = None
         self.health = Health(
-            lambda: self.slowest, [lambda: self.reason], lambda: self.now
+            slowest_step=lambda: self.slowest,
+            reasons=[lambda: self.reason],
+            clock=lambda: self.now,
         )
 
 
@@ -75,6 +77,29 @@ def test_an_outage_is_told_once_and_once_when_it_is_over(
         "It fails: refused. It is tried again.",
         "It fails: over after 3 s.",
     ]
+
+
+@pytest.mark.parametrize(
+    "asked, pauses", [(None, [1, 2, 4]), (3.0, [3, 3, 4]), (600.0, [600, 600, 600])]
+)
+def test_no_attempt_comes_sooner_than_the_other_side_asks(
+    asked: Optional[float], pauses: List[float]
+) -> None:
+    class Busy(Exception):
+        retry_after = asked
+
+    simulation = Simulation()
+    troubles = Troubles(logging.getLogger("agent"), lambda: simulation.now)
+    attempts: List[float] = []
+
+    def attempt() -> Steps[None]:
+        yield from ()
+        attempts.append(simulation.now)
+        if len(attempts) < 4:
+            raise Busy("429")
+
+    simulation.result_of(insist(attempt, troubles, "It fails"))
+    assert [b - a for a, b in zip(attempts, attempts[1:])] == pauses
 
 
 def test_trouble_in_several_places_is_told_once_and_over_when_all_are_well(

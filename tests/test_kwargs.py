@@ -541,6 +541,9 @@ PUBLIC = {"awsvpcConfiguration": {"subnets": ["subnet-1"], "assignPublicIp": "EN
             NETWORK,
         ),
         ({"capacityProviderStrategy": SPOT}, DEFINITION, {}, PUBLIC),
+        ({"capacityProviderStrategy": []}, DEFINITION, {}, PUBLIC),
+        ({}, DEFINITION, {"capacityProviderStrategy": []}, PUBLIC),
+        ({"launchType": None}, DEFINITION, {}, NETWORK),
         (
             {"networkConfiguration": NETWORK},
             BRIDGE,
@@ -560,12 +563,14 @@ def test_network_is_inferred_exactly_where_the_definition_is_awsvpc(
 # -- One run, one task -------------------------------------------------------------
 
 
-def test_guarantee_1_the_token_names_the_run_in_its_state(flow_run: FlowRun) -> None:
+def test_guarantee_1_the_token_names_the_launch_and_its_attempt(
+    flow_run: FlowRun,
+) -> None:
     again = replace(flow_run, version=8)
-    retry = replace(flow_run, due_task_runs=(("task", 2),))
-    later = replace(flow_run, due_task_runs=(("task", 4),))
-    tokens = [run.client_token for run in (flow_run, again, retry, later)]
-    assert len(set(tokens)) == 4
+    named = replace(flow_run, launch="x" * 60, attempt=1)
+    second = replace(named, attempt=2)
+    tokens = [run.client_token for run in (flow_run, again, named, second)]
+    assert tokens == [f"{flow_run.id}-7", f"{flow_run.id}-8", "x" * 60, "x" * 60 + "-2"]
     assert all(len(token) <= 64 for token in tokens)
 
 
@@ -574,7 +579,6 @@ def test_guarantee_1_the_token_names_the_run_in_its_state(flow_run: FlowRun) -> 
     [
         ({"taskDefinition": "x"}, "task_definition_arn"),
         ({"clientToken": "x"}, "clientToken"),
-        ({"startedBy": "x"}, "startedBy"),
         ({"count": 2}, "one task"),
         ({"networkconfiguration": {}}, "networkConfiguration"),
         ({"somethingNew": 1}, "somethingNew"),
@@ -589,6 +593,66 @@ def test_kwargs_that_cannot_be_used_are_refused(bad: Any, message: str) -> None:
 
 def test_kwargs_with_nulls_and_numbers_are_fine() -> None:
     kwargs.check({"count": 1, "cluster": None, "overrides": {"cpu": 512}})
+
+
+# -- startedBy ---------------------------------------------------------------------
+
+
+def tags_of(request: Any) -> Dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in request["tags"]}
+
+
+@pytest.mark.parametrize(
+    "agent, run, value",
+    [
+        ({"startedBy": "airflow"}, {}, "airflow"),
+        ({"startedBy": "airflow"}, {"startedBy": "team-a"}, "team-a"),
+        ({}, {"startedBy": 7}, "7"),
+        # An ECSRun refuses what ECS would; the agent's file may have it.
+        ({"startedBy": "<me>|you"}, {}, "_me__you"),
+        ({"startedBy": "x" * 300}, {}, "x" * 256),
+        ({"startedBy": "aws:ecs"}, {}, "aws_ecs"),
+    ],
+)
+def test_guarantee_10_the_users_started_by_becomes_a_tag(
+    build: Any, flow_run: FlowRun, agent: Any, run: Any, value: str
+) -> None:
+    run_config = ECSRun(run_task_kwargs=run)
+    request = build(run_config, run_task_kwargs=agent)
+    assert request["startedBy"] == flow_run.id
+    assert tags_of(request)["prefect:started-by"] == value
+    kwargs.check_request(request, DEFINITION)
+    (note,) = kwargs.notes(kwargs.merge(agent, run), request)
+    assert note == (
+        "ECS gets the flow run's id as startedBy, by which the agent finds the task; "
+        f"run_task_kwargs gives {str({**agent, **run}['startedBy'])!r}, and it is kept "
+        "as the task's tag prefect:started-by"
+    )
+
+
+def test_the_users_started_by_goes_where_there_is_no_place_for_its_tag(
+    build: Any, flow_run: FlowRun
+) -> None:
+    own = [{"key": f"k{i}", "value": "v"} for i in range(47)]
+    given = {"startedBy": "airflow", "tags": own}
+    request = build(run_task_kwargs=given)
+    assert request["startedBy"] == flow_run.id
+    assert len(request["tags"]) == 50
+    assert "prefect:started-by" not in tags_of(request)
+    (note,) = kwargs.notes(given, request)
+    assert note.endswith("there is no place for it among the task's 50 tags")
+
+
+def test_a_tag_of_that_name_that_the_user_gives_stays(build: Any) -> None:
+    own = {"key": "prefect:started-by", "value": "mine"}
+    request = build(run_task_kwargs={"startedBy": "airflow", "tags": [own]})
+    assert tags_of(request)["prefect:started-by"] == "mine"
+
+
+def test_without_the_users_started_by_there_is_nothing_to_say(build: Any) -> None:
+    request = build()
+    assert "prefect:started-by" not in tags_of(request)
+    assert kwargs.notes({"startedBy": None}, request) == ()
 
 
 # -- Tags and what ECS refuses -----------------------------------------------------

@@ -34,7 +34,7 @@ from prefect_ecs_plugin.health import Health
 from prefect_ecs_plugin.metrics import Metrics
 from prefect_ecs_plugin.pacing import BUCKETS_OF, LIMITS, Pacer
 from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.waiting import Cause
+from prefect_ecs_plugin.waiting import Cause, Pause, Steps, Wait
 
 #: A sample's name and its labels.
 Sample = Tuple[str, Tuple[Tuple[str, str], ...]]
@@ -67,23 +67,29 @@ class Rooms:
         self.simulation = Simulation()
         self.tasks = [SimpleNamespace(last_status=s) for s in ("RUNNING", "", "NEW")]
         health = Health(
-            lambda: 0.0, [lambda: next(iter(self.problem), None)], lambda: self.now
+            slowest_step=lambda: 0.0,
+            reasons=[lambda: next(iter(self.problem), None)],
+            clock=lambda: self.now,
         )
         self.pacer = Pacer(LIMITS, lambda: 0.0, lambda seconds, action: None)
         launcher: Any = SimpleNamespace(under_way={"a", "b"})
         watcher: Any = SimpleNamespace(in_flight=lambda: self.tasks)
         self.metrics = Metrics(
-            self.counts,
-            "my-agent",
-            health,
-            self.simulation.dispatcher,
-            self.pacer,
-            launcher,
-            watcher,
+            counts=self.counts,
+            name="my-agent",
+            health=health,
+            dispatcher=self.simulation.dispatcher,
+            pacer=self.pacer,
+            launcher=launcher,
+            watcher=watcher,
         )
 
     def scrape(self, accept: str = "") -> str:
         return self.metrics.exposition(accept)[0].decode()
+
+
+def iter_steps(*waits: Wait) -> Steps[None]:
+    yield from waits
 
 
 # -- The exposition ----------------------------------------------------------------
@@ -93,7 +99,11 @@ def test_gauges_are_how_the_rooms_are_at_the_scrape() -> None:
     rooms = Rooms()
     for _ in range(22):
         rooms.pacer.turn("RunTask on Fargate")
+    dispatcher = rooms.simulation.dispatcher
+    dispatcher.start(iter_steps(Pause(9, cause=Cause.CAPACITY)), run_id="a")
+    dispatcher.start(iter_steps(Pause(9)), background=True)
     text = rooms.scrape()
+    assert by_label(text, "prefect_ecs_flow_runs_waiting") == {"capacity": 1}
     assert by_label(text, "prefect_ecs_tasks_in_flight") == {
         "RUNNING": 1,
         "UNKNOWN": 1,

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_ecs_plugin import ECSRun, overflow, rules, template
+from prefect_ecs_plugin.errors import RunConfigError
 from prefect_ecs_plugin.flow_run import FlowRun
 from prefect_ecs_plugin.settings import AgentSettings
 
@@ -87,6 +88,51 @@ def test_what_never_moves(name: str, secrets: Dict[str, str]) -> None:
     relieved, moved = overflow.relieve(large, definition(**secrets))
     assert moved == {"flow": {"A": "a" * 100}}
     assert env_of(relieved, "flow") == {name: "x" * 9000}
+
+
+def test_what_looks_like_a_secret_stays_while_anything_else_can_move() -> None:
+    large = request(flow={"DB_PASSWORD": "p" * 7000, "A": "a" * 900, "B": "b" * 600})
+    relieved, moved = overflow.relieve(large, definition())
+    assert moved == {"flow": {"A": "a" * 900}}
+    assert env_of(relieved, "flow") == {"DB_PASSWORD": "p" * 7000, "B": "b" * 600}
+
+
+@pytest.mark.parametrize(
+    "variables, named",
+    [
+        ({"DB_PASSWORD": "p" * 9000, "A": "a" * 100}, "DB_PASSWORD"),
+        ({"DSN_OF_DB": f"postgresql://u:{'p' * 9000}@host/db"}, "DSN_OF_DB"),
+        ({"WHERE": f"postgresql://u:{'p' * 9000}@host/db"}, "WHERE"),  # by its value
+    ],
+)
+def test_a_secret_never_moves_and_the_run_fails_naming_it(
+    variables: Dict[str, str], named: str
+) -> None:
+    with pytest.raises(RunConfigError) as error:
+        overflow.relieve(request(flow=variables), definition())
+    assert str(error.value) == (
+        "The run's overrides are longer than the 8192 characters that ECS takes, "
+        f"because of {named} (container flow). What looks like a secret is not moved "
+        "into the task definition, where others can read it; keep it in Secrets "
+        "Manager or SSM and name it in the container's `secrets`."
+    )
+
+
+def test_of_several_secrets_those_are_named_that_would_have_to_go() -> None:
+    tokens = {"A_TOKEN": "a" * 5000, "B_TOKEN": "b" * 4000, "C_TOKEN": "c" * 4500}
+    large = request(flow={"A_TOKEN": "a" * 5000}, sidecar=tokens)
+    with pytest.raises(RunConfigError) as error:
+        overflow.relieve(large, definition())
+    named = (
+        "because of A_TOKEN (container flow), A_TOKEN (container sidecar), C_TOKEN "
+        "(container sidecar). "
+    )
+    assert named in str(error.value)
+
+
+def test_a_request_too_long_for_another_reason_is_not_blamed_on_a_secret() -> None:
+    large = request(flow={"A_TOKEN": "a" * 500, RUN_ID: "r" * 9000})
+    assert overflow.relieve(large, definition()) == (large, {})
 
 
 def test_it_is_measured_as_it_is_sent() -> None:

@@ -128,6 +128,19 @@ def test_a_turn_knows_how_many_are_ahead_and_how_long_that_takes() -> None:
     assert (turn.ahead, turn.seconds) == (39, pytest.approx(39 / 19))
 
 
+def test_registrations_are_a_backlog_of_launches_too() -> None:
+    queue = Queue()
+    for _ in range(19 + 19):  # the first 19 need not wait
+        queue.pacer.turn("RegisterTaskDefinition")
+    assert queue.pacer.launch_backlog() == pytest.approx(20)
+    for _ in range(19 + 38):
+        queue.pacer.turn(FARGATE)
+    assert queue.pacer.launch_backlog() == pytest.approx(20)
+    for _ in range(19 * 30):
+        queue.pacer.turn(FARGATE)
+    assert queue.pacer.launch_backlog() == pytest.approx(32)
+
+
 def test_the_backlog_is_told_in_seconds() -> None:
     queue = Queue()
     for number in range(19 + 38):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List
 
+import botocore.exceptions
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ def failures(*reasons: str) -> Answer:
     return Answer.from_failures([{"arn": "a", "reason": reason} for reason in reasons])
 
 
+FINAL = Verdict.FINAL
 CLIENT, PARAMETER = "ClientException", "InvalidParameterException"
 
 
@@ -91,6 +93,53 @@ CLIENT, PARAMETER = "ClientException", "InvalidParameterException"
         (Answer("ConnectionClosedError", "closed"), Verdict.RETRY),
         (Answer("ReadTimeoutError", "Read timeout"), Verdict.RETRY),
         (Answer("ExpiredTokenException", "expired", 400), Verdict.RETRY),
+        (Answer("IDPCommunicationError", "try again", 400), Verdict.RETRY),
+        (
+            Answer("InvalidIdentityToken", "Couldn't retrieve verification key", 400),
+            Verdict.RETRY,
+        ),
+        (Answer("InvalidIdentityToken", "Incorrect token audience", 400), FINAL),
+        (
+            Answer(
+                "RuntimeError",
+                "Credentials were refreshed, but the refreshed credentials are still "
+                "expired.",
+            ),
+            Verdict.RETRY,
+        ),
+        (Answer("RuntimeError", "whatever"), FINAL),
+        (
+            Answer(
+                "InvalidSignatureException",
+                "Signature expired: 20240101T000000Z is now earlier than "
+                "20240101T000500Z (20240101T001000Z - 5 min.)",
+                400,
+            ),
+            Verdict.RETRY,
+        ),
+        (
+            Answer(
+                "InvalidSignatureException",
+                "Signature not yet current: 20240101T001500Z is still later than "
+                "20240101T000500Z (20240101T000000Z + 5 min.)",
+                400,
+            ),
+            Verdict.RETRY,
+        ),
+        (
+            Answer(
+                "InvalidSignatureException",
+                "The request signature we calculated does not match the signature you "
+                "provided.",
+                400,
+            ),
+            FINAL,
+        ),
+        (Answer("RequestTimeTooSkewed", "", 403), Verdict.RETRY),
+        (
+            Answer(PARAMETER, "No Container Instances were found in your cluster."),
+            Verdict.WAIT,
+        ),
         (Answer(CLIENT, "TaskDefinition is inactive", 400), Verdict.FORGET),
         (Answer(CLIENT, "TaskDefinition not found.", 400), Verdict.FORGET),
         (Answer(CLIENT, "Unable to describe task definition.", 400), Verdict.FORGET),
@@ -113,6 +162,101 @@ CLIENT, PARAMETER = "ClientException", "InvalidParameterException"
 )
 def test_verdicts(answer: Answer, verdict: Verdict) -> None:
     assert judge(answer).verdict is verdict
+
+
+#: The classes of botocore.exceptions that pass. A connection may fail after RunTask was
+#: sent, so each failure counts as a lost answer.
+PASSING = {
+    # The connection, TLS and proxies included, and answers that were cut off.
+    **dict.fromkeys(
+        (
+            *("ConnectionError", "EndpointConnectionError", "ConnectTimeoutError"),
+            *("ConnectionClosedError", "ReadTimeoutError", "ProxyConnectionError"),
+            *("SSLError", "HTTPClientError", "ResponseStreamingError"),
+            *("IncompleteReadError", "ChecksumError"),
+        ),
+        "the connection to AWS failed",
+    ),
+    # Credentials, which are renewed by the machine or by a person.
+    **dict.fromkeys(
+        (
+            *("NoCredentialsError", "CredentialRetrievalError", "NoAuthTokenError"),
+            *("MetadataRetrievalError", "TokenRetrievalError", "SSOError"),
+            *("RefreshWithMFAUnsupportedError", "SSOTokenLoadError"),
+            *("UnauthorizedSSOTokenError", "LoginError", "LoginTokenLoadError"),
+            *("LoginRefreshRequired", "LoginAuthorizationCodeError"),
+        ),
+        "the agent's AWS credentials have run out",
+    ),
+}
+
+#: Those about the parameters of a request.
+PARAMETERS = {
+    *("ParamValidationError", "ValidationError", "RangeError", "UnknownKeyError"),
+    *("UnknownParameterError", "MissingParametersError", "InvalidHostLabelError"),
+    "AliasConflictParameterError",
+}
+
+#: The rest, which waiting does not mend: the agent's settings, which it reads at its
+#: start.
+SETTINGS = {
+    *("ConfigNotFound", "ConfigParseError", "ProfileNotFound", "InvalidConfigError"),
+    *("InfiniteLoopConfigError", "PartialCredentialsError", "UnknownCredentialError"),
+    *("UnknownTokenProviderError", "LoginInsufficientPermissions", "NoRegionError"),
+    *("MissingDependencyException", "InvalidRegionError", "UnknownRegionError"),
+    *("ServiceNotInRegionError", "UnknownEndpointError", "UnknownFIPSEndpointError"),
+    *("BaseEndpointResolverError", "EndpointVariantError", "EndpointProviderError"),
+    *("EndpointResolutionError", "UnknownEndpointResolutionBuiltInName"),
+    *("InvalidEndpointConfigurationError", "InvalidIMDSEndpointError"),
+    *("InvalidEndpointDiscoveryConfigurationError", "InvalidIMDSEndpointModeError"),
+    *("InvalidProxiesConfigError", "InvalidDefaultsMode", "InvalidRetryModeError"),
+    *("InvalidRetryConfigurationError", "InvalidMaxRetryAttemptsError"),
+    *("InvalidChecksumConfigError", "InvalidSTSRegionalEndpointsConfigError"),
+    *("UnknownSignatureVersionError", "UnsupportedSignatureVersionError"),
+}
+
+#: And bugs, damaged installations, other services, paginators, waiters, event streams.
+NEITHER = {
+    *("BotoCoreError", "ClientError", "EventStreamError", "DataNotFoundError"),
+    *("ApiVersionNotFoundError", "UnknownServiceError", "UnknownServiceStyle"),
+    *("UndefinedModelAttributeError", "MissingServiceIdError", "WaiterError"),
+    *("UnknownClientMethodError", "UnsupportedServiceProtocolsError"),
+    *("OperationNotPageableError", "PaginationError", "WaiterConfigError"),
+    *("InvalidExpressionError", "MD5UnavailableError", "UnseekableStreamError"),
+    *("StubResponseError", "StubAssertionError", "UnStubbedResponseError"),
+    *("AwsChunkedWrapperError", "FlexibleChecksumError", "InvalidDNSNameError"),
+    *("InvalidS3AddressingStyleError", "UnsupportedS3ArnError"),
+    *("InvalidS3UsEast1RegionalEndpointConfigError", "UnsupportedS3ControlArnError"),
+    *("UnsupportedOutpostResourceError", "UnsupportedS3ConfigurationError"),
+    "UnsupportedS3AccesspointConfigurationError",
+    "UnsupportedS3ControlConfigurationError",
+}
+
+BOTOCORES = sorted(
+    name
+    for name, found in vars(botocore.exceptions).items()
+    if isinstance(found, type)
+    and issubclass(found, Exception)
+    and not issubclass(found, Warning)
+    and found.__module__ == "botocore.exceptions"
+)
+
+
+@pytest.mark.parametrize("name", BOTOCORES)
+def test_every_exception_of_botocore_has_a_considered_verdict(name: str) -> None:
+    row = judge(Answer(name, "whatever it says"))
+    expected = (
+        (Verdict.RETRY, PASSING[name])
+        if name in PASSING
+        else (Verdict.THROTTLED, "botocore's own retry quota is used up")
+        if name == "CapacityNotAvailableError"
+        else (FINAL, "AWS does not accept the request")
+        if name in PARAMETERS
+        else (FINAL, "AWS cannot be asked, or its answer cannot be read")
+        if name in SETTINGS | NEITHER
+        else "a new class of botocore: give it a verdict in the table and here"
+    )
+    assert (row.verdict, row.cause) == expected
 
 
 @pytest.mark.parametrize(

@@ -240,11 +240,6 @@ MISTAKES = {
         "run_task_kwargs.clientToken: cannot be given: the agent makes one per flow "
         "run, so that no task starts twice",
     ),
-    "startedBy": (
-        {"run_task_kwargs": {"startedBy": "me"}},
-        "run_task_kwargs.startedBy: cannot be given: the agent puts the flow run's id "
-        "there, to find its task again",
-    ),
     "two tasks": (
         {"run_task_kwargs": {"count": 2}},
         "run_task_kwargs.count: has to be 1: a flow run is one task",

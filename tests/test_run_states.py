@@ -7,6 +7,7 @@ import logging
 from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
+from prefect.exceptions import ClientError
 from prefect.utilities.configuration import set_temporary_config
 
 pytest.importorskip("graphql", reason="the sandbox needs its extra and Python 3.10")
@@ -171,3 +172,33 @@ def test_of_its_task_runs_those_are_told_that_wait(
     row = world.simulation.result_of(world.states.of(run_id))
     assert row is not None
     assert row["task_runs"] == shown
+
+
+def test_one_run_that_the_api_refuses_to_speak_of_does_not_hold_up_the_others(
+    world: World,
+) -> None:
+    refused: List[Exception] = []
+
+    def ask_for_nonsense() -> Steps[None]:
+        try:
+            yield from world.states.of("no uuid")
+        except ClientError as error:
+            refused.append(error)
+
+    runs = world.runs(20)
+    world.ask(runs[:7])
+    world.simulation.dispatcher.start(ask_for_nonsense())
+    world.ask(runs[7:])
+    world.simulation.run()
+    assert world.answers == dict.fromkeys(runs, "Scheduled")
+    assert len(refused) == 1
+    assert len(world.queries) <= 2 * 5 + 1  # halved five times
+
+
+def test_an_outage_splits_nothing(world: World) -> None:
+    runs = world.runs(20)
+    world.faults = [Fault(status=503), Fault(drop_connection=True)]
+    world.ask(runs)
+    world.simulation.run()
+    assert world.answers == dict.fromkeys(runs, "Scheduled")
+    assert {len(ids) for ids in world.queries} == {20}

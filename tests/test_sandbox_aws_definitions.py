@@ -188,7 +188,6 @@ def test_revisions(ecs: Any) -> None:
         "etl:99",
         "etl:0",
         "etl:x",
-        "arn:aws:ecs:eu-west-1:123456789012:task-definition/etl:1",
         "arn:aws:ecs:us-east-1:999999999999:task-definition/etl:1",
     ],
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, List
 
 import pytest
 
@@ -17,7 +17,10 @@ pytest.importorskip("moto", reason="AWS's buckets are the sandbox's")
 sys.path.append(str(Path(__file__).parents[1]))
 
 from benchmarks import scaling  # found by the line above
+from prefect_ecs_plugin.retrying import Answer, Patience, Refused
+from prefect_ecs_plugin.sandbox.aws.buckets import Limits
 from prefect_ecs_plugin.simulation import Simulation
+from prefect_ecs_plugin.waiting import Pause, Steps
 
 RUNS = 600
 
@@ -85,6 +88,64 @@ def test_without_client_tokens_they_would(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(scaling, "Account", Careless)
 
     assert scaling.simulate(RUNS, 2).duplicates > 0
+
+
+class Registering(scaling.Agent):
+    """An agent whose runs need a new definition each, and that polls for them."""
+
+    #: As the agent's own: runs in the API's window, and seconds of launches in hand.
+    WINDOW, ENOUGH = 25, 15.0
+
+    def __init__(self, limits: Limits, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._limits = limits
+        self.taken = 0
+        self.in_hand = 0
+        self.most_in_hand = 0
+
+    def poll(self, queue: List[str], since: float) -> Steps[None]:
+        yield Pause(since)
+        while queue:
+            if self._pacer.launch_backlog() <= self.ENOUGH:
+                for _ in range(min(self.WINDOW, len(queue))):
+                    self.take(queue.pop(0))
+            yield Pause(1.0)
+
+    def _launch(self, run_id: str) -> Steps[None]:
+        self.taken += 1
+        self.in_hand += 1
+        self.most_in_hand = max(self.most_in_hand, self.in_hand)
+        patience = Patience(0.0, scaling.TIMEOUT, self._clock, self._chance.random)
+        yield from patience.attempts(lambda: self._register(patience))
+        yield from super()._launch(run_id)
+        self.in_hand -= 1
+
+    def _register(self, patience: Patience) -> Steps[None]:
+        kind = "RegisterTaskDefinition"
+        yield from patience.queue(self._pacer.turn(kind, patience.place))
+        yield Pause(0.2)
+        if not self._limits.allow_call(kind):
+            self._pacer.throttled(kind)
+            raise Refused(kind, Answer("ThrottlingException", "Rate exceeded", 400))
+        self._pacer.succeeded(kind)
+
+
+def test_agents_with_many_definitions_to_register_share_the_runs() -> None:
+    """A thousand definitions at one a second; the second agent comes 30 s later."""
+    simulation, chance = Simulation(), random.Random(1)
+    account = scaling.Account(simulation, chance)
+    agents = [
+        Registering(account._limits, simulation, account, scaling.STANDARD, chance)
+        for _ in range(2)
+    ]
+    queue = [f"run-{number}" for number in range(1000)]
+    for number, agent in enumerate(agents):
+        simulation.dispatcher.start(agent.poll(queue, 30.0 * number))
+    simulation.run()
+    assert sorted(account.tasks) == sorted(f"run-{number}" for number in range(1000))
+    assert [agent.failed for agent in agents] == [0, 0]
+    assert min(agent.taken for agent in agents) > 300
+    assert max(agent.most_in_hand for agent in agents) < 100
 
 
 def test_the_same_seed_gives_the_same_course() -> None:

@@ -13,15 +13,14 @@ from typing import Callable, Dict, Iterator, List, Mapping, Tuple
 import pytest
 from deadlines import DEADLINE
 from prefect import Flow
-from prefect.engine.state import Submitted, Success
+from prefect.engine.state import Success
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 pytest.importorskip("prometheus_client", reason="the extra `metrics` is not installed")
 
 from test_metrics import by_label, samples
-from world import World, eventually
+from world import World, claim, eventually
 
-from prefect_ecs_plugin.flow_run import TAKEN
 from prefect_ecs_plugin.sandbox.aws import Fault, StartFailure
 
 pytestmark = pytest.mark.slow
@@ -252,7 +251,6 @@ def test_runs_left_by_an_earlier_agent_are_shown(
     agent_id = world.client.register_agent(
         agent_type="ECSAgent", name="agent", labels=[]
     )
-    submitted = Submitted(context=TAKEN).serialize()
-    world.api.store.set_flow_run_state(new_run(), submitted, agent_id=agent_id)
+    claim(world.api.store, new_run(), agent_id, "gone")
     with world.agent("--agent-address", address):
         Scraper(address).shows("flow_runs_waiting", {"recovery": 1})

@@ -13,9 +13,9 @@ from prefect_ecs_plugin.errors import LaunchError
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
 from prefect_ecs_plugin.retrying import Patience
 from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.submission import Submission
+from prefect_ecs_plugin.submission import ASK_FOR_TAGS_AGAIN, Submission
 from prefect_ecs_plugin.template import named
-from prefect_ecs_plugin.waiting import drive
+from prefect_ecs_plugin.waiting import Pause, Steps, drive
 
 RUN_ID = "11111111-2222-3333-4444-555555555555"
 
@@ -292,10 +292,10 @@ def test_a_definition_that_is_refused_is_asked_for_once_by_all_who_need_it(
     faults(aws, "ecs.RegisterTaskDefinition", *[denied] * 9)
     first, second = launcher.steps(), launcher.steps()
     family = definition()["family"]
-    promise, ours = launcher.submission._definitions.claim(family)
+    promise, ours = launcher.submission._definitions.reserve(family)
     assert ours
     assert next(second) is promise
-    launcher.submission._definitions.fail(family, RuntimeError("gone"))
+    launcher.submission._definitions.reject(family, RuntimeError("gone"))
     for steps in (first, second):
         with pytest.raises(LaunchError, match="lacks a right"):
             launcher.simulation.result_of(steps)
@@ -320,10 +320,95 @@ def test_guarantee_5_without_the_right_to_tag_tasks_start_untagged(
     aws.fault = fault
     launcher.launch(token="a")
     launcher.launch(token="b")
-    assert aws.calls["ecs.RunTask"] == 2
+    assert aws.calls["ecs.RunTask"] == 3  # of which the first was refused
     warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert len(warnings) == 1
     assert "ecs:TagResource" in warnings[0]
+
+
+def tags_of_tasks(launcher: Launcher) -> List[Dict[str, str]]:
+    described = launcher.ecs.describe_tasks(tasks=launcher.tasks(), include=["TAGS"])
+    return [
+        {tag["key"]: tag["value"] for tag in task["tags"]}
+        for task in described["tasks"]
+    ]
+
+
+def refuses_tags(aws: Any, which: Callable[[str], bool]) -> None:
+    """Answer AccessDenied to every request with a tag whose key is such."""
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    def fault(_: str, params: Dict[str, Any]) -> Optional[Fault]:
+        if any(which(tag["key"]) for tag in params.get("tags") or ()):
+            return Fault(error_code="AccessDeniedException", message=TAGGING)
+        return None
+
+    aws.fault = fault
+
+
+def test_the_agents_own_tags_are_sent_again_after_a_while(
+    aws: Any, launcher: Launcher
+) -> None:
+    refuses_tags(aws, lambda key: True)
+    launcher.launch(token="a")
+    aws.fault = None
+    launcher.launch(token="b")
+    assert tags_of_tasks(launcher) == [{}, {}]
+    launcher.simulation.now += ASK_FOR_TAGS_AGAIN
+    launcher.launch(token="c")
+    found = [tags for tags in tags_of_tasks(launcher) if tags]
+    assert found == [{"prefect:flow-run-id": RUN_ID}]
+
+
+def test_the_users_own_tags_are_kept_where_only_the_agents_are_refused(
+    aws: Any, launcher: Launcher
+) -> None:
+    refuses_tags(aws, lambda key: key.startswith("prefect:"))
+    launcher.request["tags"].append({"key": "team", "value": "data"})
+    for token in "abc":
+        launcher.launch(token=token)
+    assert tags_of_tasks(launcher) == [{"team": "data"}] * 3
+
+
+def test_the_users_own_tags_are_never_dropped_in_silence(
+    aws: Any, launcher: Launcher
+) -> None:
+    refuses_tags(aws, lambda key: True)
+    ours = launcher.request["tags"]
+    launcher.request["tags"] = [*ours, {"key": "team", "value": "data"}]
+    for token in "ab":
+        with pytest.raises(LaunchError, match=r"grant .* ecs:TagResource, or take"):
+            launcher.launch(token=token)
+    assert launcher.tasks() == []
+    launcher.request["tags"] = ours
+    assert [launcher.launch(token="c")] == launcher.tasks()
+    launcher.simulation.now += ASK_FOR_TAGS_AGAIN
+    aws.fault = None
+    launcher.request["tags"] = [*ours, {"key": "team", "value": "data"}]
+    launcher.launch(token="d")
+    assert sorted(map(len, tags_of_tasks(launcher))) == [0, 2]
+
+
+def test_the_users_own_tags_of_a_definition_are_never_dropped_in_silence(
+    aws: Any, launcher: Launcher
+) -> None:
+    refuses_tags(aws, lambda key: True)
+    tagged = {**definition(), "tags": [{"key": "team", "value": "data"}]}
+    with pytest.raises(LaunchError, match=r"RegisterTaskDefinition .*ecs:TagResource"):
+        launcher.launch(tagged)
+
+
+def test_one_runs_refused_tags_cost_no_other_run_its_own(
+    aws: Any, launcher: Launcher
+) -> None:
+    refuses_tags(aws, lambda key: key == "secret-project")
+    ours = launcher.request["tags"]
+    launcher.request["tags"] = [*ours, {"key": "secret-project", "value": "x"}]
+    with pytest.raises(LaunchError, match="ecs:TagResource"):
+        launcher.launch(token="a")
+    launcher.request["tags"] = ours
+    launcher.launch(token="b")
+    assert tags_of_tasks(launcher) == [{"prefect:flow-run-id": RUN_ID}]
 
 
 def test_an_agent_that_may_not_look_registers(
@@ -361,8 +446,35 @@ def test_a_definition_named_by_revision_is_read_once(
 
 @pytest.mark.parametrize("name", ["absent:1", "absent"])
 def test_a_definition_that_is_not_there(launcher: Launcher, name: str) -> None:
-    with pytest.raises(LaunchError, match="not there, or INACTIVE"):
+    with pytest.raises(LaunchError, match=f"task definition {name} is not there"):
         described(launcher, name)
+
+
+def test_a_definition_that_may_not_be_read_is_named(
+    aws: Any, launcher: Launcher
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    denied = Fault(error_code="AccessDeniedException", message="not authorized")
+    faults(aws, "ecs.DescribeTaskDefinition", denied)
+    with pytest.raises(LaunchError, match=r"definition own:1 cannot be read: .*right"):
+        described(launcher, "own:1")
+
+
+def test_a_definition_that_is_gone_by_the_time_of_its_launch_is_named(
+    launcher: Launcher,
+) -> None:
+    launcher.ecs.register_task_definition(**{**definition(), "family": "own"})
+    described(launcher, "own:1")
+    launcher.ecs.deregister_task_definition(taskDefinition="own:1")
+    for _ in range(2):
+        steps = launcher.submission.launch_by_arn(
+            "own:1", launcher.request, launcher.patience()
+        )
+        with pytest.raises(LaunchError, match="definition own:1 is not there"):
+            launcher.simulation.result_of(steps)
+    with pytest.raises(LaunchError, match="own:1 is INACTIVE"):
+        described(launcher, "own:1")  # no longer what was remembered
 
 
 def test_a_definition_that_is_inactive(launcher: Launcher) -> None:
@@ -372,22 +484,86 @@ def test_a_definition_that_is_inactive(launcher: Launcher) -> None:
         described(launcher, "own:1")
 
 
-def test_an_old_botocore_gets_no_client_token(launcher: Launcher) -> None:
-    launcher.submission.has_client_token = False
-    assert launcher.launch() != launcher.launch()
+# -- A run that has waited is confirmed ---------------------------------------------
 
 
-def test_guarantee_1_an_old_botocore_looks_for_the_task_of_a_lost_answer(
+class Abandoned(Exception):
+    """The run does not want its launch any more."""
+
+
+class Confirm:
+    """Counts how often a run was confirmed, and raises what it is told to."""
+
+    def __init__(self, *outcomes: Optional[Exception]) -> None:
+        self.outcomes = list(outcomes)
+        self.times: List[float] = []
+
+    def steps_of(self, launcher: Launcher) -> Callable[[], Steps[None]]:
+        def confirm() -> Steps[None]:
+            self.times.append(launcher.simulation.now)
+            yield Pause(0)
+            outcome = self.outcomes.pop(0) if self.outcomes else None
+            if outcome:
+                raise outcome
+
+        return confirm
+
+
+def confirmed_launch(launcher: Launcher, confirm: Confirm, jitter: float) -> str:
+    patience = Patience(0, 1800, lambda: launcher.simulation.now, lambda: jitter)
+    steps = launcher.submission.launch(
+        definition(), launcher.request, patience, confirm=confirm.steps_of(launcher)
+    )
+    return str(launcher.simulation.result_of(steps))
+
+
+def test_guarantee_1_a_run_that_has_not_waited_is_not_confirmed(
+    launcher: Launcher,
+) -> None:
+    confirm = Confirm()
+    assert [confirmed_launch(launcher, confirm, 1.0)] == launcher.tasks()
+    assert confirm.times == []
+
+
+def test_guarantee_1_a_run_that_has_waited_is_confirmed_each_time(
     aws: Any, launcher: Launcher
 ) -> None:
     from prefect_ecs_plugin.sandbox.aws import Fault
 
-    launcher.submission.has_client_token = False
-    faults(
-        aws,
-        "ecs.RunTask",
-        Fault(drop_connection=True),
-        Fault(drop_connection=True, after_effect=True),
-    )
-    assert [launcher.launch()] == launcher.tasks()
-    assert aws.calls["ecs.RunTask"] == 2
+    full = Fault(failures=[{"arn": "i-1", "reason": "RESOURCE:MEMORY"}])
+    busy = Fault(error_code="ThrottlingException")
+    faults(aws, "ecs.RunTask", busy, full, full)
+    confirm = Confirm()
+    assert [confirmed_launch(launcher, confirm, 1.0)] == launcher.tasks()
+    # After 1 s, 11 s and 31 s: the first is too soon.
+    assert len(confirm.times) == 2
+
+
+def test_guarantee_1_a_run_that_is_not_confirmed_is_not_started(
+    aws: Any, launcher: Launcher
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    full = Fault(failures=[{"arn": "i-1", "reason": "RESOURCE:MEMORY"}])
+    faults(aws, "ecs.RunTask", full)
+    with pytest.raises(Abandoned):
+        confirmed_launch(launcher, Confirm(Abandoned()), 1.0)
+    assert launcher.tasks() == []
+    assert aws.calls["ecs.RunTask"] == 1
+
+
+@pytest.mark.parametrize("is_started", [True, False])
+def test_guarantee_5_an_abandoned_launch_looks_for_the_task_of_a_lost_answer(
+    aws: Any, launcher: Launcher, is_started: bool
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    lost = Fault(drop_connection=True, after_effect=is_started)
+    full = Fault(failures=[{"arn": "i-1", "reason": "RESOURCE:MEMORY"}])
+    faults(aws, "ecs.RunTask", lost, full)
+    confirm = Confirm(Abandoned())
+    if is_started:
+        assert [confirmed_launch(launcher, confirm, 1.0)] == launcher.tasks()
+    else:
+        with pytest.raises(Abandoned):
+            confirmed_launch(launcher, confirm, 1.0)

@@ -21,9 +21,8 @@ from prefect import Flow, Task
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
-from world import World, eventually
+from world import World, claim, eventually
 
-from prefect_ecs_plugin.flow_run import HOLDER_KEY, TAKEN
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
 
@@ -303,7 +302,7 @@ def test_guarantee_5_a_run_that_another_agent_has_in_hand_too_is_not_returned(
     with world.quick_agent() as agent:
         waits = f"Flow run {run_id} waits"
         assert eventually(lambda: any(waits in line for line in agent.lines))
-        mark_submitted(world, run_id, run_id, context={**TAKEN, HOLDER_KEY: "another"})
+        mark_submitted(world, run_id, run_id, holder="another")
         assert kill(agent, signal.SIGTERM) == 0
     assert world.states([run_id]) == ["Submitted"]
     assert any("0 flow runs returned to the queue" in line for line in agent.lines)
@@ -348,10 +347,10 @@ def test_guarantee_1_a_run_that_another_agent_looks_after_is_not_recovered(
     with world.quick_agent():  # takes the run, and its name is the next one's
         task_of(world, run_id)
     other = new_run()
-    mark_submitted(world, other, run_id, context=TAKEN)
+    mark_submitted(world, other, run_id, holder="gone")
     heart = Heart(world, other)
     with world.quick_agent() as agent:
-        eventually(lambda: any("had in hand" in line for line in agent.lines))
+        eventually(lambda: any("claimed before" in line for line in agent.lines))
         calls = world.aws.calls
         before = calls["ecs.ListTasks"]
         assert eventually(lambda: calls["ecs.ListTasks"] >= before + 6)
@@ -369,7 +368,7 @@ def test_guarantee_1_a_run_that_prefects_own_agent_took_is_not_launched_again(
         task_of(world, run_id)
     theirs, ours = new_run(), new_run()
     mark_submitted(world, theirs, run_id)
-    mark_submitted(world, ours, run_id, context=TAKEN)
+    mark_submitted(world, ours, run_id, holder="gone")
     with world.quick_agent() as agent:
         assert eventually(
             lambda: any(f"{theirs} was taken" in line for line in agent.lines)
@@ -378,13 +377,17 @@ def test_guarantee_1_a_run_that_prefects_own_agent_took_is_not_launched_again(
     assert world.tasks_of(theirs) == []
 
 
-def mark_submitted(world: World, run_id: str, like: str, **state: Any) -> None:
-    """Let the agent of another run have taken this one."""
-    from prefect.engine.state import Submitted
+def mark_submitted(world: World, run_id: str, like: str, holder: str = "") -> None:
+    """Let the agent of another run have claimed this one.
 
+    Without a holder it is Prefect's own agent, which writes no launch record.
+    """
     store = world.api.store
-    agent_id = store.flow_run(like).agent_id
-    store.set_flow_run_state(run_id, Submitted(**state).serialize(), agent_id=agent_id)
+    agent_id = str(store.flow_run(like).agent_id)
+    if holder:
+        claim(store, run_id, agent_id, holder)
+    else:
+        store.set_flow_run_state(run_id, {"type": "Submitted"}, agent_id=agent_id)
 
 
 PREFECTS_OWN = """
@@ -406,7 +409,7 @@ def test_guarantee_1_a_task_that_prefects_own_agent_started_is_found(
     if ended:
         world.aws.finish(task.task_arn, exit_code=1)
     with world.quick_agent() as agent:
-        found = f"Flow run {run_id}: its task {task.task_arn} is looked after"
+        found = f"Flow run {run_id}: its task {task.task_arn} is watched"
         assert eventually(lambda: any(found in line for line in agent.lines))
         if not ended:
             world.aws.finish(task.task_arn, exit_code=1)
@@ -435,21 +438,6 @@ class Heart:
 
     def stop(self) -> None:
         self._world.api.fault = None
-
-
-def test_a_second_signal_ends_at_once(world: World, new_run: Callable[[], str]) -> None:
-    hangs = APIFault(delay=DEADLINE)
-    patience = {"PREFECT__CLOUD__REQUEST_TIMEOUT": str(DEADLINE)}
-    with world.agent(**patience) as agent:
-        eventually(lambda: any("Waiting for flow runs" in line for line in agent.lines))
-        world.api.fault = lambda operation, _: (
-            hangs if operation == "get_runs_in_queue" else None
-        )
-        before = world.api.calls["get_runs_in_queue"]
-        eventually(lambda: world.api.calls["get_runs_in_queue"] > before)
-        os.kill(agent._process.pid, signal.SIGTERM)
-        eventually(lambda: any("as SIGTERM asks" in line for line in agent.lines))
-        assert kill(agent, signal.SIGINT) == 128 + signal.SIGINT
 
 
 QUEUE = "The queue of flow runs cannot be read"
@@ -620,6 +608,29 @@ def test_health_and_poke(world: World, new_run: Callable[[], str]) -> None:
         before = world.api.calls["get_runs_in_queue"]
         assert get(f"{address}/api/poke")[0] == 200
         assert eventually(lambda: world.api.calls["get_runs_in_queue"] > before)
+
+
+def test_a_background_loop_that_keeps_failing_is_counted_and_shows_in_the_health(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.utilities.configuration import set_temporary_config
+
+    from prefect_ecs_plugin import ECSAgent
+
+    def fails() -> Iterator[Any]:
+        raise ValueError("broken")
+        yield
+
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    with set_temporary_config({"cloud.api": world.api.url}):
+        agent = ECSAgent()
+    agent._dispatcher.keep_running("sweeper", fails)  # type: ignore[arg-type]
+    assert eventually(lambda: agent._health.problem() is not None)
+    assert agent._health.problem() == "the background loop sweeper keeps failing"
+    assert agent._counts.internal_errors.items()[()] >= 3
+    agent._dispatcher.interrupt()
+    agent._dispatcher.close()
 
 
 @pytest.mark.parametrize(

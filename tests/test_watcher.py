@@ -7,8 +7,21 @@ import json
 import logging
 import threading
 from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 import pytest
 from deadlines import DEADLINE
@@ -18,11 +31,13 @@ from hypothesis import strategies as st
 from prefect_ecs_plugin import ecs as ecs_room
 from prefect_ecs_plugin.dispatcher import Dispatcher
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
+from prefect_ecs_plugin.retrying import Answer, Refused
 from prefect_ecs_plugin.simulation import Simulation
 from prefect_ecs_plugin.task_state import Launch
 from prefect_ecs_plugin.troubles import Troubles
 from prefect_ecs_plugin.waiting import Pause, Steps
-from prefect_ecs_plugin.watcher import Watched, Watcher
+from prefect_ecs_plugin.watcher import Watched, Watcher, poll_queue, watching
+from prefect_ecs_plugin.watcher.poll_queue import RUNNING, YOUNG, PollQueue
 
 ARN = "arn:aws:ecs:us-east-1:123456789012:task/{}/{:032x}"
 
@@ -31,12 +46,17 @@ def arns(count: int, cluster: str = "default") -> List[str]:
     return [ARN.format(cluster, number) for number in range(count)]
 
 
+#: What ECS says of a whole call if one of its tasks is in another cluster.
+MISPLACED = "Identifier is for cluster other. Your cluster is default"
+
+
 class ECS:
     """DescribeTasks, answered to a real client without a socket in between.
 
     Attributes:
         status: `lastStatus` by task ARN; what is not in it is MISSING.
         faults: Answers, (status, code), for the next calls; None for a good one.
+    misplaced: Tasks of another cluster; a call that names one is refused.
         calls: Time, cluster and tasks of each call.
         latency: Seconds that a call takes.
         during: Called in the middle of each call.
@@ -46,6 +66,7 @@ class ECS:
         self._world = world
         self.status: Dict[str, str] = {}
         self.faults: List[Optional[Tuple[int, str]]] = []
+        self.misplaced: Set[str] = set()
         self.calls: List[Tuple[float, str, List[str]]] = []
         self.latency = 0.0
         self.during: Callable[[], None] = lambda: None
@@ -63,6 +84,9 @@ class ECS:
         status, answer = fault or (200, ""), self._described(asked["tasks"])
         if fault:
             answer = {"__type": fault[1], "message": "on purpose"}
+        elif self.misplaced.intersection(asked["tasks"]):
+            status = (400, "InvalidParameterException")
+            answer = {"__type": status[1], "message": MISPLACED}
         raw = SimpleNamespace(stream=lambda **_: iter([json.dumps(answer).encode()]))
         return AWSResponse(request.url, status[0], {}, raw)
 
@@ -101,26 +125,44 @@ def _client() -> Any:
     )
 
 
+class RegionalECS(ecs_room.ECS):
+    """One client for all regions, which notes the region of each call.
+
+    Attributes:
+        regions: The region and the tasks of each call.
+    """
+
+    def __init__(self, client: Any, pacer: Pacer) -> None:
+        super().__init__(client, pacer)
+        self.regions: List[Tuple[Optional[str], List[str]]] = []
+
+    def call(self, *args: Any, region: Optional[str] = None, **kwargs: Any) -> Any:
+        self.regions.append((region, args[1]["tasks"]))
+        return super().call(*args, **kwargs)
+
+
 class World:
     """A watcher on a simulated clock, and what it hands over."""
 
-    def __init__(self, **options: Any) -> None:
-        self.simulation = Simulation()
+    def __init__(self) -> None:
+        self.reports: List[str] = []
+        self.simulation = Simulation(lambda what, *_: self.reports.append(what))
         self.ecs = ECS(self)
         dispatcher = self.simulation.dispatcher
         self.handed: List[Tuple[float, str, Optional[str]]] = []
         self.handle: Callable[[], Steps[None]] = lambda: iter(())  # type: ignore[assignment,return-value]
         self.pacer = Pacer(LIMITS, dispatcher.clock, dispatcher.call_later)
         logger = logging.getLogger("agent")
+        self.regional = RegionalECS(self.ecs.client, self.pacer)
+        self.troubles = Troubles(logger, dispatcher.clock)
         self.watcher = Watcher(
-            ecs_room.ECS(self.ecs.client, self.pacer),
-            dispatcher,
-            self._on_stopped,
-            Troubles(logger, dispatcher.clock),
-            logger,
-            **options,
+            ecs=self.regional,
+            dispatcher=dispatcher,
+            on_stopped=self._on_stopped,
+            troubles=self.troubles,
+            logger=logger,
         )
-        dispatcher.start(self.watcher.watch())
+        dispatcher.keep_running("watcher", self.watcher.watch)
 
     def _on_stopped(
         self, watched: Watched, task: Optional[Mapping[str, Any]]
@@ -134,6 +176,7 @@ class World:
 
     def __exit__(self, *exception: object) -> None:
         self.ecs.close()
+        assert self.reports == []
 
     @property
     def now(self) -> float:
@@ -148,11 +191,7 @@ class World:
             self.watcher.add(arn, cluster, f"run-{number}", **options)
 
     def run_until(self, then: float) -> None:
-        next_due = self.simulation.dispatcher.do_due()
-        while next_due is not None and next_due <= then:
-            self.simulation.now = max(self.now, next_due)
-            next_due = self.simulation.dispatcher.do_due()
-        self.simulation.now = max(self.now, then)
+        self.simulation.run_until(then)
 
     def looks_at(self, task_arn: str) -> List[float]:
         return self.looks().get(task_arn, [])
@@ -169,6 +208,127 @@ class World:
 def world() -> Iterator[World]:
     with World() as world:
         yield world
+
+
+# -- The queue ---------------------------------------------------------------------
+
+
+@dataclass
+class Life:
+    """What happens to one task, at which times in seconds; None for never."""
+
+    place: str
+    added: float
+    status: str
+    asked_to_stop: Optional[float]
+    forgotten: Optional[float]
+    is_refused: bool
+
+
+lives = st.builds(
+    Life,
+    place=st.sampled_from(["us-east-1:1:task/a", "us-east-1:1:task/b", "eu:1:task/a"]),
+    added=st.floats(0, 60),
+    status=st.sampled_from(["PENDING", "RUNNING"]),
+    asked_to_stop=st.none() | st.floats(0, 120),
+    forgotten=st.none() | st.floats(0, 120),
+    is_refused=st.sampled_from([False] * 9 + [True]),
+)
+
+SPACING = 0.21
+
+
+class Looks:
+    """A queue that is emptied as the watcher does it.
+
+    Attributes:
+        batches: The time and the tasks of each call.
+    """
+
+    def __init__(self, lives: List[Life]) -> None:
+        self.queue = PollQueue()
+        self.names = [
+            f"arn:aws:ecs:{life.place}/{number}" for number, life in enumerate(lives)
+        ]
+        self.lives = dict(zip(self.names, lives))
+        self.batches: List[Tuple[float, List[Watched]]] = []
+        self.events = sorted(
+            (at, what, name)
+            for name, life in self.lives.items()
+            for what, at in enumerate((life.added, life.asked_to_stop, life.forgotten))
+            if at is not None and at >= life.added
+        )
+
+    def run(self, until: float) -> None:
+        now = 0.0
+        while now < until:
+            while self.events and self.events[0][0] <= now:
+                self._happen(*self.events.pop(0))
+            batch = self.queue.take(now, 100)
+            if batch:
+                self._see(now, batch)
+                now += SPACING
+            else:
+                due = self.queue.next_due()
+                times = [
+                    until if due is None else due,
+                    *(at for at, _, _ in self.events),
+                ]
+                now = min(max(now, min(times)), until)
+
+    def _happen(self, at: float, what: int, name: str) -> None:
+        if what == 0:
+            cluster = name.split("/")[1]
+            self.queue.add(Watched(name, cluster, "run", Launch()), at)
+        elif what == 1:
+            self.queue.look_soon(name, at)
+        else:
+            self.queue.forget(name)
+
+    def _see(self, now: float, batch: List[Watched]) -> None:
+        self.batches.append((now, batch))
+        for watched in batch:
+            life = self.lives[watched.task_arn]
+            watched.last_status, watched.is_refused = life.status, life.is_refused
+        self.queue.put_back(batch, now)
+
+    def calls_for_all(self) -> int:
+        """How many calls it takes to see every task once."""
+        count = Counter(
+            life.place for life in self.lives.values() if not life.is_refused
+        )
+        alone = sum(1 for life in self.lives.values() if life.is_refused)
+        return sum(-(-tasks // 100) for tasks in count.values()) + alone
+
+
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(lives, max_size=40), st.integers(1, 9))
+def test_law_every_live_task_is_looked_at_in_time(some: List[Life], times: int) -> None:
+    looks = Looks(some * times)
+    looks.run(180.0)
+    slack = SPACING * (looks.calls_for_all() + 1) + 1e-6
+    seen: Dict[str, List[float]] = {name: [] for name in looks.names}
+    for at, batch in looks.batches:
+        assert 1 <= len(batch) <= 100
+        assert len({watched.place for watched in batch}) == 1
+        assert len({watched.task_arn for watched in batch}) == len(batch)
+        for watched in batch:
+            seen[watched.task_arn].append(at)
+    for name, life in looks.lives.items():
+        end = life.forgotten if (life.forgotten or 0) >= life.added else None
+        end = 180.0 if end is None else end
+        asked = life.asked_to_stop
+        assert not [at for at in seen[name] if at > end + SPACING or at < life.added]
+        usual = RUNNING if life.status == "RUNNING" or life.is_refused else YOUNG
+        if asked is not None and asked >= life.added and not life.is_refused:
+            soon = [at for at in (asked, *seen[name], end) if at >= asked]
+            assert longest(soon) <= YOUNG + slack
+        assert longest([life.added, *seen[name], end]) <= usual + slack
+
+
+def longest(times: List[float]) -> float:
+    """The longest time from one moment to the next."""
+    return max((after - seen for seen, after in zip(times, times[1:])), default=0.0)
 
 
 # -- The pace -----------------------------------------------------------------------
@@ -194,13 +354,11 @@ clusters = st.lists(
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],  # to shrink an example takes minutes
 )
-@given(clusters, st.sampled_from([0.0, 0.05, 0.3]), st.booleans())
-def test_laws_of_the_pace(
-    groups: List[Tuple[int, str]], latency: float, at_once: bool
-) -> None:
+@given(clusters, st.sampled_from([0.0, 0.05, 0.3]))
+def test_laws_of_the_pace(groups: List[Tuple[int, str]], latency: float) -> None:
     with World() as world:
         for number, (count, status) in enumerate(groups):
-            world.add(arns(count, f"c{number}"), status, at_once=at_once)
+            world.add(arns(count, f"c{number}"), status)
         world.ecs.latency = latency
         world.run_until(120.0)
         looks = world.looks()
@@ -214,7 +372,7 @@ def test_laws_of_the_pace(
         times = [0.0, *looks[arn], 120.0]
         longest = max(after - before for before, after in zip(times, times[1:]))
         interval = 30.0 if status == "RUNNING" else 5.0
-        assert longest <= interval + 2 * sweep + 0.5
+        assert longest <= interval + sweep + latency + 1e-6
 
 
 def test_ten_thousand_tasks_at_five_calls_a_second(world: World) -> None:
@@ -266,15 +424,6 @@ def test_a_young_task_is_looked_at_more_often_than_a_running_one(world: World) -
     assert world.looks_at(arn)[4:] == [25.0, 55.0, 85.0]
 
 
-def test_a_task_of_unknown_age_is_looked_at_at_once(world: World) -> None:
-    world.add(arns(3), "RUNNING", at_once=True)
-    world.run_until(1.0)
-    assert [(at, len(names)) for at, _, names in world.ecs.calls] == [
-        (0.0, 1),
-        (0.21, 3),
-    ]
-
-
 def test_a_look_takes_others_of_the_cluster_along(world: World) -> None:
     world.add(arns(50), "RUNNING")
     world.run_until(6.0)
@@ -292,6 +441,53 @@ def test_a_new_task_is_seen_in_time_while_the_watch_sleeps(world: World) -> None
     world.add([new], "PENDING")
     world.run_until(12.0)
     assert world.looks_at(new) == [11.0]
+
+
+@pytest.mark.parametrize("running", [0, 3000])
+@pytest.mark.parametrize("status", ["PENDING", "RUNNING"])
+def test_a_task_that_was_asked_to_stop_is_looked_at_soon_and_often(
+    world: World, running: int, status: str
+) -> None:
+    world.add(arns(running), "RUNNING")
+    arn = ARN.format("default", 99_999)
+    world.add([arn], status)
+    world.run_until(101.3)
+    before = len(world.looks_at(arn))
+    world.watcher.look_soon(arn)
+    world.watcher.look_soon("never heard of")
+    world.run_until(131.0)
+    looks = [101.3, *world.looks_at(arn)[before:], 131.0]
+    assert max(after - seen for seen, after in zip(looks, looks[1:])) <= 5 + 0.21 * 31
+    assert looks[1] <= 101.3 + 5 or running
+    world.ecs.status[arn] = "STOPPED"
+    world.run_until(143.0)
+    assert [handed for _, handed, _ in world.handed] == [arn]
+
+
+def test_a_task_that_was_asked_to_stop_is_seen_within_5_s_among_many(
+    world: World,
+) -> None:
+    world.add(arns(1000), "RUNNING")
+    world.run_until(100.0)
+    for arn in arns(1000)[::100]:
+        world.watcher.look_soon(arn)
+    world.run_until(105.0)
+    seen = {name for at, _, names in world.ecs.calls if at > 100.0 for name in names}
+    assert seen >= set(arns(1000)[::100])
+
+
+def test_tasks_of_two_regions_are_never_in_one_call(world: World) -> None:
+    near, far = arns(150), [arn.replace("us-east-1", "eu-west-1") for arn in arns(150)]
+    for number in range(150):
+        world.add([near[number], far[number]], "RUNNING")
+    world.run_until(7.0)
+    assert {region for region, _ in world.regional.regions} == {
+        "us-east-1",
+        "eu-west-1",
+    }
+    for region, names in world.regional.regions:
+        assert {name.split(":")[3] for name in names} == {region}
+    assert world.looks().keys() == {*near, *far}
 
 
 # -- What has stopped ---------------------------------------------------------------
@@ -428,6 +624,145 @@ def test_the_tasks_of_a_deleted_cluster_are_gone(world: World) -> None:
     assert {status for _, _, status in world.handed} == {None}
 
 
+# -- One that spoils a call ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [[17], [17, 18, 140], [0, 99, 100, 199], range(3)])
+def test_a_task_that_spoils_a_call_stands_alone_and_the_others_are_seen(
+    world: World, bad: Sequence[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    names = arns(200)
+    world.ecs.misplaced = {names[number] for number in bad}
+    world.add(names, "RUNNING")
+    world.run_until(5.0 + 0.21 * 2 * 7 * 2 * len(bad))
+    seen = {
+        watched.task_arn for watched in world.watcher.in_flight() if watched.last_status
+    }
+    assert seen == set(names) - world.ecs.misplaced
+    world.run_until(280.0)
+    assert world.handed == []
+    told = [record.getMessage() for record in caplog.records]
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert sorted(told) == sorted(
+        f"Flow run run-{number}: the agent cannot see how its task {names[number]} is "
+        "doing; unless that changes, the task counts as gone in 300 s: DescribeTasks "
+        "failed because AWS does not accept the request; correct the template, the "
+        "run config or the agent's options: InvalidParameterException: " + MISPLACED
+        for number in bad
+    )
+
+
+def test_a_task_that_spoils_calls_costs_no_more_than_a_call_of_its_own(
+    world: World,
+) -> None:
+    world.ecs.misplaced = set(arns(1))
+    world.add(arns(100), "RUNNING")
+    world.run_until(50.0)
+    world.ecs.calls.clear()
+    world.run_until(200.0)
+    assert [len(names) for _, _, names in world.ecs.calls].count(1) == 5
+    assert len(world.ecs.calls) == 10
+
+
+def test_a_task_that_spoils_calls_for_long_is_handed_over_as_gone(
+    world: World,
+) -> None:
+    world.ecs.misplaced = {arns(100)[42]}
+    world.add(arns(100), "RUNNING")
+    world.run_until(2000.0)
+    ((at, arn, status),) = world.handed
+    assert (arn, status) == (arns(100)[42], None)
+    assert 305 <= at <= 340
+    assert len(world.watcher) == 99
+
+
+def test_a_task_that_spoiled_calls_for_a_while_is_described_with_the_others_again(
+    world: World,
+) -> None:
+    world.ecs.misplaced = {arns(100)[42]}
+    world.add(arns(100), "RUNNING")
+    world.run_until(100.0)
+    world.ecs.misplaced = set()
+    world.run_until(200.0)
+    world.ecs.calls.clear()
+    world.run_until(500.0)
+    assert [len(names) for _, _, names in world.ecs.calls] == [100] * 10
+    assert world.handed == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        (503, "ServiceUnavailable"),
+        (400, "ThrottlingException"),
+        (400, "ExpiredTokenException"),
+        (400, "AccessDeniedException"),
+        (400, "ClusterNotFoundException"),
+        (400, "NeverHeardOf"),
+        (408, "RequestTimeout"),
+    ],
+)
+def test_what_is_not_about_the_request_does_not_split_it(
+    world: World, fault: Tuple[int, str]
+) -> None:
+    world.add(arns(100), "RUNNING")
+    world.ecs.faults = [fault] * 1000
+    world.run_until(60.0)
+    assert {len(names) for _, _, names in world.ecs.calls} == {100}
+
+
+@pytest.mark.parametrize(
+    "code, message, splits",
+    [
+        ("InvalidParameterException", MISPLACED, True),
+        ("ClientException", "taskId length should be one of [32,36]", True),
+        ("InvalidParameterException", "Rate exceeded (ErrorCode: Throttling)", False),
+        ("ReadTimeoutError", "", False),
+        ("ConnectTimeoutError", "", False),
+        ("EndpointConnectionError", "", False),
+        ("NoCredentialsError", "", False),
+        ("AccessDeniedException", "", False),
+        ("ClusterNotFoundException", "", False),
+    ],
+)
+def test_which_answers_split_a_call(code: str, message: str, splits: bool) -> None:
+    refused = Refused("DescribeTasks", Answer(code, message))
+    assert watching._is_about_content(refused) is splits
+
+
+def test_an_outage_ends_the_search_for_a_bad_task_and_loses_none(
+    world: World,
+) -> None:
+    refused = (400, "InvalidParameterException")
+    world.add(arns(100), "RUNNING")
+    world.ecs.faults = [refused, refused, *[(503, "ServiceUnavailable")] * 2]
+    world.run_until(7.0)
+    assert [len(names) for _, _, names in world.ecs.calls] == [100, 50, 25]
+    world.run_until(60.0)
+    assert world.looks().keys() == set(arns(100))
+    assert len(world.watcher) == 100
+
+
+def test_no_exception_loses_a_task(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(world.troubles, "end", fail)
+    world.add(arns(150), "RUNNING")
+    world.ecs.status[arns(1)[0]] = "STOPPED"
+    world.run_until(60.0)
+    assert world.reports == [
+        "The background loop watcher failed and is started again in 1 s"
+    ]
+    world.reports.clear()
+    assert world.looks().keys() == set(arns(150))
+    assert [arn for _, arn, _ in world.handed] == arns(1)
+    assert len(world.watcher) == 149
+
+
 # -- Trouble ------------------------------------------------------------------------
 
 TROUBLES = [
@@ -435,7 +770,6 @@ TROUBLES = [
     (400, "ThrottlingException"),
     (400, "ExpiredTokenException"),
     (400, "AccessDeniedException"),
-    (400, "InvalidParameterException"),
     (400, "NeverHeardOf"),
 ]
 
@@ -450,7 +784,7 @@ def test_trouble_is_told_once_and_once_when_it_is_over(
     world.run_until(900.0)
     begun, ended = [record.getMessage() for record in caplog.records]
     assert begun.startswith(
-        "The agent cannot see how its tasks are doing in cluster default: "
+        "The agent cannot see how its tasks are doing in cluster default (us-east-1): "
         "DescribeTasks failed because "
     )
     assert begun.endswith(f"{fault[1]}: on purpose. It is tried again.")
@@ -576,7 +910,7 @@ def test_rubbish_neither_ends_the_watch_nor_any_task(
     world.run_until(960.0)
     events.unregister("after-call.ecs.DescribeTasks", spoil)
     begun, _ = [record.getMessage() for record in caplog.records]
-    assert "in cluster default: DescribeTasks failed because AWS " in begun
+    assert "in cluster default (us-east-1): DescribeTasks failed because AWS " in begun
     assert world.handed == []
 
 
@@ -593,25 +927,16 @@ def test_a_task_of_which_ecs_says_nothing_is_looked_at_again(world: World) -> No
     assert (world.handed, len(world.watcher)) == ([], 1)
 
 
-# -- Stopping, threads, the sandbox's ECS -------------------------------------------
-
-
-def test_stop_ends_the_watch_wherever_it_waits(world: World) -> None:
-    assert len(world.simulation.dispatcher) == 1
-    world.add(arns(1), "RUNNING")
-    world.run_until(7.0)
-    world.watcher.stop()
-    assert len(world.simulation.dispatcher) == 0
-
-
-def test_stop_ends_a_watch_of_nothing(world: World) -> None:
-    world.watcher.stop()
-    assert len(world.simulation.dispatcher) == 0
+# -- Threads, the sandbox's ECS -------------------------------------------
 
 
 def test_with_threads_and_the_strict_ecs(
-    aws: Any, client_of: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    aws: Any,
+    client_of: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(poll_queue, "YOUNG", 0.1)
     ecs = client_of("ecs")
     subnets = client_of("ec2").describe_subnets()["Subnets"]
     network = {"awsvpcConfiguration": {"subnets": [subnets[0]["SubnetId"]]}}
@@ -636,16 +961,22 @@ def test_with_threads_and_the_strict_ecs(
         handed[watched.task_arn] = task
         seen.set()
 
-    dispatcher = Dispatcher.threaded(2, lambda error: None)
+    dispatcher = Dispatcher.threaded(2, lambda *report: None)
     logger = logging.getLogger("agent")
     paced = ecs_room.ECS(ecs, Pacer(LIMITS, dispatcher.clock, dispatcher.call_later))
-    watcher = Watcher(paced, dispatcher, on_stopped, Troubles(logger), logger)
+    watcher = Watcher(
+        ecs=paced,
+        dispatcher=dispatcher,
+        on_stopped=on_stopped,
+        troubles=Troubles(logger),
+        logger=logger,
+    )
     dispatcher.start(watcher.watch())
     aws.finish(tasks[1]["taskArn"], 137)
     for task in tasks:
-        watcher.add(task["taskArn"], "default", "run", at_once=True)
+        watcher.add(task["taskArn"], "default", "run")
     assert seen.wait(DEADLINE)
-    watcher.stop()
+    dispatcher.interrupt()
     assert dispatcher.wait_until_done(DEADLINE)
     dispatcher.close()
     (described,) = handed.values()

@@ -15,6 +15,7 @@ from deadlines import DEADLINE
 from prefect.client import Client
 from prefect.utilities.configuration import set_temporary_config
 
+from prefect_ecs_plugin.launch_record import LaunchRecord
 from prefect_ecs_plugin.sandbox import children, environment
 from prefect_ecs_plugin.sandbox.aws import AWS
 from prefect_ecs_plugin.sandbox.children import Child
@@ -24,16 +25,20 @@ from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
 QUICK = """
 from prefect.agent.agent import Agent
 
-from prefect_ecs_plugin import recovery, reporting, supervising, task_state, troubles
+from prefect_ecs_plugin import (
+    claims, recovery, reporting, submission, supervising, task_finder, task_state,
+    troubles
+)
 from prefect_ecs_plugin.retrying import BACKOFF, Backoff
-from prefect_ecs_plugin.watcher import roster, watching
+from prefect_ecs_plugin.watcher import poll_queue, watching
 
 moment = Backoff(0.1, 0.1)
 recovery.SETTLE = task_state.GRACE = 0.2
-roster.YOUNG, roster.RUNNING = 0.1, 0.2
+poll_queue.YOUNG, poll_queue.RUNNING = 0.1, 0.2
 watching.SPACING = supervising._CANCEL_INTERVAL = 0.1
-reporting._COLLECT = 0.1
-task_state.RELAUNCH_BACKOFF = troubles.OUTAGE = moment
+reporting._COLLECT = task_finder._COLLECT = 0.1
+submission.CONFIRM_AFTER = 0.05
+task_state.RELAUNCH_BACKOFF = troubles.OUTAGE = claims._UNCLEAR = moment
 BACKOFF.update(dict.fromkeys(BACKOFF, moment))
 Agent._loop_intervals = {0: 0.1, 1: 0.2, 2: 0.4}
 Agent._stop_heartbeat_thread = lambda self: None  # it would take a second
@@ -57,6 +62,14 @@ def eventually(check: Callable[[], Any], seconds: float = DEADLINE) -> Any:
         if answer or time.monotonic() > deadline:
             return answer
         time.sleep(0.05)
+
+
+def claim(store: Any, run_id: str, agent_id: str, holder: str) -> None:
+    """Claim a run as another process of the agent does, with a launch record."""
+    version = store.flow_run(run_id).version
+    record = LaunchRecord(f"{run_id}-{version}", holder=holder, agent_id=agent_id)
+    state = {"type": "Submitted", "context": record.to_context()}
+    store.set_flow_run_state(run_id, state, agent_id=agent_id)
 
 
 class ForkedChild(Child):
@@ -120,10 +133,11 @@ class World:
         command = environment.prefect_command(self.home)
         return self.child([*command, "agent", "ecs", "start", *options], **variables)
 
-    def quick_agent(self, *options: str) -> Child:
+    def quick_agent(self, *options: str, **variables: str) -> Child:
         """Start an agent whose long pauses are short, for tests that wait for them."""
         return self.child(
-            [sys.executable, "-c", QUICK, "agent", "ecs", "start", *options]
+            [sys.executable, "-c", QUICK, "agent", "ecs", "start", *options],
+            **variables,
         )
 
     def child(

@@ -131,13 +131,15 @@ def render(row: Mapping[str, Any], name: str, facts: Facts) -> Launch:
     assert facts.aws is not None
     recorder = _Recorder(facts.aws)
     launcher = Launcher(
-        facts.settings,
-        lambda: _prefect_settings(facts),
-        facts.aws.clients,
-        cast(Any, recorder),
-        cast(Any, None),  # nobody is told about a launch that is only rendered
-        logging.Logger("prefect_ecs_plugin.check", logging.CRITICAL),
+        settings=facts.settings,
+        prefect_settings=lambda: _prefect_settings(facts),
+        clients=facts.aws.clients,
+        submission=cast(Any, recorder),
+        claims=cast(Any, None),  # a launch that is only rendered claims no run
+        reporter=cast(Any, None),  # and Prefect is not told about it
+        logger=logging.Logger("prefect_ecs_plugin.check", logging.CRITICAL),
         timeout=0.0,
+        agent_id=lambda: None,
     )
     drive(launcher.deploy(row), time.sleep)
     return Launch(name, recorder.request, recorder.definition, recorder.task_definition)
@@ -181,14 +183,22 @@ class _Recorder:
     task_definition: Optional[str] = None
 
     def launch(
-        self, definition: Mapping[str, Any], request: Mapping[str, Any], patience: Any
+        self,
+        definition: Mapping[str, Any],
+        request: Mapping[str, Any],
+        patience: Any,
+        confirm: Any = None,
     ) -> Steps[str]:
         self.definition, self.request = definition, request
         yield from ()
         return _NO_TASK
 
     def launch_by_arn(
-        self, task_definition: str, request: Mapping[str, Any], patience: Any
+        self,
+        task_definition: str,
+        request: Mapping[str, Any],
+        patience: Any,
+        confirm: Any = None,
     ) -> Steps[str]:
         self.task_definition, self.request = task_definition, request
         yield from ()

@@ -39,7 +39,7 @@ from .run_task import (
     placed_on_fargate,
 )
 from .sizes import FARGATE_SIZES, cpu_units, fits_fargate, memory_mib
-from .tags import MAX_TAGS
+from .tags import MAX_TAGS, as_tag_value
 
 __all__ = [
     "FARGATE_SIZES",
@@ -53,6 +53,7 @@ __all__ = [
     "MAX_TAGS",
     "Problem",
     "Rule",
+    "as_tag_value",
     "check_definition",
     "check_fargate_size",
     "check_one_task",

@@ -9,7 +9,6 @@ from .problem import Problem
 _RESERVED = {
     "taskDefinition": "name the definition with task_definition_arn of the ECSRun",
     "clientToken": "the agent makes one per flow run, so that no task starts twice",
-    "startedBy": "the agent puts the flow run's id there, to find its task again",
 }
 
 

@@ -52,6 +52,14 @@ def values(request: Request) -> Iterator[Problem]:
         yield from _value(entry)
 
 
+def as_tag_value(written: str) -> str:
+    """Text as a tag's value may have it: `_` for other characters, at most 256."""
+    value = "".join(char if _allowed(char) else "_" for char in written)
+    if value.lower().startswith("aws:"):
+        value = f"aws_{value[4:]}"
+    return value[:MAX_TAG_VALUE]
+
+
 def _value(entry: Entry) -> Iterator[Problem]:
     value, place = text(entry.value, "value") or "", f"{entry.place}.value"
     yield from _written(place, value, MAX_TAG_VALUE)

@@ -18,9 +18,6 @@ INSTALL = "pip install 'prefect-ecs-plugin[sandbox]'"
 #: What the extra brings: module, and the lowest version that will do.
 NEEDED = ("graphql", "moto", "flask", "flask_cors", "rich")
 
-#: The first botocore that knows AWS_ENDPOINT_URL; an older one would go to AWS.
-BOTOCORE = (1, 31)
-
 #: Options of `prefect agent ecs start` that make no sense here, and why.
 REFUSED: Dict[str, str] = {
     "api": "the agent talks to the sandbox's own API",
@@ -69,13 +66,7 @@ def missing(version: Tuple[int, int] = sys.version_info[:2]) -> Optional[str]:
         found = ".".join(map(str, version))
         return f"The sandbox needs Python 3.10 or later; this is Python {found}."
     absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if absent:
-        return f"The sandbox needs {', '.join(absent)}: {INSTALL}"
-    import botocore
-
-    if tuple(map(int, botocore.__version__.split(".")[:2])) < BOTOCORE:
-        return f"The sandbox needs botocore 1.31 or later: {INSTALL}"
-    return None
+    return f"The sandbox needs {', '.join(absent)}: {INSTALL}" if absent else None
 
 
 def screen() -> Screen:

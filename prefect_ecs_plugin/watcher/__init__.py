@@ -1,10 +1,10 @@
 """Tasks in flight, described a hundred at a time until they have stopped.
 
-roster      which tasks are in flight, and when each is looked at  (pure)
+poll_queue  which tasks are in flight, and when each is looked at  (pure)
 watching    asks ECS, and hands over what has stopped
 """
 
-from .roster import Watched
+from .poll_queue import Watched
 from .watching import MISSING_GRACE, Watcher
 
 __all__ = ["MISSING_GRACE", "Watched", "Watcher"]

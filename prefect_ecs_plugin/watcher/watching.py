@@ -9,16 +9,17 @@ Guarantees:
   and again if dealing with it failed. It is in flight until that has succeeded.
 * No failure ends the watch, and none in one cluster holds up another. Each kind is
   told once, and once more when it is over.
+* A task because of which ECS refuses a whole call is found by halving the call, told
+  once, and described alone from then on. The others of the call are described.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import sys
 from concurrent.futures import Future, InvalidStateError
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from ..agent_log import of_run
 from ..dispatcher import Dispatcher
@@ -26,12 +27,16 @@ from ..ecs import DESCRIBED_AT_ONCE, ECS, answer_of
 from ..retrying import Refused, Verdict
 from ..task_state import Launch
 from ..troubles import Troubles
-from ..waiting import Pause, Result, Steps, overheard
-from .roster import Roster, Watched
+from ..waiting import Pause, Steps, Wait
+from .poll_queue import Place, PollQueue, Watched
 
 #: Seconds between the beginnings of two calls. ECS allows 20 a second, which others
 #: in the account use too; 10,000 tasks are seen in 21 s.
 SPACING = 0.21
+
+#: Seconds after which the watch looks what is due at the latest, while tasks are in
+#: flight. Shorter than the time until any look that is added meanwhile.
+TICK = 1.0
 
 #: Seconds for which ECS may not know a task before it counts as gone. What has just
 #: been launched may be MISSING at first; AWS says to ask for up to five minutes:
@@ -45,13 +50,28 @@ RETRY = 30.0
 #: the pacer gives way to them.
 GIVES_WAY = 3
 
+#: Final answers that are about what a request names, and so perhaps about one of its
+#: tasks: "Identifier is for cluster X. Your cluster is Y".
+_ABOUT_CONTENT = frozenset(
+    {
+        "ClientException",
+        "InvalidParameterException",
+        "ParamValidationError",
+        "SerializationException",
+        "ValidationException",
+    }
+)
+
 SEEING = "The agent cannot see how its tasks are doing"
 
-#: Tasks as described, by their ARN; None for one that ECS does not know.
-_Found = Dict[str, Optional[Mapping[str, Any]]]
+#: A task as described; None for one that ECS does not know.
+_Task = Optional[Mapping[str, Any]]
+
+#: Tasks by their ARN.
+_Found = Dict[str, _Task]
 
 #: Deals with a task that has stopped: as described, or None if ECS has lost it.
-Handler = Callable[[Watched, Optional[Mapping[str, Any]]], Steps[None]]
+Handler = Callable[[Watched, _Task], Steps[None]]
 
 
 class Watcher:
@@ -64,28 +84,25 @@ class Watcher:
             exception that they let out is logged, and they are made again later.
         troubles: Told what does not work.
         logger: The agent's own log.
-        missing_grace: Seconds for which ECS may not know a task.
     """
 
     def __init__(
         self,
+        *,
         ecs: ECS,
         dispatcher: Dispatcher,
         on_stopped: Handler,
         troubles: Troubles,
         logger: logging.Logger,
-        missing_grace: float = MISSING_GRACE,
     ) -> None:
         self._ecs = ecs
         self._dispatcher = dispatcher
         self._on_stopped = on_stopped
         self._troubles = troubles
         self._logger = logger
-        self._missing_grace = missing_grace
-        self._roster = Roster()
+        self._queue = PollQueue()
         self._began = 0.0
-        self._alarm: Future[None] = Future()
-        self._stopped = False
+        self._filled: Future[None] = Future()
 
     # -- What the agent calls, from any thread ------------------------------------
 
@@ -95,128 +112,194 @@ class Watcher:
         cluster: str,
         flow_run_id: str,
         launch: Launch = Launch(),  # noqa: B008  # a frozen value
-        at_once: bool = False,
     ) -> None:
         """Watch a task from now on; one that is watched already stays as it is.
 
         Args:
-            task_arn: The task.
+            task_arn: The task. Its region is the one in this ARN.
             cluster: The cluster's name or ARN.
             flow_run_id: The run that it runs.
             launch: How it came to be.
-            at_once: Look at it as soon as possible, as at one of unknown age.
         """
         watched = Watched(task_arn, cluster, flow_run_id, launch)
-        if self._roster.add(watched, self._dispatcher.clock(), at_once):
-            _ring(self._alarm)
+        self._queue.add(watched, self._dispatcher.clock())
+        self._queue_is_filled()
+
+    def look_soon(self, task_arn: str) -> None:
+        """Look at a task within 5 s, and then every 5 s until it is STOPPED.
+
+        Made for tasks that were asked to stop. Nothing happens if the task is not
+        watched.
+        """
+        self._queue.look_soon(task_arn, self._dispatcher.clock())
 
     def forget(self, task_arn: str) -> None:
         """Watch a task no longer, if it was watched."""
-        cluster = self._roster.forget(task_arn)
-        if cluster is not None:  # what nobody looks at is no trouble
-            self._troubles.end(SEEING, _place(cluster))
+        place = self._queue.forget(task_arn)
+        if place is not None:  # what is not looked at is no trouble
+            self._troubles.end(SEEING, _words(place))
 
     def in_flight(self) -> List[Watched]:
         """Every watched task, those whose end is being dealt with included."""
-        return self._roster.all()
+        return self._queue.all()
 
     def __len__(self) -> int:
-        return len(self._roster)
-
-    def stop(self) -> None:
-        """End the watch; a call under way is finished first."""
-        self._stopped = True
-        _ring(self._alarm)
+        return len(self._queue)
 
     # -- The watch ------------------------------------------------------------------
 
     def watch(self) -> Steps[None]:
-        """Look at tasks when they are due, until `stop`."""
+        """Look at tasks when they are due, for ever."""
         while True:
-            alarm = self._set_alarm()
-            if self._stopped:
-                return
-            due = self._roster.next_due()
             now = self._dispatcher.clock()
-            if due is not None and due <= now:
-                yield from self._look(now)
-                continue
-            if due is not None:
-                self._dispatcher.call_later(due - now, functools.partial(_ring, alarm))
-            yield alarm
+            batch = self._queue.take(now, DESCRIBED_AT_ONCE)
+            if batch:
+                yield from self._look(batch)
+                yield self._spacing()
+            else:
+                yield self._until_due(now)
 
-    def _set_alarm(self) -> Future[None]:
-        """What ends the next wait. It is set before looking whether to wait."""
-        self._alarm = Future()
-        return self._alarm
+    def _until_due(self, now: float) -> Wait:
+        """A tick; longer only while no task waits for a look."""
+        filled: Future[None] = Future()
+        self._filled = filled  # before looking whether there is a task
+        due = self._queue.next_due()
+        return filled if due is None else Pause(min(TICK, due - now))
 
-    def _look(self, now: float) -> Steps[None]:
-        """Make one call, and keep the distance to the next."""
-        batch = self._roster.take(now, DESCRIBED_AT_ONCE)
-        if batch:
-            yield from self._describe(batch)
-            yield Pause(self._began + SPACING - self._dispatcher.clock())
+    def _queue_is_filled(self) -> None:
+        with contextlib.suppress(InvalidStateError):  # it was known already
+            self._filled.set_result(None)
 
-    def _describe(self, batch: List[Watched]) -> Steps[None]:
-        cluster = batch[0].cluster
-        request = {"cluster": cluster, "tasks": [each.task_arn for each in batch]}
-        call = self._ecs.call("DescribeTasks", request)
+    def _spacing(self) -> Pause:
+        """What is left of the distance between the beginnings of two calls."""
+        return Pause(self._began + SPACING - self._dispatcher.clock())
+
+    def _look(self, batch: List[Watched]) -> Steps[None]:
+        """Look at tasks of one place; then hand over what is over, put back the rest.
+
+        No exception loses a task: each is put back or handed over.
+        """
+        over: List[Tuple[Watched, _Task]] = []
         try:
-            found = _found((yield from self._timed(call)))
+            yield from self._describe(batch, over)
+        finally:
+            for watched, _ in over:
+                watched.is_stopped = True
+            rest = [watched for watched in batch if not watched.is_stopped]
+            self._queue.put_back(rest, self._dispatcher.clock())
+            for watched, task in over:
+                self._dispatcher.start(
+                    self._hand_over(watched, task), run_id=watched.flow_run_id
+                )
+
+    def _describe(
+        self, batch: List[Watched], over: List[Tuple[Watched, _Task]]
+    ) -> Steps[bool]:
+        """Describe tasks of one place, in one call if ECS takes them in one.
+
+        Args:
+            batch: The tasks.
+            over: Those that are over are added to it, as described.
+
+        Returns:
+            Whether ECS has answered; if not, there is no use in asking more now.
+        """
+        place = batch[0].place
+        try:
+            found = yield from self._call(place, batch)
         except Exception as error:  # of any kind: the watch goes on
-            self._give_way(batch, _refusal(error))
-        else:
-            self._roster.succeeded(cluster)
-            self._troubles.end(SEEING, _place(cluster))
-            self._sort(batch, found)
-
-    def _timed(self, call: Steps[Result]) -> Steps[Result]:
-        """A call's own steps; it begins when it waits no more."""
-        self._begin()
-        return overheard(call, lambda wait: None, self._begin)
-
-    def _begin(self) -> None:
-        self._began = self._dispatcher.clock()
-
-    def _give_way(self, batch: List[Watched], refused: Refused) -> None:
-        """Leave a cluster alone for a while."""
-        now, cluster = self._dispatcher.clock(), batch[0].cluster
-        failures = self._roster.failed(cluster, now)
-        if refused.verdict is not Verdict.THROTTLED or failures > GIVES_WAY:
-            self._troubles.begin(SEEING, refused, _place(cluster))
-        if refused.answer.code == "ClusterNotFoundException":  # so are its tasks
-            self._sort(batch, dict.fromkeys(watched.task_arn for watched in batch))
-            return
+            refused = _refusal(error)
+            if _is_about_content(refused):
+                return (yield from self._describe_halves(batch, refused, over))
+            over += self._give_way(place, batch, refused)
+            return False
+        self._queue.succeeded(place)
+        self._troubles.end(SEEING, _words(place))
         for watched in batch:
-            self._roster.put_back(watched, now)
+            watched.is_refused = False
+        over += self._over(batch, found)
+        return True
+
+    def _describe_halves(
+        self,
+        batch: List[Watched],
+        refused: Refused,
+        over: List[Tuple[Watched, _Task]],
+    ) -> Steps[bool]:
+        """Find out which task ECS refuses to describe; the others are described."""
+        if len(batch) == 1:
+            self._set_apart(batch[0], refused)
+            over += self._over(batch, {batch[0].task_arn: None})
+            return True
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            yield self._spacing()
+            if not (yield from self._describe(half, over)):
+                return False
+        return True
+
+    def _set_apart(self, watched: Watched, refused: Refused) -> None:
+        """Have a task described alone from now on, and say so once."""
+        if watched.is_refused:
+            return
+        watched.is_refused = True
+        self._logger.warning(
+            "Flow run %s: the agent cannot see how its task %s is doing; unless that "
+            "changes, the task counts as gone in %.0f s: %s",
+            watched.flow_run_id,
+            watched.task_arn,
+            MISSING_GRACE,
+            refused,
+            extra=of_run(watched.flow_run_id, watched.task_arn),
+        )
+
+    def _call(self, place: Place, batch: List[Watched]) -> Steps[_Found]:
+        """Make one call, and note when it begins, which is after its last wait."""
+        request = {
+            "cluster": place.cluster,
+            "tasks": [watched.task_arn for watched in batch],
+        }
+        call = self._ecs.call("DescribeTasks", request, region=place.region)
+        try:
+            while True:
+                self._began = self._dispatcher.clock()
+                yield next(call)
+        except StopIteration as end:
+            return _found(end.value)
+
+    def _give_way(
+        self, place: Place, batch: List[Watched], refused: Refused
+    ) -> List[Tuple[Watched, _Task]]:
+        """Leave a place alone for a while; the tasks that are over all the same."""
+        failures = self._queue.failed(place, self._dispatcher.clock())
+        if refused.verdict is not Verdict.THROTTLED or failures > GIVES_WAY:
+            self._troubles.begin(SEEING, refused, _words(place))
+        if refused.answer.code == "ClusterNotFoundException":  # so are its tasks
+            return self._over(batch, dict.fromkeys(each.task_arn for each in batch))
+        return []
 
     # -- What was seen ----------------------------------------------------------------
 
-    def _sort(self, batch: List[Watched], found: _Found) -> None:
-        """Hand over what is over; look at the others again."""
+    def _over(self, batch: List[Watched], found: _Found) -> List[Tuple[Watched, _Task]]:
+        """The tasks that are over, as described; what is known of all is kept."""
         now = self._dispatcher.clock()
-        for watched in batch:
-            task = found.get(watched.task_arn)
-            if watched.task_arn in found and self._is_over(watched, task, now):
-                watched.is_stopped = True
-                self._dispatcher.start(self._hand_over(watched, task))
-            else:
-                self._roster.put_back(watched, now)
+        return [
+            (watched, found[watched.task_arn])
+            for watched in batch
+            if watched.task_arn in found
+            and self._is_over(watched, found[watched.task_arn], now)
+        ]
 
-    def _is_over(
-        self, watched: Watched, task: Optional[Mapping[str, Any]], now: float
-    ) -> bool:
+    def _is_over(self, watched: Watched, task: _Task, now: float) -> bool:
         if task is not None:
             watched.missing_since = None
             watched.last_status = sys.intern(str(task.get("lastStatus")))
             return watched.last_status == "STOPPED"
         if watched.missing_since is None:
             watched.missing_since = now
-        return now - watched.missing_since >= self._missing_grace
+        return now - watched.missing_since >= MISSING_GRACE
 
-    def _hand_over(
-        self, watched: Watched, task: Optional[Mapping[str, Any]]
-    ) -> Steps[None]:
+    def _hand_over(self, watched: Watched, task: _Task) -> Steps[None]:
         if watched.is_forgotten:
             return
         try:
@@ -236,8 +319,8 @@ class Watcher:
             self._logger.debug("The error in full", exc_info=error, extra=about)
             yield Pause(RETRY)
             watched.is_stopped = False
-            self._roster.put_back(watched, self._dispatcher.clock())
-            _ring(self._alarm)
+            self._queue.put_back([watched], self._dispatcher.clock())
+            self._queue_is_filled()
         else:
             self.forget(watched.task_arn)
 
@@ -248,8 +331,14 @@ def _found(answer: Mapping[str, Any]) -> _Found:
     return {**missing, **{task["taskArn"]: task for task in answer["tasks"]}}
 
 
-def _place(cluster: str) -> str:
-    return f"in cluster {cluster}"
+def _words(place: Place) -> str:
+    region = f" ({place.region})" if place.region else ""
+    return f"in cluster {place.cluster}{region}"
+
+
+def _is_about_content(refused: Refused) -> bool:
+    """Whether another selection of tasks may get another answer."""
+    return refused.verdict is Verdict.FINAL and refused.answer.code in _ABOUT_CONTENT
 
 
 def _refusal(error: Exception) -> Refused:
@@ -257,8 +346,3 @@ def _refusal(error: Exception) -> Refused:
     if isinstance(error, Refused):
         return error
     return Refused("DescribeTasks", answer_of(error))
-
-
-def _ring(alarm: Future[None]) -> None:
-    with contextlib.suppress(InvalidStateError):  # it rang already
-        alarm.set_result(None)

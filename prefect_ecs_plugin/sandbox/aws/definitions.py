@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 from ... import rules
 from .answers import Refusal
 from .paging import page
+from .regions import check_region
 
 Described = Dict[str, Any]
 Tags = List[Dict[str, str]]
@@ -187,7 +188,12 @@ class Definitions:
         return None
 
     def _split(self, name: str) -> Tuple[str, str]:
-        """Family and revision; another account's or region's ARN is nothing here."""
+        """Family and revision; another account's ARN is nothing here.
+
+        Raises:
+            Refusal: It is another region's ARN.
+        """
+        check_region(name, self._arn_prefix.split(":")[3])
         if name.startswith("arn:"):
             if not name.startswith(self._arn_prefix):
                 return "", "0"

@@ -16,6 +16,7 @@ from .buckets import Limits
 from .definitions import Definitions, Tags
 from .lifecycle import Lifecycle
 from .neighbours import ACCOUNT, Moto, Neighbours
+from .regions import check_region
 from .tasks import Tasks
 
 Handler = Callable[[Mapping[str, Any]], Dict[str, Any]]
@@ -78,6 +79,7 @@ class RegionalECS:
         clock: Callable[[], float],
         now: Callable[[], float],
     ) -> None:
+        self._region = region
         arn_prefix = f"arn:aws:ecs:{region}:{ACCOUNT}:"
         self._limits = Limits(clock) if limited else None
         self.neighbours = Neighbours(moto, region)
@@ -133,6 +135,8 @@ class RegionalECS:
             definition = self.definitions.runnable(params["taskDefinition"])
             self.neighbours.show_definition(definition)
         if operation == "DescribeClusters":
+            for name in params.get("clusters", ()):  # moto reads the short name only
+                check_region(name, self._region)
             self.neighbours.count_tasks(self.tasks.counts())
         return self._handlers.get(operation)
 

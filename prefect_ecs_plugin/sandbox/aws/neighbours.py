@@ -30,6 +30,7 @@ from urllib.parse import unquote_to_bytes
 
 from .answers import Refusal
 from .http import Request, Response
+from .regions import check_region
 from .task import Task
 
 ACCOUNT = "123456789012"
@@ -145,8 +146,10 @@ class Neighbours:
         """Moto's cluster of that name or ARN; no name is `default`.
 
         Raises:
-            Refusal: ClusterNotFoundException, also for an INACTIVE one.
+            Refusal: ClusterNotFoundException, also for an INACTIVE one;
+                InvalidParameterException for another region's.
         """
+        check_region(name, self._region)
         short = (name or "default").rpartition("/")[2]
         cluster = self._backend("ecs").clusters.get(short)
         if cluster is None or cluster.status != "ACTIVE":

@@ -6,6 +6,7 @@ dispatch    a request's way: counted, throttled, delayed, spoilt, answered
 buckets, faults   AWS's documented request limits; trouble on purpose
 account     the regions, and the machinery that moves tasks in all of them
 ecs         ECS in one region: definitions and tasks ours, the rest moto's
+regions     ARNs of other regions are refused
 definitions, tasks, placement, idempotency, paging   its operations
 task, lifecycle, timers   a task's record, and its way through its states
 container, running, processes   what a container runs, and running it

@@ -15,6 +15,7 @@ from .lifecycle import USER_INITIATED, Lifecycle
 from .neighbours import Neighbours
 from .paging import page
 from .placement import NoRoom, Place, needs_of, places
+from .regions import check_region
 from .task import RUNNING, Container, Task
 
 #: A stopped task can be described for about an hour.
@@ -233,8 +234,9 @@ class Tasks:
         """By ARN or id.
 
         Raises:
-            Refusal: The ARN names another cluster.
+            Refusal: The ARN names another cluster or another region.
         """
+        check_region(name, self._arn_prefix.split(":")[3])
         of = name.split("/")[1] if name.count("/") == 2 else cluster
         if of != cluster:
             raise Refusal(

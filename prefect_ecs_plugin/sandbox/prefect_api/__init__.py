@@ -13,16 +13,30 @@ Guarantees:
 from __future__ import annotations
 
 from .errors import Refused
-from .fault import Fault
+from .fault import Fault, RandomFaults
 from .server import PrefectAPI
-from .store import Event, LogWritten, StateChanged, Store
+from .store import (
+    HEARTBEAT,
+    STATE,
+    Event,
+    LogWritten,
+    StateChanged,
+    StepDone,
+    StepHold,
+    Store,
+)
 
 __all__ = [
+    "HEARTBEAT",
+    "STATE",
     "Event",
     "Fault",
     "LogWritten",
     "PrefectAPI",
+    "RandomFaults",
     "Refused",
     "StateChanged",
+    "StepDone",
+    "StepHold",
     "Store",
 ]

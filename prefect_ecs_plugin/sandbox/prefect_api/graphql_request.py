@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -121,7 +122,7 @@ class Request:
         ]
 
     def answer(self, caller: Caller) -> Answer:
-        """Does what it asks, in one transaction.
+        """Does what it asks: a query in one transaction, a mutation field by field.
 
         A document or variable that does not fit the schema is a 400, a field whose
         resolver fails is null in a 200.
@@ -129,7 +130,7 @@ class Request:
         document, errors = self.prepared
         if document is None or errors:
             return Answer(400, refusal(errors, executable_schema()))
-        with caller.store.transaction():
+        with nullcontext() if self.writes else caller.store.transaction():
             result = execute_sync(
                 executable_schema(),
                 document,

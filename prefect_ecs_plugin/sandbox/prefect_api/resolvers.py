@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
@@ -53,6 +54,8 @@ _OF_CALLER: Dict[str, Tuple[str, ...]] = {
     "get_runs_in_queue": ("agent_id",),
     "set_flow_run_states": ("agent_id",),
 }
+# Mutations of several transactions, between which other requests see the rows.
+_STEPWISE = frozenset({"set_flow_run_states", "set_task_run_states", "cancel_flow_run"})
 # What a mutation's result is made of, by the type that the schema gives it.
 _PAYLOADS: Dict[str, Callable[[Any], Any]] = {
     "id_payload": lambda result: {"id": result},
@@ -167,6 +170,8 @@ def _mutation(name: str, payload: str) -> Resolver:
     def resolve(_: Any, info: Info, input: Dict[str, Any]) -> Any:
         caller: Caller = info.context
         known = {each: getattr(caller, each) for each in of_caller}
-        return wrap(getattr(caller.store, name)(**input, **known))
+        store = caller.store
+        with nullcontext() if name in _STEPWISE else store.transaction():
+            return wrap(getattr(store, name)(**input, **known))
 
     return resolve

@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Callable, List, Optional, Set
+from typing import Any, Callable, List, Mapping, Optional, Set
 from urllib.parse import parse_qs, urlsplit
 
 from .fault import Fault, FaultPlan
@@ -45,6 +45,8 @@ class PrefectAPI:
     Args:
         locks_submitted: whether a run that became Submitted refuses to become so again
             for 30 seconds, as one server process does; several replicas do not.
+        keeps_context: whether states are stored with their `context`; some APIs drop
+            it.
         latency: seconds that every request takes longer.
         clock: gives the time in UTC to the rules; the system's if not given.
 
@@ -59,10 +61,13 @@ class PrefectAPI:
         self,
         *,
         locks_submitted: bool = True,
+        keeps_context: bool = True,
         latency: float = 0.0,
         clock: Optional[Clock] = None,
     ) -> None:
-        self.store = Store(locks_submitted=locks_submitted, clock=clock)
+        self.store = Store(
+            locks_submitted=locks_submitted, keeps_context=keeps_context, clock=clock
+        )
         self.latency = latency
         self.fault: Optional[FaultPlan] = None
         self.calls: Counter[str] = Counter()
@@ -218,11 +223,15 @@ class _Handler(BaseHTTPRequestHandler):
             return
         api.count(request.names)
         fault = api.planned_fault(request) or Fault()
-        self._wait(api.latency + fault.delay)
-        if fault.replaces_answer:
-            self._fail(request, fault)
+        if self._stops_within(api.latency + fault.delay):
+            return
+        answer = self._answer(request) if fault.has_effect else None
+        if self._stops_within(fault.answer_delay):
+            return
+        if answer is None or fault.replaces_answer:
+            self._spoil(fault)
         else:
-            self._send_json(self._answer(request))
+            self._send_json(answer)
 
     def _answer(self, request: Request) -> Answer:
         headers = self.headers
@@ -234,9 +243,8 @@ class _Handler(BaseHTTPRequestHandler):
             )
         )
 
-    def _fail(self, request: Request, fault: Fault) -> None:
-        if fault.after_effect:
-            self._answer(request)
+    def _spoil(self, fault: Fault) -> None:
+        """Sends what the fault has instead of the answer."""
         if fault.drop_connection:
             self.close_connection = True
             _hang_up(self.connection)
@@ -245,22 +253,34 @@ class _Handler(BaseHTTPRequestHandler):
         body = fault.body
         if body is None:
             body = f"{status} {HTTPStatus(status).phrase}\n".encode()
-        self._send(status, body, "text/plain; charset=utf-8")
+        self._send(status, body, "text/plain; charset=utf-8", fault.headers)
 
-    def _wait(self, seconds: float) -> None:
-        if seconds > 0:
-            self.server.stopping.wait(seconds)
+    def _stops_within(self, seconds: float) -> bool:
+        """Waits that long, and ends the connection if the server stops meanwhile."""
+        if seconds <= 0 or not self.server.stopping.wait(seconds):
+            return False
+        self.close_connection = True
+        return True
 
     def _send_json(self, answer: Answer) -> None:
         self._send(answer.status, json.dumps(answer.body).encode(), _JSON)
 
-    def _send(self, status: int, body: bytes, content_type: str) -> None:
+    def _send(
+        self,
+        status: int,
+        body: bytes,
+        content_type: str,
+        headers: Optional[Mapping[str, str]] = None,
+    ) -> None:
         """In one write: two would wait for each other (Nagle and delayed ACK)."""
-        phrase = HTTPStatus(status).phrase
-        head = (
-            f"HTTP/1.1 {status} {phrase}\r\nContent-Type: {content_type}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
+        lines = {
+            "Content-Type": content_type,
+            "Content-Length": str(len(body)),
+            **(headers or {}),
+        }
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        head += "\r\n"
         self.wfile.write(head.encode("latin-1") + body)
 
     def log_message(self, format: str, *args: Any) -> None:

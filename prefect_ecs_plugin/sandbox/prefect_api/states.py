@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, Optional
+from typing import Any, Dict, FrozenSet, Mapping, Optional
 
 from .errors import Refused
 from .times import iso
@@ -43,6 +43,14 @@ def stored(state: Any, now: str) -> Dict[str, Any]:
         kept["start_time"] = _start_time(kept, now)
     if isinstance(kept.get("state"), dict):
         kept["state"] = stored(kept["state"], now)
+    return kept
+
+
+def without_context(state: Mapping[str, Any]) -> Dict[str, Any]:
+    """A stored state, and the one in it, as an API keeps it that drops the context."""
+    kept = {name: value for name, value in state.items() if name != "context"}
+    if isinstance(kept.get("state"), dict):
+        kept["state"] = without_context(kept["state"])
     return kept
 
 

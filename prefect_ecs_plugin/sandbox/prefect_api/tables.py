@@ -122,6 +122,9 @@ class Table:
     def __iter__(self) -> Iterator[Row]:
         return iter(list(self._rows.values()))
 
+    def __contains__(self, row_id: object) -> bool:
+        return row_id in self._rows
+
     def get(self, row_id: Optional[str]) -> Optional[Row]:
         """The row with that id, if there is one."""
         return None if row_id is None else self._rows.get(row_id)

@@ -3,7 +3,7 @@
 `Store` is built in layers, each a class on the one before:
 
     core          the clock, the lock, events
-    transitions   the states of runs
+    transitions   the states of runs, and heartbeats
     runs          flow runs and task runs
     logs          logs and artifacts
     registration  tenants, projects, versions of flows
@@ -21,16 +21,22 @@ from typing import Any, Dict, List, Optional
 from .core import Clock, utc_now
 from .events import Event, LogWritten, StateChanged, Subscriber
 from .services import Services
+from .steps import HEARTBEAT, STATE, BetweenSteps, StepDone, StepHold
 from .views import Agent, FlowRun, Log, State, TaskRun, view
 
 __all__ = [
+    "HEARTBEAT",
+    "STATE",
     "Agent",
+    "BetweenSteps",
     "Event",
     "FlowRun",
     "Log",
     "LogWritten",
     "State",
     "StateChanged",
+    "StepDone",
+    "StepHold",
     "Store",
     "Subscriber",
     "TaskRun",
@@ -43,14 +49,22 @@ class Store(Services):
     It starts with one tenant, `default`.
 
     Args:
-        locks_submitted: see `Transitions`.
+        locks_submitted, keeps_context: see `Transitions`.
         clock: gives the time in UTC; the system's if not given.
     """
 
     def __init__(
-        self, *, locks_submitted: bool = True, clock: Optional[Clock] = None
+        self,
+        *,
+        locks_submitted: bool = True,
+        keeps_context: bool = True,
+        clock: Optional[Clock] = None,
     ) -> None:
-        super().__init__(locks_submitted=locks_submitted, clock=clock or utc_now)
+        super().__init__(
+            locks_submitted=locks_submitted,
+            keeps_context=keeps_context,
+            clock=clock or utc_now,
+        )
         self.tenant_id = self.create_tenant(name="default", slug="default")
 
     # ------------------------------------------------------------ reading

@@ -41,6 +41,7 @@ class Core:
         self.tables = Tables()
         self._lock = threading.RLock()
         self._depth = 0
+        self._owner: Optional[int] = None
         self._subscribers: List[Subscriber] = []
         self._outbox: Deque[Event] = deque()
         self._delivery = threading.Lock()
@@ -50,13 +51,21 @@ class Core:
         """Nobody else reads or writes meanwhile; subscribers hear of it at the end."""
         with self._lock:
             self._depth += 1
+            self._owner = threading.get_ident()
             try:
                 yield
             finally:
                 self._depth -= 1
                 outermost = self._depth == 0
+                if outermost:
+                    self._owner = None
         if outermost and self._outbox:
             self._deliver()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether this thread is inside a transaction."""
+        return self._owner == threading.get_ident()
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Calls back with every event, in order, one at a time, outside the lock.
@@ -109,7 +118,8 @@ class Core:
 
     # -------------------------------------------------------------- events
 
-    def _tell_state(self, run: Row) -> None:
+    def _tell_state(self, run: Row, agent_id: Optional[str] = None) -> None:
+        """`agent_id`: the agent that submits the run, before the row says it."""
         if not self._subscribers:
             return
         flow = self.tables["flow"].get(run["flow_id"]) or {}
@@ -122,7 +132,7 @@ class Core:
                 message=run["state_message"],
                 version=run["version"],
                 timestamp=moment(run["state_timestamp"]),
-                agent_id=run["agent_id"],
+                agent_id=agent_id or run["agent_id"],
             )
         )
 

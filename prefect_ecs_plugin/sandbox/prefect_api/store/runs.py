@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from ..errors import Refused
 from ..names import flow_run_name as any_name
-from ..states import RUNNING, simple, stored
+from ..states import simple, stored
 from ..tables import Row
 from ..times import iso
 from . import overrides
@@ -180,9 +180,9 @@ class Runs(Transitions):
         with self.transaction():
             found = self._task_run_ids.get((flow_run_id, task_id, index))
             if found:
-                return self.row("task_run", found)
+                return dict(self.row("task_run", found))
             run, task = self.row("flow_run", flow_run_id), self.row("task", task_id)
-            return self._add_task_run(run, task, index)
+            return dict(self._add_task_run(run, task, index))
 
     def get_or_create_task_run(self, **key: Any) -> str:
         return str(self.get_or_create_task_run_info(**key)["id"])
@@ -194,21 +194,3 @@ class Runs(Transitions):
     def set_task_run_name(self, task_run_id: str, name: str) -> None:
         with self.transaction():
             self.update("task_run", self.row("task_run", task_run_id), name=name)
-
-    # ------------------------------------------------------------ heartbeats
-
-    def update_flow_run_heartbeat(self, flow_run_id: str) -> None:
-        """The run lives, and so do its task runs that are running."""
-        with self.transaction():
-            now = self.now()
-            self.update("flow_run", self.row("flow_run", flow_run_id), heartbeat=now)
-            for task_run in self.tables["task_run"].having(
-                "flow_run_id", [flow_run_id]
-            ):
-                if task_run["state"] in RUNNING:
-                    self.update("task_run", task_run, heartbeat=now)
-
-    def update_task_run_heartbeat(self, task_run_id: str) -> None:
-        with self.transaction():
-            task_run = self.row("task_run", task_run_id)
-            self.update("task_run", task_run, heartbeat=self.now())

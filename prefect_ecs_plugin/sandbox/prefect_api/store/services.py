@@ -1,55 +1,75 @@
 """What a Prefect server does to runs by itself; here only when it is called.
 
-https://docs.prefect.io/orchestration/concepts/services.html
+The rules are those of the server's own code (Lazarus every 10 minutes, the zombie
+killer every 2), see https://docs.prefect.io/orchestration/concepts/services.html.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import List
+from typing import Any, List, Optional
 
-from ..states import RUNNING, simple
+from ..states import simple
 from ..tables import Row
 from ..times import later, text
 from .agents import Agents
 
-_ALIVE = frozenset({"Scheduled", "Retrying", "Queued", "Resume", "Submitted"}) | RUNNING
+STALE = timedelta(minutes=10)
+
+# Task runs that keep Lazarus away. Submitted and Queued ones do not.
+_AT_WORK = frozenset(
+    {"Scheduled", "Paused", "Resume", "Retrying", "Running", "Cancelling"}
+)
 
 
 class Services(Agents):
-    """Lazarus and the zombie killer, each run once, at a time that is passed in."""
+    """Lazarus and the zombie killer, each run once, at a time that may be passed in."""
 
     def run_lazarus(
         self,
-        now: datetime,
-        stale_after: timedelta = timedelta(minutes=10),
-        attempts: int = 3,
+        now: Optional[datetime] = None,
+        stale_after: timedelta = STALE,
+        attempts: int = 10,
     ) -> List[str]:
-        """Schedules again the runs that somebody took and nobody works on.
+        """Schedules again the flow runs that were taken and that nothing works on.
 
-        Those are Submitted or Running, have had no heartbeat for so long, and no task
-        run of theirs is scheduled or running. After `attempts` times they fail.
+        Those are Submitted or Running, have had no heartbeat for `stale_after`, and
+        none of their task runs is scheduled or running. After `attempts` times they
+        fail. They are due at once by the store's clock, whatever `now` is.
+
+        Args:
+            now: the time by which heartbeats are judged; the clock's if not given.
+            stale_after: how old a heartbeat may be.
+            attempts: how often a flow run is scheduled again.
 
         Returns:
-            The ids of the runs that it changed.
+            The ids of the flow runs that it changed.
         """
         with self.transaction():
             runs = self.tables["flow_run"].having("state", ["Submitted", "Running"])
-            oldest = text(now - stale_after)
+            newest = text((now or self.clock()) - stale_after)
             lost = [
                 run
                 for run in runs
-                if (run["heartbeat"] or "") < oldest and not self._works(run)
+                if _is_stale(run, newest)
+                and self._allows(run, "heartbeat_enabled", "lazarus_enabled")
+                and not self._is_at_work(run)
             ]
             for run in lost:
-                self._resurrect(run, text(now), attempts)
+                self._resurrect(run, attempts)
             return [run["id"] for run in lost]
 
-    def _works(self, run: Row) -> bool:
+    def _is_at_work(self, run: Row) -> bool:
         task_runs = self.tables["task_run"].having("flow_run_id", [run["id"]])
-        return any(task_run["state"] in _ALIVE for task_run in task_runs)
+        return any(task_run["state"] in _AT_WORK for task_run in task_runs)
 
-    def _resurrect(self, run: Row, now: str, attempts: int) -> None:
+    def _allows(self, run: Row, *settings: str) -> bool:
+        """Whether the flow's group has not switched any of these settings off."""
+        flow = self.row("flow", run["flow_id"])
+        group: Any = self.row("flow_group", flow["flow_group_id"])["settings"] or {}
+        return all(group.get(name) is not False for name in settings)
+
+    def _resurrect(self, run: Row, attempts: int) -> None:
         times = run["times_resurrected"] + 1
         if times > attempts:
             message = f"Lazarus gave the run up after {attempts} attempts."
@@ -59,37 +79,61 @@ class Services(Agents):
         message = f"Lazarus scheduled the run again, attempt {times} of {attempts}."
         # Between two real visits of Lazarus the lock has long run out.
         self._locked_until.pop(run["id"], None)
-        self._enter("flow_run", run, simple("Scheduled", message, start_time=now))
+        self._enter("flow_run", run, simple("Scheduled", message))
 
     def run_zombie_killer(
-        self, now: datetime, stale_after: timedelta = timedelta(minutes=2)
+        self, now: Optional[datetime] = None, stale_after: timedelta = STALE
     ) -> List[str]:
-        """Ends the task runs that are Running without a heartbeat.
+        """Ends what runs in flow runs without a heartbeat.
 
-        A task that has retries left is Retrying, another Failed.
+        Task runs that are Running are Retrying after the task's retry_delay, while the
+        flow run is Running and they have been Retrying less than max_retries times;
+        else they are Failed. Flow runs that are Cancelling are Failed.
+
+        Args:
+            now: the time by which heartbeats are judged; the clock's if not given.
+            stale_after: how old a flow run's heartbeat may be. A task run's own
+                heartbeat is not looked at.
 
         Returns:
-            The ids of the task runs that it changed.
+            The ids of the task runs and flow runs that it changed.
         """
         with self.transaction():
-            oldest = text(now - stale_after)
-            dead = [
+            newest = text((now or self.clock()) - stale_after)
+            task_runs = [
                 task_run
                 for task_run in self.tables["task_run"].having("state", ["Running"])
-                if (task_run["heartbeat"] or "") < oldest
+                if self._is_dead(self.row("flow_run", task_run["flow_run_id"]), newest)
             ]
-            for task_run in dead:
-                self._bury(task_run, text(now))
-            return [task_run["id"] for task_run in dead]
+            for task_run in task_runs:
+                self._retry_or_fail(task_run)
+            runs = [
+                run
+                for run in self.tables["flow_run"].having("state", ["Cancelling"])
+                if self._is_dead(run, newest)
+            ]
+            for run in runs:
+                message = "The flow run sent no heartbeat while it was cancelled."
+                self._enter("flow_run", run, simple("Failed", message))
+            return [row["id"] for row in [*task_runs, *runs]]
 
-    def _bury(self, task_run: Row, now: str) -> None:
+    def _is_dead(self, run: Row, newest: str) -> bool:
+        return _is_stale(run, newest) and self._allows(run, "heartbeat_enabled")
+
+    def _retry_or_fail(self, task_run: Row) -> None:
+        run = self.row("flow_run", task_run["flow_run_id"])
         task = self.row("task", task_run["task_id"])
         states = self.tables["task_run_state"].having("task_run_id", [task_run["id"]])
-        runs = sum(state["state"] == "Running" for state in states)
-        message = "The task run sent no heartbeat."
-        if runs <= (task["max_retries"] or 0):
-            start = later(now, float(task["retry_delay"] or 0))
-            retrying = simple("Retrying", message, start_time=start, run_count=runs)
-            self._enter("task_run", task_run, retrying)
+        retries = sum(state["state"] == "Retrying" for state in states)
+        message = "The flow run sent no heartbeat while the task ran."
+        if run["state"] == "Running" and retries < (task["max_retries"] or 0):
+            start = later(self.now(), float(task["retry_delay"] or 0))
+            state = simple("Retrying", message, start_time=start, run_count=retries + 1)
         else:
-            self._enter("task_run", task_run, simple("Failed", message))
+            state = simple("Failed", message)
+        self._set_task_run_state(task_run["id"], state)
+
+
+def _is_stale(run: Row, newest: str) -> bool:
+    """Whether the last heartbeat is not younger; one that never was is not stale."""
+    return run["heartbeat"] is not None and run["heartbeat"] <= newest

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 from ..errors import Refused
-from ..states import FINISHED, MAX_BYTES, RUNNING, SCHEDULED, simple, stored
+from ..states import (
+    FINISHED,
+    MAX_BYTES,
+    RUNNING,
+    SCHEDULED,
+    simple,
+    stored,
+    without_context,
+)
 from ..tables import Row
 from .core import Core
 from .queue import Queue
+from .steps import HEARTBEAT, STATE, BetweenSteps, StepDone
 
 LOCK = timedelta(seconds=30)
 
@@ -22,32 +33,53 @@ class Transitions(Core):
         locks_submitted: whether a run that became Submitted refuses to become so again
             for 30 seconds. One server process does that, in memory; with several
             replicas of the server there is no such guard.
+        keeps_context: whether states are stored with their `context`; some APIs drop
+            it.
+
+    Attributes:
+        keeps_context: as above; may be changed at any time.
+        step_gap: seconds between the steps in which a flow run enters a state, see
+            `steps`; 0 by default.
+        between_steps: called between those steps, such as a `StepHold`.
     """
 
-    def __init__(self, *, locks_submitted: bool = True, **more: Any) -> None:
+    def __init__(
+        self, *, locks_submitted: bool = True, keeps_context: bool = True, **more: Any
+    ) -> None:
         super().__init__(**more)
         self.locks_submitted = locks_submitted
+        self.keeps_context = keeps_context
+        self.step_gap = 0.0
+        self.between_steps: Optional[BetweenSteps] = None
         self._locked_until: Dict[str, datetime] = {}
         self._queue = Queue()
         # Task runs whose state has a start time: the retries that are waiting.
         self._waiting: Dict[str, Row] = {}
+
+    # ------------------------------------------------------------ flow runs
 
     def set_flow_run_states(
         self, states: List[Mapping[str, Any]], agent_id: Optional[str] = None
     ) -> Dict[str, Any]:
         """Each run enters the state given for it; `version` is not looked at.
 
+        Each state is a change of its own, made in several steps (`steps`). A state that
+        is refused leaves the others as they are asked for, those after it included.
+
         Args:
             states: mappings with flow_run_id and state.
             agent_id: the agent that asks; kept on runs that become Submitted.
 
         Raises:
-            Refused: at the first state that is refused; those before it stand.
+            Refused: the first refusal, if there was one.
         """
-        with self.transaction():
-            for each in states:
-                self._set_flow_run_state(each["flow_run_id"], each["state"], agent_id)
-            return _succeeded([each["flow_run_id"] for each in states])
+        self._take_turns(
+            [
+                self._steps_of_flow_run(each["flow_run_id"], each["state"], agent_id)
+                for each in states
+            ]
+        )
+        return _succeeded([each["flow_run_id"] for each in states])
 
     def set_flow_run_state(
         self, flow_run_id: str, state: Mapping[str, Any], agent_id: Optional[str] = None
@@ -57,19 +89,52 @@ class Transitions(Core):
             [{"flow_run_id": flow_run_id, "state": state}], agent_id
         )
 
-    def _set_flow_run_state(
+    def cancel_flow_run(self, flow_run_id: str) -> Dict[str, Any]:
+        """A run that runs is Cancelling; one that does not yet is Cancelled at once."""
+        with self.transaction():
+            before = self.row("flow_run", flow_run_id)["state"]
+        if before in FINISHED:
+            return {"state": before}
+        if before in RUNNING:
+            after = simple("Cancelling", "Flow run is being cancelled.")
+        else:
+            after = simple("Cancelled", "Flow run was cancelled.")
+        self.set_flow_run_state(flow_run_id, after)
+        return {"state": after["type"]}
+
+    def update_flow_run_heartbeat(self, flow_run_id: str) -> None:
+        """The run lives. The server answers before it looks whether there is one."""
+        self._beat("flow_run", flow_run_id)
+
+    def _steps_of_flow_run(
         self, run_id: str, state: Mapping[str, Any], agent_id: Optional[str]
-    ) -> None:
-        run = self.tables["flow_run"].get(run_id)
-        if run is None:
-            raise Refused(f"State update failed for flow run ID {run_id}")
-        _check_size(state)
-        state = stored(state, self.now())
-        if state["type"] == "Submitted":
-            self._lock_submitted(run_id)
-            if agent_id is not None:
-                self.update("flow_run", run, agent_id=agent_id)
-        self._enter("flow_run", run, state)
+    ) -> Iterator[StepDone]:
+        """Makes one step after another, and stops between each two."""
+        kind = self._check_flow_run_state(run_id, state)
+        if kind == "Cancelled":
+            self._cancel_task_runs(run_id, state)
+        with self.transaction():
+            submits = kind == "Submitted"
+            by_agent = (
+                agent_id if submits and agent_id in self.tables["agent"] else None
+            )
+            if submits:
+                self._lock_submitted(run_id)
+            self._enter("flow_run", self.row("flow_run", run_id), state, by_agent)
+        if kind in RUNNING or submits:
+            yield StepDone(run_id, kind, STATE)
+            self.update_flow_run_heartbeat(run_id)
+        if by_agent is not None:
+            yield StepDone(run_id, kind, HEARTBEAT)
+            self._set_agent(run_id, by_agent)
+
+    def _check_flow_run_state(self, run_id: str, state: Mapping[str, Any]) -> str:
+        """The state's type, if it is one that the run can enter."""
+        with self.transaction():
+            if self.tables["flow_run"].get(run_id) is None:
+                raise Refused(f"State update failed for flow run ID {run_id}")
+            _check_size(state)
+            return str(stored(state, self.now())["type"])
 
     def _lock_submitted(self, run_id: str) -> None:
         now = self.clock()
@@ -77,39 +142,126 @@ class Transitions(Core):
             raise Refused("State update failed: this run has already been submitted.")
         self._locked_until[run_id] = now + LOCK
 
+    def _cancel_task_runs(self, run_id: str, state: Mapping[str, Any]) -> None:
+        """A flow run that is Cancelled leaves no task run that could go on."""
+        with self.transaction():
+            unfinished = [
+                task_run["id"]
+                for task_run in self.tables["task_run"].having("flow_run_id", [run_id])
+                if task_run["state"] not in FINISHED
+            ]
+        for task_run_id in unfinished:
+            with suppress(Refused):
+                self._set_task_run_state(task_run_id, state)
+
+    def _set_agent(self, run_id: str, agent_id: str) -> None:
+        with self.transaction():
+            run = self.tables["flow_run"].get(run_id)
+            if run is not None:
+                self.update("flow_run", run, agent_id=agent_id)
+
+    # ------------------------------------------------------------ task runs
+
     def set_task_run_states(self, states: List[Mapping[str, Any]]) -> Dict[str, Any]:
-        with self.transaction():
-            for each in states:
-                task_run = self.tables["task_run"].get(each["task_run_id"])
-                if task_run is None:
-                    run_id = each["task_run_id"]
-                    raise Refused(f"State update failed for task run ID {run_id}")
-                _check_size(each["state"])
-                self._enter("task_run", task_run, each["state"])
-            return _succeeded([each["task_run_id"] for each in states])
+        """Each task run enters the state given for it, as `set_flow_run_states`."""
+        refusals = []
+        for each in states:
+            try:
+                self._set_task_run_state(each["task_run_id"], each["state"])
+            except Refused as refusal:
+                refusals.append(refusal)
+        if refusals:
+            raise refusals[0]
+        return _succeeded([each["task_run_id"] for each in states])
 
-    def cancel_flow_run(self, flow_run_id: str) -> Dict[str, Any]:
-        """A run that runs is Cancelling; one that does not yet is Cancelled at once."""
-        with self.transaction():
-            run = self.row("flow_run", flow_run_id)
-            if run["state"] in RUNNING:
-                cancelling = simple("Cancelling", "Flow run is being cancelled.")
-                self._enter("flow_run", run, cancelling)
-            elif run["state"] not in FINISHED:
-                cancelled = simple("Cancelled", "Flow run was cancelled.")
-                self._enter("flow_run", run, cancelled)
-            return {"state": run["state"]}
+    def update_task_run_heartbeat(self, task_run_id: str) -> None:
+        """The task run lives."""
+        self._beat("task_run", task_run_id)
 
-    def _enter(self, table: str, run: Row, state: Mapping[str, Any]) -> None:
+    def _set_task_run_state(self, task_run_id: str, state: Mapping[str, Any]) -> None:
+        with self.transaction():
+            task_run = self.tables["task_run"].get(task_run_id)
+            if task_run is None:
+                raise Refused(f"State update failed for task run ID {task_run_id}")
+            _check_size(state)
+            kept = stored(state, self.now())
+            if kept["type"] in RUNNING:
+                self._check_flow_run_runs(task_run)
+            # What a task run was given once is there when it starts again.
+            if not kept["cached_inputs"]:
+                before = task_run["serialized_state"]
+                kept["cached_inputs"] = before.get("cached_inputs") or {}
+            self._enter("task_run", task_run, kept)
+            if kept["type"] in RUNNING:
+                self.update_task_run_heartbeat(task_run_id)
+
+    def _check_flow_run_runs(self, task_run: Row) -> None:
+        run = self.row("flow_run", task_run["flow_run_id"])
+        if run["state"] != "Running":
+            raise Refused(
+                f"State update failed for task run ID {task_run['id']}: provided a "
+                f"running state but associated flow run {run['id']} is not in a "
+                "running state."
+            )
+
+    # ------------------------------------------------------------ both
+
+    def _take_turns(self, changes: List[Iterator[StepDone]]) -> None:
+        """The first step of all changes, then the second of all, and so on.
+
+        Raises:
+            Refused: the first refusal, after all other changes were made.
+        """
+        refusals = []
+        while changes:
+            going, done = [], []
+            for change in changes:
+                try:
+                    done.append(next(change))
+                except StopIteration:
+                    continue
+                except Refused as refusal:
+                    refusals.append(refusal)
+                else:
+                    going.append(change)
+            self._pause_after(done)
+            changes = going
+        if refusals:
+            raise refusals[0]
+
+    def _pause_after(self, done: List[StepDone]) -> None:
+        if not done or self.in_transaction:  # then no one could see the difference
+            return
+        if self.step_gap > 0:
+            time.sleep(self.step_gap)
+        for each in done:
+            if self.between_steps is not None:
+                self.between_steps(each)
+
+    def _beat(self, table: str, row_id: str) -> None:
+        with self.transaction():
+            row = self.tables[table].get(row_id)
+            if row is not None:
+                self.update(table, row, heartbeat=self.now())
+
+    def _enter(
+        self,
+        table: str,
+        run: Row,
+        state: Mapping[str, Any],
+        agent_id: Optional[str] = None,
+    ) -> None:
         """The run is in that state from now on."""
         kept = stored(state, self.now())
         self._record(table, run, kept, version=run["version"] + 1)
         if table == "flow_run":
-            self._tell_state(run)
+            self._tell_state(run, agent_id)
 
     def _record(
         self, table: str, run: Row, state: Mapping[str, Any], version: int
     ) -> None:
+        if not self.keeps_context:
+            state = without_context(state)
         now, kind = self.now(), state["type"]
         start = state.get("start_time") if kind in SCHEDULED else None
         common = {"version": version, "state": kind, "serialized_state": state}
@@ -156,10 +308,8 @@ class Transitions(Core):
 
 
 def _times(run: Row, kind: str, now: str) -> Dict[str, Any]:
-    """The first time it ran, when it ended, and that somebody has it in hand."""
+    """The first time it ran, and when it ended."""
     times: Dict[str, Any] = {"end_time": now if kind in FINISHED else None}
-    if kind in RUNNING or kind == "Submitted":
-        times["heartbeat"] = now
     if kind in RUNNING and run["start_time"] is None:
         times["start_time"] = now
     return times

@@ -1,4 +1,4 @@
-"""Tasks of runs that Prefect's own agent started: found once for a whole cluster."""
+"""The tasks of runs are found on a real client of the strict ECS, in few calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefect_ecs_plugin.network import default_subnets
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
 from prefect_ecs_plugin.retrying import Refused
 from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.strays import Strays
+from prefect_ecs_plugin.task_finder import FEW, Place, TaskFinder
 
 
 class Own:
@@ -54,49 +54,63 @@ def own(client_of: Callable[..., Any]) -> Own:
 
 
 class Finder:
-    """Strays whose steps wait on a simulated clock."""
+    """A task finder whose steps wait on a simulated clock."""
 
     def __init__(self, client: Any) -> None:
         self.simulation = Simulation()
         later = self.simulation.dispatcher.call_later
         pacer = Pacer(LIMITS, lambda: self.simulation.now, later)
-        self.strays = Strays(ECS(client, pacer))
+        self.finder = TaskFinder(ECS(client, pacer))
         self.found: List[Any] = []
 
-    def tasks_of(self, *run_ids: str, cluster: str = "default") -> List[Any]:
+    def tasks_of(
+        self, *run_ids: str, cluster: str = "default", untagged: bool = True
+    ) -> List[Any]:
+        """Ask for each run by itself, all at the same time."""
+
         def steps(run_id: str) -> Any:
             try:
-                tasks = yield from self.strays.tasks_of(run_id, cluster)
+                found = yield from self.finder.tasks_of(
+                    [run_id], Place(cluster), untagged
+                )
             except Refused as refused:
-                self.found.append(refused)
+                self.found.append((run_id, refused))
             else:
-                self.found.append([task["taskArn"] for task in tasks])
+                arns = [task.arn for task in found.get(run_id, ())]
+                self.found.append((run_id, arns))
 
         self.found = []
         for run_id in run_ids:
             self.simulation.dispatcher.start(steps(run_id))
         self.simulation.run()
-        return self.found
+        answers = dict(self.found)
+        return [answers[run_id] for run_id in run_ids]
 
 
 def test_each_run_gets_its_own_tasks_the_latest_last(own: Own) -> None:
     first, other, second = (own.run(run_id) for run_id in ("r1", "r2", "r1"))
-    own.run("r1", startedBy="r1")  # bears its run's id, so it is no stray
-    own.start()  # and this one runs no flow
-    assert Finder(own.client).tasks_of("r1", "r2", "r3") == [
-        [first, second],
-        [other],
-        [],
-    ]
+    tagged = own.run("r1", startedBy="r1")
+    own.start()  # this one runs no flow
+    finder = Finder(own.client)
+    assert finder.tasks_of("r1", "r2", "r3") == [[first, second, tagged], [other], []]
+    assert finder.tasks_of("r1", "r2", untagged=False) == [[tagged], []]
 
 
-def test_a_cluster_is_looked_at_once(aws: Any, own: Own) -> None:
+def test_questions_at_the_same_time_are_answered_by_one_look(
+    aws: Any, own: Own
+) -> None:
     arn = own.run("r1")
     finder = Finder(own.client)
     aws.calls.clear()
-    assert finder.tasks_of("r1", "r1", "r2") == [[arn], [arn], []]
-    assert finder.tasks_of("r1") == [[arn]]
+    assert finder.tasks_of("r1", "r2") == [[arn], []]
     assert dict(aws.calls) == {"ecs.ListTasks": 2, "ecs.DescribeTasks": 1}
+
+
+def test_nothing_is_remembered(own: Own) -> None:
+    finder = Finder(own.client)
+    assert finder.tasks_of("r1") == [[]]
+    arn = own.run("r1")
+    assert finder.tasks_of("r1") == [[arn]]
 
 
 def test_a_stopped_task_counts(own: Own) -> None:
@@ -105,16 +119,34 @@ def test_a_stopped_task_counts(own: Own) -> None:
     assert Finder(own.client).tasks_of("r1") == [[arn]]
 
 
-def test_a_cluster_of_many_tasks(aws: Any, own: Own) -> None:
-    arns = {f"r{number}": own.run(f"r{number}") for number in range(120)}
+@pytest.mark.parametrize("untagged", [False, True])
+def test_many_runs_cost_one_look_at_the_cluster(
+    aws: Any, own: Own, untagged: bool
+) -> None:
+    runs = [f"r{number}" for number in range(120)]
+    arns = [
+        own.run(run_id, **({} if untagged else {"startedBy": run_id}))
+        for run_id in runs
+    ]
     aws.calls.clear()
-    assert Finder(own.client).tasks_of(*arns) == [[arn] for arn in arns.values()]
+    found = Finder(own.client).tasks_of(*runs, untagged=untagged)
+    assert found == [[arn] for arn in arns]
     assert dict(aws.calls) == {"ecs.ListTasks": 3, "ecs.DescribeTasks": 2}
 
 
-def test_what_fails_is_asked_again(aws: Any, own: Own) -> None:
+def test_few_runs_are_asked_about_by_themselves(aws: Any, own: Own) -> None:
+    """A cluster may have thousands of tasks of others."""
+    runs = [f"r{number}" for number in range(FEW)]
+    arns = [own.run(run_id, startedBy=run_id) for run_id in runs]
+    aws.calls.clear()
+    found = Finder(own.client).tasks_of(*runs, untagged=False)
+    assert found == [[arn] for arn in arns]
+    assert dict(aws.calls) == {"ecs.ListTasks": 2 * FEW, "ecs.DescribeTasks": FEW}
+
+
+def test_what_fails_is_told_to_each_and_asked_again(aws: Any, own: Own) -> None:
     finder = Finder(own.client)
-    (refused,) = finder.tasks_of("r1", cluster="absent")
-    assert "ClusterNotFound" in str(refused)
+    for refused in finder.tasks_of("r1", "r2", cluster="absent"):
+        assert "ClusterNotFound" in str(refused)
     own.client.create_cluster(clusterName="absent")
     assert finder.tasks_of("r1", cluster="absent") == [[]]

@@ -1,0 +1,280 @@
+"""Claims runs for launches and returns them to the queue; one rule settles every doubt.
+
+Guarantees:
+
+* A claim writes the launch record into the states that mark the run taken: into the
+  flow run's, or, for a run that comes back for a task retry, into those of all its due
+  task runs with one mutation.
+* Whatever happens to an answer, the row decides: who holds the run stands in its launch
+  record (`launch_record.standing`).
+* A run is returned to the queue only by the process that holds it, and takes its launch
+  record along, so that a task that was started after all is found.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import uuid
+from typing import Any, Dict, Mapping, Optional
+
+import pendulum
+from prefect.engine.state import Scheduled, Submitted
+
+from .agent_log import of_run
+from .api import AgentClient
+from .launch_record import (
+    SCHEDULED_TYPES,
+    LaunchRecord,
+    Standing,
+    claimed_task_runs,
+    is_damaged,
+    latest_claim,
+    standing,
+)
+from .retrying import Backoff
+from .run_states import RunStates
+from .troubles import Troubles, insist
+from .waiting import Cause, Pause, Steps
+
+#: What the API says of a claim that it refuses, as another one is under way.
+_REFUSED = "State update failed"
+
+#: Between two looks at a run whose claim is not clear. The API refuses a second claim
+#: for 30 s, so it is clear after that.
+_UNCLEAR = Backoff(1.0, 8.0)
+
+#: Looks at a run whose claim is not clear; about a minute.
+_LOOKS = 10
+
+#: Seconds ahead of which a run that was returned starts again: for 30 s the API
+#: refuses that it becomes Submitted once more.
+_RETURN_DELAY = 35
+
+CLAIMING = "Flow runs cannot be claimed at the Prefect API"
+
+
+class Claims:
+    """Claims runs at the Prefect API.
+
+    Args:
+        client: The client of the API.
+        states: Asks the API what became of runs.
+        outages: Told what does not work.
+        logger: The agent's own log.
+
+    Attributes:
+        holder: What names this process in launch records.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: AgentClient,
+        states: RunStates,
+        outages: Troubles,
+        logger: logging.Logger,
+    ) -> None:
+        self._client = client
+        self._states = states
+        self._outages = outages
+        self._logger = logger
+        self.holder = uuid.uuid4().hex
+
+    def claim(
+        self, row: Mapping[str, Any], record: LaunchRecord, is_old: bool = False
+    ) -> Steps[bool]:
+        """Mark a run as taken by a launch.
+
+        Args:
+            row: The run as the API gave it; its `task_runs` are those to resume.
+            record: The launch.
+            is_old: Whether the row was read so long ago that another agent may have
+                taken the run meanwhile, and its flow may even have ended.
+
+        Returns:
+            Whether the launch holds the run.
+        """
+        is_resumed = row.get("state") == "Running"
+        look = is_old or is_resumed  # the API locks flow runs only
+
+        def attempt() -> Steps[Standing]:
+            nonlocal look
+            now = Standing.UNCHANGED
+            if look:
+                now = yield from self._standing(row, record)
+            if now is not Standing.UNCHANGED:
+                return now
+            look = True
+            return (yield from self._submit(row, record, is_resumed))
+
+        for looks in itertools.count(1):
+            now = yield from insist(attempt, self._outages, CLAIMING)
+            if now is Standing.HELD:
+                return True
+            if now is Standing.LOST or looks > _LOOKS:
+                break
+            yield Pause(_UNCLEAR.seconds(looks, 1.0), cause=Cause.OUTAGE)
+        self._tell_not_claimed(row["id"], now)
+        return False
+
+    def _submit(
+        self, row: Mapping[str, Any], record: LaunchRecord, is_resumed: bool
+    ) -> Steps[Standing]:
+        """Send the claim; what is not clear then, the row tells."""
+        try:
+            self._send(row, record)
+        except Exception as error:
+            if _REFUSED not in str(error):
+                raise
+        else:
+            if not is_resumed:
+                return Standing.HELD
+        return (yield from self._standing(row, record))
+
+    def _standing(
+        self, row: Mapping[str, Any], record: LaunchRecord
+    ) -> Steps[Standing]:
+        now = yield from self._states.of(row["id"])
+        return standing(row, now, record)
+
+    def _tell_not_claimed(self, run_id: str, now: Standing) -> None:
+        if now is Standing.LOST:
+            self._logger.debug(
+                "Flow run %s is not launched: another agent took it, or its state has "
+                "changed",
+                run_id,
+                extra=of_run(run_id),
+            )
+            return
+        self._logger.warning(
+            "Flow run %s is not launched: the Prefect API keeps refusing the claim and "
+            "shows no other agent's; if it stays Submitted, set it to Scheduled",
+            run_id,
+            extra=of_run(run_id),
+        )
+
+    def _send(self, row: Mapping[str, Any], record: LaunchRecord) -> None:
+        claimed = Submitted(
+            message="Submitted for execution", context=dict(record.to_context())
+        ).serialize()
+        state = row.get("serialized_state") or {}
+        if row.get("state") != "Running":
+            self._client.set_run_state(
+                row["id"], row.get("version"), {**claimed, "state": _unclaimed(state)}
+            )
+        changes = [
+            _change(task_run, {**claimed, "state": _unclaimed(_state(task_run))})
+            for task_run in row.get("task_runs") or ()
+            if _unclaimed(_state(task_run)).get("type") in SCHEDULED_TYPES
+        ]
+        if changes:
+            self._client.set_task_states(changes)
+
+    # -- Who holds a run -----------------------------------------------------------
+
+    def held(
+        self, row: Mapping[str, Any], record: LaunchRecord
+    ) -> Steps[Optional[Mapping[str, Any]]]:
+        """Read a run again, and say whether a launch still holds it.
+
+        Args:
+            row: The run as it was before it was claimed.
+            record: The launch.
+
+        Returns:
+            The run as it is now if the launch holds it and its flow has not begun;
+            else None.
+        """
+        now = yield from self._states.of(row["id"])
+        is_held = standing(row, now, record) in (Standing.HELD, Standing.UNCLEAR)
+        expected = "Running" if row.get("state") == "Running" else "Submitted"
+        return now if now and is_held and now["state"] == expected else None
+
+    # -- Returning a run to the queue ------------------------------------------------
+
+    def requeue(self, row: Mapping[str, Any], record: LaunchRecord) -> bool:
+        """Return a run to the queue, for the next agent to launch it.
+
+        Args:
+            row: The run as it was before it was claimed.
+            record: The launch. It goes with the run, so that a task that was started
+                after all is found by the agent that claims the run next.
+
+        Returns:
+            False if the run stays as it is: the API could not be told, or the launch
+            does not hold the run any more. The next start of an agent finds it if it
+            must.
+        """
+        run_id = row["id"]
+        try:
+            now = self._client.states_of([run_id]).get(run_id)
+            if now is None or standing(row, now, record) is not Standing.HELD:
+                return False
+            self._return(row, now, record)
+        except Exception as error:
+            self._logger.warning(
+                "Flow run %s could not be returned to the queue; an agent of this "
+                "name finds it when it starts: %s",
+                run_id,
+                error,
+                extra=of_run(run_id),
+            )
+            return False
+        return True
+
+    def _return(
+        self, row: Mapping[str, Any], now: Mapping[str, Any], record: LaunchRecord
+    ) -> None:
+        context = dict(record.to_context())
+        if now["state"] == "Submitted":
+            state = Scheduled(
+                message="Returned to the queue, because its agent was stopped",
+                start_time=pendulum.now("UTC").add(seconds=_RETURN_DELAY),
+                context=context,
+            )
+            self._client.set_run_state(row["id"], None, state.serialize())
+        changes = [
+            _change(task_run, _with_context(_unclaimed(_state(task_run)), context))
+            for task_run in claimed_task_runs(now)
+        ]
+        if changes:
+            self._client.set_task_states(changes)
+
+    # -- What was read ---------------------------------------------------------------
+
+    def latest(self, row: Mapping[str, Any]) -> Optional[LaunchRecord]:
+        """The record of a run's latest claim; None if it has none that can be used."""
+        if is_damaged(row.get("serialized_state")):
+            self._logger.debug(
+                "The launch record of flow run %s cannot be read; it is ignored",
+                row["id"],
+                extra=of_run(row["id"]),
+            )
+        claim = latest_claim(row)
+        return claim.record if claim else None
+
+
+def _state(task_run: Mapping[str, Any]) -> Mapping[str, Any]:
+    return task_run.get("serialized_state") or {}
+
+
+def _unclaimed(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state that a claim was put upon."""
+    while state.get("type") == "Submitted" and isinstance(state.get("state"), Mapping):
+        state = state["state"]
+    return state
+
+
+def _change(task_run: Mapping[str, Any], state: Mapping[str, Any]) -> Dict[str, Any]:
+    return {
+        "task_run_id": task_run["id"],
+        "version": task_run.get("version"),
+        "state": state,
+    }
+
+
+def _with_context(
+    state: Mapping[str, Any], context: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    return {**state, "context": {**(state.get("context") or {}), **context}}

@@ -1,0 +1,280 @@
+"""The launch record: what a launch is, written once into the state that claims its run.
+
+Recovery, supervision and cancelling read it back; nothing about a launch is
+reconstructed from versions, counted tasks or the cluster configured now.
+
+    flow run, first launch      in the context of its Submitted state
+    flow run, resumed launch    in the context of its task runs' Submitted states: a run
+                                that comes back for a task retry stays Running itself
+    returned to the queue       in the context of the Scheduled (or Retrying) state
+
+An API that drops the context leaves a Submitted state without a record; `standing` then
+decides by the agent's id, as Prefect's own agent would. A record that is damaged or of
+a later format counts as absent.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import pendulum
+
+#: Where a state's context keeps the record.
+KEY = "prefect_ecs_launch"
+
+#: The format that this version writes, and the latest that it reads.
+FORMAT = 1
+
+#: Characters of a launch's name; with the attempt it fits a clientToken of 64.
+MAX_NAME = 60
+
+#: States in which a run has a task, or should have one.
+NEEDS_TASK = frozenset({"Submitted", "Running", "Cancelling"})
+
+#: The types of state that wait for their start time.
+SCHEDULED_TYPES = frozenset({"Scheduled", "Retrying", "Resume", "Paused", "Queued"})
+
+
+@dataclass(frozen=True)
+class LaunchRecord:
+    """One launch of a flow run.
+
+    Attributes:
+        name: What all starts of a task for this launch have in common. It is made of
+            the run's id and version when it was claimed first, and is the clientToken
+            of its first start.
+        attempt: 1 for the first start of a task, 2 for the first relaunch.
+        cluster: The cluster's name or ARN, as in the RunTask request.
+        region: The AWS region, empty if unknown.
+        definition: The run's own `task_definition_arn`, if it names one.
+        holder: The process that claimed the run.
+        agent_id: The agent's id at the API, which outlives its processes.
+        after: The ARN of the last task of an earlier start or launch: that one and
+            all before it do not belong to this start.
+        time: When the run was claimed, in ISO 8601 by the agent's clock; for people.
+    """
+
+    name: str
+    attempt: int = 1
+    cluster: str = "default"
+    region: str = ""
+    definition: Optional[str] = None
+    holder: str = ""
+    agent_id: Optional[str] = None
+    after: Optional[str] = None
+    time: str = ""
+
+    def to_context(self) -> Mapping[str, Any]:
+        """The context of the state that claims the run."""
+        return {KEY: {"format": FORMAT, **asdict(self)}}
+
+    def is_same_start(self, name: str, attempt: int) -> bool:
+        """Whether this is that start of a task of that launch."""
+        return (self.name, self.attempt) == (name, attempt)
+
+
+#: Each field's type; Optional ones may be missing or null.
+_TYPES: Mapping[str, Tuple[type, ...]] = {
+    each.name: {"attempt": (int,)}.get(
+        each.name, (str, type(None)) if each.default is None else (str,)
+    )
+    for each in fields(LaunchRecord)
+}
+
+
+def read(state: Any) -> Optional[LaunchRecord]:
+    """The record in a serialized state; None if there is none that can be used."""
+    try:
+        raw = state["context"][KEY]
+        if raw["format"] != FORMAT:
+            return None
+        values = {name: raw[name] for name in _TYPES if name in raw}
+        record = LaunchRecord(**values)
+    except (KeyError, TypeError, IndexError):
+        return None
+    return record if _is_sound(record) else None
+
+
+def _is_sound(record: LaunchRecord) -> bool:
+    has_types = all(
+        type(getattr(record, name)) in types for name, types in _TYPES.items()
+    )
+    return has_types and 0 < len(record.name) <= MAX_NAME and record.attempt >= 1
+
+
+def is_damaged(state: Any) -> bool:
+    """Whether a serialized state has a record that cannot be used."""
+    context = state.get("context") if isinstance(state, Mapping) else None
+    return isinstance(context, Mapping) and KEY in context and read(state) is None
+
+
+# -- The name of a launch ----------------------------------------------------------
+
+
+def launch_of(row: Mapping[str, Any]) -> Tuple[str, int]:
+    """The name and the attempt of the launch that a run in the queue needs.
+
+    Every agent that read the run in the same state says the same. A run that an agent
+    has returned to the queue keeps its launch. A run that Prefect sends back for the
+    retry of a task keeps its version, therefore the due task runs count too.
+
+    Args:
+        row: The run as the API gave it.
+    """
+    returned = _returned(row)
+    if returned:
+        return returned.name, returned.attempt
+    name = f"{row['id']}-{int(row.get('version') or 0)}"
+    due = sorted(
+        (str(task_run["id"]), int(task_run.get("version") or 0))
+        for task_run in row.get("task_runs") or ()
+    )
+    if due:
+        name = f"{name}-{hashlib.sha256(repr(tuple(due)).encode()).hexdigest()[:12]}"
+    return name, 1
+
+
+def _returned(row: Mapping[str, Any]) -> Optional[LaunchRecord]:
+    """The record that an agent left when it returned a run to the queue."""
+    states = [row.get("serialized_state")]
+    if row.get("state") == "Running":
+        states = [each.get("serialized_state") for each in row.get("task_runs") or ()]
+    records = [record for record in map(read, states) if record]
+    return max(records, key=lambda record: record.time, default=None)
+
+
+# -- Who holds a run ---------------------------------------------------------------
+
+
+class Claim(NamedTuple):
+    """The latest claim of a run, as its states tell it.
+
+    Attributes:
+        record: The launch, None if the claim tells none.
+        timestamp: When the API stored it, in ISO 8601.
+        resumed: Whether the run was Running when it was claimed.
+    """
+
+    record: Optional[LaunchRecord]
+    timestamp: str
+    resumed: bool
+
+
+def latest_claim(row: Mapping[str, Any]) -> Optional[Claim]:
+    """The latest claim of a run; None if it was never claimed.
+
+    Args:
+        row: The run with `AgentClient`'s launch fields.
+    """
+    claims = list(_claims(row))
+    if len(claims) < 2:
+        return claims[0] if claims else None
+    return max(claims, key=lambda claim: _moment(claim.timestamp))
+
+
+def _claims(row: Mapping[str, Any]) -> Iterator[Claim]:
+    if row.get("state") == "Submitted":
+        yield _claim(row["serialized_state"], row.get("state_timestamp"), False)
+    else:
+        for each in _list(row.get("states")):
+            yield _claim(each.get("serialized_state"), each.get("timestamp"), False)
+    for task_run in _list(row.get("resumed")):
+        for each in _list(task_run.get("states")):
+            yield _claim(each.get("serialized_state"), each.get("timestamp"), True)
+
+
+def _claim(state: Any, timestamp: Any, resumed: bool) -> Claim:
+    return Claim(read(state), str(timestamp or ""), resumed)
+
+
+def _list(value: Any) -> Sequence[Mapping[str, Any]]:
+    return value if isinstance(value, list) else ()
+
+
+def _moment(timestamp: str) -> float:
+    moment: Any = pendulum.parse(timestamp) if timestamp else None
+    return float(moment.timestamp()) if moment else 0.0
+
+
+class Standing(enum.Enum):
+    """How a run stands to a launch of it, when in doubt."""
+
+    HELD = "this launch holds the run"
+    UNCHANGED = "the run is as it was before it was claimed"
+    UNCLEAR = "claimed, and the API has not said yet by which agent"
+    LOST = "the run is not this launch's: another claim, another state, or gone"
+
+
+def standing(
+    seen: Mapping[str, Any], now: Optional[Mapping[str, Any]], record: LaunchRecord
+) -> Standing:
+    """Read the row; version, state and holder decide.
+
+    Args:
+        seen: The run as it was read before the claim.
+        now: The run as the API has it now, with the launch fields; None if it is gone.
+        record: The launch.
+    """
+    if now is None:
+        return Standing.LOST
+    if now.get("state") in NEEDS_TASK:
+        claim = latest_claim(now)
+        if claim and claim.record:
+            if _is_held(claim.record, record):
+                return Standing.HELD
+        elif claim and _is_next(seen, now):
+            return _by_agent(now, record)
+    return Standing.UNCHANGED if _is_unchanged(seen, now) else Standing.LOST
+
+
+def _is_held(claimed: LaunchRecord, record: LaunchRecord) -> bool:
+    same_start = claimed.is_same_start(record.name, record.attempt)
+    return same_start and claimed.holder == record.holder
+
+
+def _by_agent(now: Mapping[str, Any], record: LaunchRecord) -> Standing:
+    """For an API that drops the context; it sets the agent's id last.
+
+    Of a resumed run it sets none, so two agents may both go on; their launches have one
+    name, and so one task.
+    """
+    is_resumed = now.get("state") != "Submitted"
+    if is_resumed or now.get("agent_id") == record.agent_id:
+        return Standing.HELD
+    return Standing.UNCLEAR
+
+
+def _is_next(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether exactly one state was set since, and it is a claim without a record."""
+    if now.get("state") == "Submitted":
+        return int(now.get("version") or 0) == int(seen.get("version") or 0) + 1
+    return _same(seen, now) and bool(_claimed_ids(now) & due_ids(seen))
+
+
+def _is_unchanged(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    return _same(seen, now) and not (_claimed_ids(now) & due_ids(seen))
+
+
+def _same(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    return all(seen.get(key) == now.get(key) for key in ("state", "version"))
+
+
+def due_ids(row: Mapping[str, Any]) -> frozenset:  # type: ignore[type-arg]  # 3.8
+    """The ids of the task runs that a resumed run was read with."""
+    return frozenset(each["id"] for each in _list(row.get("task_runs")))
+
+
+def _claimed_ids(row: Mapping[str, Any]) -> frozenset:  # type: ignore[type-arg]  # 3.8
+    """The ids of the task runs that are claimed and have not begun."""
+    return frozenset(each["id"] for each in claimed_task_runs(row))
+
+
+def claimed_task_runs(row: Mapping[str, Any]) -> List[Mapping[str, Any]]:
+    """The task runs of a resumed run that are claimed and have not begun."""
+    resumed = _list(row.get("resumed"))
+    return [each for each in resumed if each.get("state") == "Submitted"]

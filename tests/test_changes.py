@@ -1,0 +1,590 @@
+"""What happens when something changes while the agent has a run: it is cancelled,
+restarted, rescheduled, comes back for a task retry, or the agent starts with other
+options. Each run has one live task, none is lost, none is stopped by mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+import pendulum
+import pytest
+from deadlines import DEADLINE
+from prefect import Flow, Task
+
+pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
+
+from world import World, eventually
+
+from prefect_ecs_plugin.launch_record import KEY, read
+from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
+from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
+
+pytestmark = pytest.mark.slow
+
+NO_CAPACITY = Fault(failures=[{"arn": "i-1", "reason": "RESOURCE:CPU"}])
+NO_ENI = StartFailure(
+    stop_code="TaskFailedToStart",
+    stopped_reason="Timeout waiting for network interface provisioning to complete.",
+)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    # A run that was returned to the queue could not be taken again for 30 s.
+    with World(tmp_path, locks_submitted=False, runs_tasks=False).running() as world:
+        yield world
+
+
+@pytest.fixture
+def new_run(world: World) -> Callable[[], str]:
+    flow_id = world.register(Flow("changing", tasks=[Task("fetch")]))
+    return lambda: world.api.store.create_flow_run(flow_id=flow_id)
+
+
+def now(**before: float) -> str:
+    return str(pendulum.now("UTC").subtract(**before).isoformat())
+
+
+def tasks_of(world: World, run_id: str, count: int) -> List[Any]:
+    """The run's tasks, once there are so many."""
+    eventually(lambda: len(world.tasks_of(run_id)) >= count)
+    tasks = world.tasks_of(run_id)
+    assert len(tasks) == count
+    return tasks
+
+
+def reaches(world: World, task: Any, status: str) -> bool:
+    arn = task.task_arn
+    return bool(eventually(lambda: world.aws.task(arn).last_status == status))
+
+
+def set_state(world: World, run_id: str, kind: str, **more: Any) -> None:
+    world.api.store.set_flow_run_state(run_id, {"type": kind, **more})
+
+
+def starts_task(world: World, run_id: str) -> Any:
+    """The first task of a run, RUNNING, with its run Running."""
+    (task,) = tasks_of(world, run_id, 1)
+    assert reaches(world, task, "RUNNING")
+    set_state(world, run_id, "Running")
+    return task
+
+
+def comes_back(world: World, run_id: str, agent: str = "earlier") -> str:
+    """Have a run wait for the retry of a task, which is due; the task run's id.
+
+    Its flow ran once, launched by an agent of another name.
+    """
+    store = world.api.store
+    agent_id = store.register_agent(type="ECSAgent", name=agent)
+    store.set_flow_run_state(run_id, {"type": "Submitted"}, agent_id=agent_id)
+    set_state(world, run_id, "Running")
+    (task_run,) = store.task_runs(run_id)
+    retry(world, task_run.id)
+    return str(task_run.id)
+
+
+def retry(world: World, task_run_id: str) -> None:
+    retrying = {"type": "Retrying", "start_time": now(minutes=1), "run_count": 1}
+    change = {"task_run_id": task_run_id, "state": retrying}
+    world.api.store.set_task_run_states([change])
+
+
+def task_run_state(world: World, run_id: str) -> Any:
+    (task_run,) = world.api.store.task_runs(run_id)
+    return task_run.state
+
+
+def kill(agent: Any, number: int) -> None:
+    os.kill(agent._process.pid, number)
+    agent._process.wait(timeout=DEADLINE)
+
+
+class Heard:
+    """Requests to the Prefect API, as they come."""
+
+    def __init__(self, world: World) -> None:
+        self.cancellation_looks = 0
+        self.requests: List[Any] = []
+        world.api.fault = self
+
+    def __call__(self, operation: str, arguments: Dict[str, Any]) -> None:
+        text = json.dumps(arguments)
+        self.requests.append((operation, text))
+        if operation == "flow_run" and '"Cancelling", "Cancelled"' in text:
+            self.cancellation_looks += 1
+
+    def looks(self, count: int) -> None:
+        """Wait until the agent has looked for cancelled runs so often again."""
+        before = self.cancellation_looks
+        assert eventually(lambda: self.cancellation_looks >= before + count)
+
+
+def waits(agent: Any, run_id: str) -> bool:
+    words = f"Flow run {run_id} waits"
+    return bool(eventually(lambda: any(words in line for line in agent.lines)))
+
+
+def refuse_launches(world: World, fault: Optional[Fault] = NO_CAPACITY) -> None:
+    world.aws.fault = lambda operation, _: fault if operation == "ecs.RunTask" else None
+
+
+# -- A run is cancelled and restarted ----------------------------------------------
+
+
+def test_guarantee_1_a_restarted_run_keeps_its_new_task_and_loses_the_old_one(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    heard = Heard(world)
+    run_id = new_run()
+    with world.quick_agent("--cancel-grace", "3600"):
+        old = starts_task(world, run_id)
+        set_state(world, run_id, "Cancelling")
+        heard.looks(2)
+        set_state(world, run_id, "Scheduled", start_time=now())
+        new = tasks_of(world, run_id, 2)[1]
+        assert reaches(world, old, "STOPPED")
+        assert reaches(world, new, "RUNNING")
+        set_state(world, run_id, "Running")
+        heard.looks(4)
+        assert world.aws.task(new.task_arn).last_status == "RUNNING"
+        assert world.aws.calls["ecs.StopTask"] == 1
+    assert world.states([run_id]) == ["Running"]
+
+
+def test_a_cancellation_that_is_over_is_forgotten(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """The run goes on: for the task it is as if it had not been cancelled."""
+    heard = Heard(world)
+    run_id, other = new_run(), new_run()
+    with world.quick_agent("--cancel-grace", "2"):
+        task, second = starts_task(world, run_id), starts_task(world, other)
+        set_state(world, run_id, "Cancelling")
+        heard.looks(1)
+        set_state(world, run_id, "Running")
+        heard.looks(2)
+        set_state(world, other, "Cancelling")
+        assert reaches(world, second, "STOPPED")
+        assert world.aws.task(task.task_arn).last_status == "RUNNING"
+
+
+def test_a_task_that_is_slow_to_stop_is_stopped_once(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    heard = Heard(world)
+    run_id = new_run()
+    refused = Fault(status=503, error_code="ServerException")
+    refusals = [refused, refused]
+
+    def fault(operation: str, _: Any) -> Optional[Fault]:
+        if operation == "ecs.StopTask" and refusals:
+            return refusals.pop()
+        return None
+
+    world.aws.fault = fault
+    with world.quick_agent("--cancel-grace", "0"):
+        task = starts_task(world, run_id)
+        set_state(world, run_id, "Cancelling")
+        assert reaches(world, task, "STOPPED")
+        assert world.finished([run_id]) == ["Cancelled"]
+        heard.looks(0)
+    assert world.aws.calls["ecs.StopTask"] == 3
+
+
+def test_a_run_that_has_been_cancelling_for_long_has_its_task_stopped(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """Found by its task, whatever the clocks say about when it was cancelled."""
+    store = world.api.store
+    run_id = new_run()
+    with world.quick_agent("--cancel-grace", "0"):
+        task = starts_task(world, run_id)
+        with store.transaction():
+            store.set_flow_run_state(run_id, {"type": "Cancelling"})
+            row = store.row("flow_run", run_id)
+            store.update("flow_run", row, state_timestamp=now(days=1))
+        assert reaches(world, task, "STOPPED")
+        assert world.finished([run_id]) == ["Cancelled"]
+
+
+# -- A run changes while it waits --------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["Cancelled", "Success", "Failed"])
+def test_a_run_that_ends_while_it_waits_is_never_started(
+    world: World, new_run: Callable[[], str], state: str
+) -> None:
+    refuse_launches(world)
+    run_id = new_run()
+    with world.quick_agent() as agent:
+        assert waits(agent, run_id)
+        set_state(world, run_id, state)
+        abandoned = f"Flow run {run_id} is not launched"
+        assert eventually(lambda: any(abandoned in line for line in agent.lines))
+        world.aws.fault = None
+        tasks_of(world, new_run(), 1)
+    assert world.tasks_of(run_id) == []
+    assert world.states([run_id]) == [state]
+
+
+def test_guarantee_1_a_run_that_is_rescheduled_while_it_waits_starts_once(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    refuse_launches(world)
+    run_id = new_run()
+    with world.quick_agent() as agent:
+        assert waits(agent, run_id)
+        set_state(world, run_id, "Scheduled", start_time=now())
+        abandoned = f"Flow run {run_id} is not launched"
+        assert eventually(lambda: any(abandoned in line for line in agent.lines))
+        world.aws.fault = None
+        (task,) = tasks_of(world, run_id, 1)
+        assert reaches(world, task, "RUNNING")
+    assert len(world.tasks_of(run_id)) == 1
+
+
+def test_a_resumed_run_that_is_cancelled_while_it_waits_ends_cancelled(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """It has no container that could end it."""
+    refuse_launches(world)
+    run_id = new_run()
+    comes_back(world, run_id)
+    with world.quick_agent() as agent:
+        assert waits(agent, run_id)
+        world.client.cancel_flow_run(run_id)
+        assert world.finished([run_id]) == ["Cancelled"]
+    assert world.tasks_of(run_id) == []
+
+
+def test_guarantee_1_a_run_that_is_rescheduled_before_its_relaunch_starts_once(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    failures = [NO_ENI]
+    world.aws.before_start = lambda _: failures.pop() if failures else None
+    run_id = new_run()
+
+    def fault(operation: str, arguments: Dict[str, Any]) -> None:
+        if operation == "write_run_logs" and "launched again" in json.dumps(arguments):
+            world.api.fault = None
+            set_state(world, run_id, "Scheduled", start_time=now())
+
+    world.api.fault = fault
+    with world.quick_agent():
+        new = tasks_of(world, run_id, 2)[1]
+        assert reaches(world, new, "RUNNING")
+        others = [new_run() for _ in range(2)]
+        for other in others:
+            tasks_of(world, other, 1)
+        assert world.api.fault is None
+    assert len(world.tasks_of(run_id)) == 2
+
+
+# -- A run comes back for a task retry ---------------------------------------------
+
+
+def test_guarantee_2_a_resumed_run_is_returned_when_its_agent_stops(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    refuse_launches(world)
+    run_id = new_run()
+    comes_back(world, run_id)
+    with world.quick_agent() as agent:
+        assert waits(agent, run_id)
+        assert task_run_state(world, run_id) == "Submitted"
+        kill(agent, signal.SIGTERM)
+    assert any("1 flow runs returned to the queue" in line for line in agent.lines)
+    assert world.states([run_id]) == ["Running"]
+    assert task_run_state(world, run_id) == "Retrying"
+    tokens = sent_tokens(world, run_id)
+    world.aws.fault = None
+    with world.quick_agent():
+        tasks_of(world, run_id, 1)
+    assert sent_tokens(world, run_id) == tokens
+
+
+def sent_tokens(world: World, run_id: str) -> List[str]:
+    """The different clientTokens that were sent for a run, in their order."""
+    sent = [
+        request["clientToken"]
+        for request in world.aws.sent("ecs.RunTask")
+        if request["startedBy"] == run_id
+    ]
+    return list(dict.fromkeys(sent))
+
+
+def test_guarantee_2_a_resumed_run_is_found_again_after_a_kill(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    refuse_launches(world)
+    run_id = new_run()
+    comes_back(world, run_id)
+    with world.quick_agent() as agent:
+        assert waits(agent, run_id)
+        kill(agent, signal.SIGKILL)
+    world.aws.fault = None
+    with world.quick_agent():
+        (task,) = tasks_of(world, run_id, 1)
+        assert reaches(world, task, "RUNNING")
+        world.aws.finish(task.task_arn, exit_code=1)
+        assert world.finished([run_id]) == ["Failed"]
+    assert len(sent_tokens(world, run_id)) == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_guarantee_2_a_resumed_run_is_this_agents_whatever_its_row_says(
+    world: World, new_run: Callable[[], str], restarted: bool
+) -> None:
+    """Its row names the agent that launched it first; the launch record, this one."""
+    run_id = new_run()
+    task_run_id = comes_back(world, run_id, agent="another")
+    agent = world.quick_agent()
+    try:
+        (task,) = tasks_of(world, run_id, 1)
+        assert reaches(world, task, "RUNNING")
+        running = {"task_run_id": task_run_id, "state": {"type": "Running"}}
+        world.api.store.set_task_run_states([running])
+        if restarted:
+            kill(agent, signal.SIGKILL)
+            agent = world.quick_agent()
+            found = f"Flow run {run_id}: its task {task.task_arn} is watched"
+            assert eventually(lambda: any(found in line for line in agent.lines))
+        world.aws.finish(task.task_arn, exit_code=1)
+        assert world.finished([run_id]) == ["Failed"]
+    finally:
+        agent.stop()
+    assert len(world.tasks_of(run_id)) == 1
+
+
+def test_a_resumed_run_whose_row_names_another_agent_is_stopped_when_cancelled(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    run_id = new_run()
+    comes_back(world, run_id, agent="another")
+    with world.quick_agent("--cancel-grace", "0"):
+        (task,) = tasks_of(world, run_id, 1)
+        assert reaches(world, task, "RUNNING")
+        set_state(world, run_id, "Cancelling")
+        assert reaches(world, task, "STOPPED")
+        assert world.finished([run_id]) == ["Cancelled"]
+
+
+def test_guarantee_2_a_resumed_run_whose_task_does_not_start_is_relaunched(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    failures = [NO_ENI]
+    world.aws.before_start = lambda _: failures.pop() if failures else None
+    run_id = new_run()
+    comes_back(world, run_id, agent="another")
+    with world.quick_agent():
+        assert reaches(world, tasks_of(world, run_id, 2)[1], "RUNNING")
+    first, second = sent_tokens(world, run_id)
+    assert second == f"{first}-2"
+
+
+def test_guarantee_1_all_due_task_runs_are_claimed_with_one_mutation(
+    world: World,
+) -> None:
+    flow_id = world.register(Flow("wide", tasks=[Task(f"t{n}") for n in range(30)]))
+    store = world.api.store
+    run_id = store.create_flow_run(flow_id=flow_id)
+    set_state(world, run_id, "Running")
+    for task_run in store.task_runs(run_id):
+        retry(world, task_run.id)
+    world.api.calls.clear()
+    with world.quick_agent():
+        tasks_of(world, run_id, 1)
+    assert world.api.calls["set_task_run_states"] == 1
+    assert {each.state for each in store.task_runs(run_id)} == {"Submitted"}
+
+
+def test_guarantee_1_a_resumed_run_has_a_heartbeat_while_its_task_starts(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """The server's Lazarus takes a run for dead whose task runs are Submitted."""
+    store = world.api.store
+    world.aws.before_start = lambda _: Hold()
+    run_id = new_run()
+    comes_back(world, run_id)
+    with store.transaction():
+        row = store.row("flow_run", run_id)
+        store.update("flow_run", row, heartbeat=now(hours=1))
+    with world.quick_agent():
+        tasks_of(world, run_id, 1)
+        assert store.run_lazarus() == []
+    assert world.states([run_id]) == ["Running"]
+
+
+# -- The agent starts with other options -------------------------------------------
+
+
+def create_cluster(world: World, name: str, region: str) -> None:
+    ecs = world.aws.client("ecs", region_name=region)
+    ecs.create_cluster(clusterName=name)
+
+
+@pytest.mark.parametrize(
+    "options, variables",
+    [
+        (["--cluster", "second"], {}),
+        ([], {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_REGION": "eu-west-1"}),
+    ],
+    ids=["cluster", "region"],
+)
+@pytest.mark.parametrize("has_started", [False, True])
+def test_guarantee_1_a_task_is_found_where_it_was_launched(
+    world: World,
+    new_run: Callable[[], str],
+    options: List[str],
+    variables: Dict[str, str],
+    has_started: bool,
+) -> None:
+    create_cluster(world, "first", world.aws.region)
+    create_cluster(world, "second", world.aws.region)
+    create_cluster(world, "default", "eu-west-1")
+    if not has_started:
+        world.aws.before_start = lambda _: Hold()
+    run_id = new_run()
+    with world.quick_agent("--cluster", "first") as agent:
+        (task,) = tasks_of(world, run_id, 1)
+        if has_started:
+            starts_task(world, run_id)
+        kill(agent, signal.SIGKILL)
+    with world.quick_agent(*options, **variables) as agent:
+        found = f"Flow run {run_id}: its task {task.task_arn} is watched"
+        assert eventually(lambda: any(found in line for line in agent.lines))
+        if not has_started:
+            world.aws.release(task.task_arn)
+        assert reaches(world, task, "RUNNING")
+        world.aws.finish(task.task_arn, exit_code=1)
+        assert world.finished([run_id]) == ["Failed"]
+    assert len(world.tasks_of(run_id)) == 1
+
+
+def test_a_cancelled_runs_task_is_stopped_where_it_was_launched(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    create_cluster(world, "first", world.aws.region)
+    run_id = new_run()
+    with world.quick_agent("--cluster", "first") as agent:
+        task = starts_task(world, run_id)
+        kill(agent, signal.SIGKILL)
+    with world.quick_agent("--cancel-grace", "0"):
+        set_state(world, run_id, "Cancelling")
+        assert reaches(world, task, "STOPPED")
+        assert world.finished([run_id]) == ["Cancelled"]
+
+
+def test_guarantee_1_starts_are_counted_by_the_launch_record(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """Not by the tasks that can be seen: ECS forgets stopped ones after an hour."""
+    outcomes: List[Any] = [NO_ENI, Hold()]
+    world.aws.before_start = lambda _: outcomes.pop(0) if outcomes else None
+    run_id = new_run()
+    with world.quick_agent() as agent:
+        second = tasks_of(world, run_id, 2)[1]
+        kill(agent, signal.SIGKILL)
+    record = read(world.api.store.row("flow_run", run_id)["serialized_state"])
+    assert record
+    assert record.attempt == 2
+    outcomes.append(NO_ENI)
+    world.aws.before_start = lambda _: outcomes.pop(0) if outcomes else None
+    with world.quick_agent():
+        found = lambda: world.aws.task(second.task_arn).last_status  # noqa: E731
+        assert eventually(lambda: found() == "PENDING")
+        world.aws.finish(second.task_arn, **vars(NO_ENI))
+        assert world.finished([run_id]) == ["Failed"]
+    assert sent_tokens(world, run_id) == [
+        record.name,
+        f"{record.name}-2",
+        f"{record.name}-3",
+    ]
+
+
+# -- Damage ------------------------------------------------------------------------
+
+
+def test_guarantee_2_a_run_whose_row_is_damaged_is_failed_with_a_sentence(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    store = world.api.store
+    run_id, other = new_run(), new_run()
+    with store.transaction():
+        row = store.row("flow", store.row("flow_run", run_id)["flow_id"])
+        store.update("flow", row, version="not a number")
+    with world.quick_agent():
+        assert world.finished([run_id, other]) == ["Failed", "Failed"]
+    message = store.flow_run(run_id).state_message or ""
+    assert "no usable description of the run's flow" in message
+
+
+@pytest.mark.parametrize("damage", [{"format": 99}, {"attempt": "x"}, {"name": None}])
+def test_a_damaged_launch_record_counts_as_absent(
+    world: World, new_run: Callable[[], str], damage: Dict[str, Any]
+) -> None:
+    store = world.api.store
+    world.aws.before_start = lambda _: Hold()
+    run_id = new_run()
+    with world.quick_agent() as agent:
+        (task,) = tasks_of(world, run_id, 1)
+        kill(agent, signal.SIGKILL)
+    with store.transaction():
+        row = store.row("flow_run", run_id)
+        state = row["serialized_state"]
+        context = {KEY: {**state["context"][KEY], **damage}}
+        changed = {**state, "context": context}
+        store.update("flow_run", row, serialized_state=changed)
+    with world.quick_agent("--log-level", "DEBUG") as agent:
+        told = f"The launch record of flow run {run_id} cannot be read"
+        assert eventually(lambda: any(told in line for line in agent.lines))
+        found = f"its task {task.task_arn} is watched"
+        assert eventually(lambda: any(found in line for line in agent.lines))
+    assert len(world.tasks_of(run_id)) == 1
+    assert not any("Traceback" in line for line in agent.lines)
+
+
+# -- Answers that come late --------------------------------------------------------
+
+
+def test_guarantee_2_claims_whose_answers_are_held_back_are_launched(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """The client waits two seconds here; the server sets the agent's id last."""
+    store = world.api.store
+    store.locks_submitted = True
+    runs = [new_run() for _ in range(12)]
+    seen: Counter = Counter()  # type: ignore[type-arg]  # Python 3.8
+
+    def fault(operation: str, _: Dict[str, Any]) -> Optional[APIFault]:
+        seen[operation] += 1
+        if operation == "set_flow_run_states" and seen[operation] % 3 == 0:
+            return APIFault(answer_delay=3.0)
+        return None
+
+    world.api.fault = fault
+    store.step_gap = 0.5
+    with world.quick_agent(PREFECT__CLOUD__REQUEST_TIMEOUT="2"):
+        eventually(lambda: {t.started_by for t in world.aws.tasks()} >= set(runs))
+    assert Counter(task.started_by for task in world.aws.tasks()) == Counter(runs)
+    assert set(world.states(runs)) == {"Submitted"}
+
+
+def test_an_api_that_drops_the_context_gets_its_runs_launched(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    world.api.store.keeps_context = False
+    runs = [new_run() for _ in range(3)]
+    resumed = new_run()
+    comes_back(world, resumed)
+    with world.quick_agent():
+        for run_id in [*runs, resumed]:
+            (task,) = tasks_of(world, run_id, 1)
+            assert reaches(world, task, "RUNNING")
+        world.aws.finish(task.task_arn, exit_code=1)

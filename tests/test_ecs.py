@@ -1,0 +1,284 @@
+"""Calls of ECS: in another region, right before they are sent, of a whole cluster."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from typing import Any, Callable, List, Optional
+
+import pytest
+import urllib3.exceptions
+from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
+from botocore.session import get_session
+
+from prefect_ecs_plugin.ecs import ECS, region_of
+from prefect_ecs_plugin.errors import ConfigurationError
+from prefect_ecs_plugin.pacing import LIMITS, Pacer
+from prefect_ecs_plugin.retrying import Refused, Verdict
+from prefect_ecs_plugin.simulation import Simulation
+from prefect_ecs_plugin.waiting import Pause, Steps
+
+CLUSTER = {"cluster": "default"}
+
+
+class Caller:
+    """An ECS whose calls wait on a simulated clock."""
+
+    def __init__(
+        self, client_of: Callable[..., Any], regions: Callable[[str], Any]
+    ) -> None:
+        self.simulation = Simulation()
+        self.client = client_of("ecs")
+        self.asked: List[str] = []
+        self._regions = regions
+        self.pacers: List[Pacer] = []
+        self.ecs = ECS(
+            self.client,
+            self.new_pacer(),
+            client_in=self.client_in,
+            new_pacer=self.new_pacer,
+        )
+
+    def client_in(self, region: str) -> Any:
+        self.asked.append(region)
+        return self._regions(region)
+
+    def new_pacer(self) -> Pacer:
+        dispatcher = self.simulation.dispatcher
+        self.pacers.append(Pacer(LIMITS, dispatcher.clock, dispatcher.call_later))
+        return self.pacers[-1]
+
+    def result_of(self, steps: Any) -> Any:
+        return self.simulation.result_of(steps)
+
+
+@pytest.fixture
+def caller(aws: Any, client_of: Callable[..., Any]) -> Caller:
+    import boto3
+
+    def client_in(region: str) -> Any:
+        if region == "nowhere":
+            raise ConfigurationError("The AWS settings cannot be used: nowhere.")
+        return boto3.client(
+            "ecs",
+            endpoint_url=aws.url,
+            region_name=region,
+            aws_access_key_id="sandbox",
+            aws_secret_access_key="sandbox",
+        )
+
+    return Caller(client_of, client_in)
+
+
+# -- Regions -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own", [None, "us-east-1"])
+def test_the_agents_own_region_needs_no_client(
+    caller: Caller, own: Optional[str]
+) -> None:
+    assert caller.client.meta.region_name == "us-east-1"
+    caller.result_of(caller.ecs.call("ListTasks", CLUSTER, region=own))
+    assert caller.asked == []
+
+
+def test_another_region_has_one_client_and_its_own_limits(
+    aws: Any, caller: Caller
+) -> None:
+    away = caller.client_in("eu-west-1")
+    caller.asked.clear()
+    away.create_cluster(clusterName="away")
+    in_region = {"cluster": "away"}
+    for _ in range(2):
+        caller.result_of(caller.ecs.call("ListTasks", in_region, region="eu-west-1"))
+    assert caller.asked == ["eu-west-1"]
+    assert len(caller.pacers) == 2
+    with pytest.raises(Refused) as refused:
+        caller.result_of(caller.ecs.call("ListTasks", in_region))
+    assert refused.value.answer.code == "ClusterNotFoundException"
+
+
+def test_a_region_without_a_client_is_refused_and_asked_for_again(
+    caller: Caller,
+) -> None:
+    for _ in range(2):
+        with pytest.raises(Refused) as refused:
+            caller.result_of(caller.ecs.tasks_in("default", "nowhere"))
+        assert refused.value.verdict is Verdict.FINAL
+        assert str(refused.value) == (
+            "ListTasks failed because the agent cannot make a client for that AWS "
+            "region; correct the region's name: UnusableRegion: nowhere: The AWS "
+            "settings cannot be used: nowhere."
+        )
+    assert caller.asked == ["nowhere", "nowhere"]
+
+
+@pytest.mark.parametrize(
+    "arn, region",
+    [
+        ("arn:aws:ecs:eu-west-1:123456789012:cluster/prod", "eu-west-1"),
+        ("arn:aws-cn:ecs:cn-north-1:123456789012:task/c/1", "cn-north-1"),
+        ("arn:aws:iam::123456789012:role/agent", None),
+        ("prod", None),
+        ("", None),
+        ("a:b:c:d:e:f", None),
+    ],
+)
+def test_the_region_of_an_arn(arn: str, region: Optional[str]) -> None:
+    assert region_of(arn) == region
+
+
+# -- Right before a request is sent --------------------------------------------------
+
+
+def test_before_send_runs_once_the_turn_was_granted(aws: Any, caller: Caller) -> None:
+    seen: List[int] = []
+
+    def before_send() -> Steps[None]:
+        yield Pause(5)
+        seen.append(aws.calls.get("ecs.ListTasks", 0))
+
+    for _ in range(101):  # the last has to wait for its turn
+        call = caller.ecs.call("ListTasks", CLUSTER, before_send=before_send)
+        caller.result_of(call)
+    assert seen == list(range(101))
+
+
+def test_what_before_send_raises_goes_out_and_nothing_is_sent(
+    aws: Any, caller: Caller
+) -> None:
+    def before_send() -> Steps[None]:
+        yield Pause(1)
+        raise KeyError("gone")
+
+    with pytest.raises(KeyError, match="gone"):
+        caller.result_of(caller.ecs.call("ListTasks", CLUSTER, before_send=before_send))
+    assert aws.calls.get("ecs.ListTasks", 0) == 0
+
+
+# -- A whole cluster -----------------------------------------------------------------
+
+
+def test_all_tasks_of_a_cluster_cost_two_calls_for_each_hundred(
+    aws: Any, caller: Caller, client_of: Callable[..., Any]
+) -> None:
+    caller.client.register_task_definition(
+        family="any",
+        networkMode="awsvpc",
+        cpu="256",
+        memory="512",
+        requiresCompatibilities=["FARGATE"],
+        containerDefinitions=[{"name": "flow", "image": "x"}],
+    )
+    subnet = client_of("ec2").describe_subnets()["Subnets"][0]["SubnetId"]
+    network = {"awsvpcConfiguration": {"subnets": [subnet]}}
+    started: List[str] = []
+    for number in range(21):
+        answer = caller.client.run_task(
+            taskDefinition="any",
+            launchType="FARGATE",
+            networkConfiguration=network,
+            count=5,
+            startedBy="" if number % 2 else f"run-{number}",
+        )
+        started += [task["taskArn"] for task in answer["tasks"]]
+    caller.client.stop_task(task=started[0])
+    aws.calls.clear()
+    tasks = caller.result_of(caller.ecs.tasks_in("default"))
+    assert sorted(task["taskArn"] for task in tasks) == sorted(started)
+    calls = {name: count for name, count in aws.calls.items() if "Tasks" in name}
+    assert calls == {"ecs.ListTasks": 3, "ecs.DescribeTasks": 2}
+    without = caller.result_of(caller.ecs.tasks_without_run("default"))
+    assert len(without) == 50
+
+
+# -- What a call can fail with -------------------------------------------------------
+
+
+def verdict_of(caller: Caller, client: Any) -> Refused:
+    ecs = ECS(client, caller.new_pacer())
+    with pytest.raises(Refused) as refused:
+        caller.result_of(ecs.call("ListTasks", CLUSTER))
+    return refused.value
+
+
+def test_credentials_that_cannot_be_refreshed_are_waited_for(
+    aws: Any, caller: Caller
+) -> None:
+    expired = {
+        "access_key": "a",
+        "secret_key": "s",
+        "token": "t",
+        "expiry_time": "2020-01-01T00:00:00Z",
+    }
+    session = get_session()
+    session._credentials = RefreshableCredentials.create_from_metadata(
+        metadata=expired, refresh_using=lambda: expired, method="test"
+    )
+    client = session.create_client("ecs", aws.region, endpoint_url=aws.url)
+    refused = verdict_of(caller, client)
+    assert refused.verdict is Verdict.RETRY
+    assert "credentials have run out" in str(refused)
+
+
+def test_a_tls_error_is_a_lost_answer(aws: Any, caller: Caller) -> None:
+    """The sandbox speaks no TLS."""
+    client = own_client("ecs", endpoint_url=aws.url.replace("http:", "https:"))
+    refused = verdict_of(caller, client)
+    assert refused.answer.code == "SSLError"
+    assert refused.verdict is Verdict.RETRY
+
+
+def test_a_proxy_that_is_not_there_is_waited_for(caller: Caller) -> None:
+    with socket.socket() as bound:  # and not listening
+        bound.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        client = own_client("ecs", proxies={"https": address})
+        refused = verdict_of(caller, client)
+    assert refused.answer.code == "ProxyConnectionError"
+    assert refused.verdict is Verdict.RETRY
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLCertVerificationError("certificate verify failed"),
+        ssl.SSLEOFError("EOF occurred in violation of protocol"),
+        BrokenPipeError(32, "Broken pipe"),
+        TimeoutError("timed out"),
+        socket.gaierror(-3, "Temporary failure in name resolution"),
+        OSError(24, "Too many open files"),
+        ConnectionResetError(104, "Connection reset by peer"),
+        urllib3.exceptions.ProtocolError("Connection broken"),
+        urllib3.exceptions.SSLError("bad handshake"),
+        urllib3.exceptions.DecodeError("failed to decode it"),
+        http.client.IncompleteRead(b""),
+        http.client.RemoteDisconnected("without response"),
+        RuntimeError("Credentials were refreshed, but are still expired"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_that_botocore_does_not_wrap_are_refusals(
+    caller: Caller, error: Exception
+) -> None:
+    def fail(**_: Any) -> None:
+        raise error
+
+    client = own_client("ecs")
+    client.meta.events.register("before-send.ecs", fail)
+    assert verdict_of(caller, client).verdict is Verdict.RETRY
+
+
+def own_client(service: str, endpoint_url: Any = None, **config: Any) -> Any:
+    import boto3
+
+    return boto3.client(
+        service,
+        region_name="us-east-1",
+        endpoint_url=endpoint_url,
+        aws_access_key_id="sandbox",
+        aws_secret_access_key="sandbox",
+        config=Config(retries={"total_max_attempts": 1}, **config),
+    )
