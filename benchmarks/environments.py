@@ -34,7 +34,28 @@ def prepare() -> Dict[str, Path]:
     CACHE.mkdir(exist_ok=True)
     (CACHE / ".gitignore").write_text("*\n")
     commands = {name: _environment(name) for name in ("plain", "plugin")}
-    _install_plugin(CACHE / "plugin")
+    _install_plugin(CACHE / "plugin", ROOT)
+    return {name: python.with_name("prefect") for name, python in commands.items()}
+
+
+def prepare_two(commit: str) -> Dict[str, Path]:
+    """Make an environment with this checkout, and one with another commit of it.
+
+    Args:
+        commit: Whatever git takes for a commit.
+
+    Returns:
+        The `prefect` command of each: `now` and `before`.
+    """
+    CACHE.mkdir(exist_ok=True)
+    (CACHE / ".gitignore").write_text("*\n")
+    commands = {"now": _environment("plugin"), "before": _environment("before")}
+    _install_plugin(CACHE / "plugin", ROOT)
+    with tempfile.TemporaryDirectory() as temporary:
+        archive = Path(temporary) / "commit.tar"
+        _run(["git", "-C", str(ROOT), "archive", "-o", str(archive), commit])
+        shutil.unpack_archive(archive, temporary)
+        _install_plugin(CACHE / "before", Path(temporary))
     return {name: python.with_name("prefect") for name, python in commands.items()}
 
 
@@ -79,8 +100,8 @@ def _constraints() -> List[str]:
     )
 
 
-def _install_plugin(directory: Path) -> None:
-    """Install this checkout as a wheel, as a user would have it.
+def _install_plugin(directory: Path, root: Path) -> None:
+    """Install a checkout as a wheel, as a user would have it.
 
     Built from a copy: setuptools would take modules that are long gone from the
     checkout's own build directory.
@@ -88,12 +109,12 @@ def _install_plugin(directory: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary)
         for name in (*_SOURCES, *_MORE_SOURCES):
-            source = ROOT / name
+            source = root / name
             if source.is_dir():
                 shutil.copytree(source, copy / name)
             elif source.exists():
                 shutil.copy(source, copy / name)
-        for start_up in ROOT.glob("prefect_ecs_plugin.*"):
+        for start_up in root.glob("prefect_ecs_plugin.*"):
             if start_up.is_file():
                 shutil.copy(start_up, copy / start_up.name)
         pip = _pip(directory / "bin" / "python")

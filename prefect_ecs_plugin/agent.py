@@ -37,7 +37,7 @@ from prefect.utilities.graphql import GraphQLResult
 
 from . import __version__, agent_log, api_key, kwargs, masking, shapes, task_state
 from . import cluster as clusters
-from .api import AgentClient
+from .api import AgentClient, is_unanswered
 from .aws import AWSClients
 from .claims import Claims
 from .configuration import agent_settings
@@ -48,11 +48,12 @@ from .ecs import ECS
 from .errors import RateLimited
 from .flow_run import plain
 from .health import AgentServer, Exposition, Health
-from .launching import Launcher
+from .launching import AWS, Launcher
 from .pacing import Pacer, limits_for
 from .polling import Rhythm
 from .recovery import Recovery
 from .reporting import Reporter
+from .retrying import Refused, Verdict
 from .run_states import RunStates
 from .settings import PrefectSettings
 from .submission import Submission
@@ -237,8 +238,8 @@ class ECSAgent(Agent):
                 self.settings.task_definition, self.settings.run_task_kwargs
             )
         )
-        self._troubles = Troubles(self.logger)
         self._dispatcher = Dispatcher.threaded(_WORKERS, self._report_crash)
+        self._troubles = Troubles(self.logger, self._dispatcher.clock, _unanswering)
         self._rhythm = Rhythm(self._loop_intervals)
         self._shutdown_grace = shutdown_grace
         self._watches = watch
@@ -295,6 +296,7 @@ class ECSAgent(Agent):
             timeout=launch_timeout,
             agent_id=lambda: self.client.agent_id,
             region=self.ecs_client.meta.region_name,
+            outages=self._troubles,
             on_claimed=self._run_was_claimed,
             on_launched=self._task_was_launched,
             counts=counts,
@@ -328,6 +330,7 @@ class ECSAgent(Agent):
             outages=self._troubles,
             logger=logger,
             start=lambda steps, run_id: dispatcher.start(steps, run_id=run_id),
+            clock=dispatcher.clock,
         )
 
     # -- Prefect's public hooks -------------------------------------------------
@@ -596,6 +599,15 @@ class ECSAgent(Agent):
             logging_level=prefect.config.logging.level,
             log_to_api=self.log_to_cloud,
         )
+
+
+def _unanswering(reason: object) -> str:
+    """Which service did not answer, if that is why something failed."""
+    if is_unanswered(reason):
+        return "Prefect API"
+    if isinstance(reason, Refused) and reason.verdict is Verdict.RETRY:
+        return AWS
+    return ""
 
 
 def _done_by(end: float, action: Callable[[], object]) -> bool:

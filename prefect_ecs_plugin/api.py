@@ -357,6 +357,13 @@ def refuses_content(error: Exception) -> bool:
     return is_json and not any(code in str(error) for code in _NOT_THE_CONTENT)
 
 
+def is_unanswered(error: object) -> bool:
+    """Whether the API did not answer a request, or not yet: an outage, or a 429."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code >= 500
+    return isinstance(error, (requests.RequestException, RateLimited))
+
+
 def _all_state_fields() -> Dict[str, Any]:
     return {
         **dict.fromkeys(_STATE_FIELDS, True),

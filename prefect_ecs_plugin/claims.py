@@ -13,6 +13,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import uuid
@@ -155,9 +156,7 @@ class Claims:
         )
 
     def _send(self, row: Mapping[str, Any], record: LaunchRecord) -> None:
-        claimed = Submitted(
-            message="Submitted for execution", context=dict(record.to_context())
-        ).serialize()
+        claimed = {**_submitted(), "context": dict(record.to_context())}
         state = row.get("serialized_state") or {}
         if row.get("state") != "Running":
             self._client.set_run_state(
@@ -253,6 +252,13 @@ class Claims:
             )
         claim = latest_claim(row)
         return claim.record if claim else None
+
+
+@functools.lru_cache(maxsize=1)
+def _submitted() -> Mapping[str, Any]:
+    """The state of a claim, without a context; serialized once, since that is slow."""
+    state: Mapping[str, Any] = Submitted(message="Submitted for execution").serialize()
+    return state
 
 
 def _state(task_run: Mapping[str, Any]) -> Mapping[str, Any]:

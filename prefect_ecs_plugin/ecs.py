@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+from types import MappingProxyType
 from typing import (
     Any,
     Callable,
@@ -117,7 +118,8 @@ class ECS:
             request: Its parameters.
             patience: The launch that the call is for.
             before_send: Run after the turn was granted, right before the request is
-                sent; what it raises is raised here, and nothing is sent.
+                sent; what it raises is raised here, and nothing is sent. If it takes
+                so long that the turn is stale, the request queues again.
             region: The region to call; None is the agent's own.
 
         Raises:
@@ -125,13 +127,17 @@ class ECS:
         """
         endpoint = self._endpoint(operation, region)
         kind = _kind(operation, request)
-        turn = endpoint.pacer.turn(kind, patience.place if patience else ())
-        if patience:
-            yield from patience.queue(turn)
-        else:
-            yield turn
-        if before_send:
+        while True:
+            turn = endpoint.pacer.turn(kind, patience.place if patience else ())
+            if patience:
+                yield from patience.queue(turn)
+            else:
+                yield turn
+            if before_send is None:
+                break
             yield from before_send()
+            if not endpoint.pacer.is_stale(turn):
+                break
         try:
             answer = getattr(endpoint.client, xform_name(operation))(**request)
         except _CALL_ERRORS as error:
@@ -160,47 +166,53 @@ class ECS:
             Refused: if AWS does not say.
         """
         which = {"cluster": cluster, "startedBy": run_id}
-        tasks: List[Dict[str, Any]] = yield from self._tasks(which, region, dict)
-        return sorted(tasks, key=lambda task: task["createdAt"])
+        tasks: Dict[str, Dict[str, Any]] = yield from self._tasks(which, region, dict)
+        return sorted(tasks.values(), key=lambda task: task["createdAt"])
 
     def tasks_in(
         self,
         cluster: str,
         region: Optional[str],
-        read: Callable[[Mapping[str, Any]], Optional[Kept]],
-    ) -> Steps[List[Kept]]:
+        read: Callable[[Mapping[str, Any]], Kept],
+        known: Mapping[str, Kept] = MappingProxyType({}),
+    ) -> Steps[Dict[str, Kept]]:
         """What is to be kept of all tasks of a cluster, running and stopped.
 
-        Stopped ones can be found for about an hour. A hundred tasks cost two calls.
+        Stopped ones can be found for about an hour. A hundred tasks cost one call to
+        list them, and one to describe them if they are not known.
 
         Args:
             cluster: The cluster's name or ARN.
             region: Its region; None is the agent's own.
-            read: Makes of a described task what is kept; None to keep nothing of it.
+            read: Makes of a described task what is kept.
+            known: What was kept of tasks before; they are not described again.
+
+        Returns:
+            What is kept of each task, by its ARN.
 
         Raises:
             Refused: if AWS does not say.
         """
-        return (yield from self._tasks({"cluster": cluster}, region, read))
+        return (yield from self._tasks({"cluster": cluster}, region, read, known))
 
     def _tasks(
         self,
         which: Mapping[str, str],
         region: Optional[str],
-        read: Callable[[Mapping[str, Any]], Optional[Kept]],
-    ) -> Steps[List[Kept]]:
+        read: Callable[[Mapping[str, Any]], Kept],
+        known: Mapping[str, Kept] = MappingProxyType({}),
+    ) -> Steps[Dict[str, Kept]]:
         arns: List[str] = []
         for status in ("RUNNING", "STOPPED"):
             arns += yield from self._listed({**which, "desiredStatus": status}, region)
-        kept: List[Kept] = []
+        kept = {arn: known[arn] for arn in arns if arn in known}
         # A task that stops between the two lists is in both.
-        for some in batches(dict.fromkeys(arns), DESCRIBED_AT_ONCE):
+        new = (arn for arn in dict.fromkeys(arns) if arn not in known)
+        for some in batches(new, DESCRIBED_AT_ONCE):
             request = {"cluster": which["cluster"], "tasks": some}
             answer = yield from self.call("DescribeTasks", request, region=region)
             for task in answer.get("tasks", []):
-                found = read(task)
-                if found is not None:
-                    kept.append(found)
+                kept[task["taskArn"]] = read(task)
         return kept
 
     def _listed(

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import pendulum
@@ -71,7 +71,7 @@ class LaunchRecord:
 
     def to_context(self) -> Mapping[str, Any]:
         """The context of the state that claims the run."""
-        return {KEY: {"format": FORMAT, **asdict(self)}}
+        return {KEY: {"format": FORMAT, **vars(self)}}
 
     def is_same_start(self, name: str, attempt: int) -> bool:
         """Whether this is that start of a task of that launch."""
@@ -252,26 +252,29 @@ def _by_agent(now: Mapping[str, Any], record: LaunchRecord) -> Standing:
 def _is_next(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether exactly one state was set since, and it is a claim without a record."""
     if now.get("state") == "Submitted":
-        return int(now.get("version") or 0) == int(seen.get("version") or 0) + 1
-    return _same(seen, now) and bool(_claimed_ids(now) & due_ids(seen))
+        return _version(now) == _version(seen) + 1
+    return _same(seen, now) and not _same_task_runs(seen, now)
 
 
 def _is_unchanged(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    return _same(seen, now) and not (_claimed_ids(now) & due_ids(seen))
+    return _same(seen, now) and _same_task_runs(seen, now)
 
 
 def _same(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    return all(seen.get(key) == now.get(key) for key in ("state", "version"))
+    return seen.get("state") == now.get("state") and _version(seen) == _version(now)
 
 
-def due_ids(row: Mapping[str, Any]) -> frozenset:  # type: ignore[type-arg]  # 3.8
-    """The ids of the task runs that a resumed run was read with."""
-    return frozenset(each["id"] for each in _list(row.get("task_runs")))
+def _same_task_runs(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether no task run that is to be resumed was claimed since."""
+    versions = {each["id"]: _version(each) for each in _list(seen.get("task_runs"))}
+    return all(
+        _version(each) == versions.get(each["id"], _version(each))
+        for each in claimed_task_runs(now)
+    )
 
 
-def _claimed_ids(row: Mapping[str, Any]) -> frozenset:  # type: ignore[type-arg]  # 3.8
-    """The ids of the task runs that are claimed and have not begun."""
-    return frozenset(each["id"] for each in claimed_task_runs(row))
+def _version(row: Mapping[str, Any]) -> int:
+    return int(row.get("version") or 0)
 
 
 def claimed_task_runs(row: Mapping[str, Any]) -> List[Mapping[str, Any]]:

@@ -16,7 +16,7 @@ import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Set, Tuple, Union
 
 import pendulum
 
@@ -35,7 +35,13 @@ from .settings import AgentSettings, PrefectSettings
 from .sources import ClientFactory, load_mapping
 from .submission import Submission
 from .task_state import Launch
+from .troubles import Troubles
 from .waiting import Cause, Interrupted, Pause, Steps, Wait
+
+#: The service of an outage in which tasks cannot be started.
+AWS = "AWS"
+
+STARTING = "Tasks cannot be started"
 
 #: The cluster of those who name none.
 DEFAULT_CLUSTER = "default"
@@ -95,6 +101,7 @@ class Launcher:
         claims: Claims runs at the Prefect API.
         reporter: Tells Prefect.
         logger: The agent's own log.
+        outages: Told when tasks cannot be started because AWS does not answer.
         timeout: Seconds from its start for which a run may be refused.
         agent_id: Asked for the agent's id at the API.
         region: The region that tasks are launched in.
@@ -117,6 +124,7 @@ class Launcher:
         claims: Claims,
         reporter: Reporter,
         logger: logging.Logger,
+        outages: Troubles,
         timeout: float,
         agent_id: Callable[[], Optional[str]],
         region: str = "",
@@ -132,6 +140,7 @@ class Launcher:
         self._claims = claims
         self._reporter = reporter
         self._logger = logger
+        self._outages = outages
         self._timeout = timeout
         self._agent_id = agent_id
         self._region = region
@@ -235,6 +244,7 @@ class Launcher:
             yield from self._fail(row, record, error)
         else:
             self._counts.flow_runs.add(Outcome.LAUNCHED)
+            self._outages.end(STARTING)
             about = of_run(run_id, task.arn)
             self._logger.info(
                 "Flow run %s was submitted: %s", run_id, task, extra=about
@@ -449,19 +459,28 @@ class Launcher:
         """
         if run_id not in self.under_way or run_id in self._told:
             return
+        if not isinstance(wait, (Pause, Turn)):
+            return
         reason = _reason(wait)
         if reason:
             self._told.add(run_id)
-            self._logger.info(
-                "Flow run %s waits: %s", run_id, reason, extra=of_run(run_id)
+            is_outage = wait.cause is Cause.OUTAGE
+            if is_outage:  # all runs wait for the same; their logs tell it for each
+                self._outages.begin(STARTING, reason, service=AWS)
+            self._logger.log(
+                logging.DEBUG if is_outage else logging.INFO,
+                "Flow run %s waits: %s",
+                run_id,
+                reason,
+                extra=of_run(run_id),
             )
             self._reporter.log(run_id, f"Waiting for ECS: {reason}")
 
 
-def _reason(wait: Wait) -> str:
+def _reason(wait: Union[Pause, Turn]) -> str:
     if isinstance(wait, Pause):
         return wait.reason
-    if isinstance(wait, Turn) and wait.seconds > _LONG_QUEUE:
+    if wait.seconds > _LONG_QUEUE:
         return (
             f"AWS limits the rate of launches, and {wait.ahead} others are ahead; "
             f"about {wait.seconds:.0f} s"

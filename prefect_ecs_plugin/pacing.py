@@ -66,6 +66,10 @@ _ONE_EVENT = 1.0
 #: docs/scaling.md has the simulation.
 _RECOVERY = 20.0
 
+#: Seconds after which a turn that was granted is stale: the tokens of others that were
+#: granted meanwhile have been used, or will be at the same moment.
+_STALE = 5.0
+
 #: As near to a whole token as adding up fractions gets.
 _ROUNDING = 1e-9
 
@@ -133,11 +137,13 @@ class Turn(Future):  # type: ignore[type-arg]  # a subscript fails on Python 3.8
         cause: What the wait is for.
         ahead: How many were waiting for the same tokens when it was taken.
         seconds: How long that takes at the pace of that moment.
+        granted_at: When the token was given to it, by the pacer's clock.
     """
 
     cause = Cause.RATE_LIMIT
     ahead = 0
     seconds = 0.0
+    granted_at = 0.0
 
 
 #: Who goes first: the lower of two, compared number by number.
@@ -195,6 +201,14 @@ class Pacer:
         self._let_through(kind)
         return turn
 
+    def is_stale(self, turn: Turn) -> bool:
+        """Whether a turn was granted so long ago that it is worth nothing now.
+
+        Many requests may have been held up together after their turns were granted. If
+        all were sent when that is over, AWS would throttle them.
+        """
+        return self._clock() - turn.granted_at > _STALE
+
     def waiting(self, kind: str) -> int:
         """How many are queueing."""
         with self._lock:
@@ -248,7 +262,9 @@ class Pacer:
                 if seconds > 0:
                     self._look_again(kind, seconds)
                     break
-                granted.append(heapq.heappop(queue)[2])
+                turn = heapq.heappop(queue)[2]
+                turn.granted_at = self._clock()
+                granted.append(turn)
                 for bucket in buckets:
                     bucket.take()
                 _drop_cancelled(queue)

@@ -14,8 +14,10 @@ is its clientToken, it starts nothing twice either.
 from __future__ import annotations
 
 import logging
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import pendulum
 
@@ -60,6 +62,7 @@ class _Owned:
         claimed_at: When the API stored the claim, in seconds since 1970; 0 if unknown.
         resumed: Whether the run was Running when it was claimed.
         place: Where its task was launched.
+        read_at: When the row was read, by the agent's clock.
     """
 
     id: str
@@ -68,6 +71,7 @@ class _Owned:
     claimed_at: float
     resumed: bool
     place: Place
+    read_at: float
 
     @property
     def waits_for_task(self) -> bool:
@@ -88,6 +92,7 @@ class Recovery:
         outages: Told what does not work.
         logger: The agent's own log.
         start: Starts the steps for each run, given the run's id.
+        clock: Tells the time, in seconds.
     """
 
     def __init__(
@@ -102,6 +107,7 @@ class Recovery:
         outages: Troubles,
         logger: logging.Logger,
         start: Callable[[Steps[None], str], None],
+        clock: Callable[[], float],
     ) -> None:
         self._client = client
         self._states = states
@@ -112,6 +118,9 @@ class Recovery:
         self._outages = outages
         self._logger = logger
         self._start = start
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._unsettled = 0
 
     def recover(self) -> Steps[None]:
         """Find the runs, watch their tasks, and start looking after the others."""
@@ -126,12 +135,26 @@ class Recovery:
         by_place: Dict[Place, List[_Owned]] = {}
         for run in owned:
             by_place.setdefault(run.place, []).append(run)
-        for place, runs in by_place.items():
-            found = yield from self._found([run.id for run in runs], place)
-            for run in runs:
-                is_watched = self._watch_latest(run, found.get(run.id, ()))
-                if not is_watched and run.waits_for_task:
-                    self._start(self._recover_run(run), run.id)
+        with self._settling():
+            for place, runs in by_place.items():
+                found = yield from self._found([run.id for run in runs], place)
+                for run in runs:
+                    is_watched = self._watch_latest(run, found.get(run.id, ()))
+                    if not is_watched and run.waits_for_task:
+                        self._start(self._recover_run(run), run.id)
+
+    @contextmanager
+    def _settling(self) -> Iterator[None]:
+        """While anything is in this block, what is known of tasks is kept."""
+        with self._lock:
+            self._unsettled += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._unsettled -= 1
+                if not self._unsettled:
+                    self._tasks.forget()
 
     def _owned_runs(self) -> List[_Owned]:
         runs = map(self._owned, self._client.owned_runs())
@@ -151,6 +174,7 @@ class Recovery:
             claimed_at=moment.timestamp() if moment else 0.0,
             resumed=bool(claim and claim.resumed),
             place=self._place(row, record),
+            read_at=self._clock(),
         )
 
     def _place(self, row: Mapping[str, Any], record: Optional[LaunchRecord]) -> Place:
@@ -165,7 +189,8 @@ class Recovery:
         """Recover one run; an error of the agent's own does not lose it."""
         while True:
             try:
-                yield from self._watch_or_launch(run)
+                if (yield from self._is_left(run)):
+                    yield from self._launch_left(run)
                 return
             except Exception as error:
                 about = of_run(run.id)
@@ -181,18 +206,27 @@ class Recovery:
                 self._logger.debug("The error in full", exc_info=error, extra=about)
                 yield Pause(_AFTER_ERROR, cause=Cause.RECOVERY)
 
-    def _watch_or_launch(self, run: _Owned) -> Steps[None]:
+    def _is_left(self, run: _Owned) -> Steps[bool]:
+        """Whether a run has no task and no other process looks after it, after a while.
+
+        A task that shows itself meanwhile is watched.
+        """
         heartbeat, is_left = run.row["heartbeat"], False
-        while not is_left:
-            yield Pause(SETTLE, cause=Cause.RECOVERY)
-            found = yield from self._found([run.id], run.place, run.record is None)
-            if self._watch_latest(run, found.get(run.id, ())):
-                return
-            now = yield from self._states.of(run.id)
-            if now is None or not _is_unchanged(run.row, now):
-                return
-            is_left = run.record is None or now["heartbeat"] == heartbeat
-            heartbeat = now["heartbeat"]
+        due = run.read_at + SETTLE
+        with self._settling():
+            while not is_left:
+                yield Pause(due - self._clock(), cause=Cause.RECOVERY)
+                found = yield from self._found([run.id], run.place, run.record is None)
+                if self._watch_latest(run, found.get(run.id, ())):
+                    return False
+                now = yield from self._states.of(run.id)
+                if now is None or not _is_unchanged(run.row, now):
+                    return False
+                is_left = run.record is None or now["heartbeat"] == heartbeat
+                heartbeat, due = now["heartbeat"], self._clock() + SETTLE
+        return True
+
+    def _launch_left(self, run: _Owned) -> Steps[None]:
         if run.record:
             yield from self._launch(run, run.record)
         else:

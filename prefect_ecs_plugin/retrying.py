@@ -504,6 +504,18 @@ class Patience:
             yield turn
             self._deadline += self.clock() - since
 
+    def uncounted(self, steps: Steps[Result]) -> Steps[Result]:
+        """Run steps; the time that they take does not count towards the timeout.
+
+        Args:
+            steps: What has to be done for the launch, such as reading its run again
+                at an API that does not answer for a while.
+        """
+        since = self.clock()
+        result = yield from steps
+        self._deadline += self.clock() - since
+        return result
+
     def seconds_since_confirmed(self) -> float:
         """How long ago the run was last known to be waiting for this launch."""
         return self.clock() - self.confirmed_at

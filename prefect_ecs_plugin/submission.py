@@ -361,7 +361,7 @@ def _confirming(confirm: BeforeSend, patience: Patience) -> BeforeSend:
 
     def before_send() -> Steps[None]:
         if patience.seconds_since_confirmed() > CONFIRM_AFTER:
-            yield from confirm()
+            yield from patience.uncounted(confirm())
             patience.confirmed()
 
     return before_send

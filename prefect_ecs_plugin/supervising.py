@@ -15,7 +15,6 @@ from typing import (
     Dict,
     List,
     Mapping,
-    NamedTuple,
     Optional,
     Sequence,
     Set,
@@ -53,18 +52,6 @@ _ENDINGS: Mapping[Verdict, Ending] = {
     Verdict.FAIL: Ending.FAILED,
     Verdict.CANCEL: Ending.CANCELLED,
 }
-
-
-class _Latest(NamedTuple):
-    """The last task of a run that this agent knows.
-
-    Attributes:
-        task_arn: The task.
-        resumed: Whether it goes on with a run that was Running before.
-    """
-
-    task_arn: str
-    resumed: bool
 
 
 class Supervisor:
@@ -122,7 +109,8 @@ class Supervisor:
         self._start_attempts = start_attempts
         self._cancel_grace = cancel_grace
         self._counts = counts or Counts()
-        self._latest: Dict[str, _Latest] = {}
+        self._latest: Dict[str, str] = {}  # the last known task by its run
+        self._resumed: Set[str] = set()  # tasks that go on with a Running run
         self._starting: Set[str] = set()
         self._cancelled_since: Dict[str, float] = {}
         self._stop_requested: Set[str] = set()
@@ -136,7 +124,9 @@ class Supervisor:
 
     def watch(self, task_arn: str, cluster: str, run_id: str, launch: Launch) -> None:
         """Look after a task from now on."""
-        self._latest[run_id] = _Latest(task_arn, launch.resumed)
+        self._latest[run_id] = task_arn
+        if launch.resumed:
+            self._resumed.add(task_arn)
         self.watcher.add(task_arn, cluster, run_id, launch)
 
     def slow_starters(self) -> Set[str]:
@@ -185,6 +175,7 @@ class Supervisor:
         self._counts.stopped_tasks.add(_ENDINGS[judgement.verdict])
         if self._is_latest(watched):
             self._latest.pop(watched.flow_run_id, None)
+        self._resumed.discard(watched.task_arn)
 
     def _act(
         self,
@@ -252,7 +243,7 @@ class Supervisor:
     def _is_latest(self, watched: Watched) -> bool:
         """Whether this agent knows no later task of the run."""
         latest = self._latest.get(watched.flow_run_id)
-        return latest is None or latest.task_arn == watched.task_arn
+        return latest is None or latest == watched.task_arn
 
     def _explained(
         self,
@@ -365,7 +356,7 @@ class Supervisor:
         self, watched: Watched, cancelled: Optional[Mapping[str, Any]]
     ) -> str:
         latest = self._latest.get(watched.flow_run_id)
-        if latest and latest.task_arn != watched.task_arn and not latest.resumed:
+        if latest not in (None, watched.task_arn) and latest not in self._resumed:
             return "was started anew and has another task"
         if cancelled is None:
             self._cancelled_since.pop(watched.task_arn, None)

@@ -3,9 +3,10 @@
 A few runs are asked about one by one, by their `startedBy`. For many, all tasks of the
 cluster are listed once: 10,000 tasks take about 200 calls. That also finds tasks that
 Prefect's own agent started: they have no `startedBy`, but name their run in their
-environment.
+environment. A cluster that is listed again costs about half: what is asked about a task
+never changes, so only new tasks are described.
 
-Guarantee: what is answered was read after the question was put. Nothing is remembered.
+Guarantee: which tasks there are was read after the question was put.
 """
 
 from __future__ import annotations
@@ -49,6 +50,18 @@ class FoundTask(NamedTuple):
     created_at: float
 
 
+class _Known(NamedTuple):
+    """What never changes about a task.
+
+    Attributes:
+        run_id: Its run, or who else started it.
+        created_at: As for `FoundTask`.
+    """
+
+    run_id: str
+    created_at: float
+
+
 #: Tasks by the runs that they run, the latest last.
 TasksByRun = Dict[str, List[FoundTask]]
 
@@ -67,6 +80,7 @@ class TaskFinder:
         self._ecs = ecs
         self._lock = threading.Lock()
         self._questions: Dict[Tuple[Place, bool], List[_Questions]] = {}
+        self._known: Dict[Place, Dict[str, _Known]] = {}
 
     def tasks_of(
         self, run_ids: Iterable[str], place: Place, untagged: bool = False
@@ -110,14 +124,27 @@ class TaskFinder:
             each.set_result(found)
         return found
 
+    def forget(self) -> None:
+        """Drop what is known of tasks, some 500 bytes each; it costs calls alone."""
+        self._known.clear()
+
     def _find(
         self, run_ids: Set[str], place: Place, untagged: bool
     ) -> Steps[TasksByRun]:
         found: List[Tuple[str, FoundTask]] = []
         if untagged or len(run_ids) > FEW:
-            found += yield from self._ecs.tasks_in(
-                place.cluster, place.region or None, _reader(run_ids)
+            known = yield from self._ecs.tasks_in(
+                place.cluster,
+                place.region or None,
+                _known,
+                self._known.get(place, {}),
             )
+            self._known[place] = known
+            found += [
+                (task.run_id, FoundTask(arn, task.created_at))
+                for arn, task in known.items()
+                if task.run_id in run_ids
+            ]
         else:
             for run_id in sorted(run_ids):
                 tasks = yield from self._ecs.tasks_of(
@@ -130,14 +157,10 @@ class TaskFinder:
         return by_run
 
 
-def _reader(run_ids: Set[str]) -> Any:
-    """Keeps of a described task what matters: there may be 10,000."""
-
-    def read(task: Mapping[str, Any]) -> Optional[Tuple[str, FoundTask]]:
-        run_id = task.get("startedBy") or _run_in_environment(task)
-        return (run_id, _found(task)) if run_id in run_ids else None
-
-    return read
+def _known(task: Mapping[str, Any]) -> _Known:
+    """What matters of a described task: there may be 10,000."""
+    run_id = task.get("startedBy") or _run_in_environment(task) or ""
+    return _Known(run_id, task["createdAt"].timestamp())
 
 
 def _found(task: Mapping[str, Any]) -> FoundTask:

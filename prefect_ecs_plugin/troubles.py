@@ -1,4 +1,9 @@
-"""One line when something begins to go wrong, and one when it is over."""
+"""One line when something begins to go wrong, and one when it is over.
+
+A service that does not answer makes several kinds of work fail at about the same time.
+That is one outage: the first kind that fails is named when it begins and when it is
+over, and the others are logged at DEBUG.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +26,16 @@ class _Trouble:
         since: When it began, in seconds.
         places: Where it goes wrong.
         causes: What has been said of it.
+        service: The service whose outage it is a part of, empty if of none.
+        is_told: Whether its beginning was said, and its end was not.
     """
 
     def __init__(self, since: float) -> None:
         self.since = since
         self.places: Set[str] = set()
         self.causes: Set[str] = set()
+        self.service = ""
+        self.is_told = False
 
 
 class Troubles:
@@ -35,17 +44,26 @@ class Troubles:
     Args:
         logger: The agent's own log.
         clock: Tells the time, in seconds.
+        service_of: Tells which service does not answer, given why something failed;
+            empty if that is not the reason. By default no two kinds belong together.
     """
 
     def __init__(
-        self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic
+        self,
+        logger: logging.Logger,
+        clock: Callable[[], float] = time.monotonic,
+        service_of: Callable[[object], str] = lambda reason: "",
     ) -> None:
         self._logger = logger
         self._clock = clock
+        self._service_of = service_of
         self._lock = threading.Lock()
         self._by_kind: Dict[str, _Trouble] = {}
+        self._outages: Dict[str, str] = {}  # the kind that was named, by service
 
-    def begin(self, kind: str, reason: object, place: str = "") -> None:
+    def begin(
+        self, kind: str, reason: object, place: str = "", service: str = ""
+    ) -> None:
         """Something of this kind went wrong; said only if it is new.
 
         What AWS refuses is said once for each cause: credentials that run out after
@@ -56,22 +74,33 @@ class Troubles:
             reason: Why; its first line is said.
             place: Where, such as "in cluster default", if the same can go wrong in
                 several places at once.
+            service: The service that does not answer, if the reason does not tell.
         """
+        service = service or self._service_of(reason)
         line = (str(reason) or type(reason).__name__).strip().splitlines()[0]
         words = f"{kind} {place}: {line}" if place else f"{kind}: {line}"
         cause = reason.cause if isinstance(reason, Refused) else ""
         with self._lock:
             trouble = self._by_kind.setdefault(kind, _Trouble(self._clock()))
-            is_new = cause not in trouble.causes
-            trouble.causes.add(cause)
             trouble.places.add(place)
+            if service:
+                trouble.service = service
+                is_new = service not in self._outages
+                self._outages.setdefault(service, kind)
+            else:
+                is_new = cause not in trouble.causes
+                trouble.causes.add(cause)
+            trouble.is_told = trouble.is_told or is_new
         if is_new:
             self._logger.error("%s. It is tried again.", words.rstrip("."))
         else:
             self._logger.debug("%s", words)
 
     def end(self, kind: str, place: str = "") -> None:
-        """Something of this kind worked; said if it had not before, anywhere."""
+        """Something of this kind worked; said if it had not before, anywhere.
+
+        If it was a part of a service's outage, that is over.
+        """
         if kind not in self._by_kind:  # the usual case, without the lock
             return
         with self._lock:
@@ -82,8 +111,14 @@ class Troubles:
             if trouble.places:
                 return
             del self._by_kind[kind]
-        seconds = self._clock() - trouble.since
-        self._logger.info("%s: over after %.0f s.", kind, seconds)
+            over = {kind: trouble} if trouble.is_told else {}
+            named = self._outages.pop(trouble.service, None)
+            if named in self._by_kind:  # it works again, or will when it is tried next
+                over[named] = self._by_kind[named]
+                over[named].is_told = False
+        for each, trouble in over.items():
+            seconds = self._clock() - trouble.since
+            self._logger.info("%s: over after %.0f s.", each, seconds)
 
 
 def insist(

@@ -77,7 +77,7 @@ def sent_tokens(world: World, run_id: str) -> List[str]:
     """The different clientTokens that were sent for a run, in their order."""
     sent = [
         request["clientToken"]
-        for request in world.aws.sent("ecs.RunTask")
+        for request in world.aws.sent("RunTask")
         if request["startedBy"] == run_id
     ]
     return list(dict.fromkeys(sent))

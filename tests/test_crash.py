@@ -57,8 +57,7 @@ from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
 
 pytestmark = [pytest.mark.slow, pytest.mark.crash]
 
-#: Calls that change nothing: before and after are the same. A trailing `*` stands for
-#: anything.
+#: Calls that change nothing: before and after are the same.
 READS = ("agent", "flow_run", "get_runs_in_queue", "hello", "tenant")
 AWS_READS = ("Describe", "Get", "List")
 
@@ -107,11 +106,9 @@ class Calls:
         self.has_killed = False
         self._fatal = fatal
         self._lock = threading.Lock()
-        lost_api, lost_aws = (
-            kind(drop_connection=True) for kind in (APIFault, AWSFault)
-        )
-        world.api.fault = lambda name, _: lost_api if self._prevents(name) else None
-        world.aws.fault = lambda name, _: lost_aws if self._prevents(name) else None
+        no_api, no_aws = APIFault(drop_connection=True), AWSFault(drop_connection=True)
+        world.api.fault = lambda name, _: no_api if self._prevents(name) else None
+        world.aws.fault = lambda name, _: no_aws if self._prevents(name) else None
 
     def _prevents(self, operation: str) -> bool:
         """Note a call; whether what it asks for does not happen."""

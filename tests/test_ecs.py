@@ -16,7 +16,7 @@ from botocore.session import get_session
 from prefect_ecs_plugin.ecs import ECS, region_of
 from prefect_ecs_plugin.errors import ConfigurationError
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
-from prefect_ecs_plugin.retrying import Refused, Verdict
+from prefect_ecs_plugin.retrying import Patience, Refused, Verdict
 from prefect_ecs_plugin.simulation import Simulation
 from prefect_ecs_plugin.waiting import Pause, Steps
 
@@ -105,7 +105,7 @@ def test_a_region_without_a_client_is_refused_and_asked_for_again(
 ) -> None:
     for _ in range(2):
         with pytest.raises(Refused) as refused:
-            caller.result_of(caller.ecs.tasks_in("default", "nowhere"))
+            caller.result_of(caller.ecs.tasks_in("default", "nowhere", dict))
         assert refused.value.verdict is Verdict.FINAL
         assert str(refused.value) == (
             "ListTasks failed because the agent cannot make a client for that AWS "
@@ -186,12 +186,45 @@ def test_all_tasks_of_a_cluster_cost_two_calls_for_each_hundred(
         started += [task["taskArn"] for task in answer["tasks"]]
     caller.client.stop_task(task=started[0])
     aws.calls.clear()
-    tasks = caller.result_of(caller.ecs.tasks_in("default"))
-    assert sorted(task["taskArn"] for task in tasks) == sorted(started)
+    tasks = caller.result_of(
+        caller.ecs.tasks_in("default", None, lambda task: task.get("startedBy"))
+    )
+    assert sorted(tasks) == sorted(started)
+    assert len([run_id for run_id in tasks.values() if not run_id]) == 50
     calls = {name: count for name, count in aws.calls.items() if "Tasks" in name}
     assert calls == {"ecs.ListTasks": 3, "ecs.DescribeTasks": 2}
-    without = caller.result_of(caller.ecs.tasks_without_run("default"))
-    assert len(without) == 50
+    aws.calls.clear()
+    again = caller.result_of(caller.ecs.tasks_in("default", None, dict, tasks))
+    assert again == tasks
+    assert aws.calls["ecs.DescribeTasks"] == 0
+
+
+def test_a_turn_that_was_granted_long_ago_is_not_used(
+    aws: Any, client_of: Callable[..., Any]
+) -> None:
+    """Else all requests that an outage held up would be sent at one moment."""
+    simulation = Simulation()
+    dispatcher = simulation.dispatcher
+    pacer = Pacer(LIMITS, dispatcher.clock, dispatcher.call_later)
+    ecs = ECS(client_of("ecs"), pacer)
+    back_at, sent_at = 3600.0, []
+    patience = Patience(0.0, 60.0, dispatcher.clock)
+
+    def read_again() -> Steps[None]:
+        yield Pause(back_at - simulation.now)
+
+    def launch() -> Steps[None]:
+        yield from ecs.call(
+            "ListTasks", CLUSTER, patience, lambda: patience.uncounted(read_again())
+        )
+        sent_at.append(simulation.now)
+
+    for _ in range(200):
+        dispatcher.start(launch())
+    simulation.run()
+    # The bucket for ListTasks has 100 tokens and gets 20 in a second.
+    assert len([moment for moment in sent_at if moment < back_at + 1]) <= 120
+    assert len(sent_at) == 200
 
 
 # -- What a call can fail with -------------------------------------------------------

@@ -127,6 +127,71 @@ def test_what_aws_refuses_is_told_once_for_each_cause(
     assert len(told) == 2
 
 
+class Outages:
+    """Troubles of which those with an OSError are a service's outage."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
+        self.caplog = caplog
+        self.troubles = Troubles(
+            logging.getLogger("agent"),
+            lambda: 0.0,
+            lambda reason: "API" if isinstance(reason, OSError) else "",
+        )
+
+    def fails(self, *kinds: str) -> None:
+        for kind in kinds:
+            self.troubles.begin(kind, OSError("refused"))
+
+    def told(self) -> List[str]:
+        messages = [each.replace(". It is tried again.", "") for each in self._lines()]
+        self.caplog.clear()
+        return messages
+
+    def _lines(self) -> List[str]:
+        return [record.getMessage() for record in self.caplog.records]
+
+
+def test_kinds_that_fail_because_of_one_service_are_one_outage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outages = Outages(caplog)
+    outages.fails("Reading", "Writing", "Reading", "Claiming")
+    assert outages.told() == ["Reading: refused"]
+    outages.troubles.end("Writing")
+    assert outages.told() == ["Reading: over after 0 s."]
+    outages.troubles.end("Reading")
+    outages.troubles.end("Claiming")
+    assert outages.told() == []
+
+
+def test_a_kind_that_goes_on_failing_after_an_outage_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outages = Outages(caplog)
+    outages.fails("Reading", "Writing")
+    outages.troubles.end("Reading")
+    assert outages.told() == ["Reading: refused", "Reading: over after 0 s."]
+    outages.fails("Writing", "Writing")
+    assert outages.told() == ["Writing: refused"]
+    outages.troubles.end("Writing")
+    assert outages.told() == ["Writing: over after 0 s."]
+
+
+def test_what_is_refused_during_an_outage_is_told_for_itself(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outages = Outages(caplog)
+    outages.fails("Reading", "Writing")
+    outages.troubles.begin("Writing", "not allowed")
+    assert outages.told() == ["Reading: refused", "Writing: not allowed"]
+    outages.troubles.end("Writing")
+    assert sorted(outages.told()) == [
+        "Reading: over after 0 s.",
+        "Writing: over after 0 s.",
+    ]
+
+
 def test_what_is_final_is_not_insisted_on() -> None:
     troubles = Troubles(logging.getLogger("agent"))
 

@@ -274,6 +274,17 @@ def task_claim(
             claimed(RECORD, resumed=task_claim(THEIRS, "Failed", "11:00:00")),
             Standing.HELD,
         ),
+        # A resumed run that was claimed before, and is claimed again.
+        (
+            {**RESUMED, "task_runs": due(3)},
+            now("Running", 9, resumed=task_claim(THEIRS)),
+            Standing.UNCHANGED,
+        ),
+        (
+            {**RESUMED, "task_runs": due(3)},
+            now("Running", 9, resumed=task_claim(RECORD)),
+            Standing.HELD,
+        ),
         # A relaunch: Submitted before and after.
         (claimed(RECORD), claimed(replace(RECORD, attempt=1)), Standing.UNCHANGED),
     ],

@@ -22,7 +22,7 @@ from prefect_ecs_plugin.retrying import (
     Verdict,
     judge,
 )
-from prefect_ecs_plugin.waiting import Cause, Pause, Steps
+from prefect_ecs_plugin.waiting import Cause, Pause, Steps, drive
 
 
 def failures(*reasons: str) -> Answer:
@@ -377,3 +377,28 @@ def test_a_launch_keeps_its_place_in_every_queue() -> None:
     first, second = patience(now, 10), patience(now, 10)
     earlier = Patience(-1, 10, lambda: now[0])
     assert earlier.place < first.place < second.place
+
+
+def test_what_a_launch_does_besides_is_not_taken_from_its_time() -> None:
+    """Such as reading its run again at an API that is away for an hour."""
+    now = [0.0]
+    launch = patience(now, 10)
+    answers: List[Any] = [Refused("RunTask", Answer("ThrottlingException")), "arn"]
+
+    def reads_again() -> Steps[str]:
+        now[0] += 3600
+        yield from ()
+        return "read"
+
+    def attempt() -> Steps[Any]:
+        yield from ()
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def steps() -> Steps[Any]:
+        assert (yield from launch.uncounted(reads_again())) == "read"
+        return (yield from launch.attempts(attempt))
+
+    assert drive(steps(), lambda _: None) == "arn"

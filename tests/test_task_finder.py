@@ -106,11 +106,23 @@ def test_questions_at_the_same_time_are_answered_by_one_look(
     assert dict(aws.calls) == {"ecs.ListTasks": 2, "ecs.DescribeTasks": 1}
 
 
-def test_nothing_is_remembered(own: Own) -> None:
+def test_a_cluster_is_listed_for_each_question_and_only_new_tasks_described(
+    aws: Any, own: Own
+) -> None:
     finder = Finder(own.client)
-    assert finder.tasks_of("r1") == [[]]
-    arn = own.run("r1")
-    assert finder.tasks_of("r1") == [[arn]]
+    first = own.run("r1")
+    assert finder.tasks_of("r1", "r2") == [[first], []]
+    aws.calls.clear()
+    assert finder.tasks_of("r1") == [[first]]
+    assert dict(aws.calls) == {"ecs.ListTasks": 2}
+    second = own.run("r2")
+    aws.calls.clear()
+    assert finder.tasks_of("r1", "r2") == [[first], [second]]
+    assert dict(aws.calls) == {"ecs.ListTasks": 2, "ecs.DescribeTasks": 1}
+    finder.finder.forget()
+    aws.calls.clear()
+    assert finder.tasks_of("r1") == [[first]]
+    assert aws.calls["ecs.DescribeTasks"] == 1
 
 
 def test_a_stopped_task_counts(own: Own) -> None:

@@ -12,6 +12,7 @@ from ..errors import LaunchError, PrefectECSError
 from ..flow_run import plain
 from ..launching import Launcher
 from ..settings import PrefectSettings
+from ..troubles import Troubles
 from ..waiting import Steps, drive
 from .asking import AWS, Refused
 from .facts import Facts
@@ -130,6 +131,7 @@ def render(row: Mapping[str, Any], name: str, facts: Facts) -> Launch:
     assert facts.settings is not None
     assert facts.aws is not None
     recorder = _Recorder(facts.aws)
+    logger = logging.Logger("prefect_ecs_plugin.check", logging.CRITICAL)
     launcher = Launcher(
         settings=facts.settings,
         prefect_settings=lambda: _prefect_settings(facts),
@@ -137,7 +139,8 @@ def render(row: Mapping[str, Any], name: str, facts: Facts) -> Launch:
         submission=cast(Any, recorder),
         claims=cast(Any, None),  # a launch that is only rendered claims no run
         reporter=cast(Any, None),  # and Prefect is not told about it
-        logger=logging.Logger("prefect_ecs_plugin.check", logging.CRITICAL),
+        logger=logger,
+        outages=Troubles(logger),
         timeout=0.0,
         agent_id=lambda: None,
     )

@@ -1,0 +1,81 @@
+"""The whole agent on a clock that jumps: the figures of `benchmarks.simulations`, in
+small."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
+sys.path.append(str(Path(__file__).parents[1]))
+
+from benchmarks import simulations  # found by the line above
+from benchmarks.simulated import World
+from prefect_ecs_plugin.api import PAGE
+
+
+def test_guarantee_1_and_2_runs_that_an_earlier_process_claimed_are_recovered() -> None:
+    found = simulations.recover(600)
+
+    assert (found.lost, found.doubled) == (0, 0)
+    # Six pages of tasks that run and one of those that stopped, twice; the tasks are
+    # described once.
+    assert found.calls <= 20
+    assert found.watched < 10
+    assert found.launched < 60
+    assert found.rows <= 600
+
+
+def test_claimed_runs_are_read_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefect_ecs_plugin.api.PAGE", 50)
+
+    found = simulations.recover(120)
+
+    assert PAGE == 1000
+    assert found.rows == 50
+    assert (found.lost, found.doubled) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "service, runs, seconds", [("API", 200, 3600.0), ("AWS", 30, 600.0)]
+)
+def test_guarantee_2_an_outage_loses_no_run_and_is_told_once(
+    service: str, runs: int, seconds: float
+) -> None:
+    found = simulations.outage(service, runs, seconds, traces=False)
+
+    assert (found.lost, found.doubled, found.failed) == (0, 0, 0)
+    assert len(found.begun) == 1
+    assert len(found.ended) == 1
+    kind = found.ended[0].partition(":")[0]
+    assert found.begun[0].startswith(kind)
+    assert found.others == 0
+
+
+def test_agents_share_runs_that_each_need_a_new_definition() -> None:
+    found = simulations.register(200)
+
+    assert (found.lost, found.doubled, found.failed) == (0, 0, 0)
+    assert sum(found.launched) == 200
+    assert min(found.launched) > 60
+    assert max(found.most) <= 45  # 15 s of launches, and a window of 25
+    assert found.last < 1.15 * found.floor
+
+
+def test_watching_tasks_takes_few_calls_and_little_memory() -> None:
+    found = simulations.watch(1000)
+
+    assert found.bytes_each < 600
+    assert found.calls[0] <= 5
+    assert found.calls[1] <= 1
+
+
+def test_a_simulated_world_gives_the_time_back() -> None:
+    import time
+
+    before = time.monotonic
+    with World().running():
+        assert time.monotonic() == 0.0
+    assert time.monotonic is before
