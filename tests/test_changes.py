@@ -5,31 +5,38 @@ options. Each run has one live task, none is lost, none is stopped by mistake.""
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-import pendulum
 import pytest
 from prefect import Flow, Task
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
+from runs import (
+    NO_CAPACITY,
+    NO_ENI,
+    comes_back,
+    create_cluster,
+    kill,
+    now,
+    reaches,
+    retry,
+    sent_tokens,
+    set_state,
+    task_run_state,
+    tasks_of,
+    waits,
+)
 from world import World, eventually
 
 from prefect_ecs_plugin.launch_record import KEY, read
-from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
+from prefect_ecs_plugin.sandbox.aws import Fault, Hold
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
 
 pytestmark = pytest.mark.slow
-
-NO_CAPACITY = Fault(failures=[{"arn": "i-1", "reason": "RESOURCE:CPU"}])
-NO_ENI = StartFailure(
-    stop_code="TaskFailedToStart",
-    stopped_reason="Timeout waiting for network interface provisioning to complete.",
-)
 
 
 @pytest.fixture
@@ -45,63 +52,12 @@ def new_run(world: World) -> Callable[[], str]:
     return lambda: world.api.store.create_flow_run(flow_id=flow_id)
 
 
-def now(**before: float) -> str:
-    return str(pendulum.now("UTC").subtract(**before).isoformat())
-
-
-def tasks_of(world: World, run_id: str, count: int) -> List[Any]:
-    """The run's tasks, once there are so many."""
-    eventually(lambda: len(world.tasks_of(run_id)) >= count)
-    tasks = world.tasks_of(run_id)
-    assert len(tasks) == count
-    return tasks
-
-
-def reaches(world: World, task: Any, status: str) -> bool:
-    arn = task.task_arn
-    return bool(eventually(lambda: world.aws.task(arn).last_status == status))
-
-
-def set_state(world: World, run_id: str, kind: str, **more: Any) -> None:
-    world.api.store.set_flow_run_state(run_id, {"type": kind, **more})
-
-
 def starts_task(world: World, run_id: str) -> Any:
     """The first task of a run, RUNNING, with its run Running."""
     (task,) = tasks_of(world, run_id, 1)
     assert reaches(world, task, "RUNNING")
     set_state(world, run_id, "Running")
     return task
-
-
-def comes_back(world: World, run_id: str, agent: str = "earlier") -> str:
-    """Have a run wait for the retry of a task, which is due; the task run's id.
-
-    Its flow ran once, launched by an agent of another name.
-    """
-    store = world.api.store
-    agent_id = store.register_agent(type="ECSAgent", name=agent)
-    store.set_flow_run_state(run_id, {"type": "Submitted"}, agent_id=agent_id)
-    set_state(world, run_id, "Running")
-    (task_run,) = store.task_runs(run_id)
-    retry(world, task_run.id)
-    return str(task_run.id)
-
-
-def retry(world: World, task_run_id: str) -> None:
-    retrying = {"type": "Retrying", "start_time": now(minutes=1), "run_count": 1}
-    change = {"task_run_id": task_run_id, "state": retrying}
-    world.api.store.set_task_run_states([change])
-
-
-def task_run_state(world: World, run_id: str) -> Any:
-    (task_run,) = world.api.store.task_runs(run_id)
-    return task_run.state
-
-
-def kill(agent: Any, number: int) -> None:
-    os.kill(agent._process.pid, number)
-    agent._process.wait(timeout=600)
 
 
 class Heard:
@@ -122,11 +78,6 @@ class Heard:
         """Wait until the agent has looked for cancelled runs so often again."""
         before = self.cancellation_looks
         assert eventually(lambda: self.cancellation_looks >= before + count)
-
-
-def waits(agent: Any, run_id: str) -> bool:
-    words = f"Flow run {run_id} waits"
-    return bool(eventually(lambda: any(words in line for line in agent.lines)))
 
 
 def refuse_launches(world: World, fault: Optional[Fault] = NO_CAPACITY) -> None:
@@ -308,16 +259,6 @@ def test_guarantee_2_a_resumed_run_is_returned_when_its_agent_stops(
     assert sent_tokens(world, run_id) == tokens
 
 
-def sent_tokens(world: World, run_id: str) -> List[str]:
-    """The different clientTokens that were sent for a run, in their order."""
-    sent = [
-        request["clientToken"]
-        for request in world.aws.sent("RunTask")
-        if request["startedBy"] == run_id
-    ]
-    return list(dict.fromkeys(sent))
-
-
 def test_guarantee_2_a_resumed_run_is_found_again_after_a_kill(
     world: World, new_run: Callable[[], str]
 ) -> None:
@@ -421,11 +362,6 @@ def test_guarantee_1_a_resumed_run_has_a_heartbeat_while_its_task_starts(
 
 
 # -- The agent starts with other options -------------------------------------------
-
-
-def create_cluster(world: World, name: str, region: str) -> None:
-    ecs = world.aws.client("ecs", region_name=region)
-    ecs.create_cluster(clusterName=name)
 
 
 @pytest.mark.parametrize(

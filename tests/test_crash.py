@@ -1,112 +1,339 @@
-"""The agent is killed at each of its calls in turn, and started again.
+"""The agent is killed before and after each of its calls in turn, and started again.
 
-Whatever it had done by then, every run ends with exactly one task. The calls are
-those that a whole course makes, so a new call is covered by itself.
+Whatever it had done by then, every run ends as its course says: none lost, none with
+two tasks, none Failed. The calls are those that the whole course makes when no agent is
+killed, so a new call is covered by itself.
 
 Two variables make a sample of it, which is chosen by chance and can be repeated:
 
-    CRASH_SAMPLE=5      one call of each five that follow one another
+    CRASH_SAMPLE=10     one moment of each ten that follow one another
     CRASH_SEED=text     the same ones as for this text; by default another day's differ
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import random
 import signal
 import threading
 from collections import Counter
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import (
+    Any,
+    ClassVar,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Type,
+)
 
 import pytest
-from deadlines import DEADLINE
-from prefect import Flow
+from prefect import Flow, Task
 from prefect.run_configs import ECSRun
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
+from runs import (
+    NO_CAPACITY,
+    NO_ENI,
+    comes_back,
+    create_cluster,
+    kill,
+    sent_tokens,
+    set_state,
+    task_run_state,
+    tasks_of,
+    waits,
+)
 from world import World, eventually
 
+from prefect_ecs_plugin.sandbox.aws import Fault as AWSFault
+from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
+
 pytestmark = [pytest.mark.slow, pytest.mark.crash]
+
+#: Calls that change nothing: before and after are the same.
+READS = ("agent", "flow_run", "get_runs_in_queue", "hello", "tenant")
+AWS_READS = ("Describe", "Get", "List")
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     home = tmp_path_factory.mktemp("home")
     with World(home, locks_submitted=False, runs_tasks=False).running() as world:
+        for cluster in ("first", "second"):
+            create_cluster(world, cluster, world.aws.region)
         yield world
 
 
-class Calls:
-    """The calls of one agent, in order; at one of them it is killed.
+# -- When an agent is killed -------------------------------------------------------
 
-    The process is gone before it hears the answer, but what it asked for happens.
+
+class Moment(NamedTuple):
+    """When an agent is killed.
+
+    Attributes:
+        operation: The call.
+        number: Which of the calls of this operation, from 1.
+        after: Whether what it asks for happens; the agent never hears the answer.
     """
 
-    def __init__(self, world: World, fatal: Optional[int] = None) -> None:
+    operation: str
+    number: int
+    after: bool
+
+    def __str__(self) -> str:
+        when = "after" if self.after else "before"
+        return f"{when} call {self.number} of {self.operation}"
+
+
+def changes_nothing(operation: str) -> bool:
+    service, _, name = operation.rpartition(".")
+    return name.startswith(AWS_READS) if service else operation in READS
+
+
+class Calls:
+    """The calls of one agent, in their order; at one moment it is killed."""
+
+    def __init__(self, world: World, fatal: Optional[Moment] = None) -> None:
         self.names: List[str] = []
         self.agent: Any = None
+        self.has_killed = False
         self._fatal = fatal
         self._lock = threading.Lock()
-        world.api.fault = world.aws.fault = self  # type: ignore[assignment]
+        no_api, no_aws = APIFault(drop_connection=True), AWSFault(drop_connection=True)
+        world.api.fault = lambda name, _: no_api if self._prevents(name) else None
+        world.aws.fault = lambda name, _: no_aws if self._prevents(name) else None
 
-    def __call__(self, operation: str, _: Dict[str, Any]) -> None:
+    def _prevents(self, operation: str) -> bool:
+        """Note a call; whether what it asks for does not happen."""
         with self._lock:
             self.names.append(operation)
-            is_fatal = len(self.names) - 1 == self._fatal
-        if is_fatal:
-            eventually(lambda: self.agent is not None)
-            os.kill(self.agent._process.pid, signal.SIGKILL)
-            self.agent._process.wait(timeout=DEADLINE)
+            number = self.names.count(operation)
+        fatal = self._fatal
+        if fatal is None or (operation, number) != fatal[:2]:
+            return False
+        eventually(lambda: self.agent is not None)
+        self.kill()
+        return not fatal.after
+
+    def kill(self) -> None:
+        """Kill the agent, if it is alive."""
+        with contextlib.suppress(ProcessLookupError):
+            kill(self.agent, signal.SIGKILL)
+        self.has_killed = True
+
+    def moments(self) -> List[Moment]:
+        """Before and after each call that changes something, and before the first of
+        those between them that only read: an agent keeps nothing, so what it has read
+        makes no difference to the next one."""
+        seen: Counter = Counter()  # type: ignore[type-arg]  # Python 3.8
+        moments = []
+        follows_read = False
+        for name in self.names:
+            seen[name] += 1
+            if not changes_nothing(name):
+                moments += [Moment(name, seen[name], after) for after in (False, True)]
+            elif not follows_read:
+                moments.append(Moment(name, seen[name], after=False))
+            follows_read = changes_nothing(name)
+        return moments
 
 
-def new_flow(world: World, name: str) -> str:
-    """A flow whose definition no agent knows yet."""
-    with Flow(name) as flow:
-        pass
-    flow.run_config = ECSRun(image=f"image:{name}")
-    return world.register(flow)
+# -- What agents go through --------------------------------------------------------
 
 
-def two_runs(world: World, name: str) -> List[str]:
-    flow_id = new_flow(world, name)
-    store = world.api.store
-    return [store.create_flow_run(flow_id=flow_id) for _ in range(2)]
+class Course:
+    """What happens to a few runs, from before the agent that is killed starts.
+
+    Attributes:
+        runs: The runs.
+        options: The options of the agent that is killed.
+        last_options: Those of the one that is started then.
+    """
+
+    options: ClassVar[Sequence[str]] = ()
+    last_options: ClassVar[Sequence[str]] = ()
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        # No agent knows its definition yet.
+        flow = Flow(name, tasks=[Task("fetch")], run_config=ECSRun(image=name))
+        flow_id = world.register(flow)
+        self.runs = [world.api.store.create_flow_run(flow_id=flow_id) for _ in "12"]
+        self.begin()
+
+    def begin(self) -> None:
+        """What happens before the agent starts."""
+
+    def end(self) -> None:
+        """Leave nothing to agents of later courses."""
+        self.world.aws.before_start = None
+        for run_id in self.runs:
+            set_state(self.world, run_id, "Success")
+            for task in self.live_tasks(run_id):
+                self.world.aws.finish(task.task_arn)
+
+    def live_tasks(self, run_id: str) -> List[Any]:
+        tasks = self.world.tasks_of(run_id)
+        return [task for task in tasks if task.last_status != "STOPPED"]
+
+    def statuses(self, run_id: str) -> List[str]:
+        return [task.last_status for task in self.world.tasks_of(run_id)]
+
+    def is_over(self) -> bool:
+        """Whether an agent has done all that there was to do."""
+        return all(self.statuses(run_id) == ["RUNNING"] for run_id in self.runs)
+
+    def outcome(self, run_id: str) -> List[Any]:
+        """How a run ended: its state, its tasks, how many clientTokens were sent."""
+        (state,) = self.world.states([run_id])
+        tokens = len(sent_tokens(self.world, run_id))
+        return [state, self.statuses(run_id), tokens]
+
+    #: How each run has to end.
+    expected: ClassVar[List[Any]] = ["Submitted", ["RUNNING"], 1]
 
 
-def have_a_task(world: World, runs: List[str]) -> bool:
-    return {task.started_by for task in world.aws.tasks()} >= set(runs)
+class FirstLaunches(Course):
+    """Two runs become due."""
 
 
-@pytest.fixture(scope="module")
-def course(world: World) -> List[str]:
-    """The calls of an agent that nobody kills, up to its first look at the tasks."""
-    runs = two_runs(world, "recorded")
+class Resumed(Course):
+    """Two runs come back for the retry of a task."""
+
+    expected: ClassVar[List[Any]] = ["Running", ["RUNNING"], 1, "Submitted"]
+
+    def begin(self) -> None:
+        for run_id in self.runs:
+            comes_back(self.world, run_id)
+
+    def outcome(self, run_id: str) -> List[Any]:
+        return [*super().outcome(run_id), task_run_state(self.world, run_id)]
+
+
+class Relaunches(Course):
+    """The first task of each run does not start; one of the runs is a resumed one."""
+
+    def begin(self) -> None:
+        comes_back(self.world, self.runs[1])
+        failed: Set[str] = set()
+
+        def fail_first(task: Any) -> Any:
+            is_first = task.started_by not in failed
+            failed.add(task.started_by)
+            return NO_ENI if is_first else None
+
+        self.world.aws.before_start = fail_first
+
+    def is_over(self) -> bool:
+        wanted = ["STOPPED", "RUNNING"]
+        return all(self.statuses(run_id) == wanted for run_id in self.runs)
+
+    def outcome(self, run_id: str) -> List[Any]:
+        first, *others = sent_tokens(self.world, run_id)
+        state, statuses, _ = super().outcome(run_id)
+        expected = "Running" if run_id == self.runs[1] else "Submitted"
+        return [state == expected, statuses, others == [f"{first}-2"]]
+
+    expected: ClassVar[List[Any]] = [True, ["STOPPED", "RUNNING"], True]
+
+
+class Cancels(Course):
+    """The runs are cancelled once they run; one of them is a resumed one."""
+
+    options = last_options = ("--cancel-grace", "0")
+    expected: ClassVar[List[Any]] = ["Cancelled", ["STOPPED"], 1]
+
+    def begin(self) -> None:
+        comes_back(self.world, self.runs[1])
+        self.world.aws.subscribe(self._on_event)
+
+    def _on_event(self, event: Any) -> None:
+        task = getattr(event, "task", None)
+        if task and task.started_by in self.runs and task.last_status == "RUNNING":
+            for state in ("Running", "Cancelling"):
+                set_state(self.world, task.started_by, state)
+
+    def is_over(self) -> bool:
+        states = self.world.states(self.runs)
+        return states == ["Cancelled"] * 2 and not any(map(self.live_tasks, self.runs))
+
+
+class AnotherCluster(Course):
+    """An agent died when it had launched one run and claimed the other; the next one
+    is started with another cluster, the last one with none."""
+
+    options = ("--cluster", "second")
+
+    def begin(self) -> None:
+        launched, waiting = self.runs
+
+        def refuse(operation: str, request: Dict[str, Any]) -> Optional[AWSFault]:
+            refused = operation == "ecs.RunTask" and request["startedBy"] == waiting
+            return NO_CAPACITY if refused else None
+
+        self.world.aws.fault = refuse
+        with self.world.quick_agent("--cluster", "first") as agent:
+            tasks_of(self.world, launched, 1)
+            assert waits(agent, waiting)
+            kill(agent, signal.SIGKILL)
+
+
+COURSES = (FirstLaunches, Resumed, Relaunches, Cancels, AnotherCluster)
+
+
+# -- The tests ---------------------------------------------------------------------
+
+
+def moments_of(world: World, kind: Type[Course]) -> List[Moment]:
+    """When an agent can be killed that goes through a course: until its runs are where
+    they should be, and it has looked at tasks and written a line into a run's log."""
+    course = kind(world, f"{kind.__name__}-recorded")
     calls = Calls(world)
-    with world.quick_agent():
-        eventually(lambda: have_a_task(world, runs))
-        eventually(lambda: "ecs.DescribeTasks" in calls.names)
-        eventually(lambda: "write_run_logs" in calls.names)
+    with world.quick_agent(*course.options) as agent:
+        assert eventually(course.is_over)
+        wanted = {"ecs.DescribeTasks", "write_run_logs"}
+        assert eventually(lambda: wanted <= set(calls.names))
+        moments = calls.moments()
+        kill(agent, signal.SIGKILL)
     world.api.fault = world.aws.fault = None
-    return calls.names[: calls.names.index("ecs.DescribeTasks") + 1]
+    course.end()
+    return moments
 
 
-def killed_at(world: World, number: int) -> Dict[str, int]:
-    """How many tasks each of two runs has, when the first agent dies at this call."""
-    runs = two_runs(world, f"killed-{number}")
-    calls = Calls(world, fatal=number)
-    with world.quick_agent() as calls.agent:
-        calls.agent._process.wait(timeout=DEADLINE)
+def outcomes(world: World, kind: Type[Course], moment: Moment) -> List[Any]:
+    """How the runs of a course end when an agent is killed at a moment.
+
+    An agent that is at the end before that moment comes is killed at the end.
+    """
+    course = kind(world, f"{kind.__name__} {moment}".replace(" ", "-"))
+    calls = Calls(world, fatal=moment)
+    with world.quick_agent(*course.options) as calls.agent:
+        eventually(lambda: calls.has_killed or course.is_over())
+        calls.kill()
     world.api.fault = world.aws.fault = None
-    with world.quick_agent():
-        eventually(lambda: have_a_task(world, runs))
-        # Whoever would start a second one does so when the first has settled.
-        seen = world.aws.calls["ecs.DescribeTasks"]
-        eventually(lambda: world.aws.calls["ecs.DescribeTasks"] > seen + 4)
-    assert set(world.states(runs)) == {"Submitted"}
-    tasks = Counter(task.started_by for task in world.aws.tasks())
-    return {run_id: tasks[run_id] for run_id in runs}
+    with world.quick_agent(*course.last_options) as last:
+        eventually(course.is_over)
+        # Whoever would start another task does so when the first has settled.
+        looks = lambda: looks_of(world)  # noqa: E731
+        seen = looks()
+        eventually(lambda: looks() > seen + 3)
+        kill(last, signal.SIGKILL)
+    found = [course.outcome(run_id) for run_id in course.runs]
+    course.end()
+    return found
+
+
+def looks_of(world: World) -> int:
+    """How often agents have looked at tasks or into the queue."""
+    api, aws = world.api.calls, world.aws.calls
+    return api["get_runs_in_queue"] + aws["ecs.DescribeTasks"]
 
 
 def sample(count: int, each: int, seed: str) -> List[int]:
@@ -118,16 +345,22 @@ def sample(count: int, each: int, seed: str) -> List[int]:
     ]
 
 
-def test_guarantee_1_and_2_killed_at_each_call(world: World, course: List[str]) -> None:
+@pytest.mark.parametrize("course", COURSES)
+def test_guarantee_1_and_2_killed_before_and_after_each_call(
+    world: World, course: Type[Course]
+) -> None:
     each = int(os.environ.get("CRASH_SAMPLE", "1"))
     seed = os.environ.get("CRASH_SEED", datetime.date.today().isoformat())
-    wrong: List[Tuple[int, str, Dict[str, int]]] = []
-    for number in sample(len(course), each, seed):
-        print(f"killed at call {number}, {course[number]}", flush=True)
-        counted = killed_at(world, number)
-        if set(counted.values()) != {1}:
-            wrong.append((number, course[number], counted))
-    assert wrong == [], f"CRASH_SAMPLE={each} CRASH_SEED={seed}"
+    moments = moments_of(world, course)
+    wrong: Dict[str, List[Any]] = {}
+    print(f"{course.__name__}: {len(moments)} moments")
+    for number in sample(len(moments), each, seed):
+        moment = moments[number]
+        print(f"{course.__name__}: killed {moment}", flush=True)
+        found = outcomes(world, course, moment)
+        if found != [course.expected] * 2:
+            wrong[str(moment)] = found
+    assert wrong == {}, f"CRASH_SAMPLE={each} CRASH_SEED={seed}"
 
 
 @pytest.mark.parametrize("count, each", [(0, 5), (1, 5), (18, 5), (18, 1)])

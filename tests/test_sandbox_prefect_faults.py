@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 import requests
+from deadlines import DEADLINE
 from sandbox_prefect import HTTP, Raw, new_flow, state_refused, state_set, until
 
 from prefect_ecs_plugin.sandbox.prefect_api import Fault, PrefectAPI, RandomFaults
@@ -97,7 +98,7 @@ def test_an_api_that_stops_ends_the_wait(fault: Fault, has_effect: bool) -> None
             until(lambda: api.store.flow_run(run_id).state == "Running")
         api.stop()
         with pytest.raises(requests.ConnectionError):
-            answer.result(timeout=60)
+            answer.result(timeout=DEADLINE)
         state = api.store.flow_run(run_id).state
         assert state == ("Running" if has_effect else "Scheduled")
 

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
+from deadlines import DEADLINE
 from prefect.engine.state import Retrying, Running, Scheduled, State, Submitted
 from sandbox_prefect import Clock, Raw, new_flow, state_refused, state_set
 
@@ -79,7 +80,7 @@ def test_other_requests_see_the_row_between_the_steps(
         between = seen_by_others(raw, run_id)
         # The hidden retry of a client whose answer is late.
         refused = raw.set_state(run_id, {"type": "Submitted"}, agent_id)
-    assert answer.result(timeout=60) == state_set(run_id)
+    assert answer.result(timeout=DEADLINE) == state_set(run_id)
     assert between == {**submitted, "heartbeat": has_heartbeat, "agent_id": None}
     assert refused == state_refused(SUBMITTED)
     after_all = seen_by_others(raw, run_id)
@@ -160,7 +161,7 @@ def test_subscribers_hear_of_a_state_when_it_is_stored(
         )
         hold.wait()
         store.set_flow_run_state(run_id, {"type": "Running"})
-    submitting.result(timeout=60)
+    submitting.result(timeout=DEADLINE)
     states = [(each.state, each.agent_id) for each in heard]
     assert states == [("Submitted", agent_id), ("Running", None)]
     assert all(isinstance(each, StateChanged) for each in heard)
@@ -333,7 +334,7 @@ def test_a_held_run_holds_up_no_other_request(
         assert raw.set_state(other, {"type": "Running"}) == state_set(other)
         cancelled = raw.cancel(held)[1]["data"]["cancel_flow_run"]
         assert cancelled == {"state": "Cancelled"}
-    assert answer.result(timeout=60) == state_set(held)
+    assert answer.result(timeout=DEADLINE) == state_set(held)
     assert raw.api.store.flow_run(held).state == "Cancelled"
 
 

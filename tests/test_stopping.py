@@ -9,6 +9,7 @@ from typing import Any, Callable, Iterator, List, Optional
 
 import pendulum
 import pytest
+from deadlines import DEADLINE
 from prefect import Flow, task
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
@@ -77,7 +78,7 @@ def send(agent: Any, number: int) -> None:
 
 def end(agent: Any) -> int:
     """The exit code; a deadline far below what the API is told to take."""
-    return int(agent._process.wait(timeout=60))
+    return int(agent._process.wait(timeout=DEADLINE))
 
 
 def without_capacity(world: World) -> None:
