@@ -305,6 +305,7 @@ class ECSAgent(Agent):
             agent_id=lambda: self.client.agent_id,
             region=self.ecs_client.meta.region_name,
             outages=self._troubles,
+            latest_task=lambda run_id: self._supervisor.latest_task(run_id),
             on_claimed=self._run_was_claimed,
             on_launched=self._task_was_launched,
             counts=counts,
@@ -337,10 +338,11 @@ class ECSAgent(Agent):
             claims=claims,
             tasks=TaskFinder(ecs),
             launcher=self._launcher,
-            watch=self._task_was_launched,
+            watch=self._task_was_found,
             outages=self._troubles,
             logger=logger,
-            start=lambda steps, run_id: dispatcher.start(steps, run_id=run_id),
+            heartbeats=self._reporter.heartbeats,
+            start=dispatcher.start,
             clock=dispatcher.clock,
         )
 
@@ -385,7 +387,7 @@ class ECSAgent(Agent):
         for ten minutes, and so does an agent of the same name that starts meanwhile.
         """
         self._heartbeats += 1
-        waiting = set(self._launcher.under_way)
+        waiting = self._launcher.under_way | self._supervisor.restarting()
         if self._heartbeats % _EVERY == 0:
             waiting |= self._supervisor.slow_starters()
         if waiting:
@@ -589,6 +591,12 @@ class ECSAgent(Agent):
         is_launched = run_id in self._launcher.under_way
         if not is_launched and not self._supervisor.is_watched(run_id):
             self._secrets.forget(run_id)
+
+    def _task_was_found(
+        self, task_arn: str, cluster: str, run_id: str, launch: task_state.Launch
+    ) -> None:
+        if self._watches:
+            self._supervisor.watch_found(task_arn, cluster, run_id, launch)
 
     def _credentials_trouble(self) -> Optional[str]:
         """Whether the agent has no AWS credentials any more, in fixed words.

@@ -54,15 +54,21 @@ _LATEST_CLAIM = with_args(
     {"where": _CLAIMED, "order_by": {"version": EnumValue("desc")}, "limit": 1},
 )
 _CLAIM_FIELDS = {"serialized_state", "timestamp"}
-_RESUMED = with_args("task_runs", {"where": {"states": _CLAIMED}})
+_CLAIMED_NOW = with_args("task_runs", {"where": _CLAIMED})
+_RESUMED = with_args(
+    "task_runs",
+    {
+        "where": {"states": _CLAIMED},
+        "order_by": {"state_timestamp": EnumValue("desc")},
+        "limit": 20,  # of those that changed last; a run may have thousands
+    },
+)
 _LAUNCH_FIELDS = {
     "serialized_state": True,
     "state_timestamp": True,
     _LATEST_CLAIM: _CLAIM_FIELDS,
-    f"resumed: {_RESUMED}": {
-        **dict.fromkeys(("id", "version", "state", "serialized_state"), True),
-        _LATEST_CLAIM: _CLAIM_FIELDS,
-    },
+    f"claimed: {_CLAIMED_NOW}": {"id", "version"},
+    f"resumed: {_RESUMED}": {_LATEST_CLAIM: _CLAIM_FIELDS},
 }
 
 #: Rows that one query asks for at most.
@@ -205,21 +211,34 @@ class AgentClient(Client):
         return sorted(self._rows(where, due), key=_start_time)
 
     def owned_runs(self) -> Iterator[Dict[str, Any]]:
-        """The states of all runs that agents claimed and that have not ended.
+        """The states of all runs that this agent claimed and that have not ended.
 
-        Of runs that were resumed, those of other agents too: the row names the agent
-        that claimed the run first; the launch record tells whose they are. They come in
-        pages, in the order of their ids, with the run config and all of `states_of`.
+        They come in pages, in the order of their ids, with the run config and all of
+        `states_of`.
         """
-        unfinished = {"state": {"_in": sorted(NEEDS_TASK)}}
-        mine = {**unfinished, "agent_id": {"_eq": self.agent_id}}
-        resumed = {
+        mine = {"agent_id": {"_eq": self.agent_id}}
+        return self._pages({**mine, "state": {"_in": sorted(NEEDS_TASK)}})
+
+    def resumed_runs(self) -> Iterator[Dict[str, Any]]:
+        """As `owned_runs`, those that were resumed and whose row names another agent.
+
+        The row names the agent that claimed the run first; the launch record tells
+        which agent resumed it.
+        """
+        where = {
             "state": {"_in": ["Running", "Cancelling"]},
             "task_runs": {"states": _CLAIMED},
+            "_or": [
+                {"agent_id": {"_neq": self.agent_id}},
+                {"agent_id": {"_is_null": True}},
+            ],
         }
+        return self._pages(where)
+
+    def _pages(self, which: Mapping[str, Any]) -> Iterator[Dict[str, Any]]:
         last: Optional[str] = None
         while True:
-            where: Dict[str, Any] = {"_or": [mine, resumed]}
+            where = dict(which)
             if last is not None:
                 where["id"] = {"_gt": last}
             fields = {**_all_state_fields(), "run_config": True}
@@ -271,6 +290,22 @@ class AgentClient(Client):
         where = {"id": {"_in": list(run_ids)}}
         return {row["id"]: row for row in self._flow_runs(where, _all_state_fields())}
 
+    def blames(self, error: Exception) -> bool:
+        """Whether the API finds fault with what was sent, and is well itself.
+
+        It reports an outage of its own database as it reports a bad request, so what
+        it refuses proves nothing until it has answered another question.
+        """
+        if not refuses_content(error):
+            return False
+        if isinstance(error.__cause__ or error, requests.HTTPError):
+            return True  # 400 and the like, before any database was asked
+        try:
+            self._flow_runs({"id": {"_in": []}}, {"id"})
+        except Exception:
+            return False
+        return True
+
     def cancelled_of(self, run_ids: Iterable[str]) -> Dict[str, Dict[str, Any]]:
         """Those of some runs that are cancelled, or being cancelled, by their id."""
         ids, rows = list(run_ids), {}
@@ -303,10 +338,14 @@ class AgentClient(Client):
     def set_task_states(self, changes: Sequence[Mapping[str, Any]]) -> None:
         """Set the serialized states of task runs with one mutation.
 
+        Of more than a thousand, with one for each thousand: the API takes 5 MB.
+
         Args:
             changes: Mappings with `task_run_id`, `version` and `state`.
         """
-        self.ask(_SET_TASK_RUN_STATES, input={"states": list(changes)})
+        for first in range(0, len(changes), PAGE):
+            some = list(changes[first : first + PAGE])
+            self.ask(_SET_TASK_RUN_STATES, input={"states": some})
 
     def write_logs(self, lines: List[Dict[str, Any]]) -> None:
         """Write lines into the logs of runs."""

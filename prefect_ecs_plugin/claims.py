@@ -34,7 +34,7 @@ from .launch_record import (
     standing,
 )
 from .retrying import Backoff
-from .run_states import RunStates
+from .run_states import READING, RunStates
 from .troubles import Troubles, insist
 from .waiting import Cause, Pause, Steps
 
@@ -136,8 +136,36 @@ class Claims:
     def _standing(
         self, row: Mapping[str, Any], record: LaunchRecord
     ) -> Steps[Standing]:
-        now = yield from self._states.of(row["id"])
-        return standing(row, now, record)
+        now = yield from self._read(row["id"])
+        found = standing(row, now, record)
+        if found is Standing.LOST and now and self._is_own(now, record):
+            self._logger.warning(
+                "Flow run %s is not launched, although this agent claimed it: it is "
+                "%s, and has changed since it was read; if it stays so, set it to "
+                "Scheduled",
+                row["id"],
+                now.get("state"),
+                extra=of_run(row["id"]),
+            )
+        return found
+
+    def _is_own(self, now: Mapping[str, Any], record: LaunchRecord) -> bool:
+        """Whether a run waits for a task that this very process was to launch."""
+        claim = latest_claim(now)
+        waits = now.get("state") == "Submitted" or bool(claimed_task_runs(now))
+        return bool(
+            waits
+            and claim
+            and claim.record
+            and claim.record.holder == record.holder
+            and claim.record.name == record.name
+        )
+
+    def _read(self, run_id: str) -> Steps[Optional[Mapping[str, Any]]]:
+        """What the API says of a run, as soon as it says anything."""
+        return (
+            yield from insist(lambda: self._states.of(run_id), self._outages, READING)
+        )
 
     def _tell_not_claimed(self, run_id: str, now: Standing) -> None:
         if now is Standing.LOST:
@@ -185,7 +213,7 @@ class Claims:
             The run as it is now if the launch holds it and its flow has not begun;
             else None.
         """
-        now = yield from self._states.of(row["id"])
+        now = yield from self._read(row["id"])
         is_held = standing(row, now, record) in (Standing.HELD, Standing.UNCLEAR)
         expected = "Running" if row.get("state") == "Running" else "Submitted"
         return now if now and is_held and now["state"] == expected else None
@@ -207,8 +235,10 @@ class Claims:
         """
         run_id = row["id"]
         try:
-            now = self._client.states_of([run_id]).get(run_id)
+            now = self._client.row(run_id)
             if now is None or standing(row, now, record) is not Standing.HELD:
+                return False
+            if now["state"] == "Cancelling":  # the next start ends it
                 return False
             self._return(row, now, record)
         except Exception as error:
@@ -235,7 +265,7 @@ class Claims:
             self._client.set_run_state(row["id"], None, state.serialize())
         changes = [
             _change(task_run, _with_context(_unclaimed(_state(task_run)), context))
-            for task_run in claimed_task_runs(now)
+            for task_run in now.get("task_runs") or ()
         ]
         if changes:
             self._client.set_task_states(changes)

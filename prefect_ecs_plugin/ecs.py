@@ -276,14 +276,19 @@ def region_of(arn: str) -> Optional[str]:
     return (parts[3] or None) if len(parts) == 6 and parts[0] == "arn" else None
 
 
-def was_created_since(task: Mapping[str, Any], moment: float) -> bool:
-    """Whether a described task belongs to a launch that began at a moment.
+def belongs_to_launch(task: Mapping[str, Any], moment: float) -> bool:
+    """Whether a described task was started by a launch that began at a moment.
+
+    The clocks may differ, so a task that seems a little older counts, unless it has
+    stopped: that is more likely the task of an earlier launch.
 
     Args:
         task: As DescribeTasks shows it.
         moment: Seconds since 1970, by the clock of the Prefect API.
     """
-    return bool(task["createdAt"].timestamp() >= moment - CLOCK_SKEW)
+    created = task["createdAt"].timestamp()
+    skew = 0.0 if task.get("lastStatus") == "STOPPED" else CLOCK_SKEW
+    return bool(created >= moment - skew)
 
 
 def batches(items: Iterable[str], size: int) -> Iterator[List[str]]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from dataclasses import dataclass, fields
-from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import pendulum
 
@@ -119,8 +119,8 @@ def is_damaged(state: Any) -> bool:
 # -- The name of a launch ----------------------------------------------------------
 
 
-def launch_of(row: Mapping[str, Any]) -> Tuple[str, int]:
-    """The name and the attempt of the launch that a run in the queue needs.
+def launch_of(row: Mapping[str, Any]) -> LaunchRecord:
+    """The launch that a run in the queue needs: its name, attempt and `after`.
 
     Every agent that read the run in the same state says the same. A run that an agent
     has returned to the queue keeps its launch. A run that Prefect sends back for the
@@ -131,7 +131,9 @@ def launch_of(row: Mapping[str, Any]) -> Tuple[str, int]:
     """
     returned = _returned(row)
     if returned:
-        return returned.name, returned.attempt
+        return LaunchRecord(
+            returned.name, attempt=returned.attempt, after=returned.after
+        )
     name = f"{row['id']}-{int(row.get('version') or 0)}"
     due = sorted(
         (str(task_run["id"]), int(task_run.get("version") or 0))
@@ -139,7 +141,7 @@ def launch_of(row: Mapping[str, Any]) -> Tuple[str, int]:
     )
     if due:
         name = f"{name}-{hashlib.sha256(repr(tuple(due)).encode()).hexdigest()[:12]}"
-    return name, 1
+    return LaunchRecord(name)
 
 
 def _returned(row: Mapping[str, Any]) -> Optional[LaunchRecord]:
@@ -167,6 +169,12 @@ class Claim(NamedTuple):
     timestamp: str
     resumed: bool
 
+    @property
+    def stored_at(self) -> float:
+        """The same in seconds since 1970; 0 if it is not known."""
+        moment: Any = pendulum.parse(self.timestamp) if self.timestamp else None
+        return float(moment.timestamp()) if moment else 0.0
+
 
 def latest_claim(row: Mapping[str, Any]) -> Optional[Claim]:
     """The latest claim of a run; None if it was never claimed.
@@ -177,7 +185,7 @@ def latest_claim(row: Mapping[str, Any]) -> Optional[Claim]:
     claims = list(_claims(row))
     if len(claims) < 2:
         return claims[0] if claims else None
-    return max(claims, key=lambda claim: _moment(claim.timestamp))
+    return max(claims, key=lambda claim: claim.stored_at)
 
 
 def _claims(row: Mapping[str, Any]) -> Iterator[Claim]:
@@ -197,11 +205,6 @@ def _claim(state: Any, timestamp: Any, resumed: bool) -> Claim:
 
 def _list(value: Any) -> Sequence[Mapping[str, Any]]:
     return value if isinstance(value, list) else ()
-
-
-def _moment(timestamp: str) -> float:
-    moment: Any = pendulum.parse(timestamp) if timestamp else None
-    return float(moment.timestamp()) if moment else 0.0
 
 
 class Standing(enum.Enum):
@@ -280,7 +283,6 @@ def _version(row: Mapping[str, Any]) -> int:
     return int(row.get("version") or 0)
 
 
-def claimed_task_runs(row: Mapping[str, Any]) -> List[Mapping[str, Any]]:
-    """The task runs of a resumed run that are claimed and have not begun."""
-    resumed = _list(row.get("resumed"))
-    return [each for each in resumed if each.get("state") == "Submitted"]
+def claimed_task_runs(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The ids and versions of task runs that are claimed and have not begun."""
+    return _list(row.get("claimed"))

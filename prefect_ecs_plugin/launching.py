@@ -63,6 +63,7 @@ class Started(NamedTuple):
 
     arn: str
     links: str
+    notes: Tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.links
@@ -106,6 +107,7 @@ class Launcher:
         timeout: Seconds from its start for which a run may be refused.
         agent_id: Asked for the agent's id at the API.
         region: The region that tasks are launched in.
+        latest_task: Tells the last task of a run that the agent knows.
         on_claimed: Called when a run has left the queue.
         on_launched: Called with each task that was started.
         counts: Counts what becomes of them.
@@ -113,6 +115,7 @@ class Launcher:
         forget: Told the id of a run whose launch has ended; it may have a task.
 
     Attributes:
+        region: As given.
         under_way: Runs that are claimed and have no task yet.
         being_read: Runs whose requests are not made yet.
     """
@@ -131,6 +134,7 @@ class Launcher:
         timeout: float,
         agent_id: Callable[[], Optional[str]],
         region: str = "",
+        latest_task: Callable[[str], Optional[str]] = lambda run_id: None,
         on_claimed: Callable[[], object] = lambda: None,
         on_launched: OnLaunched = lambda task_arn, cluster, run_id, launch: None,
         counts: Optional[Counts] = None,
@@ -147,7 +151,8 @@ class Launcher:
         self._outages = outages
         self._timeout = timeout
         self._agent_id = agent_id
-        self._region = region
+        self.region = region
+        self._latest_task = latest_task
         self._on_claimed = on_claimed
         self._on_launched = on_launched
         self._counts = counts or Counts()
@@ -167,42 +172,32 @@ class Launcher:
             row: The run as the API gave it.
             read: When it did, by the monotonic clock.
         """
-        seconds = seconds_until_start(row)
-        due = time.monotonic() + seconds
-        yield Pause(seconds, cause=Cause.NOT_DUE)
-        is_old = time.monotonic() - max(read, due) > _OLD
-        name, attempt = launch_of(row)
-        yield from self.launch(row, self.record_of(row, name, attempt), is_old)
+        yield Pause(seconds_until_start(row), cause=Cause.NOT_DUE)
+        is_old = time.monotonic() - read > _OLD
+        launch = launch_of(row)
+        if launch.after is None:  # of a run that was started anew
+            launch = replace(launch, after=self._latest_task(row["id"]))
+        yield from self.launch(row, self.record_of(row, launch), is_old)
 
-    def record_of(
-        self,
-        row: Mapping[str, Any],
-        name: str,
-        attempt: int,
-        after: Optional[str] = None,
-    ) -> LaunchRecord:
+    def record_of(self, row: Mapping[str, Any], launch: LaunchRecord) -> LaunchRecord:
         """The launch record of a run that this process is about to launch.
 
         Args:
             row: The run as the API gave it.
-            name: The launch's name.
-            attempt: Which start of a task this is.
-            after: The ARN of the last task of an earlier start, if one is known.
+            launch: Its name, attempt and `after` are kept.
         """
         cluster, definition = DEFAULT_CLUSTER, None
         with suppress(Exception):  # what is wrong with the run, its launch tells
             run_config = ECSRun.from_serialized(row.get("run_config"))
             definition = run_config.task_definition_arn
             cluster = self._cluster(run_config)
-        return LaunchRecord(
-            name=name,
-            attempt=attempt,
+        return replace(
+            launch,
             cluster=cluster,
-            region=self._region,
+            region=self.region,
             definition=definition,
             holder=self._claims.holder,
             agent_id=self._agent_id(),
-            after=after,
             time=pendulum.now("UTC").isoformat(),
         )
 
@@ -216,6 +211,12 @@ class Launcher:
             record: The launch.
             is_old: Whether another agent may have claimed the run since it was read.
         """
+        if row.get("state") == "Cancelling":  # it has no container that could end it
+            yield from self._end_cancelled(row["id"])
+            return
+        if row.get("state") == "Running" and not row.get("task_runs"):
+            yield from self._end_without_task_runs(row)
+            return
         try:
             is_claimed = yield from self._claims.claim(row, record, is_old)
         except Interrupted:  # the claim may have succeeded all the same
@@ -251,7 +252,10 @@ class Launcher:
             yield from self.fail(row, record, error)
         else:
             self._counts.flow_runs.add(Outcome.LAUNCHED)
+            self._count(record, row, patience)
             self._outages.end(STARTING)
+            for note in task.notes:
+                self._reporter.log(run_id, note)
             about = of_run(run_id, task.arn)
             self._logger.info(
                 "Flow run %s was submitted: %s", run_id, task, extra=about
@@ -274,11 +278,23 @@ class Launcher:
         self._logger.info(
             "Flow run %s is not launched: %s", run_id, abandoned, extra=of_run(run_id)
         )
-        if row.get("state") == "Running":  # it has no container to end it
-            yield from self._reporter.mark_cancelled(
-                {"id": run_id, "state": "Cancelling"},
-                "The run was cancelled before a task was started for it.",
-            )
+        if row.get("state") == "Running":  # it has no container that could end it
+            yield from self._end_cancelled(run_id)
+
+    def _end_cancelled(self, run_id: str) -> Steps[None]:
+        yield from self._reporter.mark_cancelled(
+            {"id": run_id, "state": "Cancelling"},
+            "The run was cancelled before a task was started for it.",
+        )
+
+    def _end_without_task_runs(self, row: Mapping[str, Any]) -> Steps[None]:
+        """End a run that was to be resumed, and of which no task run is left to run."""
+        seen = {key: row[key] for key in ("id", "state", "version")}
+        yield from self._reporter.mark_failed(
+            seen,
+            "The task runs that were to be retried have been given other states, and "
+            "no task of the run is at work; restart the run.",
+        )
 
     def fail(
         self, row: Mapping[str, Any], record: LaunchRecord, error: Exception
@@ -340,6 +356,7 @@ class Launcher:
         flow_run, run_config = plan.flow_run, plan.run_config
         patience = patience or self._patience(row)
         confirm = self._confirmation(row, record) if record else None
+        after = record.after if record else None
         if run_config.task_definition_arn:
             name = _own_definition(flow_run, run_config)
             definition = yield from self._submission.described(name, patience)
@@ -349,22 +366,24 @@ class Launcher:
             kwargs.check_request(request, definition)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch_by_arn(
-                name, request, patience, confirm=confirm
+                name, request, patience, confirm=confirm, after=after
             )
         else:
             definition, request = yield from self._both_requests(plan)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch(
-                definition, request, patience, confirm=confirm
+                definition, request, patience, confirm=confirm, after=after
             )
-        launch = Launch(
-            flow_run.attempt, row.get("state") == "Running", flow_run.launch_name
+        self._on_launched(
+            task_arn,
+            plan.cluster,
+            flow_run.id,
+            Launch(
+                flow_run.attempt, row.get("state") == "Running", flow_run.launch_name
+            ),
         )
-        for note in kwargs.notes(plan.merged, request) if record else ():
-            self._reporter.log(flow_run.id, note)
-        self._count(launch, patience)
-        self._on_launched(task_arn, plan.cluster, flow_run.id, launch)
-        return Started(task_arn, _with_links(task_arn, definition))
+        notes = kwargs.notes(plan.merged, request) if record else ()
+        return Started(task_arn, _with_links(task_arn, definition), tuple(notes))
 
     def _plan(self, row: Mapping[str, Any], record: Optional[LaunchRecord]) -> _Plan:
         try:
@@ -374,8 +393,8 @@ class Launcher:
                 "The Prefect API gives no usable description of the run's flow "
                 f"({type(error).__name__}: {error}); register the flow again."
             ) from error
-        name, attempt = (record.name, record.attempt) if record else launch_of(row)
-        flow_run = replace(flow_run, launch=name, attempt=attempt)
+        launch = record or launch_of(row)
+        flow_run = replace(flow_run, launch=launch.name, attempt=launch.attempt)
         run_config = ECSRun.from_serialized(row.get("run_config"))
         return _Plan(flow_run, run_config, self._merged(run_config))
 
@@ -392,16 +411,19 @@ class Launcher:
 
         return confirm
 
-    def _count(self, launch: Launch, patience: Patience) -> None:
+    def _count(
+        self, record: LaunchRecord, row: Mapping[str, Any], patience: Patience
+    ) -> None:
         """Count a task that was accepted.
 
         The delay of a run without a start of its own, as one that comes back for the
         retry of a task, counts from when it was claimed.
         """
-        if launch.attempt > 1:
+        if record.attempt > 1:
             self._counts.launches.add(Reason.RESTART)
             return
-        self._counts.launches.add(Reason.RETRY if launch.resumed else Reason.SCHEDULED)
+        is_resumed = row.get("state") == "Running"
+        self._counts.launches.add(Reason.RETRY if is_resumed else Reason.SCHEDULED)
         self._counts.launch_delay.observe(max(0.0, time.time() - patience.due))
 
     def _cluster(self, run_config: ECSRun) -> str:
@@ -410,7 +432,7 @@ class Launcher:
 
     def cluster_of(self, row: Mapping[str, Any]) -> str:
         """The cluster that a run would be launched in now."""
-        return self.record_of(row, "-", 1).cluster
+        return self.record_of(row, LaunchRecord("-")).cluster
 
     def _merged(self, run_config: ECSRun) -> Dict[str, Any]:
         own = run_config.run_task_kwargs or {}

@@ -22,7 +22,17 @@ import logging
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+)
 
 import pendulum
 
@@ -44,6 +54,9 @@ from .waiting import Cause, Pause, Steps, at_once
 #: of the same name that is alive sends a heartbeat for each run that it launches.
 SETTLE = 30.0
 
+#: Seconds until a place that the agent may not look at is looked at again.
+_UNSEEN = 300.0
+
 #: Seconds until recovering a run is tried again after an error of the agent's own.
 _AFTER_ERROR = 30.0
 
@@ -61,7 +74,7 @@ RUNS = "The flow runs that agents of this name claimed before cannot be read"
 TASKS = "The tasks of flow runs that were claimed before cannot be listed"
 
 #: What is kept of a row: there may be 10,000.
-_KEPT = ("id", "state", "version", "agent_id", "heartbeat", "resumed")
+_KEPT = (*("id", "state", "version", "agent_id", "heartbeat", "claimed", "run_config"),)
 
 #: Watches a task: its ARN, its cluster, its run, its launch.
 WatchTask = Callable[[str, str, str, Launch], None]
@@ -107,7 +120,8 @@ class Recovery:
         watch: Watches tasks that are there.
         outages: Told what does not work.
         logger: The agent's own log.
-        start: Starts the steps for each run, given the run's id.
+        heartbeats: Sends heartbeats for runs whose task has not started.
+        start: Starts steps, given as `run_id` the run that they are for.
         clock: Tells the time, in seconds.
     """
 
@@ -122,7 +136,8 @@ class Recovery:
         watch: WatchTask,
         outages: Troubles,
         logger: logging.Logger,
-        start: Callable[[Steps[None], str], None],
+        heartbeats: Callable[[Iterable[str]], object],
+        start: Callable[..., object],
         clock: Callable[[], float],
     ) -> None:
         self._client = client
@@ -133,6 +148,7 @@ class Recovery:
         self._watch = watch
         self._outages = outages
         self._logger = logger
+        self._heartbeats = heartbeats
         self._start = start
         self._clock = clock
         self._lock = threading.Lock()
@@ -141,8 +157,16 @@ class Recovery:
         self._suspecting = threading.Lock()
 
     def recover(self) -> Steps[None]:
-        """Find the runs, watch their tasks, and start looking after the others."""
-        read = at_once(lambda: list(self._owned_runs()))
+        """Find the runs, watch their tasks, and start looking after the others.
+
+        Runs whose row names another agent are asked for apart, and each place is looked
+        at apart: one that does not answer holds up no other.
+        """
+        self._start(self._recover(self._client.resumed_runs), background=True)
+        yield from self._recover(self._client.owned_runs)
+
+    def _recover(self, ask: Callable[[], Iterator[Dict[str, Any]]]) -> Steps[None]:
+        read = at_once(lambda: self._owned(ask()))
         owned = yield from insist(read, self._outages, RUNS)
         if not owned:
             return
@@ -153,13 +177,20 @@ class Recovery:
         by_place: Dict[Place, List[_Owned]] = {}
         for run in owned:
             by_place.setdefault(run.place, []).append(run)
+        for place, runs in by_place.items():
+            self._start(self._recover_in(place, runs), background=True)
+
+    def _recover_in(self, place: Place, runs: Sequence[_Owned]) -> Steps[None]:
         with self._settling():
-            for place, runs in by_place.items():
-                found = yield from self._found([run.id for run in runs], place)
-                for run in runs:
-                    is_watched = self._watch_latest(run, found.get(run.id, ()))
-                    if not is_watched and run.waits_for_task:
-                        self._start(self._recover_run(run), run.id)
+            found = yield from self._found([run.id for run in runs], place)
+            starting = []
+            for run in runs:
+                is_watched = self._watch_latest(run, (found or {}).get(run.id, ()))
+                if is_watched and run.waits_for_task:
+                    starting.append(run.id)
+                elif not is_watched and run.waits_for_task:
+                    self._start(self._recover_run(run), run_id=run.id)
+            self._heartbeats(starting)
 
     @contextmanager
     def _settling(self) -> Iterator[None]:
@@ -174,26 +205,45 @@ class Recovery:
                 if not self._unsettled:
                     self._tasks.forget()
 
-    def _owned_runs(self) -> List[_Owned]:
-        runs = map(self._owned, self._client.owned_runs())
-        return [run for run in runs if run is not None]
+    def _owned(self, rows: Iterable[Mapping[str, Any]]) -> List[_Owned]:
+        """Those of some runs that agents of this name claimed."""
+        owned = []
+        for row in rows:
+            try:
+                run = self._read(row)
+            except Exception as error:  # one damaged row must not hide the others
+                self._logger.error(
+                    "Flow run %s cannot be recovered, because its row cannot be read: "
+                    "%s: %s",
+                    row.get("id"),
+                    type(error).__name__,
+                    error,
+                )
+                continue
+            if run is not None:
+                owned.append(run)
+        return owned
 
-    def _owned(self, row: Mapping[str, Any]) -> Optional[_Owned]:
+    def _read(self, row: Mapping[str, Any]) -> Optional[_Owned]:
         claim = latest_claim(row)
         record = self._claims.latest(row)
         owner = record.agent_id if record else row.get("agent_id")
         if owner != self._client.agent_id:
             return None
-        moment: Any = pendulum.parse(claim.timestamp) if claim else None
         return _Owned(
             id=row["id"],
             row={key: row[key] for key in _KEPT},
             record=record,
-            claimed_at=moment.timestamp() if moment else 0.0,
+            claimed_at=claim.stored_at if claim else 0.0,
             resumed=bool(claim and claim.resumed),
             place=self._place(row, record),
             read_at=self._clock(),
         )
+
+    def _is_launched_there(self, run: _Owned) -> bool:
+        """Whether a launch now goes where the record's did: the token holds there."""
+        now = self._launcher.cluster_of(run.row), self._launcher.region
+        return now == (run.place.cluster, run.place.region)
 
     def _place(self, row: Mapping[str, Any], record: Optional[LaunchRecord]) -> Place:
         """Where the run was launched; without a record, where it would be now."""
@@ -235,13 +285,15 @@ class Recovery:
             while not is_left:
                 yield Pause(due - self._clock(), cause=Cause.RECOVERY)
                 found = yield from self._found([run.id], run.place, run.record is None)
-                if self._watch_latest(run, found.get(run.id, ())):
+                if self._watch_latest(run, (found or {}).get(run.id, ())):
                     return False
                 now = yield from self._states.of(run.id)
-                if now is None or not _is_unchanged(run.row, now):
+                if now is None or not _waits_as_before(run.row, now):
                     return False
                 is_left = run.record is None or now["heartbeat"] == heartbeat
                 heartbeat, due = now["heartbeat"], self._clock() + SETTLE
+                if found is None and not self._is_launched_there(run):
+                    is_left, due = False, self._clock() + _UNSEEN
         return True
 
     def _launch_left(self, run: _Owned) -> Steps[None]:
@@ -264,9 +316,7 @@ class Recovery:
         self._logger.info(
             "Flow run %s has no task; it is launched", run.id, extra=of_run(run.id)
         )
-        renewed = self._launcher.record_of(
-            row, record.name, record.attempt, after=record.after
-        )
+        renewed = self._launcher.record_of(row, record)
         counted = replace(renewed, recoveries=recoveries)
         try:
             yield from self._launcher.launch(row, counted)
@@ -324,7 +374,8 @@ class Recovery:
 
     def _found(
         self, run_ids: Sequence[str], place: Place, untagged: bool = False
-    ) -> Steps[TasksByRun]:
+    ) -> Steps[Optional[TasksByRun]]:
+        """The tasks of runs in a place; None if the agent may not see them."""
         try:
             return (
                 yield from insist(
@@ -335,22 +386,31 @@ class Recovery:
                 )
             )
         except Refused as refused:
+            if refused.answer.code == "ClusterNotFoundException":
+                return {}
             self._logger.warning(
                 "%s in cluster %s may have tasks that the agent cannot see: %s",
                 f"Flow run {run_ids[0]}" if len(run_ids) == 1 else "Flow runs",
                 place.cluster,
                 refused,
             )
-            return {}
+            return None
 
 
-def _is_unchanged(row: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def _waits_as_before(row: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a run still waits for the task of the same claim.
+
+    One that has begun to be cancelled meanwhile does: it has to be ended.
+    """
     claimed, claimed_now = (
         {(each["id"], each["version"]) for each in claimed_task_runs(each_row)}
         for each_row in (row, now)
     )
-    same = all(now[key] == row[key] for key in ("state", "version", "agent_id"))
-    return same and claimed == claimed_now
+    if claimed != claimed_now:
+        return False
+    if now["state"] == "Cancelling":
+        return bool(claimed)
+    return all(now[key] == row[key] for key in ("state", "version", "agent_id"))
 
 
 def _was_read(run: _Owned, row: Mapping[str, Any]) -> bool:
@@ -375,12 +435,17 @@ def _of_this_start(tasks: Sequence[FoundTask], run: _Owned) -> Sequence[FoundTas
     """The tasks of the start that a run's record tells of, the latest last.
 
     A run whose flow has begun has the latest task whatever its age. One that waits for
-    its task may have older ones, of an earlier start or launch.
+    its task may have older ones, of an earlier start or launch. The clocks of the API
+    and of AWS may differ, but one that seems older and has stopped does not count: if
+    it is of this start all the same, the launch's token leads to it.
     """
     if not run.waits_for_task:
         return tasks
     arns = [task.arn for task in tasks]
     if run.record and run.record.after in arns:
         tasks = tasks[arns.index(run.record.after) + 1 :]
-    since = run.claimed_at - CLOCK_SKEW
-    return [task for task in tasks if task.created_at >= since]
+    return [
+        task
+        for task in tasks
+        if task.created_at >= run.claimed_at - (0 if task.has_stopped else CLOCK_SKEW)
+    ]

@@ -15,7 +15,7 @@ import pendulum
 from prefect.engine.state import Cancelled, Failed, State
 
 from .agent_log import of_run
-from .api import AgentClient, refuses_content
+from .api import AgentClient
 from .errors import reason
 from .masking import hidden
 from .run_states import RunStates
@@ -205,7 +205,7 @@ class LogWriter:
         try:
             self._client.write_logs([line])
         except Exception as error:
-            if refuses_content(error):
+            if self._client.blames(error):
                 self._report(line, error)
             else:
                 self._troubles.begin(LOGS, error)
@@ -259,7 +259,7 @@ class LogWriter:
             try:
                 self._client.write_logs(lines)
             except Exception as error:
-                if not refuses_content(error):
+                if not self._client.blames(error):
                     self._put_back(lines)
                     raise
                 if len(lines) == 1:

@@ -26,7 +26,7 @@ from typing import (
     Tuple,
 )
 
-from .api import AgentClient, refuses_content
+from .api import AgentClient
 from .troubles import Troubles, insist
 from .waiting import Pause, Steps, at_once
 
@@ -113,7 +113,7 @@ class RunStates:
         try:
             rows = self._rows({run_id for run_id, _ in questions})
         except Exception as error:
-            if not refuses_content(error):
+            if not self._client.blames(error):
                 raise
             if len(questions) > 1:
                 middle = len(questions) // 2

@@ -21,7 +21,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from .counting import Counts, Source
 from .definitions import TaskDefinitionCache
-from .ecs import ECS, BeforeSend, was_created_since
+from .ecs import ECS, BeforeSend, belongs_to_launch
 from .errors import LaunchError
 from .retrying import Answer, Patience, Refused, Verdict
 from .template import without_own_tags
@@ -63,6 +63,7 @@ class Submission:
         patience: Patience,
         *,
         confirm: Optional[BeforeSend] = None,
+        after: Optional[str] = None,
     ) -> Steps[str]:
         """Launch a task with a rendered definition.
 
@@ -74,6 +75,8 @@ class Submission:
                 more than `CONFIRM_AFTER` since it began or was last confirmed. What
                 it raises abandons the launch and is raised here, unless a lost answer
                 turns out to have started the task.
+            after: The ARN of the last task of an earlier start: that one and all
+                before it are not what a lost answer was about.
 
         Returns:
             The task's ARN.
@@ -83,13 +86,13 @@ class Submission:
         """
         arn = yield from self._provided(definition, patience)
         try:
-            return (yield from self._launch(arn, request, patience, confirm))
+            return (yield from self._launch(arn, request, patience, confirm, after))
         except Refused as refused:
             if refused.verdict is not Verdict.FORGET:
                 raise
         self._definitions.forget(definition["family"], arn)
         arn = yield from self._provided(definition, patience)
-        return (yield from self._launch(arn, request, patience, confirm))
+        return (yield from self._launch(arn, request, patience, confirm, after))
 
     def launch_by_arn(
         self,
@@ -98,6 +101,7 @@ class Submission:
         patience: Patience,
         *,
         confirm: Optional[BeforeSend] = None,
+        after: Optional[str] = None,
     ) -> Steps[str]:
         """Launch a task with a definition that is there already.
 
@@ -106,6 +110,7 @@ class Submission:
             request: The RunTask request, all but `taskDefinition`.
             patience: How long this launch may wait.
             confirm: As for `launch`.
+            after: As for `launch`.
 
         Returns:
             The task's ARN.
@@ -115,7 +120,9 @@ class Submission:
         """
         try:
             return (
-                yield from self._launch(task_definition, request, patience, confirm)
+                yield from self._launch(
+                    task_definition, request, patience, confirm, after
+                )
             )
         except Refused as refused:
             if refused.verdict is not Verdict.FORGET:
@@ -129,6 +136,7 @@ class Submission:
         request: Mapping[str, Any],
         patience: Patience,
         confirm: Optional[BeforeSend],
+        after: Optional[str],
     ) -> Steps[str]:
         whole = {**request, "taskDefinition": task_definition}
         before_send = _confirming(confirm, patience) if confirm else None
@@ -139,7 +147,7 @@ class Submission:
                 )
             )
         except Exception:  # of `confirm` too
-            started = yield from self._started_after_all(whole, patience)
+            started = yield from self._started_after_all(whole, patience, after)
             if started is None:
                 raise
             return started
@@ -191,7 +199,7 @@ class Submission:
         raise Refused("RunTask", Answer.from_failures(answer.get("failures", [])))
 
     def _started_after_all(
-        self, request: Mapping[str, Any], patience: Patience
+        self, request: Mapping[str, Any], patience: Patience, after: Optional[str]
     ) -> Steps[Optional[str]]:
         """The task of a launch that is given up, if a lost answer was about one."""
         if not patience.is_uncertain:
@@ -200,8 +208,14 @@ class Submission:
             tasks = yield from self._ecs.tasks_of(
                 request["startedBy"], request.get("cluster", "default")
             )
-            since = [each for each in tasks if was_created_since(each, patience.due)]
-            return str(since[-1]["taskArn"]) if since else None
+            arns = [str(task["taskArn"]) for task in tasks]
+            first = arns.index(after) + 1 if after in arns else 0
+            mine = [
+                task["taskArn"]
+                for task in tasks[first:]
+                if belongs_to_launch(task, patience.due)
+            ]
+            return str(mine[-1]) if mine else None
         return None
 
     def _read(self, task_definition: str, patience: Patience) -> Steps[Any]:

@@ -29,6 +29,7 @@ from .counting import Counts, Ending
 from .dispatcher import Dispatcher
 from .ecs import ECS, region_of
 from .errors import PrefectECSError
+from .launch_record import LaunchRecord, claimed_task_runs
 from .launching import Launcher
 from .reporting import Reporter
 from .retrying import Patience, Refused
@@ -112,12 +113,14 @@ class Supervisor:
         self._logger = logger
         self._read_log = read_log
         self._clock = dispatcher.clock
+        self._start = dispatcher.start
         self._start_attempts = start_attempts
         self._cancel_grace = cancel_grace
         self._counts = counts or Counts()
         self._latest: Dict[str, str] = {}  # the last known task by its run
         self._resumed: Set[str] = set()  # tasks that go on with a Running run
         self._starting: Set[str] = set()
+        self._restarting: Set[str] = set()
         self._cancelled_since: Dict[str, float] = {}
         self._stop_requested: Set[str] = set()
         self.watcher = Watcher(
@@ -129,13 +132,33 @@ class Supervisor:
         )
 
     def watch(self, task_arn: str, cluster: str, run_id: str, launch: Launch) -> None:
-        """Look after a task from now on; one that is known already stays as it is."""
+        """Look after a task that was launched, the latest one of its run."""
         if self._latest.get(run_id) == task_arn:
             return
         self._latest[run_id] = task_arn
+        self._add(task_arn, cluster, run_id, launch)
+
+    def watch_found(
+        self, task_arn: str, cluster: str, run_id: str, launch: Launch
+    ) -> None:
+        """Look after a task that was found; the run may have a later one by now."""
+        if run_id not in self._launcher.under_way:
+            self._latest.setdefault(run_id, task_arn)
+        self._starting.add(run_id)  # it may have been starting for long
+        self._add(task_arn, cluster, run_id, launch)
+
+    def _add(self, task_arn: str, cluster: str, run_id: str, launch: Launch) -> None:
         if launch.resumed:
             self._resumed.add(task_arn)
         self.watcher.add(task_arn, cluster, run_id, launch)
+
+    def latest_task(self, run_id: str) -> Optional[str]:
+        """The ARN of the last task of a run that is known and not dealt with yet."""
+        return self._latest.get(run_id)
+
+    def restarting(self) -> Set[str]:
+        """Runs whose task is about to be started again."""
+        return set(self._restarting)
 
     def slow_starters(self) -> Set[str]:
         """Runs that need a heartbeat because their task has not started.
@@ -239,13 +262,16 @@ class Supervisor:
             waits=task_state.waits(task_run_states),
             taken_over=self._is_taken_over(watched, row),
             version=row.get("version"),
+            is_claimed=bool(claimed_task_runs(row)),
         )
 
     def _is_taken_over(self, watched: Watched, row: Mapping[str, Any]) -> bool:
         """Whether the run was launched again, or is being launched again just now."""
-        if not self._is_latest(watched) or watched.flow_run_id in (
-            self._launcher.under_way
-        ):
+        is_launched_now = (
+            watched.flow_run_id in self._launcher.under_way
+            or watched.flow_run_id in self._restarting
+        )
+        if is_launched_now or not self._is_latest(watched):
             return True
         record, launch = self._claims.latest(row), watched.launch
         if record:
@@ -313,22 +339,21 @@ class Supervisor:
                 extra=about,
             )
             return
-        record = self._launcher.record_of(
-            row, launch.name, launch.attempt + 1, after=watched.task_arn
-        )
+        again = LaunchRecord(launch.name, launch.attempt + 1, after=watched.task_arn)
+        record = self._launcher.record_of(row, again)
         yield from self._launcher.launch(row, record)
 
     def _row_after_pause(
         self, run_id: str, attempt: int
     ) -> Steps[Optional[Dict[str, Any]]]:
         seconds = task_state.RELAUNCH_BACKOFF.seconds(attempt, random.random())
-        self._launcher.under_way.add(run_id)
+        self._restarting.add(run_id)
         try:
             yield Pause(seconds, cause=Cause.RESTART)
             ask = at_once(lambda: self._client.row(run_id))
             return (yield from insist(ask, self._outages, READING))
         finally:
-            self._launcher.under_way.discard(run_id)
+            self._restarting.discard(run_id)
 
     def _is_as_judged(self, watched: Watched, row: Mapping[str, Any], run: Run) -> bool:
         """Whether nothing has happened to a run since its task was judged."""
@@ -349,7 +374,8 @@ class Supervisor:
         while True:
             yield Pause(_CANCEL_INTERVAL)
             for watched, reason in self._to_stop():
-                yield from self._stop(watched, reason)
+                self._stop_requested.add(watched.task_arn)
+                self._start(self._stop(watched, reason))
 
     def _to_stop(self) -> List[Tuple[Watched, str]]:
         """The tasks that must not go on, each with the reason.
@@ -407,10 +433,12 @@ class Supervisor:
             "reason": f"The flow run {reason}",
         }
         about = of_run(watched.flow_run_id, watched.task_arn)
+        is_stopped = False
         try:
             yield from self._ecs.call(
                 "StopTask", request, region=region_of(watched.task_arn)
             )
+            is_stopped = True
         except Refused as refused:  # the next round tries again
             self._logger.warning(
                 "Flow run %s %s, and its task %s cannot be stopped: %s",
@@ -421,7 +449,9 @@ class Supervisor:
                 extra=about,
             )
             return
-        self._stop_requested.add(watched.task_arn)
+        finally:
+            if not is_stopped:
+                self._stop_requested.discard(watched.task_arn)
         self.watcher.look_soon(watched.task_arn)
         self._logger.info(
             "Flow run %s %s; its task %s is stopped",

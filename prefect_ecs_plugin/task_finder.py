@@ -44,22 +44,26 @@ class FoundTask(NamedTuple):
     Attributes:
         arn: The task.
         created_at: When it was created, in seconds since 1970 by AWS's clock.
+        has_stopped: Whether it had stopped when it was first seen.
     """
 
     arn: str
     created_at: float
+    has_stopped: bool = False
 
 
 class _Known(NamedTuple):
-    """What never changes about a task.
+    """What is remembered of a task, so that it is described once.
 
     Attributes:
         run_id: Its run, or who else started it.
-        created_at: As for `FoundTask`.
+        created_at: As for `FoundTask`, and so is the next one.
+        has_stopped: See there.
     """
 
     run_id: str
     created_at: float
+    has_stopped: bool
 
 
 #: Tasks by the runs that they run, the latest last.
@@ -141,7 +145,7 @@ class TaskFinder:
             )
             self._known[place] = known
             found += [
-                (task.run_id, FoundTask(arn, task.created_at))
+                (task.run_id, FoundTask(arn, task.created_at, task.has_stopped))
                 for arn, task in known.items()
                 if task.run_id in run_ids
             ]
@@ -160,11 +164,16 @@ class TaskFinder:
 def _known(task: Mapping[str, Any]) -> _Known:
     """What matters of a described task: there may be 10,000."""
     run_id = task.get("startedBy") or _run_in_environment(task) or ""
-    return _Known(run_id, task["createdAt"].timestamp())
+    return _Known(run_id, task["createdAt"].timestamp(), _has_stopped(task))
 
 
 def _found(task: Mapping[str, Any]) -> FoundTask:
-    return FoundTask(str(task["taskArn"]), float(task["createdAt"].timestamp()))
+    created = float(task["createdAt"].timestamp())
+    return FoundTask(str(task["taskArn"]), created, _has_stopped(task))
+
+
+def _has_stopped(task: Mapping[str, Any]) -> bool:
+    return task.get("lastStatus") == "STOPPED"
 
 
 def _run_in_environment(task: Mapping[str, Any]) -> Optional[str]:

@@ -392,7 +392,7 @@ def test_secrets_of_a_run_go_when_its_launch_has_failed(
 
         agent._launcher._reporter.mark_failed = mark_failed  # type: ignore[method-assign]
         row = agent.client.row(run_id) or {}
-        record = agent._launcher.record_of(row, *launch_of(row))
+        record = agent._launcher.record_of(row, launch_of(row))
         drive(agent._launcher.launch(row, record), time.sleep)
         assert world.states([run_id]) == ["Failed"]
         assert SECRETS["run"] in seen[0]

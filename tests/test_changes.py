@@ -236,6 +236,51 @@ def test_guarantee_1_a_run_that_is_rescheduled_before_its_relaunch_starts_once(
     assert len(world.tasks_of(run_id)) == 2
 
 
+@pytest.mark.parametrize("state", ["Cancelled", "Scheduled"])
+def test_a_run_that_changes_before_its_start_is_not_started(
+    world: World, new_run: Callable[[], str], state: str
+) -> None:
+    """It is read up to ten seconds ahead."""
+    run_id = new_run()
+    set_state(world, run_id, "Scheduled", start_time=now(seconds=-5))
+    changed: List[str] = []
+
+    def fault(operation: str, arguments: Dict[str, Any]) -> None:
+        if operation == "get_runs_in_queue" and not changed and read_ahead():
+            changed.append(run_id)
+            later = {} if state == "Cancelled" else {"start_time": now(hours=-1)}
+            set_state(world, run_id, state, **later)
+
+    def read_ahead() -> bool:
+        return world.api.calls["flow_run"] > 0
+
+    world.api.fault = fault
+    with world.quick_agent("--log-level", "DEBUG") as agent:
+        told = f"Flow run {run_id} is not launched"
+        assert eventually(lambda: any(told in line for line in agent.lines))
+        tasks_of(world, new_run(), 1)
+    assert world.tasks_of(run_id) == []
+    assert world.states([run_id]) == [state]
+
+
+def test_a_resumed_run_that_was_cancelled_and_whose_agent_died_ends_cancelled(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    refuse_launches(world)
+    run_id = new_run()
+    comes_back(world, run_id)
+    with world.quick_agent() as agent:
+        assert waits(agent, run_id)
+        world.aws.fault = None
+        world.api.fault = lambda operation, _: APIFault(status=503)
+        set_state(world, run_id, "Cancelling")
+        kill(agent, signal.SIGKILL)
+    world.api.fault = None
+    with world.quick_agent():
+        assert world.finished([run_id]) == ["Cancelled"]
+    assert world.tasks_of(run_id) == []
+
+
 # -- A run comes back for a task retry ---------------------------------------------
 
 
@@ -399,6 +444,34 @@ def test_guarantee_1_a_task_is_found_where_it_was_launched(
         assert reaches(world, task, "RUNNING")
         world.aws.finish(task.task_arn, exit_code=1)
         assert world.finished([run_id]) == ["Failed"]
+    assert len(world.tasks_of(run_id)) == 1
+
+
+def test_guarantee_1_a_task_that_may_not_be_seen_is_not_started_elsewhere(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    create_cluster(world, "first", world.aws.region)
+    create_cluster(world, "second", world.aws.region)
+    world.aws.before_start = lambda _: Hold()
+    run_id = new_run()
+    with world.quick_agent("--cluster", "first") as agent:
+        (task,) = tasks_of(world, run_id, 1)
+        kill(agent, signal.SIGKILL)
+    denied: List[Any] = []
+
+    def fault(operation: str, request: Dict[str, Any]) -> Optional[Fault]:
+        if operation != "ecs.ListTasks" or request.get("cluster") != "first":
+            return None
+        denied.append(request)
+        return Fault(error_code="AccessDeniedException")
+
+    world.aws.fault = fault
+    with world.quick_agent("--cluster", "second") as agent:
+        assert eventually(lambda: len(denied) >= 4)
+        assert len(world.tasks_of(run_id)) == 1
+        world.aws.fault = None
+        found = f"its task {task.task_arn} is watched"
+        assert eventually(lambda: any(found in line for line in agent.lines))
     assert len(world.tasks_of(run_id)) == 1
 
 

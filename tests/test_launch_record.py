@@ -168,7 +168,7 @@ def test_guarantee_1_a_launch_is_named_after_the_run_in_its_state() -> None:
         {**running, "task_runs": due(4)},
         {**running, "task_runs": due(4, 2)},
     ]
-    names = [launch_of(row)[0] for row in rows]
+    names = [launch_of(row).name for row in rows]
     assert len(set(names)) == len(names)
     assert names[:2] == [f"{run_id}-7", f"{run_id}-8"]
     assert all(len(name) <= MAX_NAME for name in names)
@@ -179,9 +179,10 @@ def test_a_run_that_was_returned_keeps_its_launch() -> None:
     context = dict(RECORD.to_context())
     row: Dict[str, Any] = {"id": "r", "version": 9, "state": "Scheduled"}
     returned = {**row, "serialized_state": {"type": "Scheduled", "context": context}}
-    assert launch_of(returned) == (RECORD.name, 2)
+    kept = LaunchRecord(RECORD.name, attempt=2, after=RECORD.after)
+    assert launch_of(returned) == kept
     resumed = {**row, "state": "Running", "task_runs": due(3, context=context)}
-    assert launch_of(resumed) == (RECORD.name, 2)
+    assert launch_of(resumed) == kept
 
 
 # -- Who holds a run ---------------------------------------------------------------
@@ -199,6 +200,7 @@ def now(state: str, version: int, **more: Any) -> Dict[str, Any]:
         "serialized_state": {"type": state},
         "state_timestamp": "2026-11-26T12:00:05+00:00",
         "states": [],
+        "claimed": [],
         "resumed": [],
         **more,
     }
@@ -216,9 +218,12 @@ def earlier(record: Optional[LaunchRecord], at: str = "12:00:01.5") -> Any:
 def task_claim(
     record: Optional[LaunchRecord], state: str = "Submitted", at: str = "12:00:09"
 ) -> Any:
-    return [
-        {"id": "task-0", "version": 3, "state": state, "states": earlier(record, at)}
-    ]
+    """The fields of a run of which a task run was claimed."""
+    is_claimed = state == "Submitted"
+    return {
+        "claimed": [{"id": "task-0", "version": 3}] if is_claimed else [],
+        "resumed": [{"states": earlier(record, at)}],
+    }
 
 
 @pytest.mark.parametrize(
@@ -250,40 +255,40 @@ def task_claim(
         (RESUMED, now("Running", 9), Standing.UNCHANGED),
         (RESUMED, now("Running", 9, states=earlier(THEIRS)), Standing.UNCHANGED),
         (RESUMED, now("Running", 10), Standing.LOST),
-        (RESUMED, now("Running", 9, resumed=task_claim(RECORD)), Standing.HELD),
-        (RESUMED, now("Running", 9, resumed=task_claim(THEIRS)), Standing.LOST),
+        (RESUMED, now("Running", 9, **task_claim(RECORD)), Standing.HELD),
+        (RESUMED, now("Running", 9, **task_claim(THEIRS)), Standing.LOST),
         (
             RESUMED,
-            now("Running", 9, resumed=task_claim(RECORD), agent_id="agent-2"),
+            now("Running", 9, agent_id="agent-2", **task_claim(RECORD)),
             Standing.HELD,
         ),
-        (RESUMED, now("Cancelling", 10, resumed=task_claim(RECORD)), Standing.HELD),
+        (RESUMED, now("Cancelling", 10, **task_claim(RECORD)), Standing.HELD),
         (
             RESUMED,
-            now("Running", 9, resumed=task_claim(THEIRS, "Success", "11:00:00")),
+            now("Running", 9, **task_claim(THEIRS, "Success", "11:00:00")),
             Standing.UNCHANGED,
         ),
-        (RESUMED, now("Running", 9, resumed=task_claim(None)), Standing.HELD),
+        (RESUMED, now("Running", 9, **task_claim(None)), Standing.HELD),
         (
             RESUMED,
-            now("Running", 9, resumed=task_claim(None), agent_id="agent-2"),
+            now("Running", 9, agent_id="agent-2", **task_claim(None)),
             Standing.HELD,
         ),
         # The flow run was claimed anew after its task runs were: it was restarted.
         (
             SCHEDULED,
-            claimed(RECORD, resumed=task_claim(THEIRS, "Failed", "11:00:00")),
+            claimed(RECORD, **task_claim(THEIRS, "Failed", "11:00:00")),
             Standing.HELD,
         ),
         # A resumed run that was claimed before, and is claimed again.
         (
             {**RESUMED, "task_runs": due(3)},
-            now("Running", 9, resumed=task_claim(THEIRS)),
+            now("Running", 9, **task_claim(THEIRS)),
             Standing.UNCHANGED,
         ),
         (
             {**RESUMED, "task_runs": due(3)},
-            now("Running", 9, resumed=task_claim(RECORD)),
+            now("Running", 9, **task_claim(RECORD)),
             Standing.HELD,
         ),
         # A relaunch: Submitted before and after.
@@ -301,7 +306,7 @@ def test_the_latest_claim_counts_whatever_the_form_of_its_time() -> None:
         "Running",
         9,
         states=earlier(RECORD, "12:00:09"),
-        resumed=task_claim(THEIRS, "Success", "12:00:09.5"),
+        **task_claim(THEIRS, "Success", "12:00:09.5"),
     )
     claim = latest_claim(row)
     assert claim

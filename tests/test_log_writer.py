@@ -45,6 +45,7 @@ class World:
             "troubles": troubles,
             "start": dispatcher.start,
         }
+        self._shared = shared
         self.log = LogWriter(**shared)
         states = RunStates(self.client, troubles, dispatcher.start)
         self.reporter = Reporter(states=states, **shared)
@@ -54,12 +55,9 @@ class World:
 
     def hiding(self, hide: Any) -> Tuple[LogWriter, Reporter]:
         """Both with something that takes secrets out."""
-        logger, start = logging.getLogger("agent"), self.simulation.dispatcher.start
-        troubles = Troubles(logger, self.simulation.dispatcher.clock)
-        states = RunStates(self.client, troubles, start)
-        writer = LogWriter(self.client, "agent", logger, troubles, start, hide)
-        reporter = Reporter(self.client, states, "agent", logger, troubles, start, hide)
-        return writer, reporter
+        shared = {**self._shared, "hide": hide}
+        states = RunStates(self.client, shared["troubles"], shared["start"])
+        return LogWriter(**shared), Reporter(states=states, **shared)
 
     def _hear(self, operation: str, _: Dict[str, Any]) -> Optional[Fault]:
         self.requests.append(operation)

@@ -33,7 +33,7 @@ from prefect_ecs_plugin.retrying import BACKOFF, Backoff
 from prefect_ecs_plugin.watcher import poll_queue, watching
 
 moment = Backoff(0.1, 0.1)
-recovery.SETTLE = task_state.GRACE = 0.2
+recovery.SETTLE = recovery._UNSEEN = task_state.GRACE = 0.2
 poll_queue.YOUNG, poll_queue.RUNNING = 0.1, 0.2
 watching.SPACING = supervising._CANCEL_INTERVAL = 0.1
 reporting._COLLECT = task_finder._COLLECT = 0.1

@@ -191,6 +191,7 @@ class _Recorder:
         request: Mapping[str, Any],
         patience: Any,
         confirm: Any = None,
+        after: Any = None,
     ) -> Steps[str]:
         self.definition, self.request = definition, request
         yield from ()
@@ -202,6 +203,7 @@ class _Recorder:
         request: Mapping[str, Any],
         patience: Any,
         confirm: Any = None,
+        after: Any = None,
     ) -> Steps[str]:
         self.task_definition, self.request = task_definition, request
         yield from ()

@@ -47,12 +47,15 @@ class Run:
         taken_over: Whether it was launched again after the launch in question: by
             this agent, or by another, whose id it has now.
         version: The version of its state.
+        is_claimed: Whether task runs of it were claimed for a launch and have not
+            begun: Prefect will not show the run again for them.
     """
 
     state: Optional[str]
     waits: bool = False
     taken_over: bool = False
     version: Optional[int] = None
+    is_claimed: bool = False
 
 
 class Launch(NamedTuple):
@@ -155,7 +158,7 @@ def _if_settled(task: Optional[Described], run: Run) -> Optional[_Decision]:
         return _Decision(Verdict.LEAVE, f"the run is {run.state}")
     if run.taken_over:
         return _Decision(Verdict.LEAVE, "the run was launched again since")
-    if run.state == "Running" and run.waits:
+    if run.state == "Running" and run.waits and not run.is_claimed:
         return _Decision(Verdict.LEAVE, "Prefect will show the run in its queue again")
     if task is not None and task.get("lastStatus") != "STOPPED":
         return _Decision(Verdict.LOOK_AGAIN, f"the task is {task.get('lastStatus')}")
