@@ -38,6 +38,11 @@ class _Trouble:
         self.is_told = False
 
 
+#: Seconds after an outage for which a failure counts as one of a request that was sent
+#: before the outage was over.
+_ECHO = 2.0
+
+
 class Troubles:
     """What is going wrong at present, by kind.
 
@@ -60,6 +65,7 @@ class Troubles:
         self._lock = threading.Lock()
         self._by_kind: Dict[str, _Trouble] = {}
         self._outages: Dict[str, str] = {}  # the kind that was named, by service
+        self._over_at: Dict[str, float] = {}  # when its last outage was over
 
     def begin(
         self, kind: str, reason: object, place: str = "", service: str = ""
@@ -81,6 +87,9 @@ class Troubles:
         words = f"{kind} {place}: {line}" if place else f"{kind}: {line}"
         cause = reason.cause if isinstance(reason, Refused) else ""
         with self._lock:
+            if self._is_echo(service):
+                self._logger.debug("%s", words)
+                return
             trouble = self._by_kind.setdefault(kind, _Trouble(self._clock()))
             trouble.places.add(place)
             if service:
@@ -95,6 +104,10 @@ class Troubles:
             self._logger.error("%s. It is tried again.", words.rstrip("."))
         else:
             self._logger.debug("%s", words)
+
+    def _is_echo(self, service: str) -> bool:
+        over_at = self._over_at.get(service)
+        return over_at is not None and self._clock() - over_at < _ECHO
 
     def end(self, kind: str, place: str = "") -> None:
         """Something of this kind worked; said if it had not before, anywhere.
@@ -113,6 +126,8 @@ class Troubles:
             del self._by_kind[kind]
             over = {kind: trouble} if trouble.is_told else {}
             named = self._outages.pop(trouble.service, None)
+            if named:
+                self._over_at[trouble.service] = self._clock()
             if named in self._by_kind:  # it works again, or will when it is tried next
                 over[named] = self._by_kind[named]
                 over[named].is_told = False

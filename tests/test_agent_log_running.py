@@ -426,5 +426,5 @@ def test_guarantee_7_no_secret_in_what_keeps_the_agent_from_starting(
     agent.child.stop()
     log = "\n".join(agent.lines)
     assert "Traceback" in log
-    assert "Error: Cannot read http://me:***@127.0.0.1:1/t.yaml" in log
+    assert "Error: Cannot read http://127.0.0.1:1/t.yaml" in log
     assert "my-password" not in log

@@ -133,9 +133,10 @@ class Outages:
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
         self.caplog = caplog
+        self.now = 0.0
         self.troubles = Troubles(
             logging.getLogger("agent"),
-            lambda: 0.0,
+            lambda: self.now,
             lambda reason: "API" if isinstance(reason, OSError) else "",
         )
 
@@ -172,10 +173,13 @@ def test_a_kind_that_goes_on_failing_after_an_outage_is_told(
     outages.fails("Reading", "Writing")
     outages.troubles.end("Reading")
     assert outages.told() == ["Reading: refused", "Reading: over after 0 s."]
+    outages.fails("Writing")  # sent before it was over
+    assert outages.told() == []
+    outages.now = 5.0
     outages.fails("Writing", "Writing")
     assert outages.told() == ["Writing: refused"]
     outages.troubles.end("Writing")
-    assert outages.told() == ["Writing: over after 0 s."]
+    assert outages.told() == ["Writing: over after 5 s."]
 
 
 def test_what_is_refused_during_an_outage_is_told_for_itself(
