@@ -326,7 +326,7 @@ class ECSAgent(Agent):
             claims=claims,
             tasks=TaskFinder(ecs),
             launcher=self._launcher,
-            watch=self._task_was_launched,
+            watch=self._task_was_found,
             outages=self._troubles,
             logger=logger,
             start=lambda steps, run_id: dispatcher.start(steps, run_id=run_id),
@@ -569,6 +569,12 @@ class ECSAgent(Agent):
     ) -> None:
         if self._watches:
             self._supervisor.watch(task_arn, cluster, run_id, launch)
+
+    def _task_was_found(
+        self, task_arn: str, cluster: str, run_id: str, launch: task_state.Launch
+    ) -> None:
+        if self._watches:
+            self._supervisor.watch_found(task_arn, cluster, run_id, launch)
 
     def _credentials_trouble(self) -> Optional[str]:
         """Why the agent has no AWS credentials any more, if it has none."""

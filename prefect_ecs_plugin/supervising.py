@@ -129,6 +129,17 @@ class Supervisor:
             self._resumed.add(task_arn)
         self.watcher.add(task_arn, cluster, run_id, launch)
 
+    def watch_found(
+        self, task_arn: str, cluster: str, run_id: str, launch: Launch
+    ) -> None:
+        """Look after a task of an earlier agent from now on.
+
+        A task that this agent has launched for the run meanwhile stays the latest.
+        """
+        if self._latest.setdefault(run_id, task_arn) == task_arn and launch.resumed:
+            self._resumed.add(task_arn)
+        self.watcher.add(task_arn, cluster, run_id, launch)
+
     def slow_starters(self) -> Set[str]:
         """Runs that need a heartbeat because their task has not started.
 

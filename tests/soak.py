@@ -9,6 +9,7 @@ figures.
 
 from __future__ import annotations
 
+import datetime
 import json
 import random
 import signal
@@ -18,7 +19,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any, Callable, DefaultDict, Dict, List, Optional
+from typing import Any, Callable, DefaultDict, Dict, List, Optional, Set
 
 import psutil
 from prefect import Flow, Task
@@ -31,6 +32,7 @@ from world import FINISHED, QUICK, World, eventually
 from prefect_ecs_plugin.sandbox.aws import Fault as AWSFault
 from prefect_ecs_plugin.sandbox.aws import TaskView
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
+from prefect_ecs_plugin.sandbox.prefect_api.store import transitions
 
 #: Runs that become due each second.
 RATE = 3.0
@@ -321,9 +323,18 @@ class Agents:
 
 
 def soak(seconds: float, seed: int) -> int:
+    """Let it rain for so many seconds, and report.
+
+    As a server of one process does, the API refuses a run that was claimed to be
+    claimed again, but for moments only: as all pauses are short here.
+
+    Returns:
+        The exit code: 0 if no run was lost or doubled and no task wrongly stopped.
+    """
     home = Path(tempfile.mkdtemp())
     options: Dict[str, Any] = {"runs_tasks": False}
-    world = World(home, locks_submitted=False, forks=False, **options)
+    transitions.LOCK = datetime.timedelta(seconds=2)
+    world = World(home, forks=False, **options)
     with world.running():
         for cluster in ("first", "second"):
             create_cluster(world, cluster, world.aws.region)
@@ -343,6 +354,7 @@ def soak(seconds: float, seed: int) -> int:
 
 def _let_it_rain(world: World, agents: Agents, flows: Flows, seconds: float) -> None:
     began = disturbed = time.monotonic()
+    told: Set[str] = set()
     while time.monotonic() - began < seconds:
         flows.create()
         if time.monotonic() - disturbed > 20:
@@ -351,7 +363,9 @@ def _let_it_rain(world: World, agents: Agents, flows: Flows, seconds: float) -> 
             counts = dict(world.api.store.counts())
             print(f"{disturbed - began:5.0f} s {counts}", flush=True)
             for run in world.api.store.flow_runs(state="Failed"):
-                _tell(world, run.id)
+                if run.id not in told:
+                    told.add(run.id)
+                    _tell(world, run.id)
         agents.revive()
         agents.measure()
         time.sleep(1 / RATE)
