@@ -218,6 +218,7 @@ class Recovery:
                     row.get("id"),
                     type(error).__name__,
                     error,
+                    extra=of_run(str(row.get("id"))),
                 )
                 continue
             if run is not None:

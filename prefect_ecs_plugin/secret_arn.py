@@ -115,5 +115,5 @@ def parse(option: str, text: str) -> SecretARN:
     if _PARAMETER.fullmatch(text):
         return SecretARN(text)
     # What is no ARN at all may be the secret itself, and is repeated nowhere.
-    given = repr(text) if text.startswith("arn:") else "the value"
-    raise ConfigurationError(f"{option}: {given} is not {_FORMS}.")
+    given = f"{option}: {text!r}" if text.startswith("arn:") else f"{option}'s value"
+    raise ConfigurationError(f"{given} is not {_FORMS}.")

@@ -60,6 +60,7 @@ def is_secret_name(name: str) -> bool:
 def _speaks_of_secret(name: str) -> bool:
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     words = f"_{re.sub(r'[^a-z0-9]+', '_', apart).strip('_')}_"
+    words = words.replace("_kms_key_", "_")  # the name of a key, not the key
     return words not in _NO_SECRET and _SECRET_NAME.search(words) is not None
 
 

@@ -346,6 +346,38 @@ def test_guarantee_2_a_resumed_run_is_this_agents_whatever_its_row_says(
     assert len(world.tasks_of(run_id)) == 1
 
 
+def test_a_resumed_runs_task_is_kept_when_recovery_finds_the_former_one_later(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """The run comes back and is launched in another cluster while recovery looks for
+    its tasks."""
+    create_cluster(world, "second", world.aws.region)
+    heard = Heard(world)
+    run_id = new_run()
+    with world.quick_agent() as agent:
+        old = starts_task(world, run_id)
+        kill(agent, signal.SIGKILL)
+
+    def fault(operation: str, _: Any) -> None:
+        if operation == "ecs.ListTasks":
+            world.aws.fault = None
+            (task_run,) = world.api.store.task_runs(run_id)
+            retry(world, task_run.id)
+            world.aws.finish(old.task_arn)
+            eventually(lambda: len(world.tasks_of(run_id)) == 2)
+
+    world.aws.fault = fault
+    with world.quick_agent("--cluster", "second") as agent:
+        found = f"Flow run {run_id}: its task {old.task_arn} is watched"
+        assert eventually(lambda: any(found in line for line in agent.lines))
+        new = tasks_of(world, run_id, 2)[1]
+        assert reaches(world, new, "RUNNING")
+        heard.looks(4)
+        assert world.aws.task(new.task_arn).desired_status == "RUNNING"
+    assert world.aws.calls["ecs.StopTask"] == 0
+    assert world.states([run_id]) == ["Running"]
+
+
 def test_a_resumed_run_whose_row_names_another_agent_is_stopped_when_cancelled(
     world: World, new_run: Callable[[], str]
 ) -> None:

@@ -1122,7 +1122,7 @@ def test_a_secret_without_an_execution_role(check: Check, secret: str) -> None:
     [
         (["--key-from-secret", ABSENT], 1, "absent-AbCdEf is not there"),
         (["--key-from-secret", ABSENT, "--key", KEY], 2, "exclude each other"),
-        (["--api-key-secret-arn", KEY], 2, "the value is not the whole ARN"),
+        (["--api-key-secret-arn", KEY], 2, "'s value is not the whole ARN"),
     ],
 )
 def test_a_key_that_cannot_be_had(

@@ -1101,7 +1101,7 @@ def test_values_in_hcl(value: Any, text: str) -> None:
         (["--cluster", "a b"], "--cluster: 'a b' is neither a cluster's name nor"),
         (["--cpu", "256", "--memory", "4096"], "--cpu 256 --memory 4096: Fargate has"),
         (["--cpu", "many"], "--cpu many --memory 512: Fargate has no such size"),
-        (["--api-key-secret-arn", "prefect"], "the value is not the whole ARN"),
+        (["--api-key-secret-arn", "prefect"], "'s value is not the whole ARN"),
         (["--api-key-secret-arn", SECRET[:-7]], "is not the whole ARN of a Secrets"),
         (["--task-role-arn", "flow"], "--task-role-arn: 'flow' is not a role's ARN"),
         (["--pass-role", "*"], "--pass-role: '*' is not a role's ARN"),

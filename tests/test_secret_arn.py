@@ -47,13 +47,13 @@ def test_what_the_execution_role_needs(text: str, right: str) -> None:
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("", "the value is not the whole ARN"),
+        ("", "'s value is not the whole ARN"),
         (SECRET[:-7], "is not the whole ARN"),
         (f"{SECRET}:key", "that and :JSON_KEY::"),
         (f"{SECRET}:a:b:c:d", "is not the whole ARN"),
         (f"{SECRET}:a:AWSCURRENT:0a", "names both a version's stage and its id"),
         (f"{SECRET}:a b::", "is not the whole ARN"),
-        (f" {SECRET}", "the value is not the whole ARN"),
+        (f" {SECRET}", "'s value is not the whole ARN"),
         (f"{SECRET}\n", "is not the whole ARN"),
         (f"{PARAMETER}/k:key::", "is not the whole ARN"),
         ("/prefect/key", "parameter/NAME"),
@@ -64,7 +64,7 @@ def test_what_the_execution_role_needs(text: str, right: str) -> None:
 def test_anything_else_is_one_line_with_the_form(text: str, words: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         parse("--x", text)
-    assert str(error.value).startswith("--x: ")
+    assert str(error.value).startswith("--x")
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
