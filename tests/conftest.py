@@ -14,6 +14,9 @@ from hypothesis import HealthCheck, settings
 from prefect_ecs_plugin.flow_run import FlowRun
 from prefect_ecs_plugin.settings import PrefectSettings
 
+# What helpers assert is explained as in the tests themselves.
+pytest.register_assert_rewrite("runs", "world")
+
 #: How long an example takes depends on the machine and shows no bug.
 UNTIMED: Dict[str, Any] = {
     "deadline": None,
