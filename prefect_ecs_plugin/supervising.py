@@ -46,6 +46,9 @@ ReadLog = Callable[[str, Mapping[str, Any]], Sequence[str]]
 #: Seconds between two questions for cancelled runs.
 _CANCEL_INTERVAL = 5.0
 
+#: Why a task is stopped that is not the latest of its run; ECS keeps it as its reason.
+_STARTED_ANEW = "The flow run was started anew and has another task"
+
 #: How a verdict is counted.
 _ENDINGS: Mapping[Verdict, Ending] = {
     Verdict.LEAVE: Ending.LEFT,
@@ -403,14 +406,14 @@ class Supervisor:
     ) -> str:
         latest = self._latest.get(watched.flow_run_id)
         if latest not in (None, watched.task_arn) and latest not in self._resumed:
-            return "was started anew and has another task"
+            return _STARTED_ANEW
         if cancelled is None:
             self._cancelled_since.pop(watched.task_arn, None)
             return ""
         since = self._cancelled_since.setdefault(watched.task_arn, self._clock())
         never_ran = cancelled["state"] == "Cancelled" and not cancelled["start_time"]
         if never_ran or self._clock() - since >= self._cancel_grace:
-            return "was cancelled"
+            return task_state.CANCELLED
         return ""
 
     def _cancelled(self, run_ids: Set[str]) -> Optional[Dict[str, Dict[str, Any]]]:
@@ -430,7 +433,7 @@ class Supervisor:
         request = {
             "cluster": watched.cluster,
             "task": watched.task_arn,
-            "reason": f"The flow run {reason}",
+            "reason": reason,
         }
         about = of_run(watched.flow_run_id, watched.task_arn)
         is_stopped = False
@@ -441,10 +444,10 @@ class Supervisor:
             is_stopped = True
         except Refused as refused:  # the next round tries again
             self._logger.warning(
-                "Flow run %s %s, and its task %s cannot be stopped: %s",
+                "Flow run %s: its task %s cannot be stopped (%s): %s",
                 watched.flow_run_id,
-                reason,
                 watched.task_arn,
+                reason,
                 refused,
                 extra=about,
             )
@@ -454,9 +457,9 @@ class Supervisor:
                 self._stop_requested.discard(watched.task_arn)
         self.watcher.look_soon(watched.task_arn)
         self._logger.info(
-            "Flow run %s %s; its task %s is stopped",
+            "Flow run %s: its task %s is stopped: %s",
             watched.flow_run_id,
-            reason,
             watched.task_arn,
+            reason,
             extra=about,
         )

@@ -125,7 +125,7 @@ def test_a_parameter_has_no_json_keys(clients: Any) -> None:
             {"error_code": "DecryptionFailure", "message": "no such key"},
             "cannot be read: DecryptionFailure: no such key",
         ),
-        ("prefect", None, "the value is not the whole ARN"),
+        ("prefect", None, "'s value is not the whole ARN"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(

@@ -196,8 +196,8 @@ def test_the_agent_says_how_runs_get_their_key(
     "options, exit_code, words",
     [
         (["--key", "k", "--key-from-secret", "SECRET"], 2, "exclude each other: an"),
-        (["--key-from-secret", "prefect"], 2, "--key-from-secret: the value is not"),
-        (["--api-key-secret-arn", KEY], 2, "--api-key-secret-arn: the value is not"),
+        (["--key-from-secret", "prefect"], 2, "--key-from-secret's value is not"),
+        (["--api-key-secret-arn", KEY], 2, "--api-key-secret-arn's value is not"),
         (["--key-from-secret", "ABSENT"], 1, r"secret:absent-\w+ is not there"),
     ],
 )
@@ -227,4 +227,4 @@ def test_an_agent_in_somebodys_program_refuses_a_bad_arn_too(world: World) -> No
         encoding="utf-8",
         check=False,
     )
-    assert "ConfigurationError: api_key_secret_arn: the value is not" in ended.stderr
+    assert "ConfigurationError: api_key_secret_arn's value is not" in ended.stderr

@@ -742,6 +742,21 @@ def test_a_run_that_was_launched_again_is_left_alone(task: Any, state: str) -> N
     assert judge(task, Run(state, taken_over=True), confirmed=True).verdict is LEAVE
 
 
+@pytest.mark.parametrize("state", ["Submitted", "Running", "Cancelling"])
+def test_a_run_whose_task_was_stopped_to_cancel_it_ends_cancelled(state: str) -> None:
+    """The flow may have made it Running just when it was cancelled."""
+    task = {**ran(143), "stoppedReason": "The flow run was cancelled"}
+    assert judge(task, Run(state), confirmed=True).verdict is CANCEL
+
+
+def test_a_run_whose_claimed_task_runs_have_no_task_is_not_left_to_prefect() -> None:
+    """Prefect shows the run again for the task run that waits, not for those."""
+    waits_too = Run("Running", waits=True, is_claimed=True)
+    assert judge(ran(1), waits_too, confirmed=True).verdict is FAIL
+    resumed = Launch(resumed=True)
+    assert judge(PULL_TIMEOUT, waits_too, resumed).verdict is RELAUNCH
+
+
 def test_a_run_whose_task_waits_for_its_retry_is_left_alone() -> None:
     assert judge(ran(0), Run("Running", waits=True), confirmed=True).verdict is LEAVE
 

@@ -9,6 +9,7 @@ Pure. The table of causes and remedies is in `hints`.
 
 from .explaining import Explanation, explain
 from .judging import (
+    CANCELLED,
     COMES_BACK,
     GRACE,
     RELAUNCH_BACKOFF,
@@ -22,6 +23,7 @@ from .judging import (
 )
 
 __all__ = [
+    "CANCELLED",
     "COMES_BACK",
     "GRACE",
     "RELAUNCH_BACKOFF",

@@ -97,6 +97,10 @@ class Judgement:
     limit: int = START_ATTEMPTS
 
 
+#: The stoppedReason of a task that an agent has stopped because its run was cancelled.
+#: Its flow may have made the run Running in the same moment.
+CANCELLED = "The flow run was cancelled"
+
 #: States in which a run needs a task. In all others it is finished, or back in the
 #: queue (Scheduled, Queued, Paused), or not there any more.
 _NEEDS_TASK = frozenset({"Submitted", "Running", "Cancelling"})
@@ -162,6 +166,8 @@ def _if_settled(task: Optional[Described], run: Run) -> Optional[_Decision]:
         return _Decision(Verdict.LEAVE, "Prefect will show the run in its queue again")
     if task is not None and task.get("lastStatus") != "STOPPED":
         return _Decision(Verdict.LOOK_AGAIN, f"the task is {task.get('lastStatus')}")
+    if task is not None and task.get("stoppedReason") == CANCELLED:
+        return _Decision(Verdict.CANCEL, "the task was stopped to cancel the run")
     return None
 
 
