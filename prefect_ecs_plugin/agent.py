@@ -1,21 +1,7 @@
-"""The ECS agent, and the map of the house.
+"""The ECS agent: Prefect's hooks, the polling loop, and the wiring of the components.
 
-    agent        Prefect's hooks; asks the queue for runs           (this room)
-    launching    one run's way to its task, as steps that can wait
-    dispatcher   drives all those steps with few threads
-    api          what is asked of the Prefect API
-    reporting    what Prefect is told about a run
-    agent_log, masking     the agent's own log; no secret in it or in a run's
-    flow_run, run_config, settings         frozen values            (pure)
-    template, kwargs                       the two requests         (pure)
-    rules, shapes                          what ECS accepts         (pure)
-    submission, definitions                the only room that starts tasks
-    retrying, pacing, schedule, polling    when to ask, and again   (pure)
-    aws, sources, network, cluster, configuration    what AWS and files say
-
-This is the only room that knows all others, and with `api` the only one where
-Prefect's private methods are overridden; Prefect 1 is frozen, and the tests run
-against its 1.0.0 and 1.4.1.
+docs/architecture.md has the map. This module and `api` are the only ones that override
+private methods of Prefect, which is frozen; the tests run with its 1.0 and 1.4.
 """
 
 from __future__ import annotations

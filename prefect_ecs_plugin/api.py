@@ -22,8 +22,7 @@ from prefect.utilities.graphql import EnumValue, parse_graphql, with_args
 from .connections import kept_session
 from .counting import Counts
 from .errors import RateLimited
-from .launch_record import NEEDS_TASK
-from .task_state import COMES_BACK
+from .launch_record import NEEDS_TASK, RESCHEDULED_STATES
 
 #: Seconds that runs are shown ahead of their start: the longest pause between looks.
 PREFETCH = 10
@@ -43,7 +42,7 @@ _TASK_RUN_FIELDS = {"id", "version", "serialized_state"}
 #: be thousands, those that wait.
 _STATE_FIELDS = {"id", "state", "version", "agent_id", "start_time", "heartbeat"}
 _WAITING_TASK_RUNS = with_args(
-    "task_runs", {"where": {"state": {"_in": sorted(COMES_BACK)}}}
+    "task_runs", {"where": {"state": {"_in": sorted(RESCHEDULED_STATES)}}}
 )
 
 #: Where the launch records of a run are: see `launch_record`. A task run is Submitted

@@ -25,7 +25,7 @@ from prefect.engine.state import Scheduled, Submitted
 from .agent_log import of_run
 from .api import AgentClient
 from .launch_record import (
-    SCHEDULED_TYPES,
+    RESCHEDULED_STATES,
     LaunchRecord,
     Standing,
     claimed_task_runs,
@@ -193,7 +193,7 @@ class Claims:
         changes = [
             _change(task_run, {**claimed, "state": _unclaimed(_state(task_run))})
             for task_run in row.get("task_runs") or ()
-            if _unclaimed(_state(task_run)).get("type") in SCHEDULED_TYPES
+            if _unclaimed(_state(task_run)).get("type") in RESCHEDULED_STATES
         ]
         if changes:
             self._client.set_task_states(changes)
@@ -210,8 +210,8 @@ class Claims:
             record: The launch.
 
         Returns:
-            The run as it is now if the launch holds it and its flow has not begun;
-            else None.
+            The run as it is now if the launch holds it and its state is that of the
+            claim; else None.
         """
         now = yield from self._read(row["id"])
         is_held = standing(row, now, record) in (Standing.HELD, Standing.UNCLEAR)

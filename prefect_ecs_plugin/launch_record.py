@@ -36,8 +36,9 @@ MAX_NAME = 60
 #: States in which a run has a task, or should have one.
 NEEDS_TASK = frozenset({"Submitted", "Running", "Cancelling"})
 
-#: The types of state that wait for their start time.
-SCHEDULED_TYPES = frozenset({"Scheduled", "Retrying", "Resume", "Paused", "Queued"})
+#: States that wait for their start time, or for a person: the server's queue shows a
+#: run again for a task run in one of them.
+RESCHEDULED_STATES = frozenset({"Scheduled", "Retrying", "Resume", "Paused", "Queued"})
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class LaunchRecord:
         agent_id: The agent's id at the API, which outlives its processes.
         after: The ARN of the last task of an earlier start or launch: that one and
             all before it do not belong to this start.
-        time: When the run was claimed, in ISO 8601 by the agent's clock; for people.
+        time: When the run was claimed, in ISO 8601 by the agent's clock. It is for
+            people; of several records in task runs that were returned to the queue, it
+            also tells the latest.
         recoveries: How many agents in a row have ended while they read the run, as far
             as is known; see `recovery`.
     """

@@ -5,7 +5,7 @@ row of the API -> claims              the launch record, in the state of the run
                -> kwargs.merge        the agent's and the run's run_task kwargs
                -> template.build      the register_task_definition request
                -> kwargs.build        the RunTask request
-               -> overflow            what has no room there goes into the definition
+               -> overflow            variables beyond 8,192 characters: definition
                -> Submission          definition found or registered, task launched
                -> Reporter            a line in the run's log, or Failed
 """
@@ -341,7 +341,7 @@ class Launcher:
 
         Args:
             row: The run as the API gave it.
-            record: The launch; None if somebody else has claimed the run.
+            record: The launch; None if the caller has claimed the run.
             patience: How long it may be refused, if that is counted already.
 
         Returns:

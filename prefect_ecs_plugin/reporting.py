@@ -22,7 +22,7 @@ from .run_states import RunStates
 from .troubles import Troubles, insist
 from .waiting import Interrupted, Pause, Steps, at_once
 
-#: Prefect's words for "somebody has submitted this run", from its API's state lock.
+#: Prefect's words for a run that is submitted already, from its API's state lock.
 _TAKEN = "State update failed"
 
 #: Seconds for which lines of many runs are collected into one request, and how many.
@@ -88,7 +88,8 @@ class Reporter:
 
         Args:
             seen: What is known of the run: its id and state, perhaps its version. If
-                it is not so any more, somebody else has spoken, and it is left alone.
+                it is not so any more, another process has set its state, and it is
+                left alone.
             message: One line, for its state.
             log: What its log says; the same line, if empty.
 

@@ -2,8 +2,8 @@
 
 Guarantees:
 
-* What is answered was read after the question was put: whoever has seen a task STOPPED
-  learns of everything that its flow had told the API before.
+* What is answered was read after the question was put: asked after a task was seen
+  STOPPED, it holds everything that the flow had told the API before.
 * However many ask, one query is under way at a time, and goes on through an outage.
 * A run counts as gone only if the API has been asked about it alone.
 * One run that the API refuses to speak of is found by halving, and does not hold up the

@@ -372,7 +372,7 @@ class Supervisor:
     def watch_cancellations(self) -> Steps[None]:
         """Stop the tasks of cancelled runs; asks nothing while no task is in flight.
 
-        The server tells nobody when a run is cancelled.
+        The server does not tell the agent when a run is cancelled.
         """
         while True:
             yield Pause(_CANCEL_INTERVAL)

@@ -10,7 +10,6 @@ Pure. The table of causes and remedies is in `hints`.
 from .explaining import Explanation, explain
 from .judging import (
     CANCELLED,
-    COMES_BACK,
     GRACE,
     RELAUNCH_BACKOFF,
     START_ATTEMPTS,
@@ -24,7 +23,6 @@ from .judging import (
 
 __all__ = [
     "CANCELLED",
-    "COMES_BACK",
     "GRACE",
     "RELAUNCH_BACKOFF",
     "START_ATTEMPTS",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Iterable, NamedTuple, Optional
 
 from ..hints import VANISHED, Hint
+from ..launch_record import NEEDS_TASK, RESCHEDULED_STATES
 from ..retrying import Backoff
 from . import described
 from .described import Described
@@ -45,7 +46,7 @@ class Run:
         waits: Whether Prefect itself will go on with it: one of its task runs waits
             for its retry or for a person; see `waits`.
         taken_over: Whether it was launched again after the launch in question: by
-            this agent, or by another, whose id it has now.
+            this agent, or by another, as its launch record tells.
         version: The version of its state.
         is_claimed: Whether task runs of it were claimed for a launch and have not
             begun: Prefect will not show the run again for them.
@@ -101,14 +102,6 @@ class Judgement:
 #: Its flow may have made the run Running in the same moment.
 CANCELLED = "The flow run was cancelled"
 
-#: States in which a run needs a task. In all others it is finished, or back in the
-#: queue (Scheduled, Queued, Paused), or not there any more.
-_NEEDS_TASK = frozenset({"Submitted", "Running", "Cancelling"})
-
-#: States of task runs with which the server's queue shows the run again when they are
-#: due; a Paused one when somebody has approved it.
-COMES_BACK = frozenset({"Scheduled", "Retrying", "Resume", "Paused", "Queued"})
-
 
 def waits(task_run_states: Iterable[str]) -> bool:
     """Whether Prefect will show a Running run in its queue again by itself.
@@ -119,7 +112,7 @@ def waits(task_run_states: Iterable[str]) -> bool:
     Args:
         task_run_states: The names of the states of the run's task runs.
     """
-    return not COMES_BACK.isdisjoint(task_run_states)
+    return not RESCHEDULED_STATES.isdisjoint(task_run_states)
 
 
 def judge(
@@ -158,7 +151,7 @@ def _if_settled(task: Optional[Described], run: Run) -> Optional[_Decision]:
     """Cases in which the task's end does not matter, or cannot be judged yet."""
     if run.state is None:
         return _Decision(Verdict.LOOK_AGAIN, "the run's state is not known")
-    if run.state not in _NEEDS_TASK:
+    if run.state not in NEEDS_TASK:
         return _Decision(Verdict.LEAVE, f"the run is {run.state}")
     if run.taken_over:
         return _Decision(Verdict.LEAVE, "the run was launched again since")
