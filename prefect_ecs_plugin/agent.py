@@ -291,7 +291,10 @@ class ECSAgent(Agent):
             agent_id=lambda: self.client.agent_id,
             region=self.ecs_client.meta.region_name,
             outages=self._troubles,
-            latest_task=lambda run_id: self._supervisor.latest_task(run_id),
+            earlier_tasks=lambda row: self._supervisor.earlier_tasks(row),
+            stop_earlier=lambda run_id, earlier: self._supervisor.stop_earlier(
+                run_id, earlier
+            ),
             on_claimed=self._run_was_claimed,
             on_launched=self._task_was_launched,
             counts=counts,

@@ -31,6 +31,7 @@ from .launch_record import (
     claimed_task_runs,
     is_damaged,
     latest_claim,
+    launch_of,
     standing,
 )
 from .retrying import Backoff
@@ -269,6 +270,23 @@ class Claims:
         ]
         if changes:
             self._client.set_task_states(changes)
+
+    def earlier_launch(self, row: Mapping[str, Any]) -> Steps[Optional[LaunchRecord]]:
+        """The latest launch of a run that was started anew since; None for all others.
+
+        Only a run that was claimed before is asked about: its first Scheduled state has
+        version 1.
+
+        Args:
+            row: The run as the queue gave it.
+        """
+        if row.get("state") != "Scheduled" or int(row.get("version") or 0) <= 1:
+            return None
+        now = yield from self._read(row["id"])
+        claim = latest_claim(now) if now else None
+        record = claim.record if claim else None
+        is_returned = record is not None and record.name == launch_of(row).name
+        return None if is_returned else record
 
     # -- What was read ---------------------------------------------------------------
 

@@ -69,6 +69,40 @@ class Started(NamedTuple):
         return self.links
 
 
+class EarlierTasks(NamedTuple):
+    """Tasks of an earlier launch of a run that was started anew.
+
+    Attributes:
+        cluster: Their cluster's name or ARN.
+        region: Their region; empty for the agent's own.
+        last: The ARN of the last one, None if none can be seen.
+        at_work: The ARNs of those that have not stopped.
+    """
+
+    cluster: str
+    region: str
+    last: Optional[str]
+    at_work: Tuple[str, ...]
+
+
+#: Finds the tasks of earlier launches, given the run as the queue gave it.
+FindEarlier = Callable[[Mapping[str, Any]], Steps[Optional[EarlierTasks]]]
+
+#: Stops them, given the run's id.
+StopEarlier = Callable[[str, EarlierTasks], Steps[None]]
+
+
+def no_earlier_tasks(row: Mapping[str, Any]) -> Steps[Optional[EarlierTasks]]:
+    """For those who launch runs of which there is no earlier launch."""
+    yield from ()
+    return None
+
+
+def stop_nothing(run_id: str, earlier: EarlierTasks) -> Steps[None]:
+    """Its companion."""
+    yield from ()
+
+
 class LaunchAbandoned(Exception):
     """The run is not this launch's to start any more; no task was started for it."""
 
@@ -107,7 +141,8 @@ class Launcher:
         timeout: Seconds from its start for which a run may be refused.
         agent_id: Asked for the agent's id at the API.
         region: The region that tasks are launched in.
-        latest_task: Tells the last task of a run that the agent knows.
+        earlier_tasks: Finds the tasks of earlier launches of a run.
+        stop_earlier: Stops them.
         on_claimed: Called when a run has left the queue.
         on_launched: Called with each task that was started.
         counts: Counts what becomes of them.
@@ -134,7 +169,8 @@ class Launcher:
         timeout: float,
         agent_id: Callable[[], Optional[str]],
         region: str = "",
-        latest_task: Callable[[str], Optional[str]] = lambda run_id: None,
+        earlier_tasks: FindEarlier = no_earlier_tasks,
+        stop_earlier: StopEarlier = stop_nothing,
         on_claimed: Callable[[], object] = lambda: None,
         on_launched: OnLaunched = lambda task_arn, cluster, run_id, launch: None,
         counts: Optional[Counts] = None,
@@ -152,7 +188,8 @@ class Launcher:
         self._timeout = timeout
         self._agent_id = agent_id
         self.region = region
-        self._latest_task = latest_task
+        self._earlier_tasks = earlier_tasks
+        self._stop_earlier = stop_earlier
         self._on_claimed = on_claimed
         self._on_launched = on_launched
         self._counts = counts or Counts()
@@ -175,9 +212,11 @@ class Launcher:
         yield Pause(seconds_until_start(row), cause=Cause.NOT_DUE)
         is_old = time.monotonic() - read > _OLD
         launch = launch_of(row)
-        if launch.after is None:  # of a run that was started anew
-            launch = replace(launch, after=self._latest_task(row["id"]))
-        yield from self.launch(row, self.record_of(row, launch), is_old)
+        earlier = yield from self._earlier_tasks(row)
+        if earlier:
+            launch = replace(launch, after=earlier.last)
+        record = self.record_of(row, launch)
+        yield from self.launch(row, record, is_old or earlier is not None, earlier)
 
     def record_of(self, row: Mapping[str, Any], launch: LaunchRecord) -> LaunchRecord:
         """The launch record of a run that this process is about to launch.
@@ -202,7 +241,11 @@ class Launcher:
         )
 
     def launch(
-        self, row: Mapping[str, Any], record: LaunchRecord, is_old: bool = True
+        self,
+        row: Mapping[str, Any],
+        record: LaunchRecord,
+        is_old: bool = True,
+        earlier: Optional[EarlierTasks] = None,
     ) -> Steps[None]:
         """Claim a run and launch it, and tell Prefect how that went.
 
@@ -210,6 +253,7 @@ class Launcher:
             row: The run as the API gave it.
             record: The launch.
             is_old: Whether another agent may have claimed the run since it was read.
+            earlier: The tasks of an earlier launch; those at work are stopped.
         """
         if row.get("state") == "Cancelling":  # it has no container that could end it
             yield from self._end_cancelled(row["id"])
@@ -227,6 +271,8 @@ class Launcher:
             self._counts.flow_runs.add(Outcome.NOT_TAKEN)
             return
         self._on_claimed()
+        if earlier:
+            yield from self._stop_earlier(row["id"], earlier)
         if row.get("state") == "Running":
             # The server counts task runs that are Submitted as dead, and a claim of
             # task runs sets no heartbeat: without one, Lazarus starts the run again.

@@ -43,7 +43,7 @@ from .ecs import CLOCK_SKEW
 from .errors import LaunchError
 from .launch_record import LaunchRecord, claimed_task_runs, latest_claim
 from .launching import Launcher
-from .retrying import WORTH_WAITING, Refused
+from .retrying import Refused, is_worth_waiting
 from .run_states import READING, RunStates
 from .task_finder import FoundTask, Place, TaskFinder, TasksByRun
 from .task_state import Launch
@@ -383,7 +383,7 @@ class Recovery:
                     lambda: self._tasks.tasks_of(run_ids, place, untagged),
                     self._outages,
                     TASKS,
-                    _is_final,
+                    lambda error: not is_worth_waiting(error),
                 )
             )
         except Refused as refused:
@@ -426,10 +426,6 @@ def _fatal(recoveries: int) -> LaunchError:
         "while they read it; look at its run config and template, and at why the "
         "agents ended."
     )
-
-
-def _is_final(error: Exception) -> bool:
-    return isinstance(error, Refused) and error.verdict not in WORTH_WAITING
 
 
 def _of_this_start(tasks: Sequence[FoundTask], run: _Owned) -> Sequence[FoundTask]:

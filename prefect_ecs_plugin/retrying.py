@@ -402,6 +402,11 @@ class Refused(LaunchError):
         super().__init__(f"{operation} failed because {row.cause}{remedy}: {answer}")
 
 
+def is_worth_waiting(error: Exception) -> bool:
+    """Whether what was refused may be taken later; so may what was not answered."""
+    return not isinstance(error, Refused) or error.verdict in WORTH_WAITING
+
+
 @dataclass(frozen=True)
 class Backoff:
     """Exponential backoff with full jitter: any time from 0 to a doubling bound.

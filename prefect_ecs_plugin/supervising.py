@@ -30,9 +30,9 @@ from .dispatcher import Dispatcher
 from .ecs import ECS, region_of
 from .errors import PrefectECSError
 from .launch_record import LaunchRecord, claimed_task_runs
-from .launching import Launcher
+from .launching import EarlierTasks, Launcher
 from .reporting import Reporter
-from .retrying import Patience, Refused
+from .retrying import Patience, Refused, is_worth_waiting
 from .run_states import READING, RunStates
 from .submission import Submission
 from .task_state import Explanation, Judgement, Launch, Run, Verdict
@@ -42,6 +42,8 @@ from .watcher import Watched, Watcher
 
 #: Reads the last lines that the `flow` container of a task wrote.
 ReadLog = Callable[[str, Mapping[str, Any]], Sequence[str]]
+
+SEEING_EARLIER = "Tasks of earlier launches of flow runs cannot be listed"
 
 #: Seconds between two questions for cancelled runs.
 _CANCEL_INTERVAL = 5.0
@@ -154,10 +156,6 @@ class Supervisor:
         if launch.resumed:
             self._resumed.add(task_arn)
         self.watcher.add(task_arn, cluster, run_id, launch)
-
-    def latest_task(self, run_id: str) -> Optional[str]:
-        """The ARN of the last task of a run that is known and not dealt with yet."""
-        return self._latest.get(run_id)
 
     def restarting(self) -> Set[str]:
         """Runs whose task is about to be started again."""
@@ -378,7 +376,10 @@ class Supervisor:
             yield Pause(_CANCEL_INTERVAL)
             for watched, reason in self._to_stop():
                 self._stop_requested.add(watched.task_arn)
-                self._start(self._stop(watched, reason))
+                steps = self._stop(
+                    watched.task_arn, watched.cluster, watched.flow_run_id, reason
+                )
+                self._start(steps)
 
     def _to_stop(self) -> List[Tuple[Watched, str]]:
         """The tasks that must not go on, each with the reason.
@@ -428,25 +429,75 @@ class Supervisor:
         self._outages.end(READING)
         return rows
 
-    def _stop(self, watched: Watched, reason: str) -> Steps[None]:
+    # -- A run was started anew -----------------------------------------------------
+
+    def earlier_tasks(self, row: Mapping[str, Any]) -> Steps[Optional[EarlierTasks]]:
+        """The tasks of earlier launches of a run that was started anew.
+
+        Whichever agent launched them, and whether it is alive: one run has one live
+        task.
+
+        Args:
+            row: The run as the queue gave it.
+
+        Returns:
+            None if the run was not launched before, or its tasks may not be seen.
+        """
+        record = yield from self._claims.earlier_launch(row)
+        if record is None:
+            return None
+        run_id, region = row["id"], record.region or None
+        try:
+            tasks = yield from insist(
+                lambda: self._ecs.tasks_of(run_id, record.cluster, region),
+                self._outages,
+                SEEING_EARLIER,
+                lambda error: not is_worth_waiting(error),
+            )
+        except Refused as refused:
+            self._logger.warning(
+                "Flow run %s was started anew, and a task of its earlier launch in "
+                "cluster %s cannot be seen, nor stopped: %s",
+                run_id,
+                record.cluster,
+                refused,
+                extra=of_run(run_id),
+            )
+            return None
+        at_work = (each for each in tasks if each.get("desiredStatus") != "STOPPED")
+        return EarlierTasks(
+            record.cluster,
+            record.region,
+            str(tasks[-1]["taskArn"]) if tasks else None,
+            tuple(str(each["taskArn"]) for each in at_work),
+        )
+
+    def stop_earlier(self, run_id: str, earlier: EarlierTasks) -> Steps[None]:
+        """Stop the tasks of earlier launches of a run, as far as AWS lets."""
+        for task_arn in earlier.at_work:
+            if task_arn not in self._stop_requested:
+                self._stop_requested.add(task_arn)
+                yield from self._stop(task_arn, earlier.cluster, run_id, _STARTED_ANEW)
+
+    def _stop(
+        self, task_arn: str, cluster: str, run_id: str, reason: str
+    ) -> Steps[None]:
         """Stop a task; it is asked for once, and looked at soon after."""
         request = {
-            "cluster": watched.cluster,
-            "task": watched.task_arn,
+            "cluster": cluster,
+            "task": task_arn,
             "reason": reason,
         }
-        about = of_run(watched.flow_run_id, watched.task_arn)
+        about = of_run(run_id, task_arn)
         is_stopped = False
         try:
-            yield from self._ecs.call(
-                "StopTask", request, region=region_of(watched.task_arn)
-            )
+            yield from self._ecs.call("StopTask", request, region=region_of(task_arn))
             is_stopped = True
         except Refused as refused:  # the next round tries again
             self._logger.warning(
                 "Flow run %s: its task %s cannot be stopped (%s): %s",
-                watched.flow_run_id,
-                watched.task_arn,
+                run_id,
+                task_arn,
                 reason,
                 refused,
                 extra=about,
@@ -454,12 +505,12 @@ class Supervisor:
             return
         finally:
             if not is_stopped:
-                self._stop_requested.discard(watched.task_arn)
-        self.watcher.look_soon(watched.task_arn)
+                self._stop_requested.discard(task_arn)
+        self.watcher.look_soon(task_arn)
         self._logger.info(
             "Flow run %s: its task %s is stopped: %s",
-            watched.flow_run_id,
-            watched.task_arn,
+            run_id,
+            task_arn,
             reason,
             extra=about,
         )

@@ -107,6 +107,24 @@ def test_guarantee_1_a_restarted_run_keeps_its_new_task_and_loses_the_old_one(
     assert world.states([run_id]) == ["Running"]
 
 
+def test_guarantee_1_the_old_task_of_a_restarted_run_is_stopped_by_any_agent(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """The agent that launched it is gone, and it is in another cluster."""
+    create_cluster(world, "first", world.aws.region)
+    run_id = new_run()
+    with world.quick_agent("--cluster", "first") as agent:
+        old = starts_task(world, run_id)
+        kill(agent, signal.SIGKILL)
+    set_state(world, run_id, "Cancelled")
+    set_state(world, run_id, "Scheduled", start_time=now())
+    with world.quick_agent():
+        new = tasks_of(world, run_id, 2)[1]
+        assert reaches(world, old, "STOPPED")
+        assert reaches(world, new, "RUNNING")
+    assert world.aws.calls["ecs.StopTask"] == 1
+
+
 def test_a_cancellation_that_is_over_is_forgotten(
     world: World, new_run: Callable[[], str]
 ) -> None:
