@@ -33,7 +33,7 @@ from runs import (
 from world import World, eventually
 
 from prefect_ecs_plugin.launch_record import KEY, read
-from prefect_ecs_plugin.sandbox.aws import Fault, Hold
+from prefect_ecs_plugin.sandbox.aws import Fault, Hold, Phases
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
 
 pytestmark = pytest.mark.slow
@@ -163,6 +163,22 @@ def test_a_task_that_is_slow_to_stop_is_stopped_once(
         assert world.finished([run_id]) == ["Cancelled"]
         heard.looks(0)
     assert world.aws.calls["ecs.StopTask"] == 3
+
+
+def test_a_task_that_takes_long_to_stop_is_asked_once(tmp_path: Path) -> None:
+    slow = Phases(deactivating=2.0)
+    options: Dict[str, Any] = {"runs_tasks": False, "phases": slow}
+    with World(tmp_path, locks_submitted=False, **options).running() as world:
+        heard = Heard(world)
+        flow_id = world.register(Flow("slow", tasks=[Task("fetch")]))
+        run_id = world.api.store.create_flow_run(flow_id=flow_id)
+        with world.quick_agent("--cancel-grace", "0"):
+            starts_task(world, run_id)
+            set_state(world, run_id, "Cancelling")
+            assert eventually(lambda: world.aws.calls["ecs.StopTask"] > 0)
+            heard.looks(3)
+            assert world.finished([run_id]) == ["Cancelled"]
+        assert world.aws.calls["ecs.StopTask"] == 1
 
 
 def test_a_run_that_has_been_cancelling_for_long_has_its_task_stopped(
@@ -571,6 +587,26 @@ def test_guarantee_1_starts_are_counted_by_the_launch_record(
     assert len(world.tasks_of(run_id)) == 3
 
 
+def test_guarantee_1_a_recovered_run_has_a_heartbeat_while_its_task_starts(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    store = world.api.store
+    world.aws.before_start = lambda _: Hold()
+    run_id = new_run()
+    with world.quick_agent() as agent:
+        tasks_of(world, run_id, 1)
+        kill(agent, signal.SIGKILL)
+    with store.transaction():
+        row = store.row("flow_run", run_id)
+        store.update("flow_run", row, heartbeat=now(hours=1))
+    world.api.calls.clear()
+    with world.quick_agent():
+        beats = "update_flow_run_heartbeat"
+        assert eventually(lambda: world.api.calls[beats] > 0)
+        assert store.run_lazarus() == []
+    assert len(world.tasks_of(run_id)) == 1
+
+
 # -- Damage ------------------------------------------------------------------------
 
 
@@ -637,6 +673,27 @@ def test_guarantee_2_claims_whose_answers_are_held_back_are_launched(
         eventually(lambda: {t.started_by for t in world.aws.tasks()} >= set(runs))
     assert Counter(task.started_by for task in world.aws.tasks()) == Counter(runs)
     assert set(world.states(runs)) == {"Submitted"}
+
+
+def test_a_claim_that_is_given_up_is_a_warning(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """The API refuses it for long, and shows no other agent's."""
+    message = "State update failed: this run has already been submitted."
+    errors = [{"message": message}]
+    refused = {"data": {"set_flow_run_states": None}, "errors": errors}
+    fault = APIFault(body=json.dumps(refused).encode())
+    world.api.fault = lambda operation, _: (
+        fault if operation == "set_flow_run_states" else None
+    )
+    run_id = new_run()
+    told = f"Flow run {run_id} is not launched: the Prefect API keeps refusing"
+    with world.quick_agent() as agent:
+        assert eventually(
+            lambda: any(told in line and "WARNING" in line for line in agent.lines)
+        )
+        world.api.fault = None
+        tasks_of(world, run_id, 1)
 
 
 def test_an_api_that_drops_the_context_gets_its_runs_launched(
