@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
@@ -30,7 +31,7 @@ from runs import (
     tasks_of,
     waits,
 )
-from world import World, eventually
+from world import QUICK, World, eventually
 
 from prefect_ecs_plugin.launch_record import KEY, read
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold, Phases
@@ -163,6 +164,20 @@ def test_a_task_that_is_slow_to_stop_is_stopped_once(
         assert world.finished([run_id]) == ["Cancelled"]
         heard.looks(0)
     assert world.aws.calls["ecs.StopTask"] == 3
+
+
+def test_a_task_that_was_asked_to_stop_is_looked_at_soon(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """Otherwise this agent looks at a RUNNING task once an hour."""
+    hourly = QUICK.replace("RUNNING = 0.1, 0.2", "RUNNING = 0.1, 3600")
+    assert hourly != QUICK
+    run_id = new_run()
+    command = [sys.executable, "-c", hourly, "agent", "ecs", "start"]
+    with world.child([*command, "--cancel-grace", "0"]):
+        starts_task(world, run_id)
+        set_state(world, run_id, "Cancelling")
+        assert world.finished([run_id]) == ["Cancelled"]
 
 
 def test_a_task_that_takes_long_to_stop_is_asked_once(tmp_path: Path) -> None:
