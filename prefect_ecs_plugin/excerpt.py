@@ -1,10 +1,10 @@
-"""Bounds on how much of somebody's input a message repeats (pure)."""
+"""Bounds on how much of a given input a message repeats (pure)."""
 
 from __future__ import annotations
 
 from typing import Iterable, List
 
-#: Characters of a message about input: longer ones help nobody and flood logs.
+#: Characters of a message about input: longer ones do not help and flood logs.
 MAX_LINE = 500
 
 #: Characters of a value that a message quotes.

@@ -131,8 +131,8 @@ class _MetricsHandler(web.RequestHandler):
 class _Server(HTTPServer):
     """Keeps a bounded number of connections, each of which holds little memory.
 
-    A connection too many closes the oldest one, not itself: so whoever holds many open
-    keeps nobody from asking for the agent's health.
+    A connection too many closes the oldest one, not itself: a client that holds many
+    open does not keep others from asking for the agent's health.
     """
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:

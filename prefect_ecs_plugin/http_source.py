@@ -1,4 +1,4 @@
-"""A file at an http(s):// address, read with nobody's credentials and within bounds.
+"""A file at an http(s):// address, read without credentials and within bounds.
 
 * No `.netrc` and no credential of the environment goes along; proxies are used.
 * A redirect never leads from https to http, nor to an address of the machine itself:
@@ -212,7 +212,7 @@ def _certificates() -> Any:
     )
 
 
-# -- Addresses that nobody may be sent to ------------------------------------------
+# -- Addresses that no request may be sent to --------------------------------------
 
 
 def is_here(address: str) -> bool:

@@ -74,7 +74,7 @@ RUNS = "The flow runs that agents of this name claimed before cannot be read"
 TASKS = "The tasks of flow runs that were claimed before cannot be listed"
 
 #: What is kept of a row: there may be 10,000.
-_KEPT = (*("id", "state", "version", "agent_id", "heartbeat", "claimed", "run_config"),)
+_KEPT = ("id", "state", "version", "agent_id", "heartbeat", "claimed", "run_config")
 
 #: Watches a task: its ARN, its cluster, its run, its launch.
 WatchTask = Callable[[str, str, str, Launch], None]

@@ -3,8 +3,8 @@
 A few runs are asked about one by one, by their `startedBy`. For many, all tasks of the
 cluster are listed once: 10,000 tasks take about 200 calls. That also finds tasks that
 Prefect's own agent started: they have no `startedBy`, but name their run in their
-environment. A cluster that is listed again costs about half: what is asked about a task
-never changes, so only new tasks are described.
+environment. A cluster that is listed again costs about half: only tasks that were not
+there before are described.
 
 Guarantee: which tasks there are was read after the question was put.
 """
@@ -57,13 +57,11 @@ class _Known(NamedTuple):
 
     Attributes:
         run_id: Its run, or who else started it.
-        created_at: As for `FoundTask`, and so is the next one.
-        has_stopped: See there.
+        task: As it was when it was described.
     """
 
     run_id: str
-    created_at: float
-    has_stopped: bool
+    task: FoundTask
 
 
 #: Tasks by the runs that they run, the latest last.
@@ -145,9 +143,9 @@ class TaskFinder:
             )
             self._known[place] = known
             found += [
-                (task.run_id, FoundTask(arn, task.created_at, task.has_stopped))
-                for arn, task in known.items()
-                if task.run_id in run_ids
+                (each.run_id, each.task)
+                for each in known.values()
+                if each.run_id in run_ids
             ]
         else:
             for run_id in sorted(run_ids):
@@ -164,16 +162,15 @@ class TaskFinder:
 def _known(task: Mapping[str, Any]) -> _Known:
     """What matters of a described task: there may be 10,000."""
     run_id = task.get("startedBy") or _run_in_environment(task) or ""
-    return _Known(run_id, task["createdAt"].timestamp(), _has_stopped(task))
+    return _Known(run_id, _found(task))
 
 
 def _found(task: Mapping[str, Any]) -> FoundTask:
-    created = float(task["createdAt"].timestamp())
-    return FoundTask(str(task["taskArn"]), created, _has_stopped(task))
-
-
-def _has_stopped(task: Mapping[str, Any]) -> bool:
-    return task.get("lastStatus") == "STOPPED"
+    return FoundTask(
+        arn=str(task["taskArn"]),
+        created_at=float(task["createdAt"].timestamp()),
+        has_stopped=task.get("lastStatus") == "STOPPED",
+    )
 
 
 def _run_in_environment(task: Mapping[str, Any]) -> Optional[str]:

@@ -88,6 +88,10 @@ def create_cluster(world: World, name: str, region: str) -> None:
     ecs.create_cluster(clusterName=name)
 
 
-def waits(agent: Any, run_id: str) -> bool:
-    words = f"Flow run {run_id} waits"
+def says(agent: Any, words: str) -> bool:
+    """Whether an agent says something in its log, sooner or later."""
     return bool(eventually(lambda: any(words in line for line in agent.lines)))
+
+
+def waits(agent: Any, run_id: str) -> bool:
+    return says(agent, f"Flow run {run_id} waits")

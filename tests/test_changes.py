@@ -25,6 +25,7 @@ from runs import (
     now,
     reaches,
     retry,
+    says,
     sent_tokens,
     set_state,
     task_run_state,
@@ -225,7 +226,7 @@ def test_a_run_that_ends_while_it_waits_is_never_started(
         assert waits(agent, run_id)
         set_state(world, run_id, state)
         abandoned = f"Flow run {run_id} is not launched"
-        assert eventually(lambda: any(abandoned in line for line in agent.lines))
+        assert says(agent, abandoned)
         world.aws.fault = None
         tasks_of(world, new_run(), 1)
     assert world.tasks_of(run_id) == []
@@ -241,7 +242,7 @@ def test_guarantee_1_a_run_that_is_rescheduled_while_it_waits_starts_once(
         assert waits(agent, run_id)
         set_state(world, run_id, "Scheduled", start_time=now())
         abandoned = f"Flow run {run_id} is not launched"
-        assert eventually(lambda: any(abandoned in line for line in agent.lines))
+        assert says(agent, abandoned)
         world.aws.fault = None
         (task,) = tasks_of(world, run_id, 1)
         assert reaches(world, task, "RUNNING")
@@ -305,7 +306,7 @@ def test_a_run_that_changes_before_its_start_is_not_started(
     world.api.fault = fault
     with world.quick_agent("--log-level", "DEBUG") as agent:
         told = f"Flow run {run_id} is not launched"
-        assert eventually(lambda: any(told in line for line in agent.lines))
+        assert says(agent, told)
         tasks_of(world, new_run(), 1)
     assert world.tasks_of(run_id) == []
     assert world.states([run_id]) == [state]
@@ -387,7 +388,7 @@ def test_guarantee_2_a_resumed_run_is_this_agents_whatever_its_row_says(
             kill(agent, signal.SIGKILL)
             agent = world.quick_agent()
             found = f"Flow run {run_id}: its task {task.task_arn} is watched"
-            assert eventually(lambda: any(found in line for line in agent.lines))
+            assert says(agent, found)
         world.aws.finish(task.task_arn, exit_code=1)
         assert world.finished([run_id]) == ["Failed"]
     finally:
@@ -418,7 +419,7 @@ def test_a_resumed_runs_task_is_kept_when_recovery_finds_the_former_one_later(
     world.aws.fault = fault
     with world.quick_agent("--cluster", "second") as agent:
         found = f"Flow run {run_id}: its task {old.task_arn} is watched"
-        assert eventually(lambda: any(found in line for line in agent.lines))
+        assert says(agent, found)
         new = tasks_of(world, run_id, 2)[1]
         assert reaches(world, new, "RUNNING")
         heard.looks(4)
@@ -518,7 +519,7 @@ def test_guarantee_1_a_task_is_found_where_it_was_launched(
         kill(agent, signal.SIGKILL)
     with world.quick_agent(*options, **variables) as agent:
         found = f"Flow run {run_id}: its task {task.task_arn} is watched"
-        assert eventually(lambda: any(found in line for line in agent.lines))
+        assert says(agent, found)
         if not has_started:
             world.aws.release(task.task_arn)
         assert reaches(world, task, "RUNNING")
@@ -551,7 +552,7 @@ def test_guarantee_1_a_task_that_may_not_be_seen_is_not_started_elsewhere(
         assert len(world.tasks_of(run_id)) == 1
         world.aws.fault = None
         found = f"its task {task.task_arn} is watched"
-        assert eventually(lambda: any(found in line for line in agent.lines))
+        assert says(agent, found)
     assert len(world.tasks_of(run_id)) == 1
 
 
@@ -657,9 +658,9 @@ def test_a_damaged_launch_record_counts_as_absent(
         store.update("flow_run", row, serialized_state=changed)
     with world.quick_agent("--log-level", "DEBUG") as agent:
         told = f"The launch record of flow run {run_id} cannot be read"
-        assert eventually(lambda: any(told in line for line in agent.lines))
+        assert says(agent, told)
         found = f"its task {task.task_arn} is watched"
-        assert eventually(lambda: any(found in line for line in agent.lines))
+        assert says(agent, found)
     assert len(world.tasks_of(run_id)) == 1
     assert not any("Traceback" in line for line in agent.lines)
 

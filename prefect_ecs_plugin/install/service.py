@@ -10,7 +10,7 @@ from .plan import Plan
 #: The agent's container; ECS's log streams carry its name.
 CONTAINER = "agent"
 
-#: Whom the agent runs as: docs/Dockerfile has nobody of that number, and needs nobody.
+#: The user and group that the agent runs as; the image has no account of that number.
 USER = "10001:10001"
 
 #: The only place that the agent can write to. Its image has to name it with VOLUME, for
