@@ -502,6 +502,31 @@ class Patience:
                     self.is_uncertain = True
                 yield self._pause_after(refused, tries)
 
+    def insist(self, attempt: Callable[[], Steps[Result]]) -> Steps[Result]:
+        """Make attempts until one succeeds, however long that takes.
+
+        The time that it takes does not count towards the timeout.
+
+        Args:
+            attempt: Starts the steps of one attempt.
+
+        Raises:
+            Refused: if the answer is not worth waiting for.
+        """
+
+        def attempts() -> Steps[Result]:
+            tries = 0
+            while True:
+                tries += 1
+                try:
+                    return (yield from attempt())
+                except Refused as refused:
+                    if refused.verdict not in WORTH_WAITING:
+                        raise
+                    yield self._pause(refused, tries)
+
+        return (yield from self.uncounted(attempts()))
+
     def queue(self, turn: Future[Any]) -> Steps[None]:
         """Wait for a turn, at nobody's expense."""
         if not turn.done():
@@ -530,12 +555,16 @@ class Patience:
         self.confirmed_at = self.clock()
 
     def _pause_after(self, refused: Refused, tries: int) -> Pause:
-        seconds = BACKOFF[refused.verdict].seconds(tries, self._random())
-        if self.clock() + seconds > self._deadline:
+        pause = self._pause(refused, tries)
+        if self.clock() + pause.seconds > self._deadline:
             times = "1 try" if tries == 1 else f"{tries} tries"
             raise LaunchError(
                 f"Gave up after {self.clock() - self._began:.0f} s and {times} "
                 f"because {refused.cause}; the last answer to {refused.operation} was "
                 f"{refused.answer}"
             ) from refused
+        return pause
+
+    def _pause(self, refused: Refused, tries: int) -> Pause:
+        seconds = BACKOFF[refused.verdict].seconds(tries, self._random())
         return Pause(seconds, refused.cause, _CAUSES[refused.verdict])

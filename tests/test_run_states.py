@@ -196,6 +196,17 @@ def test_one_run_that_the_api_refuses_to_speak_of_does_not_hold_up_the_others(
     assert len(world.queries) <= 3 * 5 + 1
 
 
+def test_after_a_query_that_took_too_long_half_as_many_are_asked_about(
+    world: World,
+) -> None:
+    runs = world.runs(20)
+    world.faults = [Fault(status=504)] * 2
+    world.ask(runs)
+    world.simulation.run()
+    assert world.answers == dict.fromkeys(runs, "Scheduled")
+    assert [len(ids) for ids in world.queries] == [20, 10, 5, 10, 5]
+
+
 NO_DATABASE = Fault(
     body=json.dumps(
         {

@@ -100,6 +100,11 @@ class Watched:
         return self.last_status not in ("", "PROVISIONING", "PENDING", "ACTIVATING")
 
     @property
+    def is_down(self) -> bool:
+        """Whether it has been seen on its way down, or was asked to stop."""
+        return self.is_ending or (self.has_started and self.last_status != "RUNNING")
+
+    @property
     def interval(self) -> float:
         """Seconds between two looks at it."""
         if self.is_refused:
@@ -184,6 +189,10 @@ class PollQueue:
         """Every task in flight, those whose end is being dealt with included."""
         with self._lock:
             return list(self._tasks.values())
+
+    def get(self, task_arn: str) -> Optional[Watched]:
+        """A task in flight; None if it is not."""
+        return self._tasks.get(task_arn)
 
     def add(self, watched: Watched, now: float) -> None:
         """Add a task, if it is not there yet."""

@@ -139,6 +139,11 @@ class Watcher:
         if place is not None:  # what is not looked at is no trouble
             self._troubles.end(SEEING, _words(place))
 
+    def is_up(self, task_arn: str) -> bool:
+        """Whether a task is watched, and was not on its way down when last seen."""
+        watched = self._queue.get(task_arn)
+        return watched is not None and not (watched.is_stopped or watched.is_down)
+
     def in_flight(self) -> List[Watched]:
         """Every watched task, those whose end is being dealt with included."""
         return self._queue.all()
