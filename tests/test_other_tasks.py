@@ -268,11 +268,7 @@ def test_guarantee_1_a_task_that_starts_after_its_run_was_started_anew_is_stoppe
             assert reaches(world, new, "RUNNING")
             set_state(world, run_id, "Running")
             held.let_go()
-            old = next(
-                each
-                for each in tasks_of(world, run_id, 2)
-                if each.task_arn != new.task_arn
-            )
+            _, old = tasks_of(world, run_id, 2)
             assert reaches(world, old, "STOPPED")
             assert world.aws.task(new.task_arn).desired_status == "RUNNING"
     assert world.states([run_id]) == ["Running"]
@@ -297,10 +293,7 @@ def test_guarantee_1_a_task_that_starts_late_is_stopped_though_its_agent_is_gone
     world.aws.fault = fault
     start_anew(world, run_id)
     with world.quick_agent():
-        (new,) = tasks_of(world, run_id, 1)
-        old = next(
-            each for each in tasks_of(world, run_id, 2) if each.task_arn != new.task_arn
-        )
+        new, old = tasks_of(world, run_id, 2)
         assert reaches(world, old, "STOPPED")
         assert world.aws.task(new.task_arn).desired_status == "RUNNING"
 
