@@ -300,6 +300,8 @@ class ECSAgent(Agent):
                 start=dispatcher.start,
                 is_at_work=lambda run_id: self._supervisor.is_at_work(run_id),
                 look_soon=lambda task_arn: self._watcher.look_soon(task_arn),
+                region=self.ecs_client.meta.region_name,
+                clock=dispatcher.clock,
             ),
             on_claimed=self._run_was_claimed,
             on_launched=self._task_was_launched,

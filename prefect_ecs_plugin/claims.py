@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-import math
+import time
 import uuid
 from typing import Any, Dict, Mapping, Optional
 
@@ -132,7 +132,7 @@ class Claims:
         """Whether a run that comes back for a task retry has been claimed already.
 
         That launch's task runs all that is due when it starts. An agent that launches
-        it sends heartbeats; without those the claim does not count.
+        it sends heartbeats; without those an old claim does not count.
 
         Args:
             row: The run as the queue gave it, with the task runs that are due.
@@ -141,7 +141,9 @@ class Claims:
         due = {each["id"] for each in row.get("task_runs") or ()}
         others = {each["id"] for each in claimed_task_runs(now)} - due
         claim = latest_claim(now)
-        return bool(others and claim and claim.record) and _has_heartbeat(now)
+        if not (others and claim and claim.record):
+            return False
+        return time.time() - max(claim.stored_at, _heartbeat(now)) < _ALIVE
 
     def _submit(
         self, row: Mapping[str, Any], record: LaunchRecord, is_resumed: bool
@@ -234,21 +236,24 @@ class Claims:
     # -- Who holds a run -----------------------------------------------------------
 
     def held(
-        self, row: Mapping[str, Any], record: LaunchRecord
+        self, row: Mapping[str, Any], record: LaunchRecord, may_run: bool = False
     ) -> Steps[Optional[Mapping[str, Any]]]:
         """Read a run again, and say whether a launch still holds it.
 
         Args:
             row: The run as it was before it was claimed.
             record: The launch.
+            may_run: Whether it may have become Running since.
 
         Returns:
             The run as it is now if the launch holds it and its state is that of the
             claim; else None.
         """
         now = yield from self.read(row["id"])
-        expected = "Running" if row.get("state") == "Running" else "Submitted"
-        is_held = now and now["state"] == expected and holds(row, now, record)
+        expected = {"Running" if row.get("state") == "Running" else "Submitted"}
+        if may_run:
+            expected.add("Running")
+        is_held = now and now["state"] in expected and holds(row, now, record)
         return now if is_held else None
 
     def read_idle(self, run_id: str) -> Steps[Optional[Mapping[str, Any]]]:
@@ -373,11 +378,10 @@ def _version(row: Mapping[str, Any]) -> int:
     return int(row.get("version") or 0)
 
 
-def _has_heartbeat(row: Mapping[str, Any]) -> bool:
-    """Whether a run's last heartbeat is younger than Lazarus lets one become."""
+def _heartbeat(row: Mapping[str, Any]) -> float:
+    """A run's last heartbeat, in seconds since 1970; 0 if it has none."""
     heartbeat: Any = pendulum.parse(row["heartbeat"]) if row["heartbeat"] else None
-    age = (pendulum.now("UTC") - heartbeat).total_seconds() if heartbeat else math.inf
-    return bool(age < _ALIVE)
+    return float(heartbeat.timestamp()) if heartbeat else 0.0
 
 
 def _state(task_run: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -75,7 +75,7 @@ _LATE = 5.0
 
 #: Seconds until a run that comes back for a task retry is looked at again, if it has a
 #: task at work.
-_AT_WORK = 10.0
+_AT_WORK = 30.0
 
 #: Seconds of queueing before the run's log says why nothing happens.
 _LONG_QUEUE = 10.0
@@ -90,6 +90,8 @@ class Started(NamedTuple):
         run_id: Its flow run.
         launch: How it came to be.
         is_late: Whether the run may have been started anew meanwhile.
+        was_listed: Whether it was found in the list of the run's tasks, and may be that
+            of another launch.
         links: Where to look at it, in words.
         notes: What the run's log should say besides.
     """
@@ -99,6 +101,7 @@ class Started(NamedTuple):
     run_id: str
     launch: Launch
     is_late: bool = False
+    was_listed: bool = False
     links: str = ""
     notes: Tuple[str, ...] = ()
 
@@ -302,6 +305,10 @@ class Launcher:
                 # The server counts task runs that are Submitted as dead, and a claim
                 # of task runs sets no heartbeat: Lazarus would start the run again.
                 self._reporter.heartbeats([run_id])
+            if earlier is None and record.after:
+                earlier = yield from patience.uncounted(
+                    self._others.up_to(run_id, record.after)
+                )
             if earlier:
                 yield from patience.uncounted(self._others.stop(run_id, earlier))
             self.being_read.add(run_id)
@@ -442,7 +449,7 @@ class Launcher:
         plan = self._plan(row, record)
         flow_run, run_config = plan.flow_run, plan.run_config
         patience = patience or self._patience(row)
-        confirm = self._confirmation(row, record) if record else None
+        confirm = self._confirmation(row, record, patience) if record else None
         after = record.after if record else None
         if run_config.task_definition_arn:
             name = _own_definition(flow_run, run_config)
@@ -468,6 +475,7 @@ class Launcher:
             flow_run.id,
             Launch(flow_run.attempt, is_resumed, flow_run.launch_name),
             is_late=patience.is_uncertain or patience.seconds_since_confirmed() > _LATE,
+            was_listed=patience.was_listed,
         )
         with self._never_failing(task):
             self._on_launched(task)
@@ -510,12 +518,16 @@ class Launcher:
         return _Plan(flow_run, run_config, self._merged(run_config))
 
     def _confirmation(
-        self, row: Mapping[str, Any], record: LaunchRecord
+        self, row: Mapping[str, Any], record: LaunchRecord, patience: Patience
     ) -> Callable[[], Steps[None]]:
-        """Steps that read the run again, after a wait in which it may have changed."""
+        """Steps that read the run again, after a wait in which it may have changed.
+
+        The task of an earlier launch, which is being stopped, may have begun to run it.
+        """
 
         def confirm() -> Steps[None]:
-            if not (yield from self._claims.held(row, record)):
+            may_run = was_claimed_before(row) and not patience.is_uncertain
+            if not (yield from self._claims.held(row, record, may_run)):
                 raise LaunchAbandoned(
                     "it was cancelled, finished or rescheduled while it waited"
                 )

@@ -15,7 +15,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .agent_log import of_run
 from .claims import Claims
-from .ecs import ECS, region_of
+from .ecs import ECS, cluster_of, region_of
 from .launch_record import LaunchRecord, latest_claim
 from .retrying import Refused, is_worth_waiting
 from .troubles import Troubles, insist
@@ -30,6 +30,10 @@ STARTED_ANEW = "The flow run was started anew and has another task"
 #: Seconds after a launch until tasks of earlier launches are looked for once more. A
 #: RunTask that was under way has been answered by then, and ListTasks shows its task.
 _LATE = 15.0
+
+
+#: Seconds for which a region other than the agent's is asked, if it does not answer.
+_OTHER_REGION = 120.0
 
 
 class EarlierTasks(NamedTuple):
@@ -75,6 +79,19 @@ class OtherTasks:
         yield from ()
         return None
 
+    def up_to(self, run_id: str, task_arn: str) -> Steps[Optional[EarlierTasks]]:
+        """A task of an earlier start or launch, and those of the run before it.
+
+        Args:
+            run_id: The run.
+            task_arn: The task; its launch record says that the launch comes after it.
+
+        Returns:
+            None if the tasks may not be seen.
+        """
+        yield from ()
+        return None
+
     def stop(self, run_id: str, earlier: EarlierTasks) -> Steps[None]:
         """Stop the tasks of earlier launches that are at work.
 
@@ -108,6 +125,8 @@ class TasksAtECS(OtherTasks):
         start: Starts steps that nothing waits for.
         is_at_work: Whether the agent watches a task of a run that has not stopped.
         look_soon: Has a watched task looked at soon.
+        region: The agent's own region.
+        clock: Tells the time, in seconds.
     """
 
     def __init__(
@@ -120,6 +139,8 @@ class TasksAtECS(OtherTasks):
         start: Callable[[Steps[None]], None],
         is_at_work: Callable[[str], bool],
         look_soon: Callable[[str], object],
+        region: str,
+        clock: Callable[[], float],
     ) -> None:
         self._claims = claims
         self._ecs = ecs
@@ -128,6 +149,8 @@ class TasksAtECS(OtherTasks):
         self._start = start
         self._is_at_work = is_at_work
         self._look_soon = look_soon
+        self._region = region
+        self._clock = clock
 
     def has_task(self, row: Mapping[str, Any]) -> Steps[bool]:
         """See `OtherTasks`. A task of an agent that writes no record is not found."""
@@ -139,7 +162,8 @@ class TasksAtECS(OtherTasks):
             return False
         if self._claims.is_claimed_for_others(row, now):
             return True
-        tasks = yield from self._tasks(row["id"], claim.record)
+        record = claim.record
+        tasks = yield from self._tasks(row["id"], record.cluster, record.region)
         return bool(_at_work(tasks or ()))
 
     def earlier(self, row: Mapping[str, Any]) -> Steps[Optional[EarlierTasks]]:
@@ -147,25 +171,33 @@ class TasksAtECS(OtherTasks):
         record = yield from self._claims.earlier_launch(row)
         if record is None:
             return None
-        tasks = yield from self._tasks(row["id"], record)
+        tasks = yield from self._tasks(row["id"], record.cluster, record.region)
         if tasks is None:
             return None
         last = str(tasks[-1]["taskArn"]) if tasks else None
         return EarlierTasks(record.cluster, record.region, last, _at_work(tasks))
 
+    def up_to(self, run_id: str, task_arn: str) -> Steps[Optional[EarlierTasks]]:
+        """See `OtherTasks`."""
+        cluster, region = cluster_of(task_arn), region_of(task_arn) or ""
+        tasks = yield from self._tasks(run_id, cluster, region)
+        if tasks is None:
+            return None
+        arns = [str(task["taskArn"]) for task in tasks]
+        before = tasks[: arns.index(task_arn) + 1] if task_arn in arns else []
+        return EarlierTasks(cluster, region, task_arn, _at_work(before))
+
     def _tasks(
-        self, run_id: str, record: LaunchRecord
+        self, run_id: str, cluster: str, region: str
     ) -> Steps[Optional[Sequence[Mapping[str, Any]]]]:
         """The tasks of a run where a launch of it put them; None if not to be seen."""
         try:
             return (
                 yield from insist(
-                    lambda: self._ecs.tasks_of(
-                        run_id, record.cluster, record.region or None
-                    ),
+                    lambda: self._ecs.tasks_of(run_id, cluster, region or None),
                     self._outages,
                     SEEING,
-                    lambda error: not is_worth_waiting(error),
+                    self._is_final(region),
                 )
             )
         except Refused as refused:
@@ -173,11 +205,26 @@ class TasksAtECS(OtherTasks):
                 "Flow run %s is launched again, and a task of its earlier launch in "
                 "cluster %s cannot be seen, nor stopped: %s",
                 run_id,
-                record.cluster,
+                cluster,
                 refused,
                 extra=of_run(run_id),
             )
             return None
+
+    def _is_final(self, region: str) -> Callable[[Exception], bool]:
+        """Whether it is of no use to ask a region again.
+
+        The agent's own is asked for as long as it takes: without it, no task is started
+        either. Another one may be out of reach for good.
+        """
+        until = self._clock() + _OTHER_REGION
+        is_own = region in ("", self._region)
+
+        def is_final(error: Exception) -> bool:
+            is_over = not is_own and self._clock() > until
+            return is_over or not is_worth_waiting(error)
+
+        return is_final
 
     # -- Stopping --------------------------------------------------------------------
 
@@ -196,10 +243,7 @@ class TasksAtECS(OtherTasks):
         self, run_id: str, earlier: EarlierTasks, record: LaunchRecord, task_arn: str
     ) -> Steps[None]:
         yield Pause(_LATE)
-        there = LaunchRecord(
-            record.name, cluster=earlier.cluster, region=earlier.region
-        )
-        tasks = yield from self._tasks(run_id, there)
+        tasks = yield from self._tasks(run_id, earlier.cluster, earlier.region)
         others = [arn for arn in _at_work(tasks or ()) if arn != task_arn]
         if not others:
             return
@@ -217,7 +261,7 @@ class TasksAtECS(OtherTasks):
                 lambda: self._ecs.call("StopTask", request, region=region_of(task_arn)),
                 self._outages,
                 STOPPING,
-                lambda error: not is_worth_waiting(error),
+                self._is_final(region_of(task_arn) or ""),
             )
         except Refused as refused:
             self._logger.warning(

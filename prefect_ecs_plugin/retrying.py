@@ -461,6 +461,8 @@ class Patience:
             taken. Whoever is throttled does not lose it.
         is_uncertain: Whether an answer to RunTask was lost, so that there may be a
             task already.
+        was_listed: Whether the task was found in the list of the run's tasks; it may be
+            that of another launch of the run.
         confirmed_at: When the run was last known to be waiting for this launch, by the
             clock; at first, when the launch began.
     """
@@ -474,7 +476,7 @@ class Patience:
     ) -> None:
         self.due = due
         self.place = (due, next(_places))
-        self.is_uncertain = False
+        self.is_uncertain = self.was_listed = False
         self.clock = clock
         self._random = random
         self._began = self.confirmed_at = clock()

@@ -8,7 +8,8 @@ Guarantees:
 * A run counts as gone only if the API has been asked about it alone.
 * One run that the API refuses to speak of is found by halving, and does not hold up the
   others; the one who asked for it gets the API's error.
-* After a query that took too long, half as many runs are asked about.
+* After a query that took too long, half as many runs are asked about; a run that is too
+  slow by itself goes to the end of the line.
 """
 
 from __future__ import annotations
@@ -106,10 +107,15 @@ class RunStates:
         try:
             self._answer(questions)
         except Exception as error:
-            if took_too_long(error):
+            left = [each for each in questions if not each[1].done()]
+            is_slow = took_too_long(error)
+            if is_slow:
                 self._size = max(1, len(questions) // 2)
             with self._lock:
-                self._questions[:0] = [each for each in questions if not each[1].done()]
+                if is_slow and len(questions) == 1:
+                    self._questions += left
+                else:
+                    self._questions[:0] = left
             raise
         self._size = min(2 * self._size, _AT_ONCE)
 

@@ -229,6 +229,7 @@ class Submission:
             for task in tasks[first:]
             if belongs_to_launch(task, patience.due)
         ]
+        patience.was_listed = bool(mine)
         return str(mine[-1]) if mine else None
 
     def _read(self, task_definition: str, patience: Patience) -> Steps[Any]:

@@ -52,6 +52,9 @@ ReadLog = Callable[[str, Mapping[str, Any]], Sequence[str]]
 #: Seconds between two questions for cancelled runs.
 _CANCEL_INTERVAL = 5.0
 
+#: Seconds between two looks whether it is known which task of a run is the latest.
+_SETTLING = 1.0
+
 #: How a verdict is counted.
 _ENDINGS: Mapping[Verdict, Ending] = {
     Verdict.LEAVE: Ending.LEFT,
@@ -124,7 +127,7 @@ class Supervisor:
         self._cancel_grace = cancel_grace
         self._counts = counts or Counts()
         self._latest: Dict[str, str] = {}  # the last known task by its run
-        self._unsettled: Set[str] = set()  # runs of which that is being found out
+        self._unsettled: Set[Tuple[str, str]] = set()  # and of which it is not known
         self._superseded: Set[str] = set()  # tasks whose run was started anew
         self._resumed: Set[str] = set()  # tasks that go on with a Running run
         self._starting: Set[str] = set()
@@ -142,33 +145,38 @@ class Supervisor:
     def watch(self, task: Started) -> None:
         """Look after a task that was launched.
 
-        It is the latest one of its run. Of a late one the API tells whether it is: if
-        the run was started anew meanwhile, the task is stopped.
+        It is the latest one of its run, unless it is late or the run has another: then
+        the API tells. If the run was started anew meanwhile, the task is stopped.
         """
-        if task.is_late:
-            self._latest.setdefault(task.run_id, task.arn)
-            self._unsettled.add(task.run_id)
-            self._start(self._settle(task))
-        else:
-            self._latest[task.run_id] = task.arn
         self._add(task.arn, task.cluster, task.run_id, task.launch)
+        latest = self._latest.setdefault(task.run_id, task.arn)
+        if task.is_late or latest != task.arn:
+            self._unsettled.add((task.run_id, task.arn))
+            self._start(self._settle(task))
 
     def _settle(self, task: Started) -> Steps[None]:
         """Find out which task is the latest of a run; until then none is stopped."""
         run_id, launch = task.run_id, task.launch
         try:
-            if (
-                yield from self._claims.is_superseded(
-                    run_id, launch.name, launch.attempt
-                )
-            ):
-                self._superseded.add(task.arn)
-                if self._latest.get(run_id) == task.arn:
-                    del self._latest[run_id]
-            else:
+            is_superseded = yield from self._claims.is_superseded(
+                run_id, launch.name, launch.attempt
+            )
+            if not is_superseded:
                 self._latest[run_id] = task.arn
+            elif not task.was_listed:  # or it may be the task of the later launch
+                self._superseded.add(task.arn)
+            latest = self._latest.get(run_id, "")
+            if latest in self._superseded or not self.watcher.is_watched(latest):
+                self._forget_latest(run_id)
         finally:
-            self._unsettled.discard(run_id)
+            self._unsettled.discard((run_id, task.arn))
+
+    def _is_unsettled(self, run_id: str) -> bool:
+        return any(run_id == other for other, _ in tuple(self._unsettled))
+
+    def _forget_latest(self, run_id: str) -> None:
+        self._latest.pop(run_id, None)
+        self._forget(run_id)
 
     def watch_found(
         self, task_arn: str, cluster: str, run_id: str, launch: Launch
@@ -220,6 +228,8 @@ class Supervisor:
             watched: The task.
             task: As described; None if ECS does not know it any more.
         """
+        while self._is_unsettled(watched.flow_run_id):
+            yield Pause(_SETTLING)
         is_done = False
         while not is_done:
             judgement, row = yield from self._judged(watched, task)
@@ -232,9 +242,9 @@ class Supervisor:
             )
             is_done = yield from self._act(watched, task, judgement, row)
         self._counts.stopped_tasks.add(_ENDINGS[judgement.verdict])
-        if self._is_latest(watched):
-            self._latest.pop(watched.flow_run_id, None)
-            self._forget(watched.flow_run_id)
+        run_id = watched.flow_run_id
+        if self._is_latest(watched) and not self._is_unsettled(run_id):
+            self._forget_latest(run_id)
         self._resumed.discard(watched.task_arn)
 
     def is_at_work(self, run_id: str) -> bool:
@@ -439,7 +449,7 @@ class Supervisor:
     def _reason_to_stop(
         self, watched: Watched, cancelled: Optional[Mapping[str, Any]]
     ) -> str:
-        if watched.flow_run_id in self._unsettled:
+        if self._is_unsettled(watched.flow_run_id):
             return ""
         latest = self._latest.get(watched.flow_run_id)
         is_replaced = latest not in (None, watched.task_arn)

@@ -144,19 +144,43 @@ def test_guarantee_1_a_due_task_retry_is_left_to_a_task_of_another_agent(
 def test_guarantee_1_a_due_task_retry_is_left_to_the_agent_that_claimed_another(
     world: World, wide_run: str
 ) -> None:
-    """Its launch waits, so that there is no task yet."""
+    """Its launch waits, so that there is no task yet; nor has it sent a heartbeat."""
     store = world.api.store
     first, second, _ = store.task_runs(wide_run)
     record = LaunchRecord(f"{wide_run}-2-x", holder="other", agent_id="other")
     context = dict(record.to_context())
     set_task_run(world, first.id, "Submitted", context=context)
-    beat(world, wide_run)
+    beat(world, wide_run, hours=1)
     retry(world, second.id)
     with world.quick_agent():
         polls(world, 5)
         assert world.tasks_of(wide_run) == []
-        beat(world, wide_run, hours=1)
+        with store.transaction():
+            for state in store.tables["task_run_state"].having(
+                "task_run_id", [first.id]
+            ):
+                store.update("task_run_state", state, timestamp=now(hours=1))
         tasks_of(world, wide_run, 1)
+
+
+def test_guarantee_2_a_task_retry_is_launched_by_an_agent_that_cannot_see_tasks(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """Without ecs:DescribeTasks it does not see that the earlier one has ended."""
+    world.aws.fault = lambda operation, _: (
+        Fault(error_code="AccessDeniedException")
+        if operation == "ecs.DescribeTasks"
+        else None
+    )
+    run_id = new_run()
+    with world.quick_agent():
+        (task,) = tasks_of(world, run_id, 1)
+        assert reaches(world, task, "RUNNING")
+        set_state(world, run_id, "Running")
+        world.aws.finish(task.task_arn)
+        (task_run,) = world.api.store.task_runs(run_id)
+        retry(world, task_run.id)
+        tasks_of(world, run_id, 2)
 
 
 def test_guarantee_1_a_task_run_that_has_begun_since_it_was_read_is_not_claimed(
@@ -321,8 +345,11 @@ def test_a_stop_of_an_earlier_task_is_asked_for_until_aws_does_it(
     assert world.aws.calls["ecs.StopTask"] == 3
 
 
-def test_guarantee_2_a_run_whose_earlier_task_cannot_be_stopped_yet_is_returned(
-    world: World, new_run: Callable[[], str]
+@pytest.mark.parametrize(
+    "stop, left", [(signal.SIGTERM, "Scheduled"), (signal.SIGKILL, "Submitted")]
+)
+def test_guarantee_1_the_next_agent_stops_an_earlier_task_that_could_not_be_stopped(
+    world: World, new_run: Callable[[], str], stop: int, left: str
 ) -> None:
     run_id = new_run()
     with world.quick_agent() as agent:
@@ -337,8 +364,64 @@ def test_guarantee_2_a_run_whose_earlier_task_cannot_be_stopped_yet_is_returned(
     )
     with world.quick_agent() as agent:
         assert eventually(lambda: world.aws.calls["ecs.StopTask"] > 1)
-        kill(agent, signal.SIGTERM)
-    assert world.states([run_id]) == ["Scheduled"]
+        kill(agent, stop)
+    assert world.states([run_id]) == [left]
+    world.aws.fault = None
+    with world.quick_agent():
+        assert reaches(world, old, "STOPPED")
+        _, new = tasks_of(world, run_id, 2)
+        assert reaches(world, new, "RUNNING")
+
+
+def test_guarantee_1_the_task_of_a_later_launch_is_not_taken_for_a_lost_answers(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """The agent whose launch was overtaken finds it when it looks for its own."""
+    run_id = new_run()
+    waiting = threading.Event()
+
+    def fault(operation: str, _: Any) -> Optional[Fault]:
+        if operation != "ecs.RunTask" or waiting.is_set():
+            return None
+        waiting.set()
+        eventually(lambda: world.tasks_of(run_id))
+        return Fault(drop_connection=True)
+
+    world.aws.fault = fault
+    with world.quick_agent("--log-level", "DEBUG") as agent:
+        assert eventually(waiting.is_set)
+        start_anew(world, run_id)
+        with world.quick_agent("--name", "other"):
+            (task,) = tasks_of(world, run_id, 1)
+            assert reaches(world, task, "RUNNING")
+            set_state(world, run_id, "Running")
+            found = f"Flow run {run_id} was submitted"
+            assert says(agent, found)
+            polls(world, 10)
+            assert world.aws.task(task.task_arn).desired_status == "RUNNING"
+    assert len(world.tasks_of(run_id)) == 1
+
+
+def test_guarantee_2_a_run_that_its_earlier_task_made_running_is_launched_all_the_same(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """That task is being stopped, and the launch waits for capacity meanwhile."""
+    run_id = new_run()
+    with world.quick_agent() as agent:
+        (old,) = tasks_of(world, run_id, 1)
+        assert reaches(world, old, "RUNNING")
+        kill(agent, signal.SIGKILL)
+    start_anew(world, run_id)
+    world.aws.fault = lambda operation, _: (
+        NO_CAPACITY if operation == "ecs.RunTask" else None
+    )
+    with world.quick_agent() as agent:
+        assert waits(agent, run_id)
+        set_state(world, run_id, "Running")
+        polls(world, 5)
+        world.aws.fault = None
+        _, new = tasks_of(world, run_id, 2)
+        assert reaches(world, new, "RUNNING")
 
 
 # -- A run is ended only as it was seen --------------------------------------------

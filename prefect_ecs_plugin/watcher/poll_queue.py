@@ -259,6 +259,12 @@ class PollQueue:
             queue.quiet_until = now + OUTAGE.seconds(queue.failures, 1.0)
             return queue.failures
 
+    def is_failing(self, place: Place) -> bool:
+        """Whether the tasks of a place could not be looked at the last time."""
+        with self._lock:
+            queue = self._queues.get(place)
+            return queue is not None and queue.failures > 0
+
     def succeeded(self, place: Place) -> None:
         """The next failure is the first one again."""
         with self._lock:
