@@ -280,6 +280,17 @@ class ECSAgent(Agent):
         claims = Claims(
             client=self.client, states=states, outages=self._troubles, logger=logger
         )
+        other_tasks = TasksAtECS(
+            claims=claims,
+            ecs=ecs,
+            outages=self._troubles,
+            logger=logger,
+            start=lambda steps: dispatcher.start(steps, background=True),
+            is_at_work=lambda run_id: self._supervisor.is_at_work(run_id),
+            look_soon=lambda task_arn: self._watcher.look_soon(task_arn),
+            region=self.ecs_client.meta.region_name,
+            clock=dispatcher.clock,
+        )
         self._launcher = Launcher(
             settings=self.settings,
             prefect_settings=self._prefect_settings,
@@ -292,17 +303,7 @@ class ECSAgent(Agent):
             agent_id=lambda: self.client.agent_id,
             region=self.ecs_client.meta.region_name,
             outages=self._troubles,
-            other_tasks=TasksAtECS(
-                claims=claims,
-                ecs=ecs,
-                outages=self._troubles,
-                logger=logger,
-                start=dispatcher.start,
-                is_at_work=lambda run_id: self._supervisor.is_at_work(run_id),
-                look_soon=lambda task_arn: self._watcher.look_soon(task_arn),
-                region=self.ecs_client.meta.region_name,
-                clock=dispatcher.clock,
-            ),
+            other_tasks=other_tasks,
             on_claimed=self._run_was_claimed,
             on_launched=self._task_was_launched,
             counts=counts,
@@ -339,6 +340,7 @@ class ECSAgent(Agent):
             outages=self._troubles,
             logger=logger,
             heartbeats=self._reporter.heartbeats,
+            stop_late=other_tasks.stop_late,
             start=dispatcher.start,
             clock=dispatcher.clock,
         )

@@ -65,10 +65,8 @@ _RESUMED_SHOWN = 20
 #: Where the launch records of a run are: see `launch_record`. A task run is Submitted
 #: only by an agent, so `resumed` is empty for all but resumed runs.
 _CLAIMED = {"state": {"_eq": "Submitted"}}
-_LATEST_CLAIM = with_args(
-    "states",
-    {"where": _CLAIMED, "order_by": {"version": EnumValue("desc")}, "limit": 1},
-)
+_CLAIMS = {"where": _CLAIMED, "order_by": {"version": EnumValue("desc")}}
+_LATEST_CLAIM = with_args("states", {**_CLAIMS, "limit": 1})
 _CLAIM_FIELDS = {"serialized_state", "timestamp"}
 _CLAIMED_NOW = with_args("task_runs", {"where": _CLAIMED})
 _RESUMED = with_args(
@@ -323,6 +321,29 @@ class AgentClient(Client):
             for task_run in self._task_runs({"id", "version"}, where):
                 versions[task_run["id"]] = int(task_run["version"] or 0)
         return versions
+
+    def claims_of(self, run_id: str) -> Optional[Dict[str, Any]]:
+        """The last ten claims of a run, and those of its task runs; None if gone."""
+        states = with_args("states", {**_CLAIMS, "limit": 10})
+        resumed = f"resumed: {_RESUMED}"
+        fields = {
+            "id": True,
+            states: _CLAIM_FIELDS,
+            resumed: {_LATEST_CLAIM: _CLAIM_FIELDS},
+        }
+        rows = self._flow_runs(fields, {"id": {"_eq": run_id}})
+        return rows[0] if rows else None
+
+    def states_after(self, run_id: str, version: int) -> List[Dict[str, Any]]:
+        """The states of a run that are later than a version, the oldest first."""
+        later = {
+            "where": {"version": {"_gt": version}},
+            "order_by": {"version": EnumValue("asc")},
+        }
+        fields = {with_args("states", later): {"version", "serialized_state"}}
+        rows = self._flow_runs(fields, {"id": {"_eq": run_id}})
+        states: List[Dict[str, Any]] = rows[0]["states"] if rows else []
+        return states
 
     def has_unfinished_task_runs(self, run_id: str) -> bool:
         """Whether a task run of a run is at work, waits, or is claimed."""

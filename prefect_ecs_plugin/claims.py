@@ -18,7 +18,7 @@ import itertools
 import logging
 import time
 import uuid
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 import pendulum
 from prefect.engine.state import Scheduled, Submitted
@@ -34,12 +34,13 @@ from .launch_record import (
     is_damaged,
     latest_claim,
     launch_of,
+    records_of,
     standing,
 )
 from .retrying import Backoff
 from .run_states import READING, RunStates
 from .troubles import Troubles, insist
-from .waiting import Cause, Pause, Steps
+from .waiting import Cause, Pause, Steps, at_once
 
 #: What the API says of a claim that it refuses, as another one is under way.
 _REFUSED = "State update failed"
@@ -331,6 +332,17 @@ class Claims:
         record = claim.record if claim else None
         is_returned = record is not None and record.name == launch_of(row).name
         return None if is_returned else record
+
+    def earlier_records(self, run_id: str, name: str) -> Steps[Sequence[LaunchRecord]]:
+        """The records of a run's other launches, as far as the API shows them.
+
+        Args:
+            run_id: The run.
+            name: The launch whose record is left out.
+        """
+        ask = at_once(lambda: self._client.claims_of(run_id))
+        claims = yield from insist(ask, self._outages, READING)
+        return [each for each in records_of(claims or {}) if each.name != name]
 
     def is_superseded(self, run_id: str, name: str, attempt: int) -> Steps[bool]:
         """Whether a run was claimed for another launch, or another start, since.

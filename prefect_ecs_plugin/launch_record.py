@@ -157,6 +157,25 @@ def launch_of(row: Mapping[str, Any]) -> LaunchRecord:
     return LaunchRecord(name)
 
 
+def was_started_anew(run_id: str, record: LaunchRecord) -> bool:
+    """Whether a launch is one of a run that was launched before, and not resumed.
+
+    Its name tells: that of a first launch has version 1, and that of a resumed one has
+    the task runs that were due.
+    """
+    version = record.name[len(run_id) + 1 :]
+    return version.isdigit() and version != "1"
+
+
+def records_of(claims: Mapping[str, Any]) -> Sequence[LaunchRecord]:
+    """The launch records of a run's claims, as `AgentClient.claims_of` has them."""
+    states = [*_list(claims.get("states"))]
+    for task_run in _list(claims.get("resumed")):
+        states += _list(task_run.get("states"))
+    records = (read(each.get("serialized_state")) for each in states)
+    return [record for record in records if record]
+
+
 def _returned(row: Mapping[str, Any]) -> Optional[LaunchRecord]:
     """The record that an agent left when it returned a run to the queue."""
     states = [row.get("serialized_state")]

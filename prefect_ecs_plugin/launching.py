@@ -326,8 +326,7 @@ class Launcher:
         else:
             self._count(record, row, patience)
             self._outages.end(STARTING)
-            if earlier:
-                self._others.stop_late(run_id, earlier, record, task.arn)
+            self._others.stop_late(run_id, record, task.arn)
             self._tell(task)
 
     def _tell(self, task: Started) -> None:

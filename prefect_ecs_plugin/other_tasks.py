@@ -16,7 +16,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence, Tuple
 from .agent_log import of_run
 from .claims import Claims
 from .ecs import ECS, cluster_of, region_of
-from .launch_record import LaunchRecord, latest_claim
+from .launch_record import LaunchRecord, latest_claim, was_started_anew
 from .retrying import Refused, is_worth_waiting
 from .troubles import Troubles, insist
 from .waiting import Pause, Steps
@@ -101,16 +101,13 @@ class OtherTasks:
         """
         yield from ()
 
-    def stop_late(
-        self, run_id: str, earlier: EarlierTasks, record: LaunchRecord, task_arn: str
-    ) -> None:
+    def stop_late(self, run_id: str, record: LaunchRecord, task_arn: str) -> None:
         """Look for tasks of earlier launches once more, after a while; stop them.
 
         Args:
             run_id: The run.
-            earlier: What `earlier` said.
             record: The run's launch.
-            task_arn: The task that was started; it and later ones are kept.
+            task_arn: The task that was started; it is kept.
         """
 
 
@@ -233,24 +230,27 @@ class TasksAtECS(OtherTasks):
         for task_arn in earlier.at_work:
             yield from self._stop(run_id, task_arn, earlier.cluster)
 
-    def stop_late(
-        self, run_id: str, earlier: EarlierTasks, record: LaunchRecord, task_arn: str
-    ) -> None:
+    def stop_late(self, run_id: str, record: LaunchRecord, task_arn: str) -> None:
         """See `OtherTasks`."""
-        self._start(self._stop_late(run_id, earlier, record, task_arn))
+        if was_started_anew(run_id, record):
+            self._start(self._stop_late(run_id, record, task_arn))
 
     def _stop_late(
-        self, run_id: str, earlier: EarlierTasks, record: LaunchRecord, task_arn: str
+        self, run_id: str, record: LaunchRecord, task_arn: str
     ) -> Steps[None]:
         yield Pause(_LATE)
-        tasks = yield from self._tasks(run_id, earlier.cluster, earlier.region)
-        others = [arn for arn in _at_work(tasks or ()) if arn != task_arn]
-        if not others:
-            return
-        if (yield from self._claims.is_superseded(run_id, record.name, record.attempt)):
-            return  # one of them may be the task of the later launch
-        for arn in others:
-            yield from self._stop(run_id, arn, earlier.cluster)
+        earlier = yield from self._claims.earlier_records(run_id, record.name)
+        for cluster, region in {(each.cluster, each.region) for each in earlier}:
+            tasks = yield from self._tasks(run_id, cluster, region)
+            others = [arn for arn in _at_work(tasks or ()) if arn != task_arn]
+            if not others or (
+                yield from self._claims.is_superseded(
+                    run_id, record.name, record.attempt
+                )
+            ):
+                continue  # one of them may be the task of the later launch
+            for arn in others:
+                yield from self._stop(run_id, arn, cluster)
 
     def _stop(self, run_id: str, task_arn: str, cluster: str) -> Steps[None]:
         """Stop a task, as soon as AWS does it."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import (
@@ -69,6 +70,10 @@ READ_BY = 20.0
 
 #: Seconds between two looks whether the run before has been read.
 _TURN = 0.2
+
+#: Seconds since its claim in which the agent that launched a run may have ended before
+#: it looked for late tasks of its earlier launches.
+_YOUNG = 180.0
 
 RUNS = "The flow runs that agents of this name claimed before cannot be read"
 TASKS = "The tasks of flow runs that were claimed before cannot be listed"
@@ -121,6 +126,8 @@ class Recovery:
         outages: Told what does not work.
         logger: The agent's own log.
         heartbeats: Sends heartbeats for runs whose task has not started.
+        stop_late: Looks for late tasks of earlier launches of a run, given its launch
+            and its task.
         start: Starts steps, given as `run_id` the run that they are for.
         clock: Tells the time, in seconds.
     """
@@ -137,6 +144,7 @@ class Recovery:
         outages: Troubles,
         logger: logging.Logger,
         heartbeats: Callable[[Iterable[str]], object],
+        stop_late: Callable[[str, LaunchRecord, str], object],
         start: Callable[..., object],
         clock: Callable[[], float],
     ) -> None:
@@ -149,6 +157,7 @@ class Recovery:
         self._outages = outages
         self._logger = logger
         self._heartbeats = heartbeats
+        self._stop_late = stop_late
         self._start = start
         self._clock = clock
         self._lock = threading.Lock()
@@ -410,6 +419,8 @@ class Recovery:
             name=record.name if record else "",
         )
         self._watch(task.arn, run.place.cluster, run.id, launch)
+        if record and time.time() - run.claimed_at < _YOUNG:
+            self._stop_late(run.id, record, task.arn)
         return True
 
     def _found(

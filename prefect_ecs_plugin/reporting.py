@@ -125,10 +125,10 @@ class Reporter:
         The run is looked at before each attempt: in an outage the server may have it
         started again, and a run that is at work must not become Failed.
         """
-        is_logged = False
+        is_logged, version = False, 0
 
         def attempt() -> Steps[bool]:
-            nonlocal is_logged
+            nonlocal is_logged, version
             now = yield from self._states.of(run_id)
             if now is None or not is_as_seen(now):
                 self._logger.debug(
@@ -142,10 +142,43 @@ class Reporter:
             if not is_logged:
                 is_logged = True
                 self._log.write_now(run_id, log, level)
+            version = int(now.get("version") or 0)
             self._set_state(run_id, state)
             return True
 
-        return (yield from insist(attempt, self._troubles, STATES))
+        is_set = yield from insist(attempt, self._troubles, STATES)
+        if is_set:
+            yield from insist(
+                lambda: self._keep_other(run_id, version, state), self._troubles, STATES
+            )
+        return is_set
+
+    def _keep_other(self, run_id: str, version: int, state: State) -> Steps[None]:
+        """Put back a state that was set in the moment between a look and our state.
+
+        The server ignores versions: our state would hide that the flow has ended by
+        itself, or that a person has started the run anew.
+        """
+        now = yield from self._states.of(run_id)
+        if now is None or int(now.get("version") or 0) <= version + 1:
+            return
+        later = self._client.states_after(run_id, version)
+        if len(later) < 2:
+            return
+        overwritten, ours = (each["serialized_state"] for each in later[-2:])
+        kind = type(state).__name__
+        if (ours.get("type"), ours.get("message")) != (kind, state.message):
+            return  # the other one is the latest
+        self._logger.warning(
+            "Flow run %s became %s in the moment in which this agent made it %s; it is "
+            "made %s again",
+            run_id,
+            overwritten.get("type"),
+            kind,
+            overwritten.get("type"),
+            extra=of_run(run_id),
+        )
+        self._client.set_run_state(run_id, None, overwritten)
 
     def _set_state(self, run_id: str, state: State) -> None:
         try:

@@ -10,6 +10,7 @@ figures.
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import random
 import signal
@@ -195,9 +196,9 @@ class Flows:
     def _begin(self, task: TaskView) -> None:
         """The flow begins, or goes on with the retry of its task."""
         run_id = str(task.started_by)
-        state = self._state(run_id)
         if not self._is_alive(task):
             return
+        state = self._state(run_id)
         if state == "Submitted":
             set_state(self._world, run_id, "Running")
         elif state == "Running" and run_id in self.resumed:
@@ -247,32 +248,40 @@ class Flows:
     def doubled(self, run_id: str, tasks: List[TaskView]) -> bool:
         """Whether two tasks of a run were alive at once, or there were too many.
 
-        The old task of a restarted run may be alive until it is stopped.
+        Two tasks of a restarted run may be for a while: RunTask may have been under way
+        when it was restarted, and a task is alive until it is stopped.
         """
         tasks = [task for task in tasks if task.stop_code != "TaskFailedToStart"]
-        restarted = self.restarted_at.get(run_id)
-        starts = 1 + (run_id in self.restarted_at) + (run_id in self.resumed)
+        restarted = run_id in self.restarted_at
+        starts = 1 + restarted + (run_id in self.resumed)
         if len(tasks) > starts:
             return True
-        for old, new in zip(tasks, tasks[1:]):
-            until = new.created_at
-            if restarted and old.created_at < restarted + 1.0:
-                until += STOP_SECONDS
-            if (old.stopped_at or time.time()) > until:
+        for first, second in itertools.combinations(tasks, 2):
+            began = max(first.created_at, second.created_at)
+            ended = min(each.stopped_at or time.time() for each in (first, second))
+            if ended - began > (STOP_SECONDS if restarted else 0.0):
                 return True
         return False
 
     def wrongly_stopped(self, run_id: str, tasks: List[TaskView]) -> bool:
-        """Whether a task was stopped that had not been cancelled or replaced."""
-        cancelled = run_id in self.cancelled_at
-        restarted = self.restarted_at.get(run_id)
-        for task in tasks:
-            is_old = restarted is None or task.created_at <= restarted
-            is_replaced = restarted is not None and task is not tasks[-1]
-            was_to_stop = cancelled and (is_old or is_replaced)
-            if task.stop_code == "UserInitiated" and not was_to_stop:
-                return True
-        return False
+        """Whether a task was stopped that had not been cancelled or replaced.
+
+        Of a restarted run one task that was started since must not be stopped.
+        """
+        if run_id not in self.cancelled_at:
+            new = tasks
+        elif run_id in self.restarted_at:
+            restarted = self.restarted_at[run_id]
+            new = [task for task in tasks if task.created_at > restarted]
+            if not all(map(_was_stopped, new)):
+                return False
+        else:
+            return False
+        return any(map(_was_stopped, new))
+
+
+def _was_stopped(task: TaskView) -> bool:
+    return task.stop_code == "UserInitiated"
 
 
 class Agents:

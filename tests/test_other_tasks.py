@@ -322,6 +322,31 @@ def test_guarantee_1_a_task_that_starts_late_is_stopped_though_its_agent_is_gone
         assert world.aws.task(new.task_arn).desired_status == "RUNNING"
 
 
+def test_guarantee_1_a_task_that_starts_late_is_stopped_by_the_agent_after_the_next(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """Both agents that knew of it are gone."""
+    never = QUICK.replace("other_tasks._LATE = 0.2, 1.0, 1.0", "_ = 0.2, 1.0, 1.0")
+    assert never != QUICK
+    create_cluster(world, "second", world.aws.region)
+    held = HeldBack(world)
+    run_id = new_run()
+    with world.quick_agent("--cluster", "second") as agent:
+        assert eventually(held.waiting.is_set)
+        kill(agent, signal.SIGKILL)
+    start_anew(world, run_id)
+    with world.child([sys.executable, "-c", never, "agent", "ecs", "start"]) as agent:
+        (new,) = tasks_of(world, run_id, 1)
+        told = f"Flow run {run_id} was submitted"
+        assert says(agent, told)
+        kill(agent, signal.SIGKILL)
+    held.let_go()
+    _, old = tasks_of(world, run_id, 2)
+    with world.quick_agent():
+        assert reaches(world, old, "STOPPED")
+        assert world.aws.task(new.task_arn).desired_status == "RUNNING"
+
+
 def test_a_stop_of_an_earlier_task_is_asked_for_until_aws_does_it(
     world: World, new_run: Callable[[], str]
 ) -> None:
@@ -449,6 +474,29 @@ def test_a_resumed_run_that_another_agent_claims_meanwhile_is_not_failed(
         left = "and has changed, so it is not made Failed"
         assert says(agent, left)
     assert world.states([run_id]) == ["Running"]
+
+
+def test_a_run_that_is_started_anew_as_it_becomes_cancelled_is_started(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """The API takes a state whatever the run's version is."""
+    run_id = new_run()
+
+    def fault(operation: str, arguments: Dict[str, Any]) -> None:
+        text = json.dumps(arguments)
+        if operation == "set_flow_run_states" and "its task has ended" in text:
+            world.api.fault = None
+            set_state(world, run_id, "Scheduled", start_time=now())
+
+    world.api.fault = fault
+    with world.quick_agent("--cancel-grace", "0") as agent:
+        (task,) = tasks_of(world, run_id, 1)
+        assert reaches(world, task, "RUNNING")
+        set_state(world, run_id, "Running")
+        set_state(world, run_id, "Cancelling")
+        again = "it is made Scheduled again"
+        assert says(agent, again)
+        tasks_of(world, run_id, 2)
 
 
 @pytest.mark.parametrize("state, ends", [("Running", "Running"), ("Failed", "Failed")])
