@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import os
 import socket
+import sys
 import threading
 import time
 import tracemalloc
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 from urllib.parse import unquote
 
@@ -492,3 +494,29 @@ def test_a_template_host_is_a_name(host: str) -> None:
         lambda: agent_settings(no_client, None, template_hosts=(host,))  # type: ignore[arg-type]
     )
     assert "--template-host" in said
+
+
+# -- Google Cloud Storage ----------------------------------------------------------
+
+
+class Blob:
+    """An object of 2 MiB, in place of Google's library, which is not installed here."""
+
+    def bucket(self, _: str) -> Blob:
+        return self
+
+    def blob(self, _: str) -> Blob:
+        return self
+
+    def download_as_bytes(self, end: int) -> bytes:
+        return (b"#" * 2 * MIB)[: end + 1]  # `end` is the last byte's place
+
+
+def test_no_more_is_asked_of_google_than_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module: Any = ModuleType("prefect.utilities.gcp")
+    module.get_storage_client = Blob
+    monkeypatch.setitem(sys.modules, "prefect.utilities.gcp", module)
+    said = refusal(lambda: load_mapping("gs://bucket/key", no_client))
+    assert "longer than 1,048,576 bytes" in said
