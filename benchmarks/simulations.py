@@ -24,10 +24,9 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 from prefect.utilities.configuration import set_temporary_config
 
 from prefect_ecs_plugin.api import AgentClient
-from prefect_ecs_plugin.launch_record import LaunchRecord
+from prefect_ecs_plugin.launch_record import Launch, LaunchRecord
 from prefect_ecs_plugin.launching import Started
 from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
-from prefect_ecs_plugin.task_state import Launch
 
 from .report import table
 from .simulated import Agent, World

@@ -34,6 +34,7 @@ from .ecs import ECS
 from .errors import RateLimited
 from .flow_run import plain
 from .health import AgentServer, Exposition, Health
+from .launch_record import Launch
 from .launching import AWS, Launcher, Started
 from .other_tasks import TasksAtECS
 from .pacing import Pacer, limits_for
@@ -590,7 +591,7 @@ class ECSAgent(Agent):
             self._secrets.forget(run_id)
 
     def _task_was_found(
-        self, task_arn: str, cluster: str, run_id: str, launch: task_state.Launch
+        self, task_arn: str, cluster: str, run_id: str, launch: Launch
     ) -> None:
         if self._watches:
             self._supervisor.watch_found(task_arn, cluster, run_id, launch)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Any, Iterator, Mapping
 
 from .errors import RunConfigError
+from .flow_run import FLOW_CONTAINER
 from .settings import AgentSettings
-from .template import API_KEY_NAMES, FLOW_CONTAINER, brings_api_key, fitted
+from .template import API_KEY_NAMES, brings_api_key, fitted
 
 
 def warnings(settings: AgentSettings, has_key: bool) -> Iterator[str]:

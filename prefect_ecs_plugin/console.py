@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Mapping, NamedTuple, Optional
 from urllib.parse import quote
 
-from .template import FLOW_CONTAINER
+from .flow_run import FLOW_CONTAINER
 
 #: The console's host for each partition of AWS.
 _HOSTS = {

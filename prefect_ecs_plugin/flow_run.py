@@ -16,6 +16,9 @@ from packaging.version import InvalidVersion, Version
 #: The version in which Prefect renamed `execute cloud-flow`.
 _FIRST_WITH_FLOW_RUN_COMMAND = Version("0.13.0")
 
+#: The container in which the flow runs; all others are sidecars.
+FLOW_CONTAINER = "flow"
+
 #: The variable that tells a flow which run it is.
 RUN_ID = "PREFECT__CONTEXT__FLOW_RUN_ID"
 

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, 
 from . import rules, shapes
 from .errors import RunConfigError
 from .excerpt import quoted, shortened
-from .flow_run import RUN_ID, FlowRun, plain
+from .flow_run import FLOW_CONTAINER, RUN_ID, FlowRun, plain
 from .settings import AgentSettings, PrefectSettings, environment_entries
 from .template import (
     API_KEY_NAMES,
-    FLOW_CONTAINER,
     FLOW_RUN_ID,
     STARTED_BY,
     brings_api_key,

@@ -94,6 +94,21 @@ class LaunchRecord:
         return (self.name, self.attempt) == (name, attempt)
 
 
+class Launch(NamedTuple):
+    """How a task came to be.
+
+    Attributes:
+        attempt: 1 for the first task of a run's launch, 2 for its first relaunch.
+        resumed: Whether the run was Running already when it was launched, as one is
+            that comes back for the retry of a task.
+        name: What all starts of one launch have in common, `LaunchRecord.name`.
+    """
+
+    attempt: int = 1
+    resumed: bool = False
+    name: str = ""
+
+
 #: Each field's type; Optional ones may be missing or null.
 _TYPES: Mapping[str, Tuple[type, ...]] = {
     each.name: {"attempt": (int,), "recoveries": (int,)}.get(

@@ -39,6 +39,7 @@ from .errors import ConfigurationError, RunConfigError
 from .excerpt import shortened
 from .flow_run import FlowRun
 from .launch_record import (
+    Launch,
     LaunchRecord,
     holds,
     is_same_claim,
@@ -53,7 +54,6 @@ from .run_config import ECSRun
 from .settings import AgentSettings, PrefectSettings
 from .sources import ClientFactory, Reader
 from .submission import LaunchUncertain, Submission
-from .task_state import Launch
 from .troubles import Troubles
 from .waiting import Cause, Interrupted, Pause, Steps, Wait
 

@@ -42,12 +42,11 @@ from .api import AgentClient
 from .claims import Claims
 from .ecs import CLOCK_SKEW
 from .errors import LaunchError
-from .launch_record import LaunchRecord, claimed_task_runs, latest_claim
+from .launch_record import Launch, LaunchRecord, claimed_task_runs, latest_claim
 from .launching import Launcher
 from .retrying import Refused, is_worth_waiting
 from .run_states import READING, RunStates
 from .task_finder import FoundTask, Place, TaskFinder, TasksByRun
-from .task_state import Launch
 from .troubles import Troubles, insist
 from .waiting import Cause, Pause, Steps, at_once
 

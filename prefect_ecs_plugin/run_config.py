@@ -41,13 +41,12 @@ from .errors import (
     UnsupportedRunConfig,
 )
 from .excerpt import joined, quoted, shortened
+from .flow_run import FLOW_CONTAINER
 from .yaml_text import parse_mapping, read_file
 
 if TYPE_CHECKING:
     from .rules import Problem
 
-#: The container in which the flow runs; the agent adds it where there is none.
-_FLOW_CONTAINER = "flow"
 
 _SCHEMES = ("file", "agent", "s3", "gs", "gcs", "http", "https")
 
@@ -325,7 +324,7 @@ def _problems_of_arguments(run: ECSRun) -> Iterator[Problem]:
     """Arguments that stand for members of the definition, judged as these."""
     from . import rules
 
-    container = {"name": _FLOW_CONTAINER, "image": run.image or None}
+    container = {"name": FLOW_CONTAINER, "image": run.image or None}
     as_definition = {
         "taskRoleArn": run.task_role_arn,
         "executionRoleArn": run.execution_role_arn,
@@ -394,7 +393,7 @@ def _with_flow_container(definition: Mapping[str, Any]) -> Dict[str, Any]:
     """The definition as the agent will complete it."""
     containers = _listed(definition.get("containerDefinitions"))
     names = [item.get("name") for item in containers if isinstance(item, dict)]
-    added = [] if _FLOW_CONTAINER in names else [{"name": _FLOW_CONTAINER}]
+    added = [] if FLOW_CONTAINER in names else [{"name": FLOW_CONTAINER}]
     return {**definition, "containerDefinitions": [*containers, *added]}
 
 

@@ -30,6 +30,7 @@ from .dispatcher import Dispatcher
 from .ecs import ECS, region_of
 from .errors import PrefectECSError
 from .launch_record import (
+    Launch,
     LaunchRecord,
     claimed_task_runs,
     situation,
@@ -41,7 +42,7 @@ from .reporting import Reporter
 from .retrying import Patience, Refused
 from .run_states import READING, RunStates
 from .submission import Submission
-from .task_state import Explanation, Judgement, Launch, Run, Verdict
+from .task_state import Explanation, Judgement, Run, Verdict
 from .troubles import Troubles, insist
 from .waiting import Cause, Pause, Steps, at_once
 from .watcher import Watched, Watcher

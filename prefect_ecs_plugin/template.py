@@ -15,14 +15,11 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 from . import rules, shapes
 from .errors import LaunchError, RunConfigError
 from .excerpt import joined, quoted
-from .flow_run import FlowRun
+from .flow_run import FLOW_CONTAINER, FlowRun
 from .settings import AgentSettings
 
 if TYPE_CHECKING:
     from .run_config import ECSRun
-
-#: The container in which the flow runs; all others are sidecars.
-FLOW_CONTAINER = "flow"
 
 #: The API key under the names that flow images of all versions know.
 API_KEY_NAMES = ("PREFECT__CLOUD__API_KEY", "PREFECT__CLOUD__AUTH_TOKEN")

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Callable, Dict, Set
 
-from .retrying import Backoff, Refused
+from .retrying import Backoff
 from .waiting import Cause, Pause, Result, Steps
 
 #: Between two attempts to reach what does not answer.
@@ -85,7 +85,7 @@ class Troubles:
         service = service or self._service_of(reason)
         line = (str(reason) or type(reason).__name__).strip().splitlines()[0]
         words = f"{kind} {place}: {line}" if place else f"{kind}: {line}"
-        cause = reason.cause if isinstance(reason, Refused) else ""
+        cause = str(getattr(reason, "cause", ""))
         with self._lock:
             if self._is_echo(service):
                 self._logger.debug("%s", words)

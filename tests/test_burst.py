@@ -281,8 +281,8 @@ def test_guarantee_1_a_run_whose_task_does_not_start_for_long_has_a_heartbeat(
     from prefect.utilities.configuration import set_temporary_config
 
     from prefect_ecs_plugin import ECSAgent
+    from prefect_ecs_plugin.launch_record import Launch
     from prefect_ecs_plugin.launching import Started
-    from prefect_ecs_plugin.task_state import Launch
 
     for name, value in world.environment.items():
         monkeypatch.setenv(name, value)

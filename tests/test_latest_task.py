@@ -10,11 +10,10 @@ from typing import Any, Dict, List
 import pytest
 
 from prefect_ecs_plugin.claims import Claims
-from prefect_ecs_plugin.launch_record import LaunchRecord
+from prefect_ecs_plugin.launch_record import Launch, LaunchRecord
 from prefect_ecs_plugin.launching import Started
 from prefect_ecs_plugin.simulation import Simulation
 from prefect_ecs_plugin.supervising import Supervisor
-from prefect_ecs_plugin.task_state import Launch
 from prefect_ecs_plugin.troubles import Troubles
 from prefect_ecs_plugin.waiting import Pause, Steps
 from prefect_ecs_plugin.watcher import Watched

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_ecs_plugin import hints
+from prefect_ecs_plugin.launch_record import Launch
 from prefect_ecs_plugin.task_state import (
     Judgement,
-    Launch,
     Run,
     Verdict,
     explain,

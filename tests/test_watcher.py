@@ -30,10 +30,10 @@ from hypothesis import strategies as st
 
 from prefect_ecs_plugin import ecs as ecs_room
 from prefect_ecs_plugin.dispatcher import Dispatcher
+from prefect_ecs_plugin.launch_record import Launch
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
 from prefect_ecs_plugin.retrying import Answer, Refused
 from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.task_state import Launch
 from prefect_ecs_plugin.troubles import Troubles
 from prefect_ecs_plugin.waiting import Pause, Steps
 from prefect_ecs_plugin.watcher import Watched, Watcher, poll_queue, watching

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional
 
+from ..flow_run import FLOW_CONTAINER
 from ..hints import Hint, find
-from ..template import FLOW_CONTAINER
 
 Described = Mapping[str, Any]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 from .. import console, masking, rules
+from ..flow_run import FLOW_CONTAINER
 from ..hints import EXIT_CODES
-from ..template import FLOW_CONTAINER
 from . import described
 from .described import Described
 from .judging import Judgement, Verdict

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Iterable, NamedTuple, Optional
 
 from ..hints import VANISHED, Hint
-from ..launch_record import NEEDS_TASK, RESCHEDULED_STATES
+from ..launch_record import NEEDS_TASK, RESCHEDULED_STATES, Launch
 from ..retrying import Backoff
 from . import described
 from .described import Described
@@ -57,21 +57,6 @@ class Run:
     taken_over: bool = False
     version: Optional[int] = None
     is_claimed: bool = False
-
-
-class Launch(NamedTuple):
-    """How a task came to be.
-
-    Attributes:
-        attempt: 1 for the first task of a run's launch, 2 for its first relaunch.
-        resumed: Whether the run was Running already when it was launched, as one is
-            that comes back for the retry of a task.
-        name: What all starts of one launch have in common, `FlowRun.launch_name`.
-    """
-
-    attempt: int = 1
-    resumed: bool = False
-    name: str = ""
 
 
 FIRST_LAUNCH = Launch()

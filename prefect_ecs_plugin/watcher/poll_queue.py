@@ -11,7 +11,7 @@ import threading
 from typing import Dict, Iterable, List, NamedTuple, Optional
 
 from ..ecs import region_of
-from ..task_state import Launch
+from ..launch_record import Launch
 from ..troubles import OUTAGE
 
 #: Seconds between two looks at a task that is on its way up or down. One that fails

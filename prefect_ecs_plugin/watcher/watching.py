@@ -24,8 +24,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 from ..agent_log import of_run
 from ..dispatcher import Dispatcher
 from ..ecs import DESCRIBED_AT_ONCE, ECS, answer_of
+from ..launch_record import Launch
 from ..retrying import Refused, Verdict
-from ..task_state import Launch
 from ..troubles import Troubles
 from ..waiting import Pause, Steps, Wait
 from .poll_queue import Place, PollQueue, Watched
