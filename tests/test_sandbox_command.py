@@ -22,10 +22,10 @@ from click.testing import CliRunner
 from deadlines import DEADLINE
 from shell import Shell, without_looks
 
-from prefect_ecs_plugin.command_line import LikeStart, typed
 from prefect_ecs_plugin.sandbox import command, flows
 from prefect_ecs_plugin.sandbox.display import Lines
 from prefect_ecs_plugin.sandbox.watch import Watch
+from prefect_ecs_plugin.start_options import LikeStart, typed
 
 #: Of an account that the sandbox does not see.
 SECRET = "arn:aws:secretsmanager:eu-west-1:999999999999:secret:prefect-AbCdEf:key::"

@@ -9,8 +9,9 @@ import click
 from prefect.cli.agent import start_agent
 
 from ..cli import given_key
-from ..command_line import LikeStart, check_values
+from ..command_line import check_values
 from ..errors import PrefectECSError
+from ..start_options import LikeStart
 
 HELP = """\
 Say what would fail, before anything runs.

@@ -12,10 +12,11 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import click
 
-from ..command_line import LikeStart, check_values, one_line_errors, typed
+from ..command_line import check_values, one_line_errors
 from ..errors import ConfigurationError
 from ..masking import is_secret_name
 from ..secret_arn import parse
+from ..start_options import LikeStart, typed
 from . import plan as planning
 from .plan import Plan
 
