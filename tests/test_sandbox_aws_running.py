@@ -205,7 +205,8 @@ def fetch(url: str) -> Dict[str, Any]:
 def test_a_flows_own_boto3_reaches_the_sandbox(aws: AWS) -> None:
     script = (
         f'{sys.executable} -c "import boto3; '
-        "print(boto3.client('sts', aws_access_key_id='x', aws_secret_access_key='y')"
+        f"print(boto3.client('sts', aws_access_key_id='{aws.access_key}', "
+        "aws_secret_access_key='any')"
         ".get_caller_identity()['Account'])\""
     )
     task = run_command(aws, script)
