@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import pytest
 from botocore.config import Config
+from deadlines import DEADLINE
 from sandbox_aws import AWS, ONCE, refusal
 from sandbox_prefect import HTTP
 
@@ -333,7 +334,7 @@ def test_a_large_body_does_not_keep_the_refusal_from_its_client(good: Sent) -> N
 
 
 def test_a_client_that_sends_no_body_does_not_keep_the_others(good: Sent) -> None:
-    with socket.create_connection(("127.0.0.1", good.port)) as waiting:
+    with socket.create_connection(("127.0.0.1", good.port), DEADLINE) as waiting:
         waiting.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
         assert waiting.recv(100).startswith(b"HTTP/1.1 403 Forbidden\r\n")
         assert good.answer()[0] == 200
