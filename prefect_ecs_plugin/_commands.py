@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional
+from typing import TYPE_CHECKING, Dict, Iterable, List, Optional
 
 import click
 
+from ._startup import stand_in
 from .errors import ConfigurationError, PrefectECSError
 
 if TYPE_CHECKING:
@@ -160,28 +161,6 @@ def _installed_version(library: str) -> Optional[str]:
         return str(import_module(library).__version__)
 
 
-def stand_in(name: str, reason: str) -> click.Command:
-    """A command that takes any arguments, `--help` too, says why, and exits 1.
-
-    Args:
-        name: What follows `prefect agent`.
-        reason: A sentence; line breaks in it become blanks.
-    """
-    line = " ".join(reason.split())
-
-    def say_why(**_: Any) -> None:
-        click.echo(f"Error: {name}: {line}", err=True)
-        sys.exit(1)
-
-    return click.Command(
-        name,
-        callback=say_why,
-        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
-        context_settings={"ignore_unknown_options": True, "help_option_names": []},
-        short_help=f"Not usable: {line}",
-    )
-
-
 @lru_cache(maxsize=None)
 def offers() -> Dict[str, List[Offer]]:
     """Every command offered in this environment, by name; read once per process."""
@@ -246,3 +225,7 @@ def main() -> None:
 
     ours = Offer(EntryPoint("ecs", OUR_COMMAND, GROUP), OURS, "of unknown version")
     load("ecs", found.get(OURS, ours))(prog_name="prefect-ecs")
+
+
+#: Asked for by `_startup`: a file that was cut off has no last line.
+IS_WHOLE = True

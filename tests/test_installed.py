@@ -8,7 +8,9 @@ others, marked `packaging`, install everything afresh, Prefect 1.0 and 1.4 among
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -20,7 +22,7 @@ import venv
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
@@ -250,6 +252,165 @@ def test_a_process_of_multiprocessing_has_the_command_too(
         encoding="utf-8",
     )
     assert beside_this.run("python", str(script)).stdout == "AgentGroup\n"
+
+
+# A torn install
+
+
+#: What can happen to a file on a disk that was full, or to a copy that was interrupted.
+DAMAGES: Dict[str, Callable[[bytes], Optional[bytes]]] = {
+    "deleted": lambda content: None,
+    "empty": lambda content: b"",
+    "truncated": lambda content: content[: len(content) // 2],
+    "overwritten": lambda content: b"\xff\xfe\x80 not UTF-8\n" + content[16:],
+    "zeroed": lambda content: bytes(len(content)),
+    "random": lambda content: random.Random(0).randbytes(len(content)),
+}
+#: Files that every start of Python or of `prefect` reads, but for the two that Python
+#: itself reads.
+READ_AT_STARTS = ["__init__.py", "_startup.py", "_commands.py", "errors.py", "cli.py"]
+
+
+@pytest.fixture(scope="session")
+def torn(
+    beside_this: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Environment:
+    """An installed copy of this worker's own, to be damaged and mended."""
+    folder = tmp_path_factory.mktemp("torn") / "venv"
+    shutil.copytree(str(beside_this.folder), str(folder), symlinks=True)
+    copy = Environment(folder)
+    for script in filter(Path.is_file, copy.scripts.iterdir()):
+        if not script.is_symlink():
+            here, there = os.fsencode(beside_this.folder), os.fsencode(folder)
+            script.write_bytes(script.read_bytes().replace(here, there))
+    # pip wrote no script for Prefect, which is installed elsewhere.
+    prefect = copy.scripts / "prefect"
+    code = "from prefect.cli import cli\ncli()\n"
+    prefect.write_text(f"#!{copy.scripts / 'python'}\n{code}", encoding="utf-8")
+    prefect.chmod(0o755)
+    for cache in copy.site_packages.rglob("__pycache__"):
+        shutil.rmtree(str(cache))
+    return copy
+
+
+@contextlib.contextmanager
+def damaged(path: Path, damage: str) -> Iterator[None]:
+    """A file that is damaged for a while."""
+    content = path.read_bytes()
+    new = DAMAGES[damage](content)
+    path.unlink()
+    if new is not None:
+        path.write_bytes(new)
+    try:
+        yield
+    finally:
+        path.write_bytes(content)
+
+
+def run_torn(torn: Environment, program: str, *arguments: str) -> Any:
+    # Neither are caches written, which would outlive the damage.
+    return torn.run(program, *arguments, PYTHONDONTWRITEBYTECODE="1")
+
+
+def assert_only_our_command_suffers(torn: Environment) -> None:
+    """Other programs and other commands see nothing of it; ours says what to do."""
+    for arguments in (["-c", "pass"], ["-c", "import sys", "agent", "ecs"]):
+        done = run_torn(torn, "python", *arguments)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for others in (["version"], ["agent", "local", "start", "--help"]):
+        done = run_torn(torn, "prefect", *others)
+        assert (done.returncode, done.stderr) == (0, ""), others
+    assert_works_or_says_what_to_do(run_torn(torn, "prefect", "agent", "ecs", "--help"))
+
+
+def assert_works_or_says_what_to_do(done: Any) -> None:
+    """Ours or one line, never Prefect's own agent."""
+    if done.returncode == 0:
+        assert "Run flows as Amazon ECS tasks." in done.stdout, done.stdout
+        assert done.stderr == ""
+    else:
+        assert (done.returncode, done.stdout) == (1, ""), done.stderr
+        assert re.fullmatch(
+            "Error: ecs: .*\\breinstall prefect-ecs-plugin.*\\n|"
+            "Error: ecs: .*pip install --force-reinstall .*prefect-ecs-plugin\\n",
+            done.stderr,
+        )
+
+
+posix = pytest.mark.skipif(os.name == "nt", reason="its programs are .exe files")
+
+
+@posix
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "overwritten"])
+@pytest.mark.parametrize("name", READ_AT_STARTS)
+def test_a_torn_install_breaks_nobody(
+    torn: Environment, name: str, damage: str
+) -> None:
+    with damaged(torn.site_packages / "prefect_ecs_plugin" / name, damage):
+        assert_only_our_command_suffers(torn)
+
+
+@posix
+@pytest.mark.parametrize("damage", ["deleted", "empty", "truncated", "zeroed"])
+@pytest.mark.parametrize("name", sorted(START_UP_FILES))
+def test_a_torn_start_up_file_breaks_nobody(
+    torn: Environment, name: str, damage: str
+) -> None:
+    """Bytes that are no text in it would stop Python itself before 3.12; so would they
+    in any .pth file."""
+    with damaged(torn.site_packages / name, damage):
+        done = run_torn(torn, "python", "-c", "pass")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert run_torn(torn, "prefect", "version").returncode == 0
+
+
+@posix
+@pytest.mark.parametrize("name", ["__init__.py", "_startup.py", "_commands.py"])
+def test_wherever_a_file_was_cut_off_it_breaks_nobody(
+    torn: Environment, name: str
+) -> None:
+    """At the end of each line, where what is left may well be valid Python."""
+    path = torn.site_packages / "prefect_ecs_plugin" / name
+    content = path.read_bytes()
+    ends = [at for at, byte in enumerate(content) if byte == ord("\n")]
+    code = (
+        "import sys\n"
+        "from prefect.cli import cli\n"
+        "assert type(cli.commands['agent']).__name__ == 'Group'\n"
+        "cli.commands['agent'].commands['local']\n"
+    )
+    at_ends_of_functions = [at for at in ends if content[at : at + 3] == b"\n\n\n"]
+    try:
+        for at in at_ends_of_functions:
+            path.write_bytes(content[: at + 1])
+            done = run_torn(torn, "python", "-c", code)
+            assert (done.returncode, done.stderr) == (0, ""), content[:at][-200:]
+            ours = run_torn(torn, "prefect", "agent", "ecs", "--help")
+            assert ours.returncode == 1
+            assert_works_or_says_what_to_do(ours)
+    finally:
+        path.write_bytes(content)
+
+
+def installed_files(wheel: Path) -> List[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return sorted(set(archive.namelist()) - START_UP_FILES)
+
+
+@posix
+@packaging
+@pytest.mark.parametrize("damage", sorted(DAMAGES))
+def test_whatever_file_is_torn_it_breaks_nobody(
+    torn: Environment, wheel: Path, damage: str
+) -> None:
+    for name in installed_files(wheel):
+        with damaged(torn.site_packages / name, damage):
+            done = run_torn(torn, "python", "-c", "pass")
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), name
+            done = run_torn(torn, "prefect", "version")
+            assert (done.returncode, done.stderr) == (0, ""), name
+            done = run_torn(torn, "prefect", "agent", "ecs", "--help")
+            assert_works_or_says_what_to_do(done)
 
 
 # Fresh environments
