@@ -369,12 +369,11 @@ def test_a_torn_start_up_file_breaks_nobody(
 def test_wherever_a_file_was_cut_off_it_breaks_nobody(
     torn: Environment, name: str
 ) -> None:
-    """At the end of each line, where what is left may well be valid Python."""
+    """At the end of each function, where what is left is valid Python."""
     path = torn.site_packages / "prefect_ecs_plugin" / name
     content = path.read_bytes()
     ends = [at for at, byte in enumerate(content) if byte == ord("\n")]
     code = (
-        "import sys\n"
         "from prefect.cli import cli\n"
         "assert type(cli.commands['agent']).__name__ == 'Group'\n"
         "cli.commands['agent'].commands['local']\n"
