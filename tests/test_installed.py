@@ -324,16 +324,17 @@ def assert_only_our_command_suffers(torn: Environment) -> None:
 
 
 def assert_works_or_says_what_to_do(done: Any) -> None:
-    """Ours or one line, never Prefect's own agent."""
+    """Ours or one line, never Prefect's own agent; damaged metadata may be warned of."""
+    stderr = re.sub("^Warning: entry points passed over .*\\n", "", done.stderr)
     if done.returncode == 0:
         assert "Run flows as Amazon ECS tasks." in done.stdout, done.stdout
-        assert done.stderr == ""
+        assert stderr == ""
     else:
-        assert (done.returncode, done.stdout) == (1, ""), done.stderr
+        assert (done.returncode, done.stdout) == (1, ""), stderr
         assert re.fullmatch(
             "Error: ecs: .*\\breinstall prefect-ecs-plugin.*\\n|"
             "Error: ecs: .*pip install --force-reinstall .*prefect-ecs-plugin\\n",
-            done.stderr,
+            stderr,
         )
 
 
