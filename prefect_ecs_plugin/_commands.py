@@ -199,6 +199,8 @@ def _read(distribution: Distribution) -> List[Offer]:
         # Nearly every distribution ends here: reading is quick, parsing is not.
         if GROUP not in (distribution.read_text("entry_points.txt") or ""):
             return []
+        if not distribution.metadata["Name"]:  # its METADATA is gone or was cut off
+            raise ValueError("a distribution without a name")
         name = _canonical(str(distribution.metadata["Name"]))
         return [
             Offer(entry_point, name, distribution.version)
