@@ -15,6 +15,7 @@ import queue
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -222,6 +223,8 @@ def browser(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Chromium with a new profile; it is gone afterwards."""
     home = folder / "home"
     home.mkdir()
+    # It makes a socket there, whose path must be short, and leaves it if killed.
+    temporary = tempfile.mkdtemp(prefix="chromium-")
     process = subprocess.Popen(
         [
             CHROMIUM,
@@ -232,7 +235,12 @@ def browser(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             "--host-resolver-rules=MAP *.test 127.0.0.1",
             *arguments,
         ],
-        env={"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"},
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "TMPDIR": temporary,
+            "LANG": "C.UTF-8",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
@@ -245,6 +253,7 @@ def browser(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def given_to_page(api: PrefectAPI, aws: AWS, kind: str, port: int) -> Dict[str, Any]:
