@@ -111,6 +111,9 @@ def load(name: str, offer: Offer) -> click.Command:
     """
     try:
         if offer.distribution == OURS:
+            # Python imports a package without its `__init__.py` all the same.
+            from . import __version__  # noqa: F401
+
             require_aws_libraries()
         loaded = offer.entry_point.load()
         if not isinstance(loaded, click.Command):
@@ -229,5 +232,5 @@ def main() -> None:
     load("ecs", found.get(OURS, ours))(prog_name="prefect-ecs")
 
 
-#: Asked for by `_startup`: a file that was cut off has no last line.
+#: The last line, see `_startup`.
 IS_WHOLE = True

@@ -6,10 +6,10 @@ file beside the package (`prefect_ecs_plugin.pth`; from Python 3.15 on
 nothing but `sys`, not even `typing` or `__future__`, until somebody imports
 `prefect.cli.agent`; and it answers None for every other module.
 
-Nothing that is wrong with the installed files may hurt another program, or another
-command of Prefect's. So what goes wrong here is caught, and `prefect agent ecs` is then
-a command that says what to do. `install` is the last function, and its last line the
-one that counts: of a file that was cut off, nothing is installed.
+A damaged install (a file missing, cut off or overwritten) must harm no other program
+and no other command of Prefect's, nor turn `prefect agent ecs` into Prefect's own. So
+any error in `_commands` is caught here, and `prefect agent ecs` is then a command that
+says what to do. If this file itself is damaged, the start-up file does the same.
 """
 
 import sys
@@ -101,26 +101,18 @@ class Loader:
             self.loader.exec_module(module)
         else:  # zipimport before Python 3.10; it fills the module in sys.modules
             self.loader.load_module(module.__name__)
-        attach(module)
+        _attach(module)
 
     def __getattr__(self, name: str) -> "Any":
         return getattr(self.loader, name)
 
 
-def attach(module: "ModuleType") -> None:
-    """Attach the commands to `prefect.cli.agent`, or the stand-in if that fails.
-
-    Args:
-        module: `prefect.cli.agent`, just executed.
-    """
+def _attach(module: "ModuleType") -> None:
+    """Attach the commands to `prefect.cli.agent`, or the stand-in if that fails."""
     try:
-        import prefect_ecs_plugin
-        from prefect_ecs_plugin import _commands
+        from prefect_ecs_plugin._commands import IS_WHOLE, attach  # noqa: F401
 
-        # What each of these files ends with; a shorter file may be valid, too.
-        if not (_commands.IS_WHOLE and "__dir__" in vars(prefect_ecs_plugin)):
-            raise ImportError("__init__.py is gone or has been cut off")
-        _commands.attach(module)
+        attach(module)
     except Exception as error:  # a file that is damaged can raise anything
         _attach_stand_in(module, error)
 
@@ -162,3 +154,7 @@ def install() -> None:
     """Put the finder first on `sys.meta_path`, once however often it is called."""
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, Finder())
+
+
+#: The last line: who imports it gets an ImportError from a file that was cut off.
+IS_WHOLE = True
