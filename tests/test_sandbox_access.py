@@ -274,13 +274,16 @@ def test_a_request_without_the_key_is_refused(aws: AWS, header: Any) -> None:
     assert_refused(changed)
 
 
-@pytest.mark.parametrize("where", ["query", "header", "two in the query"])
+@pytest.mark.parametrize(
+    "where", ["query", "query, small", "header", "two in the query"]
+)
 def test_two_credentials_are_refused(aws: AWS, where: str) -> None:
     """Each of them is good: the sandbox must not read one and moto the other."""
     scope = f"{aws.access_key}/20261122/us-east-1/sts/aws4_request"
     good = to_aws(aws)
     changed = {
         "query": good._replace(target=f"/?X-Amz-Credential={scope}"),
+        "query, small": good._replace(target=f"/?x-amz-credential={scope}"),
         "header": good.having("Authorization", authorization(aws.access_key)),
         "two in the query": good.without("Authorization")._replace(
             target=f"/?X-Amz-Credential={scope}&X-Amz-Credential={scope}"

@@ -37,13 +37,12 @@ def new_token() -> str:
 
 
 def new_access_key() -> Tuple[str, str]:
-    """An AWS access key that cannot be guessed: its id and its secret."""
-    return _key_id(), secrets.token_hex(20)
+    """An AWS access key that cannot be guessed: its id and its secret.
 
-
-def _key_id() -> str:
-    """In AWS's form, which moto looks for; 80 random bits."""
-    return "AKIA" + base64.b32encode(secrets.token_bytes(10)).decode()
+    The id has AWS's form, which moto looks for, and 80 random bits.
+    """
+    key_id = "AKIA" + base64.b32encode(secrets.token_bytes(10)).decode()
+    return key_id, secrets.token_hex(20)
 
 
 def same(given: str, expected: str) -> bool:
@@ -99,15 +98,12 @@ class LocalHandler(BaseHTTPRequestHandler):
         return None
 
     def _refuse(self, why: str) -> None:
-        self.close_connection = True
         body = f"{why}\n".encode()
-        head = (
-            "HTTP/1.1 403 Forbidden\r\n"
-            "Content-Type: text/plain; charset=utf-8\r\n"
-            f"Content-Length: {len(body)}\r\n"
-            "Connection: close\r\n\r\n"
-        )
-        self.wfile.write(head.encode("latin-1"))
+        self.send_response(403)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Connection", "close")
+        self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
         self.wfile.flush()

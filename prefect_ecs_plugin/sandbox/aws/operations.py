@@ -28,8 +28,6 @@ _IN_HEADER = re.compile(
     r"\s*SignedHeaders=[^,\s]+,\s*Signature=[^,\s]+"
 )
 
-_CREDENTIAL = "X-Amz-Credential"
-
 #: What clients of JSON services send; a page can send it only after a preflight.
 #: https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html
 _JSON_TYPES = frozenset({"application/x-amz-json-1.0", "application/x-amz-json-1.1"})
@@ -108,7 +106,11 @@ def _scope(request: Request) -> Match[str]:
         Refusal: It stands in neither, in both, or more than once.
     """
     header = request.headers.get("authorization")
-    query = [value for name, value in parse_qsl(request.query) if name == _CREDENTIAL]
+    query = [
+        value
+        for name, value in parse_qsl(request.query)
+        if name.lower() == "x-amz-credential"
+    ]
     if len(query) + (header is not None) > 1:
         raise Refusal(
             "InvalidArgument",

@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from http import HTTPStatus
 from http.server import ThreadingHTTPServer
-from typing import Any, Callable, List, Mapping, Optional, Set
+from typing import Any, Callable, List, Mapping, Optional, Set, Tuple
 from urllib.parse import parse_qs, urlsplit
 
 from prefect_ecs_plugin.sandbox import access
@@ -183,8 +183,7 @@ class _Handler(access.LocalHandler):
     # ------------------------------------------------------------ what is asked
 
     def forbidden(self) -> Optional[str]:
-        _, token, _ = f"{urlsplit(self.path).path}//".split("/", 2)
-        if not access.same(token, self.server.api.token):
+        if not access.same(self._token_and_path()[0], self.server.api.token):
             return "The URL has not the token of this sandbox in its path."
         content_type = self.headers.get("Content-Type", "")
         if self.command == "POST" and access.media_type(content_type) != _JSON:
@@ -218,9 +217,12 @@ class _Handler(access.LocalHandler):
         return request
 
     def _path(self) -> str:
-        """The path that follows the token."""
-        path = urlsplit(self.path).path.lstrip("/").partition("/")[2]
-        return f"/{path}".rstrip("/") or "/"
+        return self._token_and_path()[1]
+
+    def _token_and_path(self) -> Tuple[str, str]:
+        """The first part of the path, and what follows it."""
+        token, _, path = urlsplit(self.path).path.lstrip("/").partition("/")
+        return token, f"/{path}".rstrip("/") or "/"
 
     def _body(self) -> Optional[bytes]:
         """The body, or None if it is too large; it is read all the same, so that the
