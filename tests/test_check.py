@@ -804,15 +804,20 @@ class Policies:
         return Fault(body=answer.encode())
 
 
+@pytest.fixture(scope="module")
+def agent_role(account: Account) -> str:
+    """The role behind `SESSION`."""
+    return account.role("agent", path="/service/")
+
+
 def test_policies_are_asked_about_the_role_behind_a_session(
-    world: World, account: Account, check: Check
+    world: World, account: Account, agent_role: str, check: Check
 ) -> None:
-    role = account.role("agent", path="/service/")
     tasks = account.role("of-the-tasks")
     world.aws.fault = policies = Policies()
     result = check("--task-role-arn", tasks)
     assert result.exit_code == 0, result.output
-    assert {asked["PolicySourceArn"] for asked in policies.asked} == {role}
+    assert {asked["PolicySourceArn"] for asked in policies.asked} == {agent_role}
     (passed,) = [
         asked
         for asked in policies.asked
@@ -828,6 +833,7 @@ def test_policies_are_asked_about_the_role_behind_a_session(
     )
 
 
+@pytest.mark.usefixtures("agent_role")
 def test_denied_actions_are_named_each(world: World, check: Check) -> None:
     world.aws.fault = Policies(
         RunTask="implicitDeny",
