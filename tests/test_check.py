@@ -829,7 +829,8 @@ def test_policies_are_asked_about_the_role_behind_a_session(
     assert line == (
         "permissions: ecs:RunTask, ecs:RegisterTaskDefinition, "
         "ecs:DescribeTaskDefinition, ecs:DescribeTasks, ecs:ListTasks, ecs:StopTask, "
-        "ecs:TagResource, iam:PassRole of-the-tasks"
+        "ecs:TagResource, ecs:DescribeClusters, iam:PassRole of-the-tasks, "
+        "ec2:DescribeVpcs, ec2:DescribeSubnets"
     )
 
 
@@ -866,7 +867,10 @@ def test_without_policies_what_reads_is_tried_and_the_rest_is_skipped(
         "skipped",
     ]
     assert "needs the right iam:SimulatePrincipalPolicy" in about[0]
-    assert about[1].endswith("ecs:DescribeTaskDefinition, ecs:DescribeTasks")
+    assert about[1] == (
+        "ok: permissions: ecs:DescribeTaskDefinition, ecs:DescribeTasks, "
+        "ecs:DescribeClusters, ec2:DescribeVpcs, ec2:DescribeSubnets"
+    )
     assert "(ecs:ListTasks)" in about[2]
     assert "ecs:RunTask, ecs:RegisterTaskDefinition" in about[3]
 
@@ -889,7 +893,8 @@ def test_what_is_tried_is_tried_in_every_cluster(
     result = check("--flow", write_flow(tmp_path, text))
     (tried,) = [x for x in lines(result, "ok") if x.startswith("permissions")]
     assert tried == (
-        "permissions: ecs:DescribeTaskDefinition, ecs:DescribeTasks, ecs:ListTasks"
+        "permissions: ecs:DescribeTaskDefinition, ecs:DescribeTasks, ecs:ListTasks, "
+        "ecs:DescribeClusters, ec2:DescribeVpcs, ec2:DescribeSubnets"
     )
     (denied_line,) = [
         x for x in lines(result, "warning") if x.startswith("permissions")
