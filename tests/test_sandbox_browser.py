@@ -19,7 +19,7 @@ import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import pytest
 from deadlines import DEADLINE
@@ -210,6 +210,44 @@ class Visit(BaseHTTPRequestHandler):
         """The test looks at the sandbox, not at this."""
 
 
+class Open(ThreadingHTTPServer):
+    """A server that answers every request and lets every page read the answer."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), OpenVisit)
+        self.asked: List[Tuple[str, str]] = []  # method and body
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class OpenVisit(Visit):
+    server: Open  # type: ignore[assignment]
+
+    def do_GET(self) -> None:  # http.server's name
+        length = int(self.headers.get("Content-Length") or 0)
+        self.server.asked.append((self.command, self.rfile.read(length).decode()))
+        self._answer(200, "text/plain", SECRET.encode())
+
+    do_POST = do_OPTIONS = do_GET  # http.server's names
+
+    def end_headers(self) -> None:
+        self.send_header("Access-Control-Allow-Origin", self.headers["Origin"] or "*")
+        self.send_header("Access-Control-Allow-Credentials", "true")
+        self.send_header(
+            "Access-Control-Allow-Headers", "authorization,content-type,x-amz-target"
+        )
+        super().end_headers()
+
+
+@pytest.fixture
+def open_server() -> Iterator[Open]:
+    server = Open()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.fixture
 def site() -> Iterator[Site]:
     server = Site()
@@ -256,17 +294,14 @@ def browser(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def given_to_page(api: PrefectAPI, aws: AWS, kind: str, port: int) -> Dict[str, Any]:
-    """All that is to be known of the sandbox, and the URLs of its two servers."""
+def given_to_page(aws: AWS, urls: Sequence[str]) -> Dict[str, Any]:
+    """What the page is told: all that is to be known of the sandbox.
+
+    Args:
+        aws: The AWS whose access key it signs with.
+        urls: Where it believes the Prefect API and AWS to be.
+    """
     scope = f"{aws.access_key}/20261122/us-east-1"
-    urls = {
-        "cross": (api.url, aws.url),
-        "named": [url.replace("127.0.0.1", "evil.test") for url in (api.url, aws.url)],
-        "rebound": (
-            f"http://api.evil.test:{port}/{api.token}",
-            f"http://aws.evil.test:{port}",
-        ),
-    }
     return {
         "mutation": 'mutation{create_tenant(input:{name:"x",slug:"x"}){id}}',
         "signed": f"AWS4-HMAC-SHA256 Credential={scope}/ecs/aws4_request, "
@@ -274,8 +309,38 @@ def given_to_page(api: PrefectAPI, aws: AWS, kind: str, port: int) -> Dict[str, 
         "run": json.dumps(run_request(aws)),
         "query": f"/?X-Amz-Credential={scope}/sts/aws4_request",
         "object": f"/bucket/key?X-Amz-Credential={scope}/s3/aws4_request",
-        "urls": urls[kind],
+        "urls": list(urls),
     }
+
+
+def shown_page(
+    site: Site, given: Dict[str, Any], host: str, folder: Path
+) -> Dict[str, str]:
+    """Show the page in the browser; what came of each of its tries."""
+    site.page = PAGE.replace("GIVEN", json.dumps(given))
+    address = f"http://{host}:{site.server_address[1]}/page"
+    with browser(folder, "--remote-debugging-port=0", address):  # it stays open
+        results = site.results.get(timeout=DEADLINE)
+    assert len(results) == 20, results
+    return results
+
+
+def test_the_page_succeeds_with_a_server_that_looks_at_nothing(
+    aws: AWS, site: Site, open_server: Open, tmp_path: Path
+) -> None:
+    """Neither the browser nor a mistake in the page keeps it from the sandbox."""
+    url = f"http://127.0.0.1:{open_server.server_address[1]}"
+    given = given_to_page(aws, (f"{url}/token", url))
+    results = shown_page(site, given, "evil.test", tmp_path)
+    read = {name for name, seen in results.items() if SECRET in seen}
+    assert read == {
+        *("api, no type", "api, text/plain", "api, json", "api, credentials"),
+        *("api, read", "aws, json", "aws, query", "aws, read"),
+    }
+    assert {method for method, _ in open_server.asked} == {"GET", "POST", "OPTIONS"}
+    sent = [json.loads(body) for _, body in open_server.asked if body[:1] == "{"]
+    assert json.loads(given["run"]) in sent
+    assert {"query": given["mutation"], "x": "="} in sent  # by the form
 
 
 @pytest.mark.parametrize(
@@ -296,20 +361,24 @@ def test_a_page_of_another_origin_runs_and_reads_nothing(
     s3.put_object(Bucket="bucket", Key="key", Body=SECRET.encode())
     assert HELLO in str(Raw(api).ask("{hello}"))
     port = site.server_address[1]
-    given = json.dumps(given_to_page(api, aws, kind, port))
-    site.page = PAGE.replace("GIVEN", given)
+    urls = {
+        "cross": (api.url, aws.url),
+        "named": [url.replace("127.0.0.1", "evil.test") for url in (api.url, aws.url)],
+        "rebound": (
+            f"http://api.evil.test:{port}/{api.token}",
+            f"http://aws.evil.test:{port}",
+        ),
+    }
     site.rebound = {
         "api.evil.test": api.address[len("http://") :],
         "aws.evil.test": aws.url[len("http://") :],
     }
+    given = given_to_page(aws, urls[kind])
     aws.calls.clear()
     api.calls.clear()
 
-    stays_open = "--remote-debugging-port=0"
-    with browser(tmp_path, stays_open, f"http://{host}:{port}/page"):
-        results = site.results.get(timeout=DEADLINE)
+    results = shown_page(site, given, host, tmp_path)
 
-    assert len(results) == 20, results
     assert (api.calls, aws.calls, aws.tasks()) == ({}, {}, []), results
     assert {name: seen for name, seen in results.items() if " 200 " in seen} == {}
     assert HELLO not in str(results)
