@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+from pathlib import Path
 from typing import Any, Iterator, Set
 
 import pytest
@@ -22,6 +24,7 @@ from prefect_ecs_plugin import rights
 from prefect_ecs_plugin.install import place, plan, policy
 from prefect_ecs_plugin.rights import On
 from prefect_ecs_plugin.sandbox.aws import Hold
+from prefect_ecs_plugin.secret_arn import SecretARN
 
 #: In the policy, though the agent never calls it, and why.
 NEVER_CALLED = {
@@ -55,6 +58,7 @@ TEMPLATE = {
         }
     ],
 }
+SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret"
 PARAMETER = "arn:aws:ssm:us-east-1:123456789012:parameter/key"
 
 
@@ -124,21 +128,23 @@ def test_what_is_in_the_policy_the_agent_calls(called: Set[str]) -> None:
 # -- The table -------------------------------------------------------------------------
 
 
+HERE = place.Place(
+    partition="aws",
+    region="eu-west-1",
+    account="123456789012",
+    cluster="flows",
+    image="agent:1",
+    cpu="256",
+    memory="512",
+    agent_role_arn="",
+    execution_role_arn="",
+    log_group="/ecs/prefect-agent",
+    api_key_arn="",
+)
+
+
 def _policy(**needed: Any) -> Any:
-    here = place.Place(
-        partition="aws",
-        region="eu-west-1",
-        account="123456789012",
-        cluster="flows",
-        image="agent:1",
-        cpu="256",
-        memory="512",
-        agent_role_arn="",
-        execution_role_arn="",
-        log_group="/ecs/prefect-agent",
-        api_key_arn="",
-    )
-    return policy.agent(plan.Plan(name="agent", version="1", **needed), here)
+    return policy.agent(plan.Plan(name="agent", version="1", **needed), HERE)
 
 
 def test_a_plan_that_needs_everything_has_a_statement_for_each_right() -> None:
@@ -169,3 +175,44 @@ def test_an_action_stands_in_the_table_once() -> None:
 def test_only_actions_that_the_agent_does_not_call_have_a_reason() -> None:
     assert NEVER_CALLED.keys() <= set(ACTIONS)
     assert not NOT_IN_THE_POLICY.keys() & set(ACTIONS)
+
+
+# -- The docs --------------------------------------------------------------------------
+
+DOCS = Path(__file__).parent.parent / "docs"
+in_checkout = pytest.mark.skipif(not DOCS.exists(), reason="needs the docs")
+
+
+@in_checkout
+def test_migrating_names_each_right_that_prefects_own_agent_does_not_need() -> None:
+    section = _section("migrating.md", "### Rights")
+    as_before = {"ec2:DescribeVpcs", "ec2:DescribeSubnets", "s3:GetObject"}
+    assert _actions(section) - {"ecs:DeregisterTaskDefinition"} == {
+        action for action in ACTIONS if action not in as_before
+    }
+
+
+@in_checkout
+def test_the_docs_name_each_right_of_the_execution_role() -> None:
+    granted = {
+        action
+        for arn in (f"{SECRET}:key-AbCdEf", PARAMETER)
+        for statement in policy.execution(
+            plan.Plan(name="agent", version="1", secret=SecretARN(arn)), HERE
+        )["Statement"]
+        for action in statement["Action"]
+    }
+    _, _, named = _section("security.md", "## Least privilege").partition(
+        "The execution role"
+    )
+    assert _actions(named) == granted
+
+
+def _section(page: str, heading: str) -> str:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    _, _, rest = text.partition(f"\n{heading}\n")
+    return re.split(r"\n#+ ", rest)[0]
+
+
+def _actions(text: str) -> Set[str]:
+    return set(re.findall(r"`([a-z0-9]+:[A-Z]\w+)`", text))
