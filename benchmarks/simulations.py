@@ -25,6 +25,7 @@ from prefect.utilities.configuration import set_temporary_config
 
 from prefect_ecs_plugin.api import AgentClient
 from prefect_ecs_plugin.launch_record import LaunchRecord
+from prefect_ecs_plugin.launching import Started
 from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
 from prefect_ecs_plugin.task_state import Launch
 
@@ -380,7 +381,7 @@ def watch(tasks: int) -> Watching:
         for run_id, arn in zip(run_ids, arns):
             own_id, own_arn = f" {run_id}"[1:], f" {arn}"[1:]  # copies, to be counted
             launch = Launch(1, False, f"{own_id}-1")
-            agent._supervisor.watch(own_arn, "default", own_id, launch)
+            agent._supervisor.watch(Started(own_arn, "default", own_id, launch))
         agent._supervisor._client.cancelled_of = lambda _: {}  # type: ignore[method-assign]
         world.simulation.run_until(world.simulation.now + 60.0)
         gc.collect()

@@ -34,7 +34,8 @@ from .ecs import ECS
 from .errors import RateLimited
 from .flow_run import plain
 from .health import AgentServer, Exposition, Health
-from .launching import AWS, Launcher
+from .launching import AWS, Launcher, Started
+from .other_tasks import TasksAtECS
 from .pacing import Pacer, limits_for
 from .polling import Rhythm
 from .recovery import Recovery
@@ -291,9 +292,16 @@ class ECSAgent(Agent):
             agent_id=lambda: self.client.agent_id,
             region=self.ecs_client.meta.region_name,
             outages=self._troubles,
-            earlier_tasks=lambda row: self._supervisor.earlier_tasks(row),
-            stop_earlier=lambda run_id, earlier: self._supervisor.stop_earlier(
-                run_id, earlier
+            other_tasks=TasksAtECS(
+                claims=claims,
+                ecs=ecs,
+                outages=self._troubles,
+                logger=logger,
+                start=dispatcher.start,
+                is_at_work=lambda run_id: self._supervisor.is_at_work(run_id),
+                look_soon=lambda task_arn: self._watcher.look_soon(task_arn),
+                region=self.ecs_client.meta.region_name,
+                clock=dispatcher.clock,
             ),
             on_claimed=self._run_was_claimed,
             on_launched=self._task_was_launched,
@@ -569,11 +577,9 @@ class ECSAgent(Agent):
         if self._rhythm.window_is_full:
             AGENT_WAKE_EVENT.set()
 
-    def _task_was_launched(
-        self, task_arn: str, cluster: str, run_id: str, launch: task_state.Launch
-    ) -> None:
+    def _task_was_launched(self, task: Started) -> None:
         if self._watches:
-            self._supervisor.watch(task_arn, cluster, run_id, launch)
+            self._supervisor.watch(task)
 
     def _forget_ended(self, run_id: str) -> None:
         """Forget a run's secrets, unless it is being launched or has a task."""

@@ -11,7 +11,17 @@ import json
 import threading
 import time
 from types import MappingProxyType
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+)
 
 import pendulum
 import requests
@@ -39,11 +49,18 @@ _FLOW_FIELDS = {"id", "name", "version", "core_version", "storage"}
 _TASK_RUN_FIELDS = {"id", "version", "serialized_state"}
 
 #: What is asked of a run whose task has stopped. Of its task runs, of which there may
-#: be thousands, those that wait.
+#: be thousands, one that waits.
 _STATE_FIELDS = {"id", "state", "version", "agent_id", "start_time", "heartbeat"}
 _WAITING_TASK_RUNS = with_args(
-    "task_runs", {"where": {"state": {"_in": sorted(RESCHEDULED_STATES)}}}
+    "task_runs",
+    {"where": {"state": {"_in": sorted(RESCHEDULED_STATES)}}, "limit": 1},
 )
+
+#: The states of a task run that has not ended.
+_UNFINISHED = sorted(RESCHEDULED_STATES | {"Submitted", "Running"})
+
+#: Task runs that were claimed once, of which a query about runs shows the claims.
+_RESUMED_SHOWN = 20
 
 #: Where the launch records of a run are: see `launch_record`. A task run is Submitted
 #: only by an agent, so `resumed` is empty for all but resumed runs.
@@ -59,7 +76,7 @@ _RESUMED = with_args(
     {
         "where": {"states": _CLAIMED},
         "order_by": {"state_timestamp": EnumValue("desc")},
-        "limit": 20,  # of those that changed last; a run may have thousands
+        "limit": _RESUMED_SHOWN,  # of those that changed last
     },
 )
 _LAUNCH_FIELDS = {
@@ -70,8 +87,9 @@ _LAUNCH_FIELDS = {
     f"resumed: {_RESUMED}": {_LATEST_CLAIM: _CLAIM_FIELDS},
 }
 
-#: Rows that one query asks for at most.
-PAGE = 1000
+#: Rows that one query asks for at most. One that takes too long is asked again for half
+#: as many, down to the second figure.
+PAGE, LEAST_PAGE = 1000, 50
 
 _QUEUE = """
 mutation($input: get_runs_in_queue_input!) {
@@ -207,7 +225,7 @@ class AgentClient(Client):
             {"state": {"_eq": "Running"}, "task_runs": due},
         ]
         where = {"id": {"_in": wanted}, "_or": free}
-        return sorted(self._rows(where, due), key=_start_time)
+        return sorted(self._flow_runs(_row_fields(due), where), key=_start_time)
 
     def owned_runs(self) -> Iterator[Dict[str, Any]]:
         """The states of all runs that this agent claimed and that have not ended.
@@ -235,16 +253,32 @@ class AgentClient(Client):
         return self._pages(where)
 
     def _pages(self, which: Mapping[str, Any]) -> Iterator[Dict[str, Any]]:
-        last: Optional[str] = None
+        fields = {**_all_state_fields(), "run_config": True}
+        return self._paged(which, lambda *query: self._launch_rows(fields, *query))
+
+    def _paged(
+        self,
+        which: Mapping[str, Any],
+        ask: Callable[[Mapping[str, Any], Mapping[str, Any]], List[Dict[str, Any]]],
+    ) -> Iterator[Dict[str, Any]]:
+        """All rows that a query finds, in the order of their ids.
+
+        Args:
+            which: Says which rows.
+            ask: Makes the query, given its `where` and its further arguments.
+        """
+        size, last = PAGE, None
         while True:
-            where = dict(which)
-            if last is not None:
-                where["id"] = {"_gt": last}
-            fields = {**_all_state_fields(), "run_config": True}
-            order = {"order_by": {"id": EnumValue("asc")}, "limit": PAGE}
-            page = self._flow_runs(where, fields, **order)
+            where = which if last is None else {**which, "id": {"_gt": last}}
+            try:
+                page = ask(where, {"order_by": {"id": EnumValue("asc")}, "limit": size})
+            except Exception as error:
+                if size <= LEAST_PAGE or not took_too_long(error):
+                    raise
+                size //= 2
+                continue
             yield from page
-            if len(page) < PAGE:
+            if len(page) < size:
                 return
             last = page[-1]["id"]
 
@@ -253,22 +287,9 @@ class AgentClient(Client):
 
         Its `task_runs` are those that are claimed and have not begun.
         """
-        rows = self._rows({"id": {"_eq": run_id}}, _CLAIMED, _LAUNCH_FIELDS)
+        fields = {**_LAUNCH_FIELDS, **_row_fields(_CLAIMED)}
+        rows = self._launch_rows(fields, {"id": {"_eq": run_id}})
         return rows[0] if rows else None
-
-    def _rows(
-        self,
-        where: Mapping[str, Any],
-        due: Mapping[str, Any],
-        more: Mapping[str, Any] = MappingProxyType({}),
-    ) -> List[Dict[str, Any]]:
-        fields = {
-            **more,
-            **dict.fromkeys(_RUN_FIELDS, True),
-            "flow": _FLOW_FIELDS,
-            with_args("task_runs", {"where": due}): _TASK_RUN_FIELDS,
-        }
-        return self._flow_runs(where, fields)
 
     # -- What became of runs ------------------------------------------------------
 
@@ -287,7 +308,29 @@ class AgentClient(Client):
             run_ids: At most some hundred; a run that is gone is left out.
         """
         where = {"id": {"_in": list(run_ids)}}
-        return {row["id"]: row for row in self._flow_runs(where, _all_state_fields())}
+        rows = self._launch_rows(_all_state_fields(), where)
+        return {row["id"]: row for row in rows}
+
+    def task_run_versions(self, task_run_ids: Iterable[str]) -> Dict[str, int]:
+        """The versions of the states of task runs, by id; one that is gone is left out.
+
+        Args:
+            task_run_ids: Any number; they are asked about by the page.
+        """
+        ids, versions = list(task_run_ids), {}
+        for first in range(0, len(ids), PAGE):
+            where = {"id": {"_in": ids[first : first + PAGE]}}
+            for task_run in self._task_runs({"id", "version"}, where):
+                versions[task_run["id"]] = int(task_run["version"] or 0)
+        return versions
+
+    def has_unfinished_task_runs(self, run_id: str) -> bool:
+        """Whether a task run of a run is at work, waits, or is claimed."""
+        where = {
+            "flow_run_id": {"_eq": run_id},
+            "state": {"_in": _UNFINISHED},
+        }
+        return bool(self._task_runs({"id"}, where, {"limit": 1}))
 
     def blames(self, error: Exception) -> bool:
         """Whether the API finds fault with what was sent, and is well itself.
@@ -300,7 +343,7 @@ class AgentClient(Client):
         if isinstance(error.__cause__ or error, requests.HTTPError):
             return True  # 400 and the like, before any database was asked
         try:
-            self._flow_runs({"id": {"_in": []}}, {"id"})
+            self._flow_runs({"id"}, {"id": {"_in": []}})
         except Exception:
             return False
         return True
@@ -313,16 +356,58 @@ class AgentClient(Client):
                 "id": {"_in": ids[first : first + PAGE]},
                 "state": {"_in": ["Cancelling", "Cancelled"]},
             }
-            for row in self._flow_runs(where, {"id", "state", "start_time"}):
+            for row in self._flow_runs({"id", "state", "start_time"}, where):
                 rows[row["id"]] = row
         return rows
 
+    def _launch_rows(
+        self,
+        fields: Any,
+        where: Mapping[str, Any],
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> List[Dict[str, Any]]:
+        """Rows of runs with the launch fields, of which none hides the latest claim.
+
+        The task runs that changed last need not be those that were claimed last. Where
+        there may be more than a query shows, all are asked for.
+        """
+        rows = self._flow_runs(fields, where, options)
+        for row in rows:
+            if len(row.get("resumed") or ()) >= _RESUMED_SHOWN:
+                row["resumed"] = list(self._all_resumed(row["id"]))
+        return rows
+
+    def _all_resumed(self, run_id: str) -> Iterator[Dict[str, Any]]:
+        which = {"flow_run_id": {"_eq": run_id}, "states": _CLAIMED}
+        fields = {"id": True, _LATEST_CLAIM: _CLAIM_FIELDS}
+        return self._paged(which, lambda *query: self._task_runs(fields, *query))
+
     def _flow_runs(
-        self, where: Mapping[str, Any], fields: Any, **options: Any
+        self,
+        fields: Any,
+        where: Mapping[str, Any],
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> List[Dict[str, Any]]:
+        return self._select("flow_run", fields, where, options)
+
+    def _task_runs(
+        self,
+        fields: Any,
+        where: Mapping[str, Any],
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> List[Dict[str, Any]]:
+        return self._select("task_run", fields, where, options)
+
+    def _select(
+        self,
+        table: str,
+        fields: Any,
+        where: Mapping[str, Any],
+        options: Mapping[str, Any],
     ) -> List[Dict[str, Any]]:
         arguments = {"where": where, **options}
-        query = {"query": {with_args("flow_run", arguments): fields}}
-        rows: List[Dict[str, Any]] = self.ask(parse_graphql(query))["flow_run"]
+        query = {"query": {with_args(table, arguments): fields}}
+        rows: List[Dict[str, Any]] = self.ask(parse_graphql(query))[table]
         return rows
 
     # -- States and logs ----------------------------------------------------------
@@ -400,6 +485,22 @@ def is_unanswered(error: object) -> bool:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code >= 500
     return isinstance(error, (requests.RequestException, RateLimited))
+
+
+def took_too_long(error: object) -> bool:
+    """Whether an answer did not come in time: one about less may."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return bool(error.response.status_code == 504)
+    return isinstance(error, requests.Timeout)
+
+
+def _row_fields(task_runs: Mapping[str, Any]) -> Dict[str, Any]:
+    """What a launch needs to know of a run, and of some of its task runs."""
+    return {
+        **dict.fromkeys(_RUN_FIELDS, True),
+        "flow": _FLOW_FIELDS,
+        with_args("task_runs", {"where": task_runs}): _TASK_RUN_FIELDS,
+    }
 
 
 def _all_state_fields() -> Dict[str, Any]:

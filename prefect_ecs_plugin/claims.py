@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import time
 import uuid
 from typing import Any, Dict, Mapping, Optional
 
@@ -29,6 +30,7 @@ from .launch_record import (
     LaunchRecord,
     Standing,
     claimed_task_runs,
+    holds,
     is_damaged,
     latest_claim,
     launch_of,
@@ -52,6 +54,10 @@ _LOOKS = 10
 #: Seconds ahead of which a run that was returned starts again: for 30 s the API
 #: refuses that it becomes Submitted once more.
 _RETURN_DELAY = 35
+
+#: Seconds without a heartbeat after which a run has no agent and no container any more;
+#: as for the server's Lazarus.
+_ALIVE = 600.0
 
 CLAIMING = "Flow runs cannot be claimed at the Prefect API"
 
@@ -120,6 +126,25 @@ class Claims:
         self._tell_not_claimed(row["id"], now)
         return False
 
+    def is_claimed_for_others(
+        self, row: Mapping[str, Any], now: Mapping[str, Any]
+    ) -> bool:
+        """Whether a run that comes back for a task retry has been claimed already.
+
+        That launch's task runs all that is due when it starts. An agent that launches
+        it sends heartbeats; without those an old claim does not count.
+
+        Args:
+            row: The run as the queue gave it, with the task runs that are due.
+            now: The run with the fields of `AgentClient.states_of`.
+        """
+        due = {each["id"] for each in row.get("task_runs") or ()}
+        others = {each["id"] for each in claimed_task_runs(now)} - due
+        claim = latest_claim(now)
+        if not (others and claim and claim.record):
+            return False
+        return time.time() - max(claim.stored_at, _heartbeat(now)) < _ALIVE
+
     def _submit(
         self, row: Mapping[str, Any], record: LaunchRecord, is_resumed: bool
     ) -> Steps[Standing]:
@@ -137,8 +162,12 @@ class Claims:
     def _standing(
         self, row: Mapping[str, Any], record: LaunchRecord
     ) -> Steps[Standing]:
-        now = yield from self._read(row["id"])
+        now = yield from self.read(row["id"])
         found = standing(row, now, record)
+        if found is Standing.UNCHANGED and row.get("state") == "Running":
+            assert now is not None  # it is unchanged
+            if self.is_claimed_for_others(row, now) or not self._are_as_seen(row):
+                return Standing.LOST
         if found is Standing.LOST and now and self._is_own(now, record):
             self._logger.warning(
                 "Flow run %s is not launched, although this agent claimed it: it is "
@@ -162,7 +191,12 @@ class Claims:
             and claim.record.name == record.name
         )
 
-    def _read(self, run_id: str) -> Steps[Optional[Mapping[str, Any]]]:
+    def _are_as_seen(self, row: Mapping[str, Any]) -> bool:
+        """Whether all task runs that are to be resumed are as they were read."""
+        seen = {each["id"]: _version(each) for each in row.get("task_runs") or ()}
+        return self._client.task_run_versions(seen) == seen
+
+    def read(self, run_id: str) -> Steps[Optional[Mapping[str, Any]]]:
         """What the API says of a run, as soon as it says anything."""
         return (
             yield from insist(lambda: self._states.of(run_id), self._outages, READING)
@@ -202,22 +236,35 @@ class Claims:
     # -- Who holds a run -----------------------------------------------------------
 
     def held(
-        self, row: Mapping[str, Any], record: LaunchRecord
+        self, row: Mapping[str, Any], record: LaunchRecord, may_run: bool = False
     ) -> Steps[Optional[Mapping[str, Any]]]:
         """Read a run again, and say whether a launch still holds it.
 
         Args:
             row: The run as it was before it was claimed.
             record: The launch.
+            may_run: Whether it may have become Running since.
 
         Returns:
             The run as it is now if the launch holds it and its state is that of the
             claim; else None.
         """
-        now = yield from self._read(row["id"])
-        is_held = standing(row, now, record) in (Standing.HELD, Standing.UNCLEAR)
-        expected = "Running" if row.get("state") == "Running" else "Submitted"
-        return now if now and is_held and now["state"] == expected else None
+        now = yield from self.read(row["id"])
+        expected = {"Running" if row.get("state") == "Running" else "Submitted"}
+        if may_run:
+            expected.add("Running")
+        is_held = now and now["state"] in expected and holds(row, now, record)
+        return now if is_held else None
+
+    def read_idle(self, run_id: str) -> Steps[Optional[Mapping[str, Any]]]:
+        """Read a run; None if it is gone, or one of its task runs is not over."""
+
+        def attempt() -> Steps[Optional[Mapping[str, Any]]]:
+            now = yield from self._states.of(run_id)
+            is_idle = now and not self._client.has_unfinished_task_runs(run_id)
+            return now if is_idle else None
+
+        return (yield from insist(attempt, self._outages, READING))
 
     # -- Returning a run to the queue ------------------------------------------------
 
@@ -274,19 +321,29 @@ class Claims:
     def earlier_launch(self, row: Mapping[str, Any]) -> Steps[Optional[LaunchRecord]]:
         """The latest launch of a run that was started anew since; None for all others.
 
-        Only a run that was claimed before is asked about: its first Scheduled state has
-        version 1.
-
         Args:
             row: The run as the queue gave it.
         """
-        if row.get("state") != "Scheduled" or int(row.get("version") or 0) <= 1:
+        if row.get("state") != "Scheduled" or not was_claimed_before(row):
             return None
-        now = yield from self._read(row["id"])
+        now = yield from self.read(row["id"])
         claim = latest_claim(now) if now else None
         record = claim.record if claim else None
         is_returned = record is not None and record.name == launch_of(row).name
         return None if is_returned else record
+
+    def is_superseded(self, run_id: str, name: str, attempt: int) -> Steps[bool]:
+        """Whether a run was claimed for another launch, or another start, since.
+
+        Args:
+            run_id: The run.
+            name: The launch's name.
+            attempt: Its start.
+        """
+        now = yield from self.read(run_id)
+        claim = latest_claim(now) if now else None
+        later = claim.record if claim else None
+        return later is not None and not later.is_same_start(name, attempt)
 
     # -- What was read ---------------------------------------------------------------
 
@@ -307,6 +364,24 @@ def _submitted() -> Mapping[str, Any]:
     """The state of a claim, without a context; serialized once, since that is slow."""
     state: Mapping[str, Any] = Submitted(message="Submitted for execution").serialize()
     return state
+
+
+def was_claimed_before(row: Mapping[str, Any]) -> bool:
+    """Whether a run in the queue may have been claimed before.
+
+    The first Scheduled state has version 1.
+    """
+    return _version(row) > 1
+
+
+def _version(row: Mapping[str, Any]) -> int:
+    return int(row.get("version") or 0)
+
+
+def _heartbeat(row: Mapping[str, Any]) -> float:
+    """A run's last heartbeat, in seconds since 1970; 0 if it has none."""
+    heartbeat: Any = pendulum.parse(row["heartbeat"]) if row["heartbeat"] else None
+    return float(heartbeat.timestamp()) if heartbeat else 0.0
 
 
 def _state(task_run: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -276,6 +276,12 @@ def region_of(arn: str) -> Optional[str]:
     return (parts[3] or None) if len(parts) == 6 and parts[0] == "arn" else None
 
 
+def cluster_of(task_arn: str) -> str:
+    """The cluster that a task's ARN names; `default` for one of the short format."""
+    parts = task_arn.split("/")
+    return parts[1] if len(parts) == 3 else "default"
+
+
 def belongs_to_launch(task: Mapping[str, Any], moment: float) -> bool:
     """Whether a described task was started by a launch that began at a moment.
 

@@ -20,7 +20,17 @@ from __future__ import annotations
 import enum
 import hashlib
 from dataclasses import dataclass, fields
-from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    FrozenSet,
+    Iterator,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import pendulum
 
@@ -210,6 +220,51 @@ def _list(value: Any) -> Sequence[Mapping[str, Any]]:
     return value if isinstance(value, list) else ()
 
 
+class Situation(NamedTuple):
+    """What must not have changed about a run that is to be ended.
+
+    Neither the state nor the version of a Running run changes when it comes back for a
+    task retry; its latest claim and its task runs tell that.
+
+    Attributes:
+        state: The name of its state.
+        version: The version of its state.
+        launch: The record of its latest claim.
+        claimed: Its task runs that are claimed and have not begun.
+        waits: Whether a task run waits for its start time or for a person.
+    """
+
+    state: Optional[str]
+    version: int
+    launch: Optional[LaunchRecord]
+    claimed: FrozenSet[Tuple[str, int]]
+    waits: bool
+
+
+def situation(row: Mapping[str, Any]) -> Situation:
+    """The situation of a run.
+
+    Args:
+        row: The run with the fields of `AgentClient.states_of`.
+    """
+    claim = latest_claim(row)
+    return Situation(
+        state=row.get("state"),
+        version=_version(row),
+        launch=claim.record if claim else None,
+        claimed=frozenset(
+            (each["id"], _version(each)) for each in claimed_task_runs(row)
+        ),
+        waits=bool(row.get("task_runs")),
+    )
+
+
+def unchanged_since(row: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
+    """Tells of later rows of a run whether its situation is still that of this one."""
+    seen = situation(row)
+    return lambda now: situation(now) == seen
+
+
 class Standing(enum.Enum):
     """How a run stands to a launch of it, when in doubt."""
 
@@ -239,6 +294,19 @@ def standing(
         elif claim and _is_next(seen, now):
             return _by_agent(now, record)
     return Standing.UNCHANGED if _is_unchanged(seen, now) else Standing.LOST
+
+
+def holds(
+    seen: Mapping[str, Any], now: Mapping[str, Any], record: LaunchRecord
+) -> bool:
+    """Whether a launch holds a run, as far as the API has said yet; see `standing`."""
+    return standing(seen, now, record) in (Standing.HELD, Standing.UNCLEAR)
+
+
+def is_same_claim(row: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
+    """Tells of later rows of a run whether its latest claim is the same as here."""
+    seen = latest_claim(row)
+    return lambda now: latest_claim(now) == seen
 
 
 def _is_held(claimed: LaunchRecord, record: LaunchRecord) -> bool:

@@ -14,27 +14,45 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Set, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+    Union,
+)
 
 import pendulum
 
 from . import api_key, console, kwargs, overflow, rules, template
 from .agent_log import of_run
-from .claims import Claims
+from .claims import Claims, was_claimed_before
 from .counting import Counts, Outcome, Reason
 from .errors import ConfigurationError, RunConfigError
 from .excerpt import shortened
 from .flow_run import FlowRun
-from .launch_record import LaunchRecord, launch_of
+from .launch_record import (
+    LaunchRecord,
+    holds,
+    is_same_claim,
+    launch_of,
+    unchanged_since,
+)
+from .other_tasks import EarlierTasks, OtherTasks
 from .pacing import Turn
 from .reporting import Reporter, seconds_until_start
 from .retrying import Patience
 from .run_config import ECSRun
 from .settings import AgentSettings, PrefectSettings
 from .sources import ClientFactory, Reader
-from .submission import Submission
+from .submission import LaunchUncertain, Submission
 from .task_state import Launch
 from .troubles import Troubles
 from .waiting import Cause, Interrupted, Pause, Steps, Wait
@@ -47,60 +65,52 @@ STARTING = "Tasks cannot be started"
 #: The cluster of those who name none.
 DEFAULT_CLUSTER = "default"
 
-#: Told about each task that was started: its ARN, its cluster, its run, its launch.
-OnLaunched = Callable[[str, str, str, Launch], object]
-
 #: Seconds after which a run that was free may have been taken, and be Running: on a
 #: busy agent a row can wait for a worker.
 _OLD = 2.0
+
+#: Seconds since a run was last known to be this launch's after which the answer to
+#: RunTask is late: the run may have been cancelled and started anew meanwhile.
+_LATE = 5.0
+
+#: Seconds until a run that comes back for a task retry is looked at again, if it has a
+#: task at work.
+_AT_WORK = 30.0
 
 #: Seconds of queueing before the run's log says why nothing happens.
 _LONG_QUEUE = 10.0
 
 
 class Started(NamedTuple):
-    """A task that was started, and where to look at it."""
+    """A task that was started.
+
+    Attributes:
+        arn: The task.
+        cluster: Its cluster's name or ARN.
+        run_id: Its flow run.
+        launch: How it came to be.
+        is_late: Whether the run may have been started anew meanwhile.
+        was_listed: Whether it was found in the list of the run's tasks, and may be that
+            of another launch.
+        links: Where to look at it, in words.
+        notes: What the run's log should say besides.
+    """
 
     arn: str
-    links: str
+    cluster: str
+    run_id: str
+    launch: Launch
+    is_late: bool = False
+    was_listed: bool = False
+    links: str = ""
     notes: Tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.links
 
 
-class EarlierTasks(NamedTuple):
-    """Tasks of an earlier launch of a run that was started anew.
-
-    Attributes:
-        cluster: Their cluster's name or ARN.
-        region: Their region; empty for the agent's own.
-        last: The ARN of the last one, None if none can be seen.
-        at_work: The ARNs of those that have not stopped.
-    """
-
-    cluster: str
-    region: str
-    last: Optional[str]
-    at_work: Tuple[str, ...]
-
-
-#: Finds the tasks of earlier launches, given the run as the queue gave it.
-FindEarlier = Callable[[Mapping[str, Any]], Steps[Optional[EarlierTasks]]]
-
-#: Stops them, given the run's id.
-StopEarlier = Callable[[str, EarlierTasks], Steps[None]]
-
-
-def no_earlier_tasks(row: Mapping[str, Any]) -> Steps[Optional[EarlierTasks]]:
-    """For those who launch runs of which there is no earlier launch."""
-    yield from ()
-    return None
-
-
-def stop_nothing(run_id: str, earlier: EarlierTasks) -> Steps[None]:
-    """Its companion."""
-    yield from ()
+#: Told about each task that was started.
+OnLaunched = Callable[[Started], object]
 
 
 class LaunchAbandoned(Exception):
@@ -141,8 +151,7 @@ class Launcher:
         timeout: Seconds from its start for which a run may be refused.
         agent_id: Asked for the agent's id at the API.
         region: The region that tasks are launched in.
-        earlier_tasks: Finds the tasks of earlier launches of a run.
-        stop_earlier: Stops them.
+        other_tasks: Finds and stops the other tasks of a run.
         on_claimed: Called when a run has left the queue.
         on_launched: Called with each task that was started.
         counts: Counts what becomes of them.
@@ -169,10 +178,9 @@ class Launcher:
         timeout: float,
         agent_id: Callable[[], Optional[str]],
         region: str = "",
-        earlier_tasks: FindEarlier = no_earlier_tasks,
-        stop_earlier: StopEarlier = stop_nothing,
+        other_tasks: Optional[OtherTasks] = None,
         on_claimed: Callable[[], object] = lambda: None,
-        on_launched: OnLaunched = lambda task_arn, cluster, run_id, launch: None,
+        on_launched: OnLaunched = lambda started: None,
         counts: Optional[Counts] = None,
         learn: Callable[..., object] = lambda run_id, *structures: None,
         forget: Callable[[str], object] = lambda run_id: None,
@@ -188,8 +196,7 @@ class Launcher:
         self._timeout = timeout
         self._agent_id = agent_id
         self.region = region
-        self._earlier_tasks = earlier_tasks
-        self._stop_earlier = stop_earlier
+        self._others = other_tasks or OtherTasks()
         self._on_claimed = on_claimed
         self._on_launched = on_launched
         self._counts = counts or Counts()
@@ -210,13 +217,16 @@ class Launcher:
             read: When it did, by the monotonic clock.
         """
         yield Pause(seconds_until_start(row), cause=Cause.NOT_DUE)
-        is_old = time.monotonic() - read > _OLD
+        if row.get("state") == "Running" and (yield from self._others.has_task(row)):
+            yield Pause(_AT_WORK)  # the task takes up all that is due when it starts
+            return
         launch = launch_of(row)
-        earlier = yield from self._earlier_tasks(row)
+        earlier = yield from self._others.earlier(row)
         if earlier:
             launch = replace(launch, after=earlier.last)
         record = self.record_of(row, launch)
-        yield from self.launch(row, record, is_old or earlier is not None, earlier)
+        is_old = was_claimed_before(row) or time.monotonic() - read > _OLD
+        yield from self.launch(row, record, is_old, earlier)
 
     def record_of(self, row: Mapping[str, Any], launch: LaunchRecord) -> LaunchRecord:
         """The launch record of a run that this process is about to launch.
@@ -256,7 +266,7 @@ class Launcher:
             earlier: The tasks of an earlier launch; those at work are stopped.
         """
         if row.get("state") == "Cancelling":  # it has no container that could end it
-            yield from self._end_cancelled(row["id"])
+            yield from self._end_cancelled(row["id"], is_same_claim(row))
             return
         if row.get("state") == "Running" and not row.get("task_runs"):
             yield from self._end_without_task_runs(row)
@@ -270,53 +280,83 @@ class Launcher:
         if not is_claimed:
             self._counts.flow_runs.add(Outcome.NOT_TAKEN)
             return
-        self._on_claimed()
-        if earlier:
-            yield from self._stop_earlier(row["id"], earlier)
-        if row.get("state") == "Running":
-            # The server counts task runs that are Submitted as dead, and a claim of
-            # task runs sets no heartbeat: without one, Lazarus starts the run again.
-            self._reporter.heartbeats([row["id"]])
-        yield from self._launch_claimed(row, record)
+        self.under_way.add(row["id"])
+        try:
+            self._on_claimed()
+            yield from self._launch_claimed(row, record, earlier)
+        finally:
+            self._has_ended(row["id"])
+
+    def _has_ended(self, run_id: str) -> None:
+        self.under_way.discard(run_id)
+        self.being_read.discard(run_id)
+        self._told.discard(run_id)
+        self._forget(run_id)
 
     def _launch_claimed(
-        self, row: Mapping[str, Any], record: LaunchRecord
+        self,
+        row: Mapping[str, Any],
+        record: LaunchRecord,
+        earlier: Optional[EarlierTasks],
     ) -> Steps[None]:
-        run_id = row["id"]
-        self.under_way.add(run_id)
-        self.being_read.add(run_id)
-        patience = self._patience(row)
+        run_id, patience = row["id"], self._patience(row)
         try:
+            if row.get("state") == "Running":
+                # The server counts task runs that are Submitted as dead, and a claim
+                # of task runs sets no heartbeat: Lazarus would start the run again.
+                self._reporter.heartbeats([run_id])
+            if earlier is None and record.after:
+                earlier = yield from patience.uncounted(
+                    self._others.up_to(run_id, record.after)
+                )
+            if earlier:
+                yield from patience.uncounted(self._others.stop(run_id, earlier))
+            self.being_read.add(run_id)
             task = yield from self.deploy(row, record, patience)
         except Interrupted:
             self._requeue(row, record, patience)
             raise
         except LaunchAbandoned as abandoned:
-            yield from self._abandon(row, abandoned)
+            yield from self._abandon(row, record, abandoned)
+        except LaunchUncertain as uncertain:
+            self._leave(run_id, uncertain)
         except Exception as error:  # it is this run's alone
             self._counts.flow_runs.add(Outcome.LAUNCH_FAILED)
             yield from self.fail(row, record, error)
         else:
-            self._counts.flow_runs.add(Outcome.LAUNCHED)
             self._count(record, row, patience)
             self._outages.end(STARTING)
-            for note in task.notes:
-                self._reporter.log(run_id, note)
-            about = of_run(run_id, task.arn)
-            self._logger.info(
-                "Flow run %s was submitted: %s", run_id, task, extra=about
-            )
-            if run_id in self._told:
-                self._reporter.log(run_id, "ECS has accepted the task now")
-            self._reporter.log(run_id, f"Submitted for execution: {task}")
-        finally:
-            self.under_way.discard(run_id)
-            self.being_read.discard(run_id)
-            self._told.discard(run_id)
-            self._forget(run_id)
+            if earlier:
+                self._others.stop_late(run_id, earlier, record, task.arn)
+            self._tell(task)
+
+    def _tell(self, task: Started) -> None:
+        for note in task.notes:
+            self._reporter.log(task.run_id, note)
+        about = of_run(task.run_id, task.arn)
+        self._logger.info(
+            "Flow run %s was submitted: %s", task.run_id, task, extra=about
+        )
+        if task.run_id in self._told:
+            self._reporter.log(task.run_id, "ECS has accepted the task now")
+        self._reporter.log(task.run_id, f"Submitted for execution: {task}")
+
+    def _leave(self, run_id: str, uncertain: LaunchUncertain) -> None:
+        """Leave a run as it is that may have a task."""
+        self._counts.flow_runs.add(Outcome.LEFT)
+        self._logger.warning(
+            "Flow run %s may have a task that this agent cannot see; if the run stays "
+            "Submitted, set it to Scheduled: %s",
+            run_id,
+            uncertain,
+            extra=of_run(run_id),
+        )
 
     def _abandon(
-        self, row: Mapping[str, Any], abandoned: LaunchAbandoned
+        self,
+        row: Mapping[str, Any],
+        record: LaunchRecord,
+        abandoned: LaunchAbandoned,
     ) -> Steps[None]:
         """Leave a run to what became of it; end a resumed one that is Cancelling."""
         run_id = row["id"]
@@ -325,19 +365,25 @@ class Launcher:
             "Flow run %s is not launched: %s", run_id, abandoned, extra=of_run(run_id)
         )
         if row.get("state") == "Running":  # it has no container that could end it
-            yield from self._end_cancelled(run_id)
+            yield from self._end_cancelled(run_id, lambda now: holds(row, now, record))
 
-    def _end_cancelled(self, run_id: str) -> Steps[None]:
+    def _end_cancelled(
+        self, run_id: str, is_ours: Callable[[Mapping[str, Any]], bool]
+    ) -> Steps[None]:
         yield from self._reporter.mark_cancelled(
-            {"id": run_id, "state": "Cancelling"},
+            run_id,
+            lambda now: now["state"] == "Cancelling" and is_ours(now),
             "The run was cancelled before a task was started for it.",
         )
 
     def _end_without_task_runs(self, row: Mapping[str, Any]) -> Steps[None]:
-        """End a run that was to be resumed, and of which no task run is left to run."""
-        seen = {key: row[key] for key in ("id", "state", "version")}
+        """End a run that was to be resumed, if no task run is left to run."""
+        now = yield from self._claims.read_idle(row["id"])
+        if now is None or now["state"] != "Running":
+            return
         yield from self._reporter.mark_failed(
-            seen,
+            row["id"],
+            unchanged_since(now),
             "The task runs that were to be retried have been given other states, and "
             "no task of the run is at work; restart the run.",
         )
@@ -362,8 +408,9 @@ class Launcher:
         self._logger.debug("The error in full", exc_info=error, extra=about)
         now = yield from self._claims.held(row, record)
         if now:
-            seen = {key: now[key] for key in ("id", "state", "version")}
-            yield from self._reporter.mark_failed(seen, message)
+            yield from self._reporter.mark_failed(
+                row["id"], unchanged_since(now), message
+            )
 
     def _requeue(
         self,
@@ -396,12 +443,13 @@ class Launcher:
         Raises:
             PrefectECSError: one sentence, if the run cannot be launched.
             LaunchAbandoned: if the run is not this launch's any more.
+            LaunchUncertain: if it cannot be seen whether a task was started.
         """
         self._learn(row["id"], row.get("run_config"))
         plan = self._plan(row, record)
         flow_run, run_config = plan.flow_run, plan.run_config
         patience = patience or self._patience(row)
-        confirm = self._confirmation(row, record) if record else None
+        confirm = self._confirmation(row, record, patience) if record else None
         after = record.after if record else None
         if run_config.task_definition_arn:
             name = _own_definition(flow_run, run_config)
@@ -420,16 +468,41 @@ class Launcher:
             task_arn = yield from self._submission.launch(
                 definition, request, patience, confirm=confirm, after=after
             )
-        self._on_launched(
+        is_resumed = row.get("state") == "Running"
+        task = Started(
             task_arn,
             plan.cluster,
             flow_run.id,
-            Launch(
-                flow_run.attempt, row.get("state") == "Running", flow_run.launch_name
-            ),
+            Launch(flow_run.attempt, is_resumed, flow_run.launch_name),
+            is_late=patience.is_uncertain or patience.seconds_since_confirmed() > _LATE,
+            was_listed=patience.was_listed,
         )
-        notes = kwargs.notes(plan.merged, request) if record else ()
-        return Started(task_arn, _with_links(task_arn, definition), tuple(notes))
+        with self._never_failing(task):
+            self._on_launched(task)
+        with self._never_failing(task):
+            task = task._replace(links=_with_links(task_arn, definition))
+        with self._never_failing(task):
+            notes = kwargs.notes(plan.merged, request) if record else ()
+            task = task._replace(notes=tuple(notes))
+        return task
+
+    @contextmanager
+    def _never_failing(self, task: Started) -> Iterator[None]:
+        """Report an internal error; the task was started and its run goes on."""
+        try:
+            yield
+        except Exception as error:
+            about = of_run(task.run_id, task.arn)
+            self._logger.error(
+                "Flow run %s: an internal error after its task %s was started; the run "
+                "is not affected: %s: %s",
+                task.run_id,
+                task.arn,
+                type(error).__name__,
+                error,
+                extra=about,
+            )
+            self._logger.debug("The error in full", exc_info=error, extra=about)
 
     def _plan(self, row: Mapping[str, Any], record: Optional[LaunchRecord]) -> _Plan:
         try:
@@ -445,12 +518,16 @@ class Launcher:
         return _Plan(flow_run, run_config, self._merged(run_config))
 
     def _confirmation(
-        self, row: Mapping[str, Any], record: LaunchRecord
+        self, row: Mapping[str, Any], record: LaunchRecord, patience: Patience
     ) -> Callable[[], Steps[None]]:
-        """Steps that read the run again, after a wait in which it may have changed."""
+        """Steps that read the run again, after a wait in which it may have changed.
+
+        The task of an earlier launch, which is being stopped, may have begun to run it.
+        """
 
         def confirm() -> Steps[None]:
-            if not (yield from self._claims.held(row, record)):
+            may_run = was_claimed_before(row) and not patience.is_uncertain
+            if not (yield from self._claims.held(row, record, may_run)):
                 raise LaunchAbandoned(
                     "it was cancelled, finished or rescheduled while it waited"
                 )
@@ -465,6 +542,7 @@ class Launcher:
         The delay of a run without a start of its own, as one that comes back for the
         retry of a task, counts from when it was claimed.
         """
+        self._counts.flow_runs.add(Outcome.LAUNCHED)
         if record.attempt > 1:
             self._counts.launches.add(Reason.RESTART)
             return

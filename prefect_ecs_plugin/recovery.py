@@ -181,16 +181,55 @@ class Recovery:
             self._start(self._recover_in(place, runs), background=True)
 
     def _recover_in(self, place: Place, runs: Sequence[_Owned]) -> Steps[None]:
+        """Watch the tasks in a place; runs that have begun wait until they are seen."""
+        found = yield from self._watch_all(place, runs, self._recover_run)
+        begun = [run for run in runs if not run.waits_for_task]
+        while found is None and begun:
+            yield Pause(_UNSEEN, cause=Cause.RECOVERY)
+            found = yield from self._watch_all(place, begun)
+
+    def _watch_all(
+        self,
+        place: Place,
+        runs: Sequence[_Owned],
+        otherwise: Optional[Callable[[_Owned], Steps[None]]] = None,
+    ) -> Steps[Optional[TasksByRun]]:
+        """Watch the tasks of runs in a place; the tasks, None if they may not be seen.
+
+        Args:
+            place: Where they were launched.
+            runs: The runs.
+            otherwise: What is started for a run that waits for its task and has none.
+        """
         with self._settling():
             found = yield from self._found([run.id for run in runs], place)
             starting = []
             for run in runs:
-                is_watched = self._watch_latest(run, (found or {}).get(run.id, ()))
-                if is_watched and run.waits_for_task:
-                    starting.append(run.id)
-                elif not is_watched and run.waits_for_task:
-                    self._start(self._recover_run(run), run_id=run.id)
+                with self._each(run):
+                    is_watched = self._watch_latest(run, (found or {}).get(run.id, ()))
+                    if is_watched and run.waits_for_task:
+                        starting.append(run.id)
+                    elif run.waits_for_task and otherwise:
+                        self._start(otherwise(run), run_id=run.id)
             self._heartbeats(starting)
+            return found
+
+    @contextmanager
+    def _each(self, run: _Owned) -> Iterator[None]:
+        """Report an error about one run; it must not hide the others."""
+        try:
+            yield
+        except Exception as error:
+            about = of_run(run.id)
+            self._logger.error(
+                "Flow run %s could not be recovered; if it does not go on, set it to "
+                "Scheduled: %s: %s",
+                run.id,
+                type(error).__name__,
+                error,
+                extra=about,
+            )
+            self._logger.debug("The error in full", exc_info=error, extra=about)
 
     @contextmanager
     def _settling(self) -> Iterator[None]:

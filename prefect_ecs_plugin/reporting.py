@@ -31,6 +31,9 @@ _COLLECT, _AT_ONCE = 0.25, 200
 #: Lines kept while the API does not take any; the oldest are dropped.
 _KEPT = 2000
 
+#: Whether a run is as it was when its end was decided, given its row.
+IsAsSeen = Callable[[Mapping[str, Any]], bool]
+
 #: Takes secrets out of a text about a run, given the run's id.
 Hide = Callable[[str, str], str]
 
@@ -82,13 +85,14 @@ class Reporter:
     # -- Telling how it went ------------------------------------------------------
 
     def mark_failed(
-        self, seen: Mapping[str, Any], message: str, log: str = ""
+        self, run_id: str, is_as_seen: IsAsSeen, message: str, log: str = ""
     ) -> Steps[bool]:
         """End a run as Failed, with a reason a person can act on.
 
         Args:
-            seen: What is known of the run: its id and state, perhaps its version. If
-                it is not so any more, another process has set its state, and it is
+            run_id: The run.
+            is_as_seen: Whether it is still as it was when this was decided, given what
+                the API says of it now. If not, another process deals with it, and it is
                 left alone.
             message: One line, for its state.
             log: What its log says; the same line, if empty.
@@ -96,33 +100,41 @@ class Reporter:
         Returns:
             False if the run was not so any more.
         """
-        failed = Failed(message=self._hide(message, seen["id"]))
-        return (yield from self._end(seen, failed, log or message, "ERROR"))
+        failed = Failed(message=self._hide(message, run_id))
+        return (
+            yield from self._end(run_id, is_as_seen, failed, log or message, "ERROR")
+        )
 
-    def mark_cancelled(self, seen: Mapping[str, Any], message: str) -> Steps[bool]:
+    def mark_cancelled(
+        self, run_id: str, is_as_seen: IsAsSeen, message: str
+    ) -> Steps[bool]:
         """End a run that was being cancelled as its task ended; see `mark_failed`."""
         cancelled = Cancelled(message=message)
-        return (yield from self._end(seen, cancelled, message, "WARNING"))
+        return (yield from self._end(run_id, is_as_seen, cancelled, message, "WARNING"))
 
     def _end(
-        self, seen: Mapping[str, Any], state: State, log: str, level: str
+        self,
+        run_id: str,
+        is_as_seen: IsAsSeen,
+        state: State,
+        log: str,
+        level: str,
     ) -> Steps[bool]:
         """Say it until the API has heard it, or the run went on without us.
 
         The run is looked at before each attempt: in an outage the server may have it
         started again, and a run that is at work must not become Failed.
         """
-        run_id = seen["id"]
         is_logged = False
 
         def attempt() -> Steps[bool]:
             nonlocal is_logged
-            now = (yield from self._states.of(run_id)) or {}
-            if any(now.get(key) != value for key, value in seen.items()):
+            now = yield from self._states.of(run_id)
+            if now is None or not is_as_seen(now):
                 self._logger.debug(
-                    "Flow run %s is %s by now, and is not made %s",
+                    "Flow run %s is %s and has changed, so it is not made %s",
                     run_id,
-                    now.get("state"),
+                    now["state"] if now else "gone",
                     type(state).__name__,
                     extra=of_run(run_id),
                 )
@@ -296,10 +308,11 @@ class LogWriter:
 def seconds_until_start(row: Mapping[str, Any]) -> float:
     """How long until a run is due, in seconds; negative if it is late.
 
-    A run that comes back for the retry of a task is Running and due at once.
+    A run that comes back for the retry of a task is Running and due at once, and so is
+    one whose start time cannot be read.
     """
-    text = (row["serialized_state"] or {}).get("start_time")
-    if not text:
+    try:
+        start: Any = pendulum.parse((row["serialized_state"] or {})["start_time"])
+        return float((start - pendulum.now("UTC")).total_seconds())
+    except (KeyError, TypeError, ValueError):
         return 0.0
-    start: Any = pendulum.parse(text)
-    return float((start - pendulum.now("UTC")).total_seconds())

@@ -461,6 +461,8 @@ class Patience:
             taken. Whoever is throttled does not lose it.
         is_uncertain: Whether an answer to RunTask was lost, so that there may be a
             task already.
+        was_listed: Whether the task was found in the list of the run's tasks; it may be
+            that of another launch of the run.
         confirmed_at: When the run was last known to be waiting for this launch, by the
             clock; at first, when the launch began.
     """
@@ -474,7 +476,7 @@ class Patience:
     ) -> None:
         self.due = due
         self.place = (due, next(_places))
-        self.is_uncertain = False
+        self.is_uncertain = self.was_listed = False
         self.clock = clock
         self._random = random
         self._began = self.confirmed_at = clock()
@@ -501,6 +503,31 @@ class Patience:
                 if refused.operation == "RunTask" and refused.verdict is Verdict.RETRY:
                     self.is_uncertain = True
                 yield self._pause_after(refused, tries)
+
+    def insist(self, attempt: Callable[[], Steps[Result]]) -> Steps[Result]:
+        """Make attempts until one succeeds, however long that takes.
+
+        The time that it takes does not count towards the timeout.
+
+        Args:
+            attempt: Starts the steps of one attempt.
+
+        Raises:
+            Refused: if the answer is not worth waiting for.
+        """
+
+        def attempts() -> Steps[Result]:
+            tries = 0
+            while True:
+                tries += 1
+                try:
+                    return (yield from attempt())
+                except Refused as refused:
+                    if refused.verdict not in WORTH_WAITING:
+                        raise
+                    yield self._pause(refused, tries)
+
+        return (yield from self.uncounted(attempts()))
 
     def queue(self, turn: Future[Any]) -> Steps[None]:
         """Wait for a turn, at nobody's expense."""
@@ -530,12 +557,16 @@ class Patience:
         self.confirmed_at = self.clock()
 
     def _pause_after(self, refused: Refused, tries: int) -> Pause:
-        seconds = BACKOFF[refused.verdict].seconds(tries, self._random())
-        if self.clock() + seconds > self._deadline:
+        pause = self._pause(refused, tries)
+        if self.clock() + pause.seconds > self._deadline:
             times = "1 try" if tries == 1 else f"{tries} tries"
             raise LaunchError(
                 f"Gave up after {self.clock() - self._began:.0f} s and {times} "
                 f"because {refused.cause}; the last answer to {refused.operation} was "
                 f"{refused.answer}"
             ) from refused
+        return pause
+
+    def _pause(self, refused: Refused, tries: int) -> Pause:
+        seconds = BACKOFF[refused.verdict].seconds(tries, self._random())
         return Pause(seconds, refused.cause, _CAUSES[refused.verdict])

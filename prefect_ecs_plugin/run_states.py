@@ -8,6 +8,8 @@ Guarantees:
 * A run counts as gone only if the API has been asked about it alone.
 * One run that the API refuses to speak of is found by halving, and does not hold up the
   others; the one who asked for it gets the API's error.
+* After a query that took too long, half as many runs are asked about; a run that is too
+  slow by itself goes to the end of the line.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import (
     Tuple,
 )
 
-from .api import AgentClient
+from .api import AgentClient, took_too_long
 from .troubles import Troubles, insist
 from .waiting import Pause, Steps, at_once
 
@@ -64,6 +66,7 @@ class RunStates:
         self._lock = threading.Lock()
         self._questions: List[_Question] = []
         self._is_asking = False
+        self._size = _AT_ONCE
 
     def of(self, run_id: str) -> Steps[_Answer]:
         """What the API says of a run from now on, as soon as it says anything.
@@ -99,14 +102,22 @@ class RunStates:
 
     def _query(self) -> None:
         with self._lock:
-            questions = self._questions[:_AT_ONCE]
-            del self._questions[:_AT_ONCE]
+            questions = self._questions[: self._size]
+            del self._questions[: self._size]
         try:
             self._answer(questions)
-        except Exception:
+        except Exception as error:
+            left = [each for each in questions if not each[1].done()]
+            is_slow = took_too_long(error)
+            if is_slow:
+                self._size = max(1, len(questions) // 2)
             with self._lock:
-                self._questions[:0] = [each for each in questions if not each[1].done()]
+                if is_slow and len(questions) == 1:
+                    self._questions += left
+                else:
+                    self._questions[:0] = left
             raise
+        self._size = min(2 * self._size, _AT_ONCE)
 
     def _answer(self, questions: Sequence[_Question]) -> None:
         """Answer questions; halve them where the API finds fault with one of them."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import math
-from contextlib import suppress
 from typing import Any, Dict, Mapping, Optional
 
 from .counting import Counts, Source
@@ -35,6 +34,10 @@ CONFIRM_AFTER = 3.0
 #: Seconds for which the agent's own tags are left out of an operation's requests after
 #: AWS refused them.
 ASK_FOR_TAGS_AGAIN = 600.0
+
+
+class LaunchUncertain(LaunchError):
+    """The launch is given up, and whether it started a task cannot be seen."""
 
 
 class Submission:
@@ -83,6 +86,7 @@ class Submission:
 
         Raises:
             LaunchError: if ECS refuses it, or says "not now" for too long.
+            LaunchUncertain: if it may have a task all the same.
         """
         arn = yield from self._provided(definition, patience)
         try:
@@ -146,8 +150,8 @@ class Submission:
                     lambda: self._run(whole, patience, before_send)
                 )
             )
-        except Exception:  # of `confirm` too
-            started = yield from self._started_after_all(whole, patience, after)
+        except Exception as error:  # of `confirm` too
+            started = yield from self._started_after_all(whole, patience, after, error)
             if started is None:
                 raise
             return started
@@ -199,24 +203,34 @@ class Submission:
         raise Refused("RunTask", Answer.from_failures(answer.get("failures", [])))
 
     def _started_after_all(
-        self, request: Mapping[str, Any], patience: Patience, after: Optional[str]
+        self,
+        request: Mapping[str, Any],
+        patience: Patience,
+        after: Optional[str],
+        error: Exception,
     ) -> Steps[Optional[str]]:
         """The task of a launch that is given up, if a lost answer was about one."""
         if not patience.is_uncertain:
             return None
-        with suppress(LaunchError):
-            tasks = yield from self._ecs.tasks_of(
-                request["startedBy"], request.get("cluster", "default")
+        run_id, cluster = request["startedBy"], request.get("cluster", "default")
+        try:
+            tasks = yield from patience.insist(
+                lambda: self._ecs.tasks_of(run_id, cluster)
             )
-            arns = [str(task["taskArn"]) for task in tasks]
-            first = arns.index(after) + 1 if after in arns else 0
-            mine = [
-                task["taskArn"]
-                for task in tasks[first:]
-                if belongs_to_launch(task, patience.due)
-            ]
-            return str(mine[-1]) if mine else None
-        return None
+        except Refused as refused:
+            raise LaunchUncertain(
+                f"{str(error).rstrip('.')}. Whether a task was started all the same "
+                f"cannot be seen: {refused}"
+            ) from refused
+        arns = [str(task["taskArn"]) for task in tasks]
+        first = arns.index(after) + 1 if after in arns else 0
+        mine = [
+            task["taskArn"]
+            for task in tasks[first:]
+            if belongs_to_launch(task, patience.due)
+        ]
+        patience.was_listed = bool(mine)
+        return str(mine[-1]) if mine else None
 
     def _read(self, task_definition: str, patience: Patience) -> Steps[Any]:
         answer = yield from self._ecs.call(

@@ -29,10 +29,16 @@ from .counting import Counts, Ending
 from .dispatcher import Dispatcher
 from .ecs import ECS, region_of
 from .errors import PrefectECSError
-from .launch_record import LaunchRecord, claimed_task_runs
-from .launching import EarlierTasks, Launcher
+from .launch_record import (
+    LaunchRecord,
+    claimed_task_runs,
+    situation,
+    unchanged_since,
+)
+from .launching import Launcher, Started
+from .other_tasks import STARTED_ANEW
 from .reporting import Reporter
-from .retrying import Patience, Refused, is_worth_waiting
+from .retrying import Patience, Refused
 from .run_states import READING, RunStates
 from .submission import Submission
 from .task_state import Explanation, Judgement, Launch, Run, Verdict
@@ -43,13 +49,11 @@ from .watcher import Watched, Watcher
 #: Reads the last lines that the `flow` container of a task wrote.
 ReadLog = Callable[[str, Mapping[str, Any]], Sequence[str]]
 
-SEEING_EARLIER = "Tasks of earlier launches of flow runs cannot be listed"
-
 #: Seconds between two questions for cancelled runs.
 _CANCEL_INTERVAL = 5.0
 
-#: Why a task is stopped that is not the latest of its run; ECS keeps it as its reason.
-_STARTED_ANEW = "The flow run was started anew and has another task"
+#: Seconds between two looks whether it is known which task of a run is the latest.
+_SETTLING = 1.0
 
 #: How a verdict is counted.
 _ENDINGS: Mapping[Verdict, Ending] = {
@@ -123,6 +127,8 @@ class Supervisor:
         self._cancel_grace = cancel_grace
         self._counts = counts or Counts()
         self._latest: Dict[str, str] = {}  # the last known task by its run
+        self._unsettled: Set[Tuple[str, str]] = set()  # and of which it is not known
+        self._superseded: Set[str] = set()  # tasks whose run was started anew
         self._resumed: Set[str] = set()  # tasks that go on with a Running run
         self._starting: Set[str] = set()
         self._restarting: Set[str] = set()
@@ -136,12 +142,41 @@ class Supervisor:
             logger=logger,
         )
 
-    def watch(self, task_arn: str, cluster: str, run_id: str, launch: Launch) -> None:
-        """Look after a task that was launched, the latest one of its run."""
-        if self._latest.get(run_id) == task_arn:
-            return
-        self._latest[run_id] = task_arn
-        self._add(task_arn, cluster, run_id, launch)
+    def watch(self, task: Started) -> None:
+        """Look after a task that was launched.
+
+        It is the latest one of its run, unless it is late or the run has another: then
+        the API tells. If the run was started anew meanwhile, the task is stopped.
+        """
+        self._add(task.arn, task.cluster, task.run_id, task.launch)
+        latest = self._latest.setdefault(task.run_id, task.arn)
+        if task.is_late or latest != task.arn:
+            self._unsettled.add((task.run_id, task.arn))
+            self._start(self._settle(task))
+
+    def _settle(self, task: Started) -> Steps[None]:
+        """Find out which task is the latest of a run; until then none is stopped."""
+        run_id, launch = task.run_id, task.launch
+        try:
+            is_superseded = yield from self._claims.is_superseded(
+                run_id, launch.name, launch.attempt
+            )
+            if not is_superseded:
+                self._latest[run_id] = task.arn
+            elif not task.was_listed:  # or it may be the task of the later launch
+                self._superseded.add(task.arn)
+            latest = self._latest.get(run_id, "")
+            if latest in self._superseded or not self.watcher.is_watched(latest):
+                self._forget_latest(run_id)
+        finally:
+            self._unsettled.discard((run_id, task.arn))
+
+    def _is_unsettled(self, run_id: str) -> bool:
+        return any(run_id == other for other, _ in tuple(self._unsettled))
+
+    def _forget_latest(self, run_id: str) -> None:
+        self._latest.pop(run_id, None)
+        self._forget(run_id)
 
     def watch_found(
         self, task_arn: str, cluster: str, run_id: str, launch: Launch
@@ -193,9 +228,11 @@ class Supervisor:
             watched: The task.
             task: As described; None if ECS does not know it any more.
         """
+        while self._is_unsettled(watched.flow_run_id):
+            yield Pause(_SETTLING)
         is_done = False
         while not is_done:
-            judgement, run = yield from self._judged(watched, task)
+            judgement, row = yield from self._judged(watched, task)
             self._logger.debug(
                 "Task %s has stopped: %s (%s)",
                 watched.task_arn,
@@ -203,12 +240,16 @@ class Supervisor:
                 judgement.why,
                 extra=of_run(watched.flow_run_id, watched.task_arn),
             )
-            is_done = yield from self._act(watched, task, judgement, run)
+            is_done = yield from self._act(watched, task, judgement, row)
         self._counts.stopped_tasks.add(_ENDINGS[judgement.verdict])
-        if self._is_latest(watched):
-            self._latest.pop(watched.flow_run_id, None)
-            self._forget(watched.flow_run_id)
+        run_id = watched.flow_run_id
+        if self._is_latest(watched) and not self._is_unsettled(run_id):
+            self._forget_latest(run_id)
         self._resumed.discard(watched.task_arn)
+
+    def is_at_work(self, run_id: str) -> bool:
+        """Whether a run has a watched task that has not stopped, nor is on its way."""
+        return self.watcher.is_up(self._latest.get(run_id, ""))
 
     def is_watched(self, run_id: str) -> bool:
         """Whether a task of the run has not been dealt with yet."""
@@ -219,12 +260,12 @@ class Supervisor:
         watched: Watched,
         task: Optional[Mapping[str, Any]],
         judgement: Judgement,
-        run: Run,
+        row: Mapping[str, Any],
     ) -> Steps[bool]:
-        """Do what a judgement says; False if the run has another state by now."""
-        seen = {"id": watched.flow_run_id, "state": run.state, "version": run.version}
+        """Do what a judgement says; False if the run has changed since."""
+        run_id, is_as_judged = watched.flow_run_id, unchanged_since(row)
         if judgement.verdict is Verdict.RELAUNCH:
-            yield from self._relaunch(watched, task, judgement, run)
+            yield from self._relaunch(watched, task, judgement, row)
         elif judgement.verdict is Verdict.FAIL:
             told = yield from self._explained(watched, task, judgement)
             self._logger.error(
@@ -233,30 +274,40 @@ class Supervisor:
                 told.message,
                 extra=of_run(watched.flow_run_id, watched.task_arn),
             )
-            return (yield from self._reporter.mark_failed(seen, told.message, told.log))
+            return (
+                yield from self._reporter.mark_failed(
+                    run_id, is_as_judged, told.message, told.log
+                )
+            )
         elif judgement.verdict is Verdict.CANCEL:
             message = "The run was cancelled, and its task has ended."
-            return (yield from self._reporter.mark_cancelled(seen, message))
+            return (
+                yield from self._reporter.mark_cancelled(run_id, is_as_judged, message)
+            )
         return True
 
     def _judged(
         self, watched: Watched, task: Optional[Mapping[str, Any]]
-    ) -> Steps[Tuple[Judgement, Run]]:
-        """Judge at the second look what the first one could not."""
+    ) -> Steps[Tuple[Judgement, Mapping[str, Any]]]:
+        """Judge at the second look what the first one could not; with what the API says
+        of the run."""
         confirmed = False
         while True:
-            run = yield from self._run(watched)
+            row = (yield from self._states.of(watched.flow_run_id)) or {"state": "gone"}
             judgement = task_state.judge(
-                task, run, watched.launch, self._start_attempts, confirmed
+                task,
+                self._run(watched, row),
+                watched.launch,
+                self._start_attempts,
+                confirmed,
             )
             if judgement.verdict is not Verdict.LOOK_AGAIN:
-                return judgement, run
+                return judgement, row
             yield Pause(task_state.GRACE)
             confirmed = True
 
-    def _run(self, watched: Watched) -> Steps[Run]:
-        """What the API says of a task's run, as soon as it says anything."""
-        row = (yield from self._states.of(watched.flow_run_id)) or {"state": "gone"}
+    def _run(self, watched: Watched, row: Mapping[str, Any]) -> Run:
+        """What the API says of a task's run."""
         task_run_states = [each["state"] for each in row.get("task_runs") or ()]
         return Run(
             state=row["state"],
@@ -324,7 +375,7 @@ class Supervisor:
         watched: Watched,
         task: Optional[Mapping[str, Any]],
         judgement: Judgement,
-        run: Run,
+        judged: Mapping[str, Any],
     ) -> Steps[None]:
         """Start the task of a run again, unless something has happened to the run."""
         run_id, launch = watched.flow_run_id, watched.launch
@@ -333,7 +384,7 @@ class Supervisor:
         self._logger.warning("Flow run %s: %s", run_id, told.message, extra=about)
         self._reporter.log(run_id, told.log, "WARNING")
         row = yield from self._row_after_pause(run_id, launch.attempt)
-        if row is None or not self._is_as_judged(watched, row, run):
+        if row is None or not _is_as_judged(row, judged):
             self._logger.debug(
                 "Flow run %s is not launched again: its state has changed since",
                 run_id,
@@ -355,15 +406,6 @@ class Supervisor:
             return (yield from insist(ask, self._outages, READING))
         finally:
             self._restarting.discard(run_id)
-
-    def _is_as_judged(self, watched: Watched, row: Mapping[str, Any], run: Run) -> bool:
-        """Whether nothing has happened to a run since its task was judged."""
-        if (row["state"], row["version"]) != (run.state, run.version):
-            return False
-        record, launch = self._claims.latest(row), watched.launch
-        if record is None:
-            return True
-        return record.is_same_start(launch.name, launch.attempt)
 
     # -- A run is cancelled -------------------------------------------------------
 
@@ -390,6 +432,7 @@ class Supervisor:
         tasks = [each for each in self.watcher.in_flight() if not each.is_stopped]
         arns = {watched.task_arn for watched in tasks}
         self._stop_requested &= arns
+        self._superseded &= arns
         for gone in set(self._cancelled_since) - arns:
             del self._cancelled_since[gone]
         rows = self._cancelled({watched.flow_run_id for watched in tasks})
@@ -398,16 +441,22 @@ class Supervisor:
         found = []
         for watched in tasks:
             reason = self._reason_to_stop(watched, rows.get(watched.flow_run_id))
-            if reason and watched.task_arn not in self._stop_requested:
+            is_asked = watched.is_ending or watched.task_arn in self._stop_requested
+            if reason and not is_asked:
                 found.append((watched, reason))
         return found
 
     def _reason_to_stop(
         self, watched: Watched, cancelled: Optional[Mapping[str, Any]]
     ) -> str:
+        if self._is_unsettled(watched.flow_run_id):
+            return ""
         latest = self._latest.get(watched.flow_run_id)
-        if latest not in (None, watched.task_arn) and latest not in self._resumed:
-            return _STARTED_ANEW
+        is_replaced = latest not in (None, watched.task_arn)
+        if is_replaced and latest not in self._resumed:
+            return STARTED_ANEW
+        if watched.task_arn in self._superseded:
+            return STARTED_ANEW
         if cancelled is None:
             self._cancelled_since.pop(watched.task_arn, None)
             return ""
@@ -428,56 +477,6 @@ class Supervisor:
             return None
         self._outages.end(READING)
         return rows
-
-    # -- A run was started anew -----------------------------------------------------
-
-    def earlier_tasks(self, row: Mapping[str, Any]) -> Steps[Optional[EarlierTasks]]:
-        """The tasks of earlier launches of a run that was started anew.
-
-        Whichever agent launched them, and whether it is alive: one run has one live
-        task.
-
-        Args:
-            row: The run as the queue gave it.
-
-        Returns:
-            None if the run was not launched before, or its tasks may not be seen.
-        """
-        record = yield from self._claims.earlier_launch(row)
-        if record is None:
-            return None
-        run_id, region = row["id"], record.region or None
-        try:
-            tasks = yield from insist(
-                lambda: self._ecs.tasks_of(run_id, record.cluster, region),
-                self._outages,
-                SEEING_EARLIER,
-                lambda error: not is_worth_waiting(error),
-            )
-        except Refused as refused:
-            self._logger.warning(
-                "Flow run %s was started anew, and a task of its earlier launch in "
-                "cluster %s cannot be seen, nor stopped: %s",
-                run_id,
-                record.cluster,
-                refused,
-                extra=of_run(run_id),
-            )
-            return None
-        at_work = (each for each in tasks if each.get("desiredStatus") != "STOPPED")
-        return EarlierTasks(
-            record.cluster,
-            record.region,
-            str(tasks[-1]["taskArn"]) if tasks else None,
-            tuple(str(each["taskArn"]) for each in at_work),
-        )
-
-    def stop_earlier(self, run_id: str, earlier: EarlierTasks) -> Steps[None]:
-        """Stop the tasks of earlier launches of a run, as far as AWS lets."""
-        for task_arn in earlier.at_work:
-            if task_arn not in self._stop_requested:
-                self._stop_requested.add(task_arn)
-                yield from self._stop(task_arn, earlier.cluster, run_id, _STARTED_ANEW)
 
     def _stop(
         self, task_arn: str, cluster: str, run_id: str, reason: str
@@ -514,3 +513,14 @@ class Supervisor:
             reason,
             extra=about,
         )
+
+
+def _is_as_judged(row: Mapping[str, Any], judged: Mapping[str, Any]) -> bool:
+    """Whether nothing has happened to a run since its task was judged.
+
+    Args:
+        row: The run, as `AgentClient.row` has it: without task runs that wait.
+        judged: The run when its task was judged.
+    """
+    then = situation(judged)
+    return situation(row)._replace(waits=then.waits) == then

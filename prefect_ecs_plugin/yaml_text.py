@@ -32,6 +32,8 @@ MAX_DEPTH = 50
 #: Characters of a number: Python needs the square of their count to read it.
 _MAX_NUMBER = 100
 
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
 #: Characters of a path in a message.
 _MAX_PATH = 200
 
@@ -161,6 +163,18 @@ _Fastest: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class _Loader(_Fastest):  # type: ignore[misc]  # one of two, both without types
     """PyYAML's safe loader, which reads no number of endless digits."""
 
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        """The tag of a node; only the beginning of a long value says what it is.
+
+        PyYAML's patterns take 70 bytes for each character of a number.
+        """
+        resolve = super().resolve
+        if kind is not yaml.ScalarNode or len(value) <= 2 * _MAX_NUMBER:
+            return resolve(kind, value, implicit)
+        begins = (value[: 2 * _MAX_NUMBER], value[: 2 * _MAX_NUMBER - 1])
+        tags = [resolve(kind, begin, implicit) for begin in begins]
+        return next((tag for tag in tags if tag in _NUMBERS), tags[0])
+
 
 def _bounded(construct: Any) -> Any:
     def construct_number(loader: _Loader, node: yaml.ScalarNode) -> Any:
@@ -177,12 +191,8 @@ def _bounded(construct: Any) -> Any:
     return construct_number
 
 
-_Loader.add_constructor(
-    "tag:yaml.org,2002:int", _bounded(yaml.SafeLoader.construct_yaml_int)
-)
-_Loader.add_constructor(
-    "tag:yaml.org,2002:float", _bounded(yaml.SafeLoader.construct_yaml_float)
-)
+_Loader.add_constructor(_NUMBERS[0], _bounded(yaml.SafeLoader.construct_yaml_int))
+_Loader.add_constructor(_NUMBERS[1], _bounded(yaml.SafeLoader.construct_yaml_float))
 
 
 # -- What a text amounts to --------------------------------------------------------

@@ -326,14 +326,14 @@ def soak(seconds: float, seed: int) -> int:
     """Let it rain for so many seconds, and report.
 
     As a server of one process does, the API refuses a run that was claimed to be
-    claimed again, but for moments only: as all pauses are short here.
+    claimed again, but for 5 s only, not for 30 s: as all pauses are short here.
 
     Returns:
         The exit code: 0 if no run was lost or doubled and no task wrongly stopped.
     """
     home = Path(tempfile.mkdtemp())
     options: Dict[str, Any] = {"runs_tasks": False}
-    transitions.LOCK = datetime.timedelta(seconds=2)
+    transitions.LOCK = datetime.timedelta(seconds=5)
     world = World(home, forks=False, **options)
     with world.running():
         for cluster in ("first", "second"):

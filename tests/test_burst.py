@@ -281,6 +281,7 @@ def test_guarantee_1_a_run_whose_task_does_not_start_for_long_has_a_heartbeat(
     from prefect.utilities.configuration import set_temporary_config
 
     from prefect_ecs_plugin import ECSAgent
+    from prefect_ecs_plugin.launching import Started
     from prefect_ecs_plugin.task_state import Launch
 
     for name, value in world.environment.items():
@@ -291,7 +292,7 @@ def test_guarantee_1_a_run_whose_task_does_not_start_for_long_has_a_heartbeat(
     before = store.flow_run(run_id).heartbeat
     with set_temporary_config({"cloud.api": world.api.url}):
         agent = ECSAgent()
-        agent._supervisor.watch("a task", "default", run_id, Launch())
+        agent._supervisor.watch(Started("a task", "default", run_id, Launch()))
         (watched,) = agent._watcher.in_flight()
         watched.last_status = status
         for _ in range(300 // agent.heartbeat_period):

@@ -494,9 +494,10 @@ def test_guarantee_1_a_resumed_run_has_a_heartbeat_while_its_task_starts(
     "options, variables",
     [
         (["--cluster", "second"], {}),
+        (["--run-task-kwargs", "kwargs.yaml"], {}),
         ([], {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_REGION": "eu-west-1"}),
     ],
-    ids=["cluster", "region"],
+    ids=["cluster", "kwargs", "region"],
 )
 @pytest.mark.parametrize("has_started", [False, True])
 def test_guarantee_1_a_task_is_found_where_it_was_launched(
@@ -509,6 +510,11 @@ def test_guarantee_1_a_task_is_found_where_it_was_launched(
     create_cluster(world, "first", world.aws.region)
     create_cluster(world, "second", world.aws.region)
     create_cluster(world, "default", "eu-west-1")
+    kwargs = '{"cluster": "second"}'
+    (world.home / "kwargs.yaml").write_text(kwargs, encoding="utf-8")
+    options = [
+        str(world.home / each) if each.endswith(".yaml") else each for each in options
+    ]
     if not has_started:
         world.aws.before_start = lambda _: Hold()
     run_id = new_run()

@@ -7,9 +7,8 @@ import signal
 import socket
 import urllib.request
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator
 
-import boto3
 import psutil
 import pytest
 from deadlines import DEADLINE
@@ -17,15 +16,13 @@ from prefect import Flow
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
-from test_source_limits import bomb
+from hostile import MIB, put, run_configs
 from world import World, eventually
 
 from prefect_ecs_plugin.configuration import DEFAULT_TASK_DEFINITION_PATH
 from prefect_ecs_plugin.launch_record import read
 
 pytestmark = pytest.mark.slow
-
-MIB = 1024 * 1024
 
 TEMPLATE = Path(DEFAULT_TASK_DEFINITION_PATH).read_bytes()
 
@@ -39,20 +36,6 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def flow_id(world: World) -> str:
     return world.register(Flow("hostile"))
-
-
-def put(world: World, key: str, body: bytes) -> str:
-    """Put a template on S3; its path."""
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=world.aws.url,
-        region_name=world.aws.region,
-        aws_access_key_id=world.aws.access_key,
-        aws_secret_access_key=world.aws.secret_key,
-    )
-    s3.create_bucket(Bucket="templates")
-    s3.put_object(Bucket="templates", Key=key, Body=body)
-    return f"s3://templates/{key}"
 
 
 # -- Runs that end the agent -------------------------------------------------------
@@ -126,37 +109,10 @@ def test_runs_beside_one_that_ends_the_agent_are_launched(
 # -- Runs that would freeze it -----------------------------------------------------
 
 
-@pytest.fixture
-def hostile(world: World, tmp_path: Path) -> List[Dict[str, Any]]:
-    """Run configs, each of which is Failed with one line."""
-    pipe = tmp_path / "pipe.yaml"
-    os.mkfifo(pipe)
-    paths = [
-        put(world, "bomb.yaml", bomb().encode()),
-        put(world, "long.yaml", b"#" * 50 * MIB),
-        put(world, "deep.yaml", b"a: " + b"[" * 500_000),
-        put(world, "number.yaml", b"cpu: 1" + b":1" * 500_000),
-        put(world, "wide.yaml", b"a: [" + b"{}," * 300_000 + b"]"),
-        f"agent://{pipe}",
-        "agent:///dev/zero",
-        "http://169.254.169.254/latest/meta-data",
-        "http://localhost:1/template.yaml",
-    ]
-    kwargs = [
-        {"k" * 6000: 1},
-        {"\\" * 6000: 1},
-        {f"key{index}": 1 for index in range(9_000)},
-    ]
-    return [
-        *({"type": "ECSRun", "task_definition_path": path} for path in paths),
-        *({"type": "ECSRun", "run_task_kwargs": each} for each in kwargs),
-    ]
-
-
 def test_good_runs_are_launched_beside_those_that_would_freeze_the_agent(
-    world: World, flow_id: str, hostile: List[Dict[str, Any]]
+    world: World, flow_id: str
 ) -> None:
-    bad = [world.run_stored(flow_id, each) for each in hostile]
+    bad = [world.run_stored(flow_id, each) for each in run_configs(world).values()]
     good = [world.run(flow_id) for _ in range(20)]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -93,8 +93,9 @@ def test_secrets_of_a_run_are_taken_out_of_what_is_told_about_it(world: World) -
     text = ", ".join(f"token of {run_id}" for run_id in runs)
     for run_id in runs:
         log.write(run_id, text)
-        seen = {"id": run_id, "state": "Scheduled"}
-        world.simulation.result_of(reporter.mark_failed(seen, text))
+        world.simulation.result_of(
+            reporter.mark_failed(run_id, lambda now: now["state"] == "Scheduled", text)
+        )
     world.simulation.run()
     first, second = runs
     for run_id, shown in (

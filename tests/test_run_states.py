@@ -28,6 +28,7 @@ class World:
     Attributes:
         queries: The ids that each query was about, refused ones included.
         faults: What goes wrong with the next queries.
+        slow: A run about which every query takes too long.
         answers: The state of each run that was asked about, None if it is gone.
     """
 
@@ -40,11 +41,15 @@ class World:
         self.states = RunStates(client, troubles, dispatcher.start)
         self.queries: List[List[str]] = []
         self.faults: List[Optional[Fault]] = []
+        self.slow = ""
         self.answers: Dict[str, Optional[str]] = {}
         api.fault = self._hear
 
     def _hear(self, _: str, arguments: Dict[str, Any]) -> Optional[Fault]:
-        self.queries.append(arguments["where"]["id"]["_in"])
+        ids = arguments["where"]["id"]["_in"]
+        self.queries.append(ids)
+        if self.slow in ids:
+            return Fault(status=504)
         return self.faults.pop(0) if self.faults else None
 
     def runs(self, count: int) -> List[str]:
@@ -194,6 +199,24 @@ def test_one_run_that_the_api_refuses_to_speak_of_does_not_hold_up_the_others(
     assert len(refused) == 1
     # Halved five times; before each, an API that is well has to say so.
     assert len(world.queries) <= 3 * 5 + 1
+
+
+def test_after_a_query_that_took_too_long_half_as_many_are_asked_about(
+    world: World,
+) -> None:
+    runs = world.runs(20)
+    world.faults = [Fault(status=504)] * 2
+    world.ask(runs)
+    world.simulation.run()
+    assert world.answers == dict.fromkeys(runs, "Scheduled")
+    assert [len(ids) for ids in world.queries] == [20, 10, 5, 10, 5]
+
+
+def test_a_run_that_is_too_slow_by_itself_holds_up_no_other(world: World) -> None:
+    world.slow, *others = world.runs(21)
+    world.ask([world.slow, *others])
+    world.simulation.run_until(600)
+    assert world.answers == dict.fromkeys(others, "Scheduled")
 
 
 NO_DATABASE = Fault(

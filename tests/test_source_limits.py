@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+import tracemalloc
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
@@ -78,6 +79,18 @@ def bomb(levels: int = 30) -> str:
 def test_a_text_over_a_limit_is_refused_in_one_line(text: str, said: str) -> None:
     assert said in refusal(lambda: parse_mapping(text, "s3://b/k"))
     assert said in refusal(lambda: parse_mapping(text, "s3://b/" + "k" * 6000))
+
+
+@pytest.mark.parametrize("number", ["1" * 900_000, "1" + ":1" * 450_000])
+def test_a_long_number_takes_a_few_times_its_own_memory(number: str) -> None:
+    """PyYAML's patterns would take 70 bytes for each of its characters."""
+    tracemalloc.start()
+    try:
+        refusal(lambda: parse_mapping(f"a: {number}", "s3://b/k"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * MIB
 
 
 def test_what_is_refused_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,11 @@ class Watched:
         return self.last_status not in ("", "PROVISIONING", "PENDING", "ACTIVATING")
 
     @property
+    def is_down(self) -> bool:
+        """Whether it has been seen on its way down, or was asked to stop."""
+        return self.is_ending or (self.has_started and self.last_status != "RUNNING")
+
+    @property
     def interval(self) -> float:
         """Seconds between two looks at it."""
         if self.is_refused:
@@ -185,6 +190,10 @@ class PollQueue:
         with self._lock:
             return list(self._tasks.values())
 
+    def get(self, task_arn: str) -> Optional[Watched]:
+        """A task in flight; None if it is not."""
+        return self._tasks.get(task_arn)
+
     def add(self, watched: Watched, now: float) -> None:
         """Add a task, if it is not there yet."""
         with self._lock:
@@ -249,6 +258,12 @@ class PollQueue:
             queue.failures += 1
             queue.quiet_until = now + OUTAGE.seconds(queue.failures, 1.0)
             return queue.failures
+
+    def is_failing(self, place: Place) -> bool:
+        """Whether the tasks of a place could not be looked at the last time."""
+        with self._lock:
+            queue = self._queues.get(place)
+            return queue is not None and queue.failures > 0
 
     def succeeded(self, place: Place) -> None:
         """The next failure is the first one again."""

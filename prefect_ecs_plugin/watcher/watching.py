@@ -139,6 +139,17 @@ class Watcher:
         if place is not None:  # what is not looked at is no trouble
             self._troubles.end(SEEING, _words(place))
 
+    def is_watched(self, task_arn: str) -> bool:
+        """Whether a task is watched; one whose end is being dealt with is."""
+        return self._queue.get(task_arn) is not None
+
+    def is_up(self, task_arn: str) -> bool:
+        """Whether a task can be seen, and was not on its way down when last seen."""
+        watched = self._queue.get(task_arn)
+        if watched is None or watched.is_stopped or watched.is_down:
+            return False
+        return not self._queue.is_failing(watched.place)
+
     def in_flight(self) -> List[Watched]:
         """Every watched task, those whose end is being dealt with included."""
         return self._queue.all()
