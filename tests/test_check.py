@@ -853,6 +853,26 @@ def test_denied_actions_are_named_each(world: World, check: Check) -> None:
     assert "(ecs:TagResource)" in warned
 
 
+@pytest.mark.usefixtures("agent_role")
+def test_what_only_one_flow_needs_is_needed(
+    world: World, account: Account, check: Check, tmp_path: Path
+) -> None:
+    """Most runs do without finding definitions, but not one that names its own."""
+    arn = account.aws.client("ecs").register_task_definition(
+        family="needed",
+        requiresCompatibilities=["FARGATE"],
+        **{**fargate(image="needed:1"), "cpu": "256", "memory": "512"},
+    )["taskDefinition"]["taskDefinitionArn"]
+    text = (
+        "from prefect import Flow\nfrom prefect.run_configs import ECSRun\n"
+        "a = Flow('a', run_config=ECSRun())\n"
+        f"b = Flow('b', run_config=ECSRun(task_definition_arn='{arn}'))"
+    )
+    world.aws.fault = Policies(DescribeTaskDefinition="implicitDeny")
+    result = check("--flow", write_flow(tmp_path, text))
+    assert "permissions (ecs:DescribeTaskDefinition)" in failures(result)
+
+
 def test_without_policies_what_reads_is_tried_and_the_rest_is_skipped(
     world: World, check: Check
 ) -> None:

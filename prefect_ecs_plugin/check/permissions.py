@@ -109,7 +109,9 @@ def _needs(facts: Facts, identity: Identity, region: str) -> Iterator[Need]:
         for right in rights.AGENT:
             for resource in resources.get(right.on, ()):
                 need = _need(right, resource, cluster, launch)
-                found.setdefault((need.action, need.resource), need)
+                known = found.setdefault((need.action, need.resource), need)
+                if need.is_needed and not known.is_needed:
+                    found[need.action, need.resource] = need
     yield from found.values()
     yield from _of_agent(facts, identity.partition)
 
