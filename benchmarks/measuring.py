@@ -109,15 +109,17 @@ def measure(scenario: Scenario, runs: int, contender: Contender) -> Measurement:
     with tempfile.TemporaryDirectory() as home, serving(
         scenario.latencies, scenario.limits, scenario.refused_for
     ) as (api, aws):
-        variables = _environment(api.url(), aws.url(), home)
+        variables = _environment(api.url(), aws.url(), aws.access_key(), home)
         with contender.start(variables, log, not scenario.limits) as agent:
             stage = _Stage(agent, api, aws)
             return stage.play(scenario, runs, contender.name)
 
 
-def _environment(api_url: str, aws_url: str, home: str) -> Dict[str, str]:
+def _environment(
+    api_url: str, aws_url: str, access_key: Tuple[str, str], home: str
+) -> Dict[str, str]:
     environment.furnish(home)
-    variables = environment.sandbox_environment(api_url, aws_url, home)
+    variables = environment.sandbox_environment(api_url, aws_url, access_key, home)
     variables.pop("PYTHONPATH", None)  # it could bring the plugin to both
     return variables
 

@@ -162,6 +162,10 @@ class AWS:
     def url(self) -> str:
         return self._aws.url
 
+    def access_key(self) -> Tuple[str, str]:
+        """The access key that it answers to: id and secret."""
+        return self._aws.access_key, self._aws.secret_key
+
     def calls(self) -> Dict[str, int]:
         """How often each operation was asked for, `ecs.RunTask`."""
         return dict(self._aws.calls)

@@ -22,7 +22,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Seque
 
 import click
 
-from prefect_ecs_plugin import hints, retrying
+from prefect_ecs_plugin import hints, retrying, rights
 from prefect_ecs_plugin.cli import ecs, start
 from prefect_ecs_plugin.hints import Hint
 from prefect_ecs_plugin.retrying import Row, Verdict
@@ -318,6 +318,20 @@ def _codes(pattern: str) -> Iterator[str]:
         yield code.replace(".*", "...")
 
 
+# -- What the agent has to be allowed ---------------------------------------------
+
+
+def agent_rights() -> str:
+    """The table of the agent's rights."""
+    lines = ["| right | on | for | without it |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {_code(right.action)} | {_text(right.where)} | {_text(right.purpose)} "
+        f"| {_text(right.without)} |"
+        for right in rights.AGENT
+    ]
+    return "\n".join([*lines, ""])
+
+
 # -- Markdown ---------------------------------------------------------------------
 
 #: What is written as code in running text: options, variables, keys and rights.
@@ -357,9 +371,10 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "answers-that-wait": answers_that_wait,
     "answers-that-fail": answers_that_fail,
+    "agent-rights": agent_rights,
 }
 
-PAGES = ("cli.md", "troubleshooting.md")
+PAGES = ("cli.md", "production.md", "troubleshooting.md")
 
 
 def renewed(page: str) -> str:

@@ -49,11 +49,11 @@ def __getattr__(name: str) -> "Any":
 
 
 def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import version
 
     try:
-        return version("prefect-ecs-plugin")
-    except PackageNotFoundError:  # run from a checkout that was never installed
+        return version("prefect-ecs-plugin") or "unknown"
+    except Exception:  # a checkout that was never installed, or damaged metadata
         return "unknown"
 
 

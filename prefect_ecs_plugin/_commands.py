@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional
+from typing import TYPE_CHECKING, Dict, Iterable, List, Optional
 
 import click
 
+from ._startup import stand_in
 from .errors import ConfigurationError, PrefectECSError
 
 if TYPE_CHECKING:
@@ -110,6 +111,9 @@ def load(name: str, offer: Offer) -> click.Command:
     """
     try:
         if offer.distribution == OURS:
+            # Python imports a package without its `__init__.py` all the same.
+            from . import __version__  # noqa: F401
+
             require_aws_libraries()
         loaded = offer.entry_point.load()
         if not isinstance(loaded, click.Command):
@@ -160,28 +164,6 @@ def _installed_version(library: str) -> Optional[str]:
         return str(import_module(library).__version__)
 
 
-def stand_in(name: str, reason: str) -> click.Command:
-    """A command that takes any arguments, `--help` too, says why, and exits 1.
-
-    Args:
-        name: What follows `prefect agent`.
-        reason: A sentence; line breaks in it become blanks.
-    """
-    line = " ".join(reason.split())
-
-    def say_why(**_: Any) -> None:
-        click.echo(f"Error: {name}: {line}", err=True)
-        sys.exit(1)
-
-    return click.Command(
-        name,
-        callback=say_why,
-        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
-        context_settings={"ignore_unknown_options": True, "help_option_names": []},
-        short_help=f"Not usable: {line}",
-    )
-
-
 @lru_cache(maxsize=None)
 def offers() -> Dict[str, List[Offer]]:
     """Every command offered in this environment, by name; read once per process."""
@@ -220,6 +202,8 @@ def _read(distribution: Distribution) -> List[Offer]:
         # Nearly every distribution ends here: reading is quick, parsing is not.
         if GROUP not in (distribution.read_text("entry_points.txt") or ""):
             return []
+        if not distribution.metadata["Name"]:  # its METADATA is gone or was cut off
+            raise ValueError("a distribution without a name")
         name = _canonical(str(distribution.metadata["Name"]))
         return [
             Offer(entry_point, name, distribution.version)
@@ -246,3 +230,7 @@ def main() -> None:
 
     ours = Offer(EntryPoint("ecs", OUR_COMMAND, GROUP), OURS, "of unknown version")
     load("ecs", found.get(OURS, ours))(prog_name="prefect-ecs")
+
+
+#: The last line, see `_startup`.
+IS_WHOLE = True

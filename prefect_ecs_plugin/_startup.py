@@ -5,6 +5,11 @@ file beside the package (`prefect_ecs_plugin.pth`; from Python 3.15 on
 `prefect_ecs_plugin.start`, https://peps.python.org/pep-0829/). Therefore it imports
 nothing but `sys`, not even `typing` or `__future__`, until somebody imports
 `prefect.cli.agent`; and it answers None for every other module.
+
+A damaged install (a file missing, cut off or overwritten) must harm no other program
+and no other command of Prefect's, nor turn `prefect agent ecs` into Prefect's own. So
+any error in `_commands` is caught here, and `prefect agent ecs` is then a command that
+says what to do. If this file itself is damaged, the start-up file does the same.
 """
 
 import sys
@@ -15,13 +20,10 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, Optional, Sequence, Set
 
+    import click
+
 TARGET = "prefect.cli.agent"
-
-
-def install() -> None:
-    """Put the finder first on `sys.meta_path`, once however often it is called."""
-    if not any(isinstance(finder, Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, Finder())
+REMEDY = "pip install --force-reinstall --no-deps prefect-ecs-plugin"
 
 
 class Finder:
@@ -38,8 +40,11 @@ class Finder:
         path: "Optional[Sequence[str]]" = None,
         target: "Optional[ModuleType]" = None,
     ) -> "Optional[ModuleSpec]":
-        if fullname != TARGET:
-            return None
+        return self._find(path, target) if fullname == TARGET else None
+
+    def _find(
+        self, path: "Optional[Sequence[str]]", target: "Optional[ModuleType]"
+    ) -> "Optional[ModuleSpec]":
         from _thread import get_ident  # built in; `threading` would be an import
 
         thread = get_ident()
@@ -96,9 +101,60 @@ class Loader:
             self.loader.exec_module(module)
         else:  # zipimport before Python 3.10; it fills the module in sys.modules
             self.loader.load_module(module.__name__)
-        from prefect_ecs_plugin import _commands
-
-        _commands.attach(module)
+        _attach(module)
 
     def __getattr__(self, name: str) -> "Any":
         return getattr(self.loader, name)
+
+
+def _attach(module: "ModuleType") -> None:
+    """Attach the commands to `prefect.cli.agent`, or the stand-in if that fails."""
+    try:
+        from prefect_ecs_plugin._commands import IS_WHOLE, attach  # noqa: F401
+
+        attach(module)
+    except Exception as error:  # a file that is damaged can raise anything
+        _attach_stand_in(module, error)
+
+
+def _attach_stand_in(module: "ModuleType", error: Exception) -> None:
+    import click
+
+    group = getattr(module, "agent", None)
+    if isinstance(group, click.Group):  # Prefect 2 and 3 have none
+        reason = f"prefect-ecs-plugin is damaged ({type(error).__name__}: {error}): "
+        group.add_command(stand_in("ecs", reason + REMEDY))
+
+
+def stand_in(name: str, reason: str) -> "click.Command":
+    """A command that takes any arguments, `--help` too, says why, and exits 1.
+
+    Args:
+        name: What follows `prefect agent`.
+        reason: A sentence; line breaks in it become blanks.
+    """
+    import click  # as Prefect's module has done already
+
+    line = " ".join(reason.split())
+
+    def say_why(**_: "Any") -> None:
+        click.echo(f"Error: {name}: {line}", err=True)
+        sys.exit(1)
+
+    return click.Command(
+        name,
+        callback=say_why,
+        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+        context_settings={"ignore_unknown_options": True, "help_option_names": []},
+        short_help=f"Not usable: {line}",
+    )
+
+
+def install() -> None:
+    """Put the finder first on `sys.meta_path`, once however often it is called."""
+    if not any(isinstance(finder, Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, Finder())
+
+
+#: The last line: who imports it gets an ImportError from a file that was cut off.
+IS_WHOLE = True

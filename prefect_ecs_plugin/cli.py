@@ -16,6 +16,7 @@ from prefect.exceptions import AuthorizationError, ClientError
 from prefect.utilities.cli import add_options
 
 from . import agent_log, errors, secret_arn
+from ._startup import REMEDY, stand_in
 from .command_line import Amount, NamedCommand, NamedGroup, check_values
 from .errors import ConfigurationError, PrefectECSError
 from .masking import Secrets
@@ -156,10 +157,19 @@ class _Lazy(NamedGroup):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
         if cmd_name in self.rooms:
-            command = getattr(import_module(self.rooms[cmd_name]), cmd_name)
-            assert isinstance(command, click.Command)
-            return command
+            return _imported(self.rooms[cmd_name], cmd_name)
         return super().get_command(ctx, cmd_name)
+
+
+def _imported(room: str, name: str) -> click.Command:
+    """The command, or one that says why there is none: the others go on working."""
+    try:
+        command = getattr(import_module(room), name)
+    except Exception as error:  # a file that is damaged can raise anything
+        reason = f"cannot be loaded ({type(error).__name__}: {error}): {REMEDY}"
+        return stand_in(name, reason)
+    assert isinstance(command, click.Command)
+    return command
 
 
 @click.group(cls=_Lazy)

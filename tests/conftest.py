@@ -117,8 +117,8 @@ def client_of(aws: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             service,
             endpoint_url=aws.url,
             region_name=aws.region,
-            aws_access_key_id="sandbox",
-            aws_secret_access_key="sandbox",
+            aws_access_key_id=aws.access_key,
+            aws_secret_access_key=aws.secret_key,
             config=Config(**{"retries": {"total_max_attempts": 1}, **config}),
         )
 

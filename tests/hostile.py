@@ -22,8 +22,8 @@ def put(world: World, key: str, body: bytes) -> str:
         "s3",
         endpoint_url=world.aws.url,
         region_name=world.aws.region,
-        aws_access_key_id="sandbox",
-        aws_secret_access_key="sandbox",
+        aws_access_key_id=world.aws.access_key,
+        aws_secret_access_key=world.aws.secret_key,
     )
     s3.create_bucket(Bucket="templates")
     s3.put_object(Bucket="templates", Key=key, Body=body)

@@ -31,6 +31,7 @@ PURE = [
     "pacing",
     "polling",
     "retrying",
+    "rights",
     "schedule",
     "secret_arn",
     "secret_names",

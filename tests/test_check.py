@@ -804,15 +804,20 @@ class Policies:
         return Fault(body=answer.encode())
 
 
+@pytest.fixture(scope="module")
+def agent_role(account: Account) -> str:
+    """The role behind `SESSION`."""
+    return account.role("agent", path="/service/")
+
+
 def test_policies_are_asked_about_the_role_behind_a_session(
-    world: World, account: Account, check: Check
+    world: World, account: Account, agent_role: str, check: Check
 ) -> None:
-    role = account.role("agent", path="/service/")
     tasks = account.role("of-the-tasks")
     world.aws.fault = policies = Policies()
     result = check("--task-role-arn", tasks)
     assert result.exit_code == 0, result.output
-    assert {asked["PolicySourceArn"] for asked in policies.asked} == {role}
+    assert {asked["PolicySourceArn"] for asked in policies.asked} == {agent_role}
     (passed,) = [
         asked
         for asked in policies.asked
@@ -824,10 +829,12 @@ def test_policies_are_asked_about_the_role_behind_a_session(
     assert line == (
         "permissions: ecs:RunTask, ecs:RegisterTaskDefinition, "
         "ecs:DescribeTaskDefinition, ecs:DescribeTasks, ecs:ListTasks, ecs:StopTask, "
-        "ecs:TagResource, iam:PassRole of-the-tasks"
+        "ecs:TagResource, ecs:DescribeClusters, iam:PassRole of-the-tasks, "
+        "ec2:DescribeVpcs, ec2:DescribeSubnets"
     )
 
 
+@pytest.mark.usefixtures("agent_role")
 def test_denied_actions_are_named_each(world: World, check: Check) -> None:
     world.aws.fault = Policies(
         RunTask="implicitDeny",
@@ -846,6 +853,26 @@ def test_denied_actions_are_named_each(world: World, check: Check) -> None:
     assert "(ecs:TagResource)" in warned
 
 
+@pytest.mark.usefixtures("agent_role")
+def test_what_only_one_flow_needs_is_needed(
+    world: World, account: Account, check: Check, tmp_path: Path
+) -> None:
+    """Most runs do without finding definitions, but not one that names its own."""
+    arn = account.aws.client("ecs").register_task_definition(
+        family="needed",
+        requiresCompatibilities=["FARGATE"],
+        **{**fargate(image="needed:1"), "cpu": "256", "memory": "512"},
+    )["taskDefinition"]["taskDefinitionArn"]
+    text = (
+        "from prefect import Flow\nfrom prefect.run_configs import ECSRun\n"
+        "a = Flow('a', run_config=ECSRun())\n"
+        f"b = Flow('b', run_config=ECSRun(task_definition_arn='{arn}'))"
+    )
+    world.aws.fault = Policies(DescribeTaskDefinition="implicitDeny")
+    result = check("--flow", write_flow(tmp_path, text))
+    assert "permissions (ecs:DescribeTaskDefinition)" in failures(result)
+
+
 def test_without_policies_what_reads_is_tried_and_the_rest_is_skipped(
     world: World, check: Check
 ) -> None:
@@ -860,7 +887,10 @@ def test_without_policies_what_reads_is_tried_and_the_rest_is_skipped(
         "skipped",
     ]
     assert "needs the right iam:SimulatePrincipalPolicy" in about[0]
-    assert about[1].endswith("ecs:DescribeTaskDefinition, ecs:DescribeTasks")
+    assert about[1] == (
+        "ok: permissions: ecs:DescribeTaskDefinition, ecs:DescribeTasks, "
+        "ecs:DescribeClusters, ec2:DescribeVpcs, ec2:DescribeSubnets"
+    )
     assert "(ecs:ListTasks)" in about[2]
     assert "ecs:RunTask, ecs:RegisterTaskDefinition" in about[3]
 
@@ -883,7 +913,8 @@ def test_what_is_tried_is_tried_in_every_cluster(
     result = check("--flow", write_flow(tmp_path, text))
     (tried,) = [x for x in lines(result, "ok") if x.startswith("permissions")]
     assert tried == (
-        "permissions: ecs:DescribeTaskDefinition, ecs:DescribeTasks, ecs:ListTasks"
+        "permissions: ecs:DescribeTaskDefinition, ecs:DescribeTasks, ecs:ListTasks, "
+        "ecs:DescribeClusters, ec2:DescribeVpcs, ec2:DescribeSubnets"
     )
     (denied_line,) = [
         x for x in lines(result, "warning") if x.startswith("permissions")

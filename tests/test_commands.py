@@ -111,6 +111,17 @@ def test_of_two_installations_of_one_distribution_the_first_counts(
     assert [str(o) for o in found["ecs"]] == ["some-thing 2.0"]
 
 
+def test_a_distribution_without_a_name_is_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"[{GROUP}]\necs = a:b\n"
+    nameless = distribution(tmp_path, "one", text)
+    (tmp_path / "one-1.0.dist-info" / "METADATA").unlink()
+    found = _commands.collect([nameless, distribution(tmp_path, "two", text)])
+    assert [str(o) for o in found["ecs"]] == ["two 1.0"]
+    assert capsys.readouterr().err.startswith("Warning: entry points passed over (")
+
+
 def test_two_distributions_may_offer_the_same_name(tmp_path: Path) -> None:
     text = f"[{GROUP}]\necs = a:b\n"
     found = _commands.collect(

@@ -65,8 +65,8 @@ def caller(aws: Any, client_of: Callable[..., Any]) -> Caller:
             "ecs",
             endpoint_url=aws.url,
             region_name=region,
-            aws_access_key_id="sandbox",
-            aws_secret_access_key="sandbox",
+            aws_access_key_id=aws.access_key,
+            aws_secret_access_key=aws.secret_key,
         )
 
     return Caller(client_of, client_in)

@@ -278,7 +278,10 @@ def test_a_network_that_nobody_gave_equals_that_of_prefects_own_agent(
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
     monkeypatch.setenv("AWS_DEFAULT_REGION", aws.region)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    keys = {"aws_access_key_id": "sandbox", "aws_secret_access_key": "sandbox"}
+    keys = {
+        "aws_access_key_id": aws.access_key,
+        "aws_secret_access_key": aws.secret_key,
+    }
     path = tmp_path / "kwargs.yaml"
     path.write_text(file, encoding="utf-8")
     theirs = PrefectECSAgent(run_task_kwargs_path=str(path), **keys).run_task_kwargs

@@ -344,25 +344,27 @@ def test_the_policy_in_full() -> None:
             {
                 "Sid": "RegisterTaskDefinitions",
                 "Effect": "Allow",
-                "Action": ["ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition"],
+                "Action": ["ecs:RegisterTaskDefinition"],
                 "Resource": ["*"],
             },
             {
-                "Sid": "TagWhatItCreates",
+                "Sid": "FindTaskDefinitions",
                 "Effect": "Allow",
-                "Action": ["ecs:TagResource"],
-                "Resource": [*families, task],
-                "Condition": {
-                    "StringEquals": {
-                        "ecs:CreateAction": ["RunTask", "RegisterTaskDefinition"]
-                    }
-                },
+                "Action": ["ecs:DescribeTaskDefinition"],
+                "Resource": ["*"],
             },
             {
                 "Sid": "WatchTasks",
                 "Effect": "Allow",
                 "Action": ["ecs:DescribeTasks"],
                 "Resource": [task],
+            },
+            {
+                "Sid": "FindTasks",
+                "Effect": "Allow",
+                "Action": ["ecs:ListTasks"],
+                "Resource": ["*"],
+                "Condition": in_cluster,
             },
             {
                 "Sid": "StopTasks",
@@ -374,11 +376,15 @@ def test_the_policy_in_full() -> None:
                 },
             },
             {
-                "Sid": "FindTasks",
+                "Sid": "TagWhatItCreates",
                 "Effect": "Allow",
-                "Action": ["ecs:ListTasks"],
-                "Resource": ["*"],
-                "Condition": in_cluster,
+                "Action": ["ecs:TagResource"],
+                "Resource": [*families, task],
+                "Condition": {
+                    "StringEquals": {
+                        "ecs:CreateAction": ["RunTask", "RegisterTaskDefinition"]
+                    }
+                },
             },
             {
                 "Sid": "SeeCluster",
@@ -398,7 +404,13 @@ def test_the_policy_in_full() -> None:
             {
                 "Sid": "FindDefaultVpc",
                 "Effect": "Allow",
-                "Action": ["ec2:DescribeSubnets", "ec2:DescribeVpcs"],
+                "Action": ["ec2:DescribeVpcs"],
+                "Resource": ["*"],
+            },
+            {
+                "Sid": "FindDefaultSubnets",
+                "Effect": "Allow",
+                "Action": ["ec2:DescribeSubnets"],
                 "Resource": ["*"],
             },
             {

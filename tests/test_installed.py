@@ -8,7 +8,11 @@ others, marked `packaging`, install everything afresh, Prefect 1.0 and 1.4 among
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import os
+import py_compile
+import random
 import re
 import shutil
 import subprocess
@@ -20,7 +24,7 @@ import venv
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
@@ -250,6 +254,171 @@ def test_a_process_of_multiprocessing_has_the_command_too(
         encoding="utf-8",
     )
     assert beside_this.run("python", str(script)).stdout == "AgentGroup\n"
+
+
+# A torn install
+
+
+#: What can happen to a file on a disk that was full, or to a copy that was interrupted.
+DAMAGES: Dict[str, Callable[[bytes], Optional[bytes]]] = {
+    "deleted": lambda content: None,
+    "empty": lambda content: b"",
+    "truncated": lambda content: content[: len(content) // 2],
+    "overwritten": lambda content: b"\xff\xfe\x80 not UTF-8\n" + content[16:],
+    "zeroed": lambda content: bytes(len(content)),
+    "random": lambda content: bytes(
+        random.Random(0).choices(range(256), k=len(content))
+    ),
+}
+#: Files that every start of Python or of `prefect` reads, but for the two that Python
+#: itself reads.
+READ_AT_STARTS = ["__init__.py", "_startup.py", "_commands.py", "errors.py", "cli.py"]
+
+
+@pytest.fixture(scope="session")
+def torn(
+    beside_this: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Environment:
+    """An installed copy of this worker's own, to be damaged and mended."""
+    folder = tmp_path_factory.mktemp("torn") / "venv"
+    shutil.copytree(str(beside_this.folder), str(folder), symlinks=True)
+    copy = Environment(folder)
+    for cache in copy.site_packages.rglob("__pycache__"):
+        shutil.rmtree(str(cache))
+    return copy
+
+
+@contextlib.contextmanager
+def damaged(path: Path, damage: str) -> Iterator[None]:
+    """A file that is damaged for a while."""
+    content = path.read_bytes()
+    new = DAMAGES[damage](content)
+    path.unlink()
+    if new is not None:
+        path.write_bytes(new)
+    try:
+        yield
+    finally:
+        path.write_bytes(content)
+
+
+def run_torn(torn: Environment, *arguments: str) -> Any:
+    # Neither are caches written, which would outlive the damage.
+    return torn.run("python", *arguments, PYTHONDONTWRITEBYTECODE="1")
+
+
+def assert_only_our_command_suffers(torn: Environment) -> None:
+    """Other programs and other commands see nothing of it; ours says what to do."""
+    done = run_torn(torn, "-c", "pass", "agent", "ecs")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for others in (["version"], ["agent", "local", "start", "--help"]):
+        done = run_torn(torn, "-m", "prefect", *others)
+        assert (done.returncode, done.stderr) == (0, ""), others
+    assert_works_or_says_what_to_do(
+        run_torn(torn, "-m", "prefect", "agent", "ecs", "--help")
+    )
+
+
+def assert_works_or_says_what_to_do(done: Any) -> None:
+    """Ours or one line, never Prefect's own; damaged metadata may be warned of."""
+    stderr = re.sub("^Warning: entry points passed over .*\\n", "", done.stderr)
+    if done.returncode == 0:
+        assert "Run flows as Amazon ECS tasks." in done.stdout, done.stdout
+        assert stderr == ""
+    else:
+        assert (done.returncode, done.stdout) == (1, ""), stderr
+        assert re.fullmatch(
+            "Error: ecs: .*\\breinstall prefect-ecs-plugin.*\\n|"
+            "Error: ecs: .*pip install --force-reinstall .*prefect-ecs-plugin\\n",
+            stderr,
+        )
+
+
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "overwritten"])
+@pytest.mark.parametrize("name", READ_AT_STARTS)
+def test_a_torn_install_breaks_nobody(
+    torn: Environment, name: str, damage: str
+) -> None:
+    with damaged(torn.site_packages / "prefect_ecs_plugin" / name, damage):
+        assert_only_our_command_suffers(torn)
+
+
+@pytest.mark.parametrize("damage", ["deleted", "empty", "truncated", "zeroed"])
+@pytest.mark.parametrize("name", sorted(START_UP_FILES))
+def test_a_torn_start_up_file_breaks_nobody(
+    torn: Environment, name: str, damage: str
+) -> None:
+    """Bytes that are no text in it would stop Python itself before 3.12; so would they
+    in any .pth file."""
+    with damaged(torn.site_packages / name, damage):
+        done = run_torn(torn, "-c", "pass")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert run_torn(torn, "-m", "prefect", "version").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["_startup.py", "_commands.py"])
+def test_a_file_that_was_cut_off_between_statements_is_noticed(
+    torn: Environment, name: str
+) -> None:
+    """What is left is valid Python, but IS_WHOLE at its end is gone."""
+    path = torn.site_packages / "prefect_ecs_plugin" / name
+    content = path.read_bytes()
+    last = ast.parse(content).body[-1]
+    assert ast.get_source_segment(content.decode(), last) == "IS_WHOLE = True"
+    path.write_bytes(b"".join(content.splitlines(True)[: last.lineno - 1]))
+    try:
+        assert_only_our_command_suffers(torn)
+        assert run_torn(torn, "-m", "prefect", "agent", "ecs").returncode == 1
+    finally:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", READ_AT_STARTS)
+def test_a_torn_cache_breaks_nobody(torn: Environment, name: str) -> None:
+    path = torn.site_packages / "prefect_ecs_plugin" / name
+    cache = Path(py_compile.compile(str(path), doraise=True))
+    with damaged(cache, "truncated"):
+        assert_only_our_command_suffers(torn)
+    cache.unlink()
+
+
+#: Both in one process, to take half the time.
+VERSION_AND_HELP = """
+from prefect.cli import cli
+
+cli(["version"], standalone_mode=False)
+print("and", flush=True)
+cli(["agent", "ecs", "--help"], prog_name="prefect")
+"""
+
+
+def other_files(wheel: Path, damage: str) -> List[str]:
+    """All but those of the tests above.
+
+    Prefect's own libraries read the metadata of every distribution, and metadata that
+    are no text end them, whichever distribution they are of.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist()) - START_UP_FILES
+    names -= {f"prefect_ecs_plugin/{name}" for name in READ_AT_STARTS}
+    if damage == "random":
+        names = {name for name in names if ".dist-info/" not in name}
+    return sorted(names)
+
+
+@packaging
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "random"])
+def test_whatever_file_is_torn_it_breaks_nobody(
+    torn: Environment, wheel: Path, damage: str
+) -> None:
+    for name in other_files(wheel, damage):
+        with damaged(torn.site_packages / name, damage):
+            done = run_torn(torn, "-c", "pass")
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), name
+            done = run_torn(torn, "-c", VERSION_AND_HELP)
+            version, _, done.stdout = done.stdout.partition("\nand\n")
+            assert version, name
+            assert_works_or_says_what_to_do(done)
 
 
 # Fresh environments

@@ -142,8 +142,8 @@ def own_definition(world: World, **change: Any) -> str:
         "ecs",
         endpoint_url=world.aws.url,
         region_name=world.aws.region,
-        aws_access_key_id="x",
-        aws_secret_access_key="x",
+        aws_access_key_id=world.aws.access_key,
+        aws_secret_access_key=world.aws.secret_key,
     )
     definition: Dict[str, Any] = {
         "family": "users-own",

@@ -389,7 +389,11 @@ def test_health_says_in_fixed_words_that_credentials_are_gone(
     broken, script = tmp_path / "broken", tmp_path / "credentials.sh"
     (found,) = [each for each in planted("health") if each.variable == "DBPASS"]
     soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
-    answer = {"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b"}
+    answer = {
+        "Version": 1,
+        "AccessKeyId": world.aws.access_key,
+        "SecretAccessKey": world.aws.secret_key,
+    }
     script.write_text(
         f"if [ -e {broken} ]; then echo 'vault refused {found.variable}={found.value}'"
         f" >&2; exit 1; fi\necho '{json.dumps({**answer, 'Expiration': soon})}'\n"

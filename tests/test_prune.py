@@ -63,8 +63,9 @@ class World:
 
     @property
     def environment(self) -> Dict[str, str]:
-        url = self.aws.url
-        return environment.sandbox_environment("http://127.0.0.1:1", url, self.home)
+        key = self.aws.access_key, self.aws.secret_key
+        nowhere = "http://127.0.0.1:1"
+        return environment.sandbox_environment(nowhere, self.aws.url, key, self.home)
 
     def register(
         self, family: str, days_ago: float = 40, tags: Any = OURS, **more: Any

@@ -192,12 +192,12 @@ def test_unsigned_requests_are_refused(aws: AWS) -> None:
     ],
 )
 def test_body_that_no_client_of_aws_sends(aws: AWS, body: bytes, code: str) -> None:
-    status, answer = raw(aws, "POST", "/", body, signed("ListTasks"))
+    status, answer = raw(aws, "POST", "/", body, signed(aws, "ListTasks"))
     assert (status, json.loads(answer)["__type"]) == (400, code)
 
 
 def test_operation_that_does_not_exist(aws: AWS) -> None:
-    status, answer = raw(aws, "POST", "/", b"{}", signed("RunTusk"))
+    status, answer = raw(aws, "POST", "/", b"{}", signed(aws, "RunTusk"))
     assert (status, json.loads(answer)) == (
         400,
         {"__type": "UnknownOperationException", "message": "There is no RunTusk."},
@@ -211,7 +211,7 @@ def test_operations_that_moto_would_only_pretend(aws: AWS, operation: str) -> No
         "ExecuteCommand": {"command": "x", "interactive": True, "task": "x"},
     }[operation]
     body = json.dumps(params).encode()
-    status, answer = raw(aws, "POST", "/", body, signed(operation))
+    status, answer = raw(aws, "POST", "/", body, signed(aws, operation))
     assert (status, json.loads(answer)) == (
         400,
         {
@@ -225,7 +225,7 @@ def test_connections_are_kept_open(aws: AWS) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port(aws))
     used = set()
     for _ in range(3):
-        connection.request("POST", "/", b"{}", signed("ListTasks"))
+        connection.request("POST", "/", b"{}", signed(aws, "ListTasks"))
         assert connection.getresponse().read() == b'{"taskArns":[]}'
         used.add(connection.sock)
     assert len(used) == 1
@@ -242,8 +242,8 @@ def test_aws_cli(aws: AWS, tmp_path: Any) -> None:
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
         "AWS_ENDPOINT_URL": aws.url,
-        "AWS_ACCESS_KEY_ID": "sandbox",
-        "AWS_SECRET_ACCESS_KEY": "sandbox",
+        "AWS_ACCESS_KEY_ID": aws.access_key,
+        "AWS_SECRET_ACCESS_KEY": aws.secret_key,
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     command = [cli, "ecs", "describe-tasks", "--tasks", "nothing", "--output", "json"]
@@ -440,9 +440,10 @@ def port(aws: AWS) -> int:
     return int(aws.url.rpartition(":")[2])
 
 
-def signed(operation: str) -> Dict[str, str]:
-    scope = "Credential=x/20261122/us-east-1/ecs/aws4_request"
+def signed(aws: AWS, operation: str) -> Dict[str, str]:
+    scope = f"Credential={aws.access_key}/20261122/us-east-1/ecs/aws4_request"
     return {
+        "Content-Type": "application/x-amz-json-1.1",
         "X-Amz-Target": f"AmazonEC2ContainerServiceV20141113.{operation}",
         "Authorization": f"AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0",
     }

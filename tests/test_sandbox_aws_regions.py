@@ -157,8 +157,8 @@ def test_region_by_the_environment(aws: AWS, monkeypatch: pytest.MonkeyPatch) ->
     launch(aws, HOME)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "sandbox")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sandbox")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", aws.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", aws.secret_key)
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
     seen = {}
     for region in (HOME, AWAY):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -205,11 +206,48 @@ def fetch(url: str) -> Dict[str, Any]:
 def test_a_flows_own_boto3_reaches_the_sandbox(aws: AWS) -> None:
     script = (
         f'{sys.executable} -c "import boto3; '
-        "print(boto3.client('sts', aws_access_key_id='x', aws_secret_access_key='y')"
+        f"print(boto3.client('sts', aws_access_key_id='{aws.access_key}', "
+        "aws_secret_access_key='any')"
         ".get_caller_identity()['Account'])\""
     )
     task = run_command(aws, script)
     assert wait_for(aws, task.task_arn).lines == ("123456789012",)
+
+
+def test_a_task_with_a_role_gets_the_sessions_access_key(aws: AWS) -> None:
+    role = "arn:aws:iam::123456789012:role/task"
+    script = (
+        f'{sys.executable} -c "import boto3; '
+        "print(boto3.client('sts').get_caller_identity()['Account']); "
+        'print(boto3.Session().get_credentials().access_key)"'
+    )
+    ecs = aws.client("ecs", config=ONCE)
+    container = flow_container(command=["/bin/sh", "-c", script])
+    ecs.register_task_definition(
+        **definition(containerDefinitions=[container], taskRoleArn=role)
+    )
+    (task,) = ecs.run_task(**run_request(aws))["tasks"]
+    assert wait_for(aws, task["taskArn"]).lines == ("123456789012", aws.access_key)
+
+
+def test_a_process_can_read_what_the_user_can(aws: AWS, tmp_path: Path) -> None:
+    """docs/sandbox.md says so, for nobody should rely on the contrary."""
+    (tmp_path / ".netrc").write_text("in the home directory")
+    shell = subprocess.Popen(
+        ["sleep", "3600"], env={"PATH": os.environ["PATH"], "OF_A_SHELL": "in its env"}
+    )
+    try:
+        script = (
+            f"cat {tmp_path}/.netrc; echo; "
+            f"tr '\\0' '\\n' < /proc/{shell.pid}/environ | grep OF_A_SHELL"
+        )
+        if not Path("/proc/self/environ").exists():
+            pytest.skip("there is no /proc")
+        task = wait_for(aws, run_command(aws, script).task_arn)
+    finally:
+        shell.kill()
+        shell.wait()
+    assert task.lines == ("in the home directory", "OF_A_SHELL=in its env")
 
 
 # What it leaves

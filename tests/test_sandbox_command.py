@@ -13,6 +13,8 @@ import sys
 import tempfile
 import termios
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any, Iterator, List, Optional, Tuple
 
@@ -651,6 +653,23 @@ prefect run --project sandbox --name needs --param x=1 --watch || exit
 """
 
 
+def assert_nobody_else_is_answered(printed: str, shell: Shell) -> None:
+    """The exports have the secrets, no command line has them, and without them nothing
+    is answered."""
+    exports = dict(re.findall(r"^export (\w+)=(\S+)$", printed, re.M))
+    ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+    address, token = exports["PREFECT__CLOUD__API"].rsplit("/", 1)
+    for url in (address, f"{address}/{token[:-1]}", exports["AWS_ENDPOINT_URL"]):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            ask(url, timeout=DEADLINE)
+    with ask(f"{address}/{token}", timeout=DEADLINE) as answer:
+        assert answer.status == 200
+    running = [line for line in shell.left_behind() if line]
+    assert len(running) > 1
+    for secret in (token, exports["AWS_SECRET_ACCESS_KEY"]):
+        assert not [line for line in running if secret in line]
+
+
 def test_another_terminal_joins_a_sandbox_that_keeps_running(
     shell: Shell, deadline: List[subprocess.Popen[str]]
 ) -> None:
@@ -673,6 +692,7 @@ def test_another_terminal_joins_a_sandbox_that_keeps_running(
     assert done.returncode == 0, done.stdout
     assert "Flow run succeeded!" in done.stdout
     assert "['arn:aws:ecs:us-east-1:123456789012:cluster/default']" in done.stdout
+    assert_nobody_else_is_answered("".join(heard), shell)
     lines_until(r"needs/.* Success +task STOPPED, exit code 0", process, heard)
     process.send_signal(signal.SIGINT)
     lines_until("Stopping everything, as asked by SIGINT", process, heard)

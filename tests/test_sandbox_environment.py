@@ -197,7 +197,9 @@ def test_no_setting_of_the_users_gets_in(
     hostile: Dict[str, str], trap: Recorder, home: Path, tmp_path: Path
 ) -> None:
     inside = Recorder()
-    environment = env.sandbox_environment(inside.url, inside.url, home, hostile)
+    environment = env.sandbox_environment(
+        inside.url, inside.url, ("id", "secret"), home, hostile
+    )
     done = subprocess.run(
         # boto3 warns that it will leave an old Python
         [sys.executable, "-W", "ignore", "-c", PROBE],
@@ -209,7 +211,7 @@ def test_no_setting_of_the_users_gets_in(
     inside.stop()
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == {
-        "keys": ["sandbox", "sandbox", None],
+        "keys": ["id", "secret", None],
         "region": "us-east-1",
         "profiles": [],
         "backend": "server",
@@ -263,7 +265,9 @@ def test_the_whole_environment(home: Path) -> None:
         "SECRET_TOKEN": "x",
         "PREFECT__CLOUD__API_KEY": "x",
     }
-    environment = env.sandbox_environment("http://a", "http://b", home, shell)
+    environment = env.sandbox_environment(
+        "http://a", "http://b", ("id", "secret"), home, shell
+    )
     environment.pop("PYTHONUSERBASE", None)  # only where this Python has a user site
     binaries = [str(home / "bin"), os.path.dirname(sys.executable), "/usr/bin"]
     assert environment == {
@@ -276,8 +280,8 @@ def test_the_whole_environment(home: Path) -> None:
         "no_proxy": "127.0.0.1,localhost",
         "AWS_ENDPOINT_URL": "http://b",
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
-        "AWS_ACCESS_KEY_ID": "sandbox",
-        "AWS_SECRET_ACCESS_KEY": "sandbox",
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_REGION": "us-east-1",
         "AWS_CONFIG_FILE": str(home / ".aws" / "config"),
@@ -356,7 +360,9 @@ def test_prefect_in_a_container_is_this_pythons(home: Path, tmp_path: Path) -> N
 def test_the_export_lines_replace_what_another_terminal_has(
     home: Path, hostile: Dict[str, str]
 ) -> None:
-    environment = env.sandbox_environment("http://a", "http://b", home, {})
+    environment = env.sandbox_environment(
+        "http://a", "http://b", ("id", "secret"), home, {}
+    )
     script = "\n".join([*env.exports(environment), "env -0"])
     done = subprocess.run(
         ["/bin/sh", "-eu", "-c", script],

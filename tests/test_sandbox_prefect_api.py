@@ -35,6 +35,7 @@ from prefect_ecs_plugin.sandbox.prefect_api.resolvers import executable_schema
 from prefect_ecs_plugin.sandbox.prefect_api.tables import RELATIONS
 from prefect_ecs_plugin.sandbox.prefect_api.wording import reworded
 
+AS_JSON = {"Content-Type": "application/json"}
 SUBMITTED = "State update failed: this run has already been submitted."
 
 
@@ -227,7 +228,9 @@ def test_log_of_an_unknown_task_run(raw: Raw, run_id: str) -> None:
 
 
 def test_observed_log_6_mb(raw: Raw) -> None:
-    response = HTTP.post(raw.api.url, data=b'"' + b"x" * 6_000_000 + b'"')
+    response = HTTP.post(
+        raw.api.url, data=b'"' + b"x" * 6_000_000 + b'"', headers=AS_JSON
+    )
     assert response.status_code == 413
     expected = '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8'
     assert response.text.startswith(expected)
@@ -473,7 +476,7 @@ def test_variables_may_be_an_object(raw: Raw) -> None:
     ["", "x", "[]", "{}", '{"query": 1}', '{"query": "{hello}", "variables": "{"}'],
 )
 def test_a_body_that_is_no_request(raw: Raw, body: str) -> None:
-    response = HTTP.post(raw.api.url, data=body)
+    response = HTTP.post(raw.api.url, data=body, headers=AS_JSON)
     assert response.status_code == 400
     assert list(response.json()) == ["errors"]
 
@@ -503,10 +506,11 @@ def test_get(raw: Raw, path: str, status: int, body: Any) -> None:
 
 
 def test_connections_are_kept_alive(raw: Raw) -> None:
-    connection = http.client.HTTPConnection(raw.api.url[len("http://") :])
+    connection = http.client.HTTPConnection(raw.api.address[len("http://") :])
     sockets = []
     for _ in range(2):
-        connection.request("POST", "/", json.dumps({"query": "{hello}"}))
+        body = json.dumps({"query": "{hello}"})
+        connection.request("POST", f"/{raw.api.token}", body, AS_JSON)
         assert connection.getresponse().read().startswith(b'{"data"')
         sockets.append(connection.sock)
     assert sockets[0] is sockets[1] is not None

@@ -6,6 +6,7 @@ stand-in for Prefect: a package `prefect.cli.agent` of a few lines.
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -401,6 +402,15 @@ def run_start_up_line(path: Sequence[Path]) -> subprocess.CompletedProcess[str]:
 def test_the_pth_line_installs_the_finder() -> None:
     done = run_start_up_line([PLUGIN])
     assert (done.stdout.strip(), done.stderr) == ("Finder", "")
+
+
+def test_the_pth_file_shows_its_code() -> None:
+    comments = (PLUGIN / "prefect_ecs_plugin.pth").read_text("ascii").splitlines()
+    shown = [line[len("#   ") :] for line in comments if line.startswith("#   ")]
+    (call,) = ast.parse(start_up_line("prefect_ecs_plugin.pth")).body[1:]
+    assert isinstance(call, ast.Expr)
+    assert isinstance(call.value, ast.Call)
+    assert ast.literal_eval(call.value.args[0]).splitlines() == shown
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,12 @@ class World:
     @property
     def environment(self) -> Dict[str, str]:
         """What a child sees."""
-        return environment.sandbox_environment(self.api.url, self.aws.url, self.home)
+        return environment.sandbox_environment(
+            self.api.url,
+            self.aws.url,
+            (self.aws.access_key, self.aws.secret_key),
+            self.home,
+        )
 
     # -- Children ----------------------------------------------------------------
 

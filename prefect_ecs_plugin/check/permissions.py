@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
 from urllib.parse import urlsplit
 
-from ..template import FLOW_RUN_ID
+from .. import rights
+from ..configuration import infers_network
+from ..rights import On, Right
 from .asking import AWS, NotAllowed, Refused, Unanswered
 from .facts import Facts, Identity
 from .findings import Finding, failed, ok, skipped, warning
 from .rendering import Launch
-from .roles import TASKS, arn_of
+from .roles import arn_of
 
 
 @dataclass(frozen=True)
-class Right:
-    """One thing that the agent has to be allowed.
+class Need:
+    """A right of the agent's on one thing.
 
     Attributes:
         action: Such as `ecs:RunTask`.
@@ -45,27 +57,27 @@ def permissions(facts: Facts) -> Iterator[Finding]:
     """What the policies say, or what harmless calls say, or that nobody says."""
     assert facts.aws is not None  # preflight asks only where they are known
     assert facts.identity is not None
-    rights = list(_rights(facts, facts.aws, facts.identity))
+    needs = list(_needs(facts, facts.identity, facts.aws.region))
     try:
         source = _policy_source(facts.aws, facts.identity)
-        answers = {each: simulated(facts.aws, source, each) for each in rights}
+        answers = {each: simulated(facts.aws, source, each) for each in needs}
     except Unanswered as error:
         yield skipped(
             f"The policies cannot be asked: {error}. What reads is tried instead.",
             "Grant iam:SimulatePrincipalPolicy (and iam:GetRole) to whoever checks.",
         )
-        answers = {each: _probed(facts.aws, each) for each in rights}
+        answers = {each: _probed(facts.aws, each) for each in needs}
     yield from _told(answers)
 
 
-def _told(answers: Mapping[Right, Optional[str]]) -> Iterator[Finding]:
-    allowed = [right.title for right, answer in answers.items() if answer == ""]
-    unknown = [right.title for right, answer in answers.items() if answer is None]
+def _told(answers: Mapping[Need, Optional[str]]) -> Iterator[Finding]:
+    allowed = [need.title for need, answer in answers.items() if answer == ""]
+    unknown = [need.title for need, answer in answers.items() if answer is None]
     if allowed:
         yield ok(_listed(allowed))
-    for right, answer in answers.items():
+    for need, answer in answers.items():
         if answer:
-            yield _denied(right, answer)
+            yield _denied(need, answer)
     if unknown:
         yield skipped(f"Not known: {_listed(unknown)}.")
 
@@ -75,70 +87,94 @@ def _listed(titles: List[str]) -> str:
     return ", ".join(dict.fromkeys(titles))
 
 
-def _denied(right: Right, answer: str) -> Finding:
-    status = failed if right.is_needed and answer != "depends" else warning
+def _denied(need: Need, answer: str) -> Finding:
+    status = failed if need.is_needed and answer != "depends" else warning
     reason = "may be denied, by a condition" if answer == "depends" else "is denied"
     return status(
-        f"{right.action} on {right.resource} {reason}: {right.without}.",
+        f"{need.action} on {need.resource} {reason}: {need.without}.",
         "Grant it to the agent's identity.",
-        right.title,
+        need.title,
     )
 
 
 # -- Which rights ------------------------------------------------------------------
 
 
-def _rights(facts: Facts, aws: AWS, identity: Identity) -> Iterator[Right]:
-    where = f"{aws.region}:{identity.account}"
-    partition = identity.partition
-    found: Dict[str, Right] = {}
+def _needs(facts: Facts, identity: Identity, region: str) -> Iterator[Need]:
+    """`rights.AGENT` on everything that runs would use, each once."""
+    found: Dict[Tuple[str, str], Need] = {}
     for launch in facts.launches:
-        for right in _of_launch(launch, f"arn:{partition}:ecs:{where}", identity):
-            found.setdefault(f"{right.action} {right.resource}", right)
-        for group in sorted(launch.logs()):
-            stream = f"arn:{partition}:logs:{where}:log-group:{group}:log-stream:x"
-            right = Right("logs:GetLogEvents", stream, "no logs of failed tasks", False)
-            found.setdefault(f"{right.action} {right.resource}", right)
+        resources = _resources(launch, identity, region)
+        cluster = resources[On.CLUSTER][0]
+        for right in rights.AGENT:
+            for resource in resources.get(right.on, ()):
+                need = _need(right, resource, cluster, launch)
+                known = found.setdefault((need.action, need.resource), need)
+                if need.is_needed and not known.is_needed:
+                    found[need.action, need.resource] = need
     yield from found.values()
-    yield from _of_files(facts, partition)
+    yield from _of_agent(facts, identity.partition)
 
 
-def _of_launch(launch: Launch, ecs: str, identity: Identity) -> Iterator[Right]:
+def _resources(
+    launch: Launch, identity: Identity, region: str
+) -> Mapping[On, Sequence[str]]:
+    """Examples of what a run would use: ARNs that `rights.AGENT` is granted on."""
+    where = f"{region}:{identity.account}"
+    ecs = f"arn:{identity.partition}:ecs:{where}"
+    logs = f"arn:{identity.partition}:logs:{where}"
     cluster = launch.cluster.rpartition("/")[2]
-    on_cluster = (("ecs:cluster", f"{ecs}:cluster/{cluster}"),)
     definition = f"{ecs}:task-definition/{launch.family}:1"
     task = f"{ecs}:task/{cluster}/{'0' * 32}"
-    yield Right("ecs:RunTask", definition, "no run starts", True, on_cluster)
-    if not launch.task_definition:
-        yield Right("ecs:RegisterTaskDefinition", definition, "no run starts")
-    yield Right(
-        "ecs:DescribeTaskDefinition",
-        "*",
-        "definitions are registered anew at each start",
-        bool(launch.task_definition),
+    return {
+        On.LAUNCHED: [definition],
+        On.REGISTERED: [] if launch.task_definition else [definition],
+        On.DESCRIBED: ["*"],
+        On.CREATED: [task],
+        On.TASKS: [task],
+        On.LISTED: [f"{ecs}:container-instance/{cluster}/{'0' * 32}"],
+        On.CLUSTER: [f"{ecs}:cluster/{cluster}"],
+        On.ROLES: [arn_of(role, identity) for role in launch.roles().values()],
+        On.LOGS: [
+            f"{logs}:log-group:{group}:log-stream:x" for group in sorted(launch.logs())
+        ],
+    }
+
+
+def _need(right: Right, resource: str, cluster: str, launch: Launch) -> Need:
+    context = [("ecs:cluster", cluster)]
+    condition = right.condition
+    if condition is not None and condition.values:
+        example = condition.example or condition.values[0]
+        context.insert(0, (condition.key, example))
+    describes_its_own = right.on is On.DESCRIBED and launch.task_definition
+    return Need(
+        right.action,
+        resource,
+        right.without,
+        right.is_needed or bool(describes_its_own),
+        tuple(context),
     )
-    yield Right("ecs:DescribeTasks", task, "tasks are not watched", False, on_cluster)
-    instance = f"{ecs}:container-instance/{cluster}/{'0' * 32}"
-    yield Right("ecs:ListTasks", instance, "tasks are not found", False, on_cluster)
-    tagged = ((f"aws:ResourceTag/{FLOW_RUN_ID}", "a-run"), *on_cluster)
-    yield Right("ecs:StopTask", task, "tasks are not stopped", False, tagged)
-    creating = (("ecs:CreateAction", "RunTask"),)
-    yield Right("ecs:TagResource", task, "tasks get no tags", False, creating)
-    for role in launch.roles().values():
-        passed = (("iam:PassedToService", TASKS),)
-        arn = arn_of(role, identity)
-        yield Right("iam:PassRole", arn, "no run starts", True, passed)
 
 
-def _of_files(facts: Facts, partition: str) -> Iterator[Right]:
-    for option in ("task_definition_path", "run_task_kwargs_path"):
-        url = urlsplit(facts.options.get(option) or "")
-        if url.scheme == "s3":
-            yield Right(
-                "s3:GetObject",
-                f"arn:{partition}:s3:::{url.netloc}{url.path}",
-                "the agent does not start",
-            )
+def _of_agent(facts: Facts, partition: str) -> Iterator[Need]:
+    """What the agent itself uses at its start."""
+    settings = facts.settings
+    urls = [
+        urlsplit(facts.options.get(option) or "")
+        for option in ("task_definition_path", "run_task_kwargs_path")
+    ]
+    resources = {
+        On.NETWORK: ["*"] if settings and infers_network(settings) else [],
+        On.FILES: [
+            f"arn:{partition}:s3:::{url.netloc}{url.path}"
+            for url in urls
+            if url.scheme == "s3"
+        ],
+    }
+    for right in rights.AGENT:
+        for resource in resources.get(right.on, ()):
+            yield Need(right.action, resource, right.without, right.is_needed)
 
 
 # -- Asking the policies -----------------------------------------------------------
@@ -162,18 +198,18 @@ def _policy_source(aws: AWS, identity: Identity) -> str:
     raise Unanswered(f"{identity.arn} is neither a user nor a role")
 
 
-def simulated(aws: AWS, source: str, right: Right) -> Optional[str]:
+def simulated(aws: AWS, source: str, need: Need) -> Optional[str]:
     """`""` if it is allowed, `denied`, or `depends` on what is not known here."""
     context = [
         {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
-        for key, value in right.context
+        for key, value in need.context
     ]
     answer = aws.ask(
         "iam",
         "simulate_principal_policy",
         PolicySourceArn=source,
-        ActionNames=[right.action],
-        ResourceArns=[right.resource],
+        ActionNames=[need.action],
+        ResourceArns=[need.resource],
         ContextEntries=context,
     )
     results: List[Dict[str, Any]] = answer.get("EvaluationResults", [])
@@ -189,13 +225,13 @@ def simulated(aws: AWS, source: str, right: Right) -> Optional[str]:
 # -- Trying what reads ---------------------------------------------------------------
 
 
-def _probed(aws: AWS, right: Right) -> Optional[str]:
+def _probed(aws: AWS, need: Need) -> Optional[str]:
     """As `simulated`; None for what cannot be tried without doing it."""
-    probe = _PROBES.get(right.action)
+    probe = _PROBES.get(need.action)
     if probe is None:
         return None
     try:
-        probe(aws, dict(right.context).get("ecs:cluster", ""))
+        probe(aws, dict(need.context).get("ecs:cluster", ""))
     except NotAllowed:
         return "denied"
     except Refused:
@@ -218,10 +254,27 @@ def _describe_task_definition(aws: AWS, cluster: str) -> None:
     aws.ask("ecs", "describe_task_definition", taskDefinition=name)
 
 
-#: Questions about things that are not there: they change nothing, and AWS looks at
-#: the rights first.
+def _describe_clusters(aws: AWS, cluster: str) -> None:
+    aws.ask("ecs", "describe_clusters", clusters=[cluster])
+
+
+def _describe_vpcs(aws: AWS, cluster: str) -> None:
+    aws.ask("ec2", "describe_vpcs", Filters=_NOT_THERE)
+
+
+def _describe_subnets(aws: AWS, cluster: str) -> None:
+    aws.ask("ec2", "describe_subnets", Filters=_NOT_THERE)
+
+
+_NOT_THERE = [{"Name": "vpc-id", "Values": ["vpc-00000000000000000"]}]
+
+#: Questions that change nothing, most about things that are not there: AWS looks at the
+#: rights first.
 _PROBES: Mapping[str, Callable[[AWS, str], None]] = {
     "ecs:DescribeTasks": _describe_tasks,
     "ecs:ListTasks": _list_tasks,
     "ecs:DescribeTaskDefinition": _describe_task_definition,
+    "ecs:DescribeClusters": _describe_clusters,
+    "ec2:DescribeVpcs": _describe_vpcs,
+    "ec2:DescribeSubnets": _describe_subnets,
 }

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List
 
+from ..rights import ECS_TASKS
 from .asking import Refused
 from .facts import Facts, Identity
 from .findings import Finding, failed, ok
 from .images import ECRImage
 from .rendering import Launch
 
-#: Who takes the roles of a task.
-TASKS = "ecs-tasks.amazonaws.com"
-
 _TRUST = (
-    f"Let its trust policy allow sts:AssumeRole to the service {TASKS}; see "
+    f"Let its trust policy allow sts:AssumeRole to the service {ECS_TASKS}; see "
     "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/"
     "task_execution_IAM_role.html"
 )
@@ -95,7 +93,7 @@ def _trusts_tasks(policy: Any) -> bool:
         return False
     return any(
         statement.get("Effect") == "Allow"
-        and TASKS in _services(statement)
+        and ECS_TASKS in _services(statement)
         and any(_covers(action) for action in _listed(statement.get("Action")))
         for statement in _listed(policy.get("Statement"))
     )

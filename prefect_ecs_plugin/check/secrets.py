@@ -12,7 +12,7 @@ from ..secret_arn import SecretARN, parse
 from .asking import AWS, NotAllowed, Refused, Unanswered
 from .facts import Facts, Identity
 from .findings import Finding, failed, ok, skipped, warning
-from .permissions import Right, simulated
+from .permissions import Need, simulated
 from .rendering import Launch
 from .roles import arn_of
 
@@ -118,15 +118,15 @@ def _named(arn: SecretARN) -> Dict[str, Any]:
 
 
 def _readable(aws: AWS, role: str, arn: SecretARN) -> Finding:
-    right = Right(arn.read_by_ecs, arn.arn, "the task does not start")
+    need = Need(arn.read_by_ecs, arn.arn, "the task does not start")
     try:
-        answer = simulated(aws, role, right)
+        answer = simulated(aws, role, need)
     except Unanswered as error:
         return skipped(f"Whether {role} may read it cannot be asked: {error}.", _ASK)
     if not answer:
         return ok(f"{role} may read it")
-    message = f"{role} may not read it: {right.action} is denied"
-    advice = f"Grant it {right.action} on {arn.arn}."
+    message = f"{role} may not read it: {need.action} is denied"
+    advice = f"Grant it {need.action} on {arn.arn}."
     if answer == "depends" or _has_policy(aws, arn):
         return warning(f"{message}; a condition or its own policy may help.", advice)
     return failed(f"{message}.", advice)

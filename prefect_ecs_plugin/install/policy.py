@@ -1,25 +1,16 @@
-"""What the agent may do, and what ECS may do for it: two tables of rights. Pure.
-
-Each right names its resources as narrowly as AWS lets it:
-https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
-"""
+"""What the agent may do, and what ECS may do for it, as IAM's policies. Pure."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from ..template import FLOW_RUN_ID
+from .. import rights
+from ..rights import On
 from .place import Place, Reference
 from .plan import Plan, family_patterns
 
 #: The definitions of runs whose template names no family: prefect-<image>-<digest>.
 _OWN_FAMILIES = "prefect-*-" + "?" * 16 + ":*"
-
-#: Who takes a role on: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html
-_TASKS = "ecs-tasks.amazonaws.com"
-
-#: A task that a Prefect agent started for a flow run.
-_IS_A_RUNS = {"StringLike": {f"aws:ResourceTag/{FLOW_RUN_ID}": "?*"}}
 
 
 def document(statements: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
@@ -28,40 +19,18 @@ def document(statements: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
 
 
 def agent(plan: Plan, place: Place) -> Dict[str, Any]:
-    """The policy of the agent's own role.
-
-    It may launch, watch and stop tasks in its cluster, of its own families, with the
-    roles it was told; everything else only where the plan needs it.
-    """
-    in_cluster = {"ArnLike": {"ecs:cluster": place.cluster_arn}}
-    families = _families(plan, place)
-    tasks = place.arn("ecs", f"task/{place.cluster}/*")
-    creating = {"ecs:CreateAction": ["RunTask", "RegisterTaskDefinition"]}
+    """The policy of the agent's own role: `rights.AGENT` as the plan needs it."""
+    resources = _resources(plan, place)
     return document(
         [
-            _allow("LaunchTasks", ["ecs:RunTask"], families, in_cluster),
-            # AWS takes no narrower resource for these two; which roles a definition
-            # may carry is a matter of iam:PassRole.
             _allow(
-                "RegisterTaskDefinitions",
-                ["ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition"],
-                ["*"],
-            ),
-            _allow(
-                "TagWhatItCreates",
-                ["ecs:TagResource"],
-                [*families, tasks],
-                {"StringEquals": creating},
-            ),
-            _allow("WatchTasks", ["ecs:DescribeTasks"], [tasks]),
-            # Others' tasks in the cluster have no such tag.
-            _allow("StopTasks", ["ecs:StopTask"], [tasks], _IS_A_RUNS),
-            _allow("FindTasks", ["ecs:ListTasks"], ["*"], in_cluster),
-            _allow("SeeCluster", ["ecs:DescribeClusters"], [place.cluster_arn]),
-            *_passing_roles(plan, place),
-            *_finding_network(plan),
-            *_reading_logs(plan, place),
-            *_reading_files(plan, place),
+                right.statement,
+                [right.action],
+                resources[right.on],
+                _condition(right.condition, place),
+            )
+            for right in rights.AGENT
+            if resources[right.on]
         ]
     )
 
@@ -72,8 +41,7 @@ def execution(plan: Plan, place: Place) -> Dict[str, Any]:
     Flow runs that name no execution role get this one too, so it pulls every image
     of the account's registry and writes to the flow runs' log groups.
     """
-    groups = [place.log_group, *plan.log_groups]
-    streams = [place.arn("logs", f"log-group:{group}:log-stream:*") for group in groups]
+    streams = _streams(place, [place.log_group, *plan.log_groups])
     repositories = Reference(
         f"arn:{place.partition}:ecr:*:{place.account}:repository/*"
     )
@@ -102,7 +70,7 @@ def trust(place: Place, *, by_ecs_itself: bool = False) -> Dict[str, Any]:
     """
     statement: Dict[str, Any] = {
         "Effect": "Allow",
-        "Principal": {"Service": _TASKS},
+        "Principal": {"Service": rights.ECS_TASKS},
         "Action": "sts:AssumeRole",
     }
     statement["Condition"] = {
@@ -128,6 +96,27 @@ def _allow(
     return {**statement, "Condition": condition} if condition else statement
 
 
+def _resources(plan: Plan, place: Place) -> Mapping[On, Sequence[str]]:
+    """What each right is granted on; nothing where the plan does not need it."""
+    families = _families(plan, place)
+    tasks = place.arn("ecs", f"task/{place.cluster}/*")
+    return {
+        On.LAUNCHED: families,
+        On.REGISTERED: ["*"],
+        On.DESCRIBED: ["*"],
+        On.CREATED: [*families, tasks],
+        On.TASKS: [tasks],
+        On.LISTED: ["*"],
+        On.CLUSTER: [place.cluster_arn],
+        On.ROLES: _roles(plan, place),
+        On.NETWORK: ["*"] if plan.infers_network else [],
+        On.LOGS: _streams(place, plan.log_groups),
+        On.FILES: [
+            Reference(f"arn:{place.partition}:s3:::{name}") for name in plan.objects
+        ],
+    }
+
+
 def _families(plan: Plan, place: Place) -> List[Reference]:
     patterns = [_OWN_FAMILIES]
     for family in plan.families:
@@ -135,35 +124,24 @@ def _families(plan: Plan, place: Place) -> List[Reference]:
     return [place.arn("ecs", f"task-definition/{name}") for name in patterns]
 
 
-def _passing_roles(plan: Plan, place: Place) -> List[Dict[str, Any]]:
-    own = [Reference(place.execution_role_arn)] if place.execution_role_arn else []
-    roles = [*plan.flow_roles, *([] if plan.execution_role_arn else own)]
-    if not roles:
-        return []
-    to_tasks = {"StringEquals": {"iam:PassedToService": _TASKS}}
-    return [_allow("PassRolesToTasks", ["iam:PassRole"], roles, to_tasks)]
+def _roles(plan: Plan, place: Place) -> List[str]:
+    if plan.execution_role_arn or not place.execution_role_arn:
+        return list(plan.flow_roles)
+    return [*plan.flow_roles, Reference(place.execution_role_arn)]
 
 
-def _finding_network(plan: Plan) -> List[Dict[str, Any]]:
-    if not plan.infers_network:
-        return []
-    return [
-        _allow("FindDefaultVpc", ["ec2:DescribeSubnets", "ec2:DescribeVpcs"], ["*"])
-    ]
+def _streams(place: Place, groups: Sequence[str]) -> List[Reference]:
+    return [place.arn("logs", f"log-group:{group}:log-stream:*") for group in groups]
 
 
-def _reading_logs(plan: Plan, place: Place) -> List[Dict[str, Any]]:
-    """For the last lines of a task that failed."""
-    streams = [
-        place.arn("logs", f"log-group:{group}:log-stream:*")
-        for group in plan.log_groups
-    ]
-    return [_allow("ReadTaskLogs", ["logs:GetLogEvents"], streams)] if streams else []
-
-
-def _reading_files(plan: Plan, place: Place) -> List[Dict[str, Any]]:
-    objects = [Reference(f"arn:{place.partition}:s3:::{name}") for name in plan.objects]
-    return [_allow("ReadTemplates", ["s3:GetObject"], objects)] if objects else []
+def _condition(
+    condition: Optional[rights.Condition], place: Place
+) -> Optional[Dict[str, Any]]:
+    if condition is None:
+        return None
+    values = list(condition.values) or [place.cluster_arn]
+    value = values if len(values) > 1 else values[0]
+    return {condition.operator: {condition.key: value}}
 
 
 def _reading_key(plan: Plan, place: Place) -> List[Dict[str, Any]]:

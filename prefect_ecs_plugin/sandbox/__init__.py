@@ -2,6 +2,7 @@
 
 - `prefect_api`: a Prefect 1 API.
 - `aws`: moto behind a strict layer; RunTask starts local processes.
+- `access`: which requests the two servers answer.
 - `environment`: what the sandbox's children see, and nothing else.
 - `children`: the child processes, started and surely stopped.
 - `flows`: flows registered, runs created and read back.

@@ -14,7 +14,7 @@ import shlex
 import site
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, Optional
+from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 
 REGION = "us-east-1"
 PROJECT = "sandbox"
@@ -57,14 +57,16 @@ cli()
 def sandbox_environment(
     api_url: str,
     aws_url: str,
+    access_key: Tuple[str, str],
     home: os.PathLike[str] | str,
     shell: Optional[Mapping[str, str]] = None,
 ) -> Dict[str, str]:
     """Return the complete environment of the sandbox's children.
 
     Args:
-        api_url: Where the sandbox's Prefect API listens.
+        api_url: The URL of the sandbox's Prefect API, its token included.
         aws_url: Where the sandbox's AWS listens.
+        access_key: The access key that it answers to: id and secret.
         home: The sandbox's own directory, as `furnish` leaves it.
         shell: The environment to take `KEPT` from. By default this process's.
 
@@ -73,7 +75,7 @@ def sandbox_environment(
     """
     return {
         **container_environment(home, shell),
-        **aws_settings(aws_url, home),
+        **aws_settings(aws_url, access_key, home),
         **prefect_settings(api_url, home),
     }
 
@@ -114,7 +116,9 @@ def python_settings(shell: Mapping[str, str]) -> Dict[str, str]:
     return settings
 
 
-def aws_settings(aws_url: str, home: os.PathLike[str] | str) -> Dict[str, str]:
+def aws_settings(
+    aws_url: str, access_key: Tuple[str, str], home: os.PathLike[str] | str
+) -> Dict[str, str]:
     """Return the settings with which boto3 and the AWS CLI reach the sandbox only.
 
     AWS_ENDPOINT_URL holds for every service (botocore 1.31 or later):
@@ -124,8 +128,8 @@ def aws_settings(aws_url: str, home: os.PathLike[str] | str) -> Dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": aws_url,
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
-        "AWS_ACCESS_KEY_ID": "sandbox",
-        "AWS_SECRET_ACCESS_KEY": "sandbox",
+        "AWS_ACCESS_KEY_ID": access_key[0],
+        "AWS_SECRET_ACCESS_KEY": access_key[1],
         "AWS_DEFAULT_REGION": REGION,
         "AWS_REGION": REGION,
         "AWS_CONFIG_FILE": str(aws / "config"),

@@ -26,6 +26,7 @@ EXAMPLE_FLOW = Path(__file__).with_name("example_flow.py")
 
 #: Where boto3 in this process would go if it were asked before AWS is up: nowhere.
 NOWHERE = "http://127.0.0.1:9"
+NO_KEY = ("none", "none")
 
 #: What a task gets from the secret of `--api-key-secret-arn`; the API takes any key.
 MADE_UP_KEY = "made-up-by-the-sandbox"
@@ -124,7 +125,7 @@ class Session:
     def _start_servers(self) -> None:
         container = env.container_environment(self._home)
         self._stack.enter_context(
-            env.only({**container, **env.aws_settings(NOWHERE, self._home)})
+            env.only({**container, **env.aws_settings(NOWHERE, NO_KEY, self._home)})
         )
         self._api = self._stack.enter_context(prefect_api.PrefectAPI())
         self._aws = self._stack.enter_context(aws.AWS(container_environment=container))
@@ -133,9 +134,12 @@ class Session:
         self._api.subscribe(self._on_api)
         self._aws.subscribe(self._on_aws)
         self._environment = env.sandbox_environment(
-            self._api.url, self._aws.url, self._home
+            self._api.url,
+            self._aws.url,
+            (self._aws.access_key, self._aws.secret_key),
+            self._home,
         )
-        self.say(f"Prefect API on {self._api.url}, AWS on {self._aws.url}.")
+        self.say(f"Prefect API on {self._api.address}, AWS on {self._aws.url}.")
 
     def _registered_flows(self) -> List[flows.Flow]:
         api = flows.API(self._api.url)

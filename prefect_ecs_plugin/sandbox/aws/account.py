@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional
 
+from prefect_ecs_plugin.sandbox import access
+
 from .ecs import RegionalECS
 from .events import Events
 from .lifecycle import BeforeStart, Lifecycle, Phases, Runner, Slots
@@ -22,6 +24,8 @@ class Settings:
     """What an account is started with; `AWS` says what each means."""
 
     region: str
+    access_key: str
+    secret_key: str
     runs_tasks: bool
     container_environment: Mapping[str, str]
     limits: bool
@@ -100,6 +104,20 @@ class Account:
                     now=self._settings.now,
                 )
             return self._regions[name]
+
+    def knows_key(self, access_key: str) -> bool:
+        """Whether requests may be signed with this key: the session's own, or one that
+        its STS or IAM has issued."""
+        if access.same(access_key, self._settings.access_key):
+            return True
+        return self.moto.has_issued(access_key)
+
+    def credentials(self) -> Dict[str, str]:
+        """What the containers of a task with a role get."""
+        return {
+            "AccessKeyId": self._settings.access_key,
+            "SecretAccessKey": self._settings.secret_key,
+        }
 
     def tasks(self) -> List[Task]:
         """Every task there was, in the order of their launches."""

@@ -75,12 +75,16 @@ class Dispatcher:
     def __call__(self, request: Request) -> Response:
         """Answer a request of any kind."""
         if request.path.startswith(metadata.PREFIXES):
-            return metadata.answer(request.path, self._account.tasks())
+            return metadata.answer(
+                request.path, self._account.tasks(), self._account.credentials()
+            )
         try:
             operation = operations.read(request)
         except Refusal as refusal:
             speaks_json = "x-amz-target" in request.headers
             return refusal_answer("s3", speaks_json, refusal)
+        if not self._account.knows_key(operation.access_key):
+            return self._refuse(operation, _unknown_key(operation))
         try:
             return self._answer(operation, request)
         except DropConnection:
@@ -137,6 +141,23 @@ class Dispatcher:
         region = self._account.region(operation.region)
         handler = region.handler(operation.name, operation.params)
         return None if handler is None else json_answer(handler(operation.params))
+
+
+def _unknown_key(operation: Operation) -> Refusal:
+    """In the words of AWS, which each service has its own of."""
+    if operation.service == "s3":
+        return Refusal(
+            "InvalidAccessKeyId",
+            "The AWS Access Key Id you provided does not exist in our records.",
+            403,
+        )
+    code = (
+        "UnrecognizedClientException"
+        if operation.speaks_json
+        else "InvalidClientTokenId"
+    )
+    message = "The security token included in the request is invalid."
+    return Refusal(code, message, 403)
 
 
 def _spoilt(fault: Fault) -> Response:

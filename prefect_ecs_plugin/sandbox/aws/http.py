@@ -12,10 +12,12 @@ import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, Callable, Dict, Set, Tuple
 from urllib.parse import urlsplit
+
+from prefect_ecs_plugin.sandbox.access import LocalHandler
 
 
 class DropConnection(Exception):
@@ -136,7 +138,7 @@ class _Server(ThreadingHTTPServer):
         """A client that went away is no news."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LocalHandler):
     protocol_version = "HTTP/1.1"
     server_version = "sandbox"
     sys_version = ""

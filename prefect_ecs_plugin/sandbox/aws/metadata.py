@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta, timezone
-from typing import Any, Dict, Iterable, Optional, Tuple
+from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
+
+from prefect_ecs_plugin.sandbox import access
 
 from .container import task_role
 from .http import Response
@@ -17,17 +19,20 @@ from .task import Container, Task
 PREFIXES = ("/v4/", "/v2/credentials/")
 
 
-def answer(path: str, tasks: Iterable[Task]) -> Response:
+def answer(
+    path: str, tasks: Iterable[Task], credentials: Mapping[str, str]
+) -> Response:
     """Answer a container's question about itself.
 
     Args:
         path: `/v4/TOKEN`, `/v4/TOKEN/task` or `/v2/credentials/TOKEN`.
         tasks: All tasks there are.
+        credentials: AccessKeyId and SecretAccessKey for tasks that have a role.
     """
     words = path.strip("/").split("/")
     token = words[2] if words[0] == "v2" else words[1]
     found = _find(token, tasks)
-    content = _content(words, *found) if found else None
+    content = _content(words, *found, credentials) if found else None
     if content is None:
         return Response(404, body=b"not found")
     headers = (("Content-Type", "application/json"),)
@@ -37,17 +42,20 @@ def answer(path: str, tasks: Iterable[Task]) -> Response:
 def _find(token: str, tasks: Iterable[Task]) -> Optional[Tuple[Task, Container]]:
     for task in tasks:
         for container in task.containers.values():
-            if container.token == token:
+            if access.same(token, container.token):
                 return task, container
     return None
 
 
 def _content(
-    words: Iterable[str], task: Task, container: Container
+    words: Iterable[str],
+    task: Task,
+    container: Container,
+    credentials: Mapping[str, str],
 ) -> Optional[Dict[str, Any]]:
     version, _, *rest = words
     if version == "v2":
-        return _credentials(task)
+        return _credentials(task, credentials)
     if not rest:
         return _container(task, container)
     return _task(task) if rest[0] in ("task", "taskWithTags") else None
@@ -88,7 +96,9 @@ def _container(task: Task, container: Container) -> Dict[str, Any]:
     }
 
 
-def _credentials(task: Task) -> Optional[Dict[str, Any]]:
+def _credentials(
+    task: Task, credentials: Mapping[str, str]
+) -> Optional[Dict[str, Any]]:
     """Credentials that open nothing but the sandbox; None for a task without role."""
     role = task_role(task)
     if role is None:
@@ -96,8 +106,7 @@ def _credentials(task: Task) -> Optional[Dict[str, Any]]:
     expiration = datetime.now(timezone.utc) + timedelta(hours=6)
     return {
         "RoleArn": role,
-        "AccessKeyId": "ASIASANDBOX",
-        "SecretAccessKey": "sandbox",
+        **credentials,
         "Token": "sandbox",
         "Expiration": expiration.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

@@ -106,6 +106,14 @@ class Moto:
             body = b"".join(content)
         return Response(int(status.split()[0]), _kept(headers), body)
 
+    def has_issued(self, access_key: str) -> bool:
+        """Whether an access key comes from this account's own STS or IAM."""
+        with self.lock:
+            roles = self.backend("sts", "aws").assumed_roles
+            return access_key in self.backend("iam", "aws").access_keys or any(
+                role.access_key_id == access_key for role in roles
+            )
+
     def backend(self, service: str, region: str) -> Any:
         """Moto's own object for one service in one region."""
         try:
@@ -383,6 +391,11 @@ def _environ(request: Request) -> Dict[str, Any]:
 
 
 def _kept(headers: Iterable[Tuple[str, str]]) -> Tuple[Tuple[str, str], ...]:
-    """Moto's headers, but for those that the server writes itself."""
+    """Moto's headers, but for those that the server writes itself, and for those that
+    let pages of other origins read the answer."""
     ours = ("server", "date", "connection", "transfer-encoding")
-    return tuple((name, value) for name, value in headers if name.lower() not in ours)
+    return tuple(
+        (name, value)
+        for name, value in headers
+        if name.lower() not in ours and not name.lower().startswith("access-control-")
+    )

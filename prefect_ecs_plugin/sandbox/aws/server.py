@@ -24,6 +24,8 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple
 
+from prefect_ecs_plugin.sandbox.access import new_access_key
+
 from .account import Account, Settings
 from .dispatch import Book, Dispatcher
 from .events import Events, Subscriber
@@ -55,6 +57,8 @@ class AWS:
         * A process sees its container's effective environment and nothing else of
           this process's.
         * A request refused has no effect.
+        * Only requests with this AWS's access key are answered, and none that a web
+          page can send (`access`).
 
     Args:
         region: Where the default cluster is. Other regions are served, empty.
@@ -76,6 +80,9 @@ class AWS:
         now: The time of day in seconds since 1970.
 
     Attributes:
+        access_key: Requests signed with any other are refused, but for those that
+            this account's STS and IAM issue.
+        secret_key: That key's secret, which AWS's clients sign with.
         latency: As given; it may be changed at any time, as the following.
         visible_after: As given.
         fault: Asked with operation and parameters before each request; its answer,
@@ -102,12 +109,15 @@ class AWS:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.region = region
+        self.access_key, self.secret_key = new_access_key()
         self.latency = latency
         self.visible_after = visible_after
         self.fault: Optional[FaultHook] = None
         self.before_start: Optional[BeforeStart] = None
         self._settings = Settings(
             region=region,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
             runs_tasks=runs_tasks,
             container_environment=dict(container_environment or {}),
             limits=limits,
@@ -198,8 +208,8 @@ class AWS:
         given: Dict[str, Any] = {
             "region_name": self.region,
             "endpoint_url": self.url,
-            "aws_access_key_id": "sandbox",
-            "aws_secret_access_key": "sandbox",
+            "aws_access_key_id": self.access_key,
+            "aws_secret_access_key": self.secret_key,
         }
         return self._clients.make(service, {**given, **settings})
 

@@ -10,9 +10,11 @@ import sys
 import threading
 from collections import Counter
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Callable, List, Mapping, Optional, Set
+from http.server import ThreadingHTTPServer
+from typing import Any, Callable, List, Mapping, Optional, Set, Tuple
 from urllib.parse import parse_qs, urlsplit
+
+from prefect_ecs_plugin.sandbox import access
 
 from .fault import Fault, FaultPlan
 from .graphql_request import Answer, BadRequest, Request
@@ -51,6 +53,7 @@ class PrefectAPI:
         clock: gives the time in UTC to the rules; the system's if not given.
 
     Attributes:
+        token: the secret in the URL's path, which every request must have.
         store: the rows, to be read and changed from Python as well.
         calls: how often each root field was asked for, faults included.
         fault: asked before each request what goes wrong with it; see FaultPlan.
@@ -74,11 +77,18 @@ class PrefectAPI:
         self._counting = threading.Lock()
         self._server: Optional[_Server] = None
         self._port = 0
+        self.token = access.new_token()
+
+    @property
+    def address(self) -> str:
+        """Where it listens: `http://127.0.0.1:PORT`."""
+        return f"http://127.0.0.1:{self._port}"
 
     @property
     def url(self) -> str:
-        """Where it listens; no path, since Prefect's client posts to the root."""
-        return f"http://127.0.0.1:{self._port}"
+        """What Prefect's client is given: the address and the token, to which it posts
+        everything. Requests without the token are refused."""
+        return f"{self.address}/{self.token}"
 
     def start(self) -> PrefectAPI:
         """Listens: on a free port, and when started again on the same one."""
@@ -165,14 +175,22 @@ class _Server(ThreadingHTTPServer):
             _log.exception("request from %s failed", client_address)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(access.LocalHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: _Server
 
     # ------------------------------------------------------------ what is asked
 
-    def do_POST(self) -> None:
+    def forbidden(self) -> Optional[str]:
+        if not access.same(self._token_and_path()[0], self.server.api.token):
+            return "The URL has not the token of this sandbox in its path."
+        content_type = self.headers.get("Content-Type", "")
+        if self.command == "POST" and access.media_type(content_type) != _JSON:
+            return f"The Content-Type is not {_JSON}."
+        return None
+
+    def do_POST(self) -> None:  # noqa: N802  # http.server's name
         body = self._body()
         if body is None:
             self._send(413, _TOO_LARGE, "text/html; charset=utf-8")
@@ -181,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._serve(lambda: Request.from_json(json.loads(body)))
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802  # http.server's name
         path = self._path()
         if path in _HEALTH:
             self._send_json(Answer(200, dict(_HEALTH[path])))
@@ -199,8 +217,12 @@ class _Handler(BaseHTTPRequestHandler):
         return request
 
     def _path(self) -> str:
-        path = urlsplit(self.path).path
-        return path.rstrip("/") or "/"
+        return self._token_and_path()[1]
+
+    def _token_and_path(self) -> Tuple[str, str]:
+        """The first part of the path, and what follows it."""
+        token, _, path = urlsplit(self.path).path.lstrip("/").partition("/")
+        return token, f"/{path}".rstrip("/") or "/"
 
     def _body(self) -> Optional[bytes]:
         """The body, or None if it is too large; it is read all the same, so that the
