@@ -1,4 +1,4 @@
-"""`prefect agent ecs prune`: task definitions of this plugin that nobody needs.
+"""`prefect agent ecs prune`: deregisters this plugin's unused task definitions.
 
 command   the options, the list, the progress
 owning    which definitions are this plugin's, and which of them may go   (pure)

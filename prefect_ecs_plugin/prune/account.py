@@ -1,7 +1,7 @@
-"""What is asked of ECS and told to it, well below AWS's limits.
+"""The calls that prune makes to ECS, well below AWS's limits.
 
-The agents of the account share the limits, and their runs wait for nobody's
-housekeeping: this takes half of each rate at most, and of registering's burst nothing.
+The account's agents share these limits, and prune must not delay their runs. It uses at
+most half of each rate, and nothing of the burst for registering.
 """
 
 from __future__ import annotations

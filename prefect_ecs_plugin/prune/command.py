@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from .owning import Definition
 
 HELP = """\
-Deregister task definitions that this plugin registered and nobody needs.
+Deregister unused task definitions that this plugin registered.
 
-They cost nothing, but a family has room for 1,000,000 revisions and the console for
-fewer. Listed are those that bear this plugin's name and tag and the agent's, that no
-task in any cluster runs with, that no registered flow names as its task_definition_arn,
-and that are old enough. Without --yes nothing is changed. An agent that needs one of
-them again registers it once more.
+They cost nothing, but a family can have at most 1,000,000 revisions, and many make the
+console hard to use. The command lists the definitions that carry this plugin's name and
+tag and the agent's tag, that no task in any cluster runs with, that no registered flow
+names as its task_definition_arn, and that are old enough. Without --yes it changes
+nothing. An agent that needs one of them again registers it again.
 
 \b
   prefect agent ecs prune
