@@ -33,12 +33,12 @@ _LIMIT_OF: Mapping[str, str] = {
     "DescribeTasks": "tasks",
 }
 
-#: How often a call is made that AWS puts off, at half the pace each time.
+#: Maximum attempts of a call that AWS throttles; each halves the pace.
 _ATTEMPTS = 10
 
 
 class Refusal(PrefectECSError):
-    """ECS does not do what it was asked for."""
+    """ECS refused a call."""
 
 
 class Account:
@@ -46,8 +46,8 @@ class Account:
 
     Args:
         ecs: The ECS client.
-        clock: Seconds that only grow.
-        sleep: Lets seconds pass.
+        clock: A monotonic clock, in seconds.
+        sleep: Sleeps for a number of seconds.
     """
 
     def __init__(
