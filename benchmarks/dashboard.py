@@ -2,9 +2,9 @@
 
     python -m benchmarks.dashboard
 
-A trickle of runs, then a burst under AWS's limits, then one while others in the
-account use up half of the limit, then one for which ECS has no room. Each second the
-agent's `/metrics` is scraped; what the panels show of it becomes
+The agent gets a trickle of runs, then a burst under AWS's limits, then one while others
+in the account use up half of the limit, then one for which ECS has no capacity. The
+benchmark scrapes the agent's `/metrics` each second and draws the panels into
 docs/grafana-dashboard.svg. It takes four minutes.
 """
 
@@ -45,7 +45,7 @@ _DIES, _STUMBLES = 25, 30
 #: Launches a second that others in the account leave to the agent.
 _SHARE = 8
 
-NO_ROOM = Fault(failures=[{"reason": "RESOURCE:MEMORY"}])
+NO_CAPACITY = Fault(failures=[{"reason": "RESOURCE:MEMORY"}])
 NO_ENI = StartFailure(
     stop_code="TaskFailedToStart",
     stopped_reason="Timeout waiting for network interface provisioning to complete.",
@@ -54,7 +54,7 @@ NO_ENI = StartFailure(
 #: The story: when, what happens, how many runs become due, what is wrong until when.
 BURST = Mark(15, "300 runs become due")
 SHARED = Mark(75, "200 more, and others use most of AWS's limit for 30 s")
-FULL = Mark(145, "60 more, and for 25 s ECS has no room")
+FULL = Mark(145, "60 more, and for 25 s ECS has no capacity")
 _MARKS = (BURST, SHARED, FULL)
 _SIZES = {BURST: 300, SHARED: 200, FULL: 60}
 
@@ -161,18 +161,18 @@ class _Others:
             return Fault("ThrottlingException") if self._left < 0 else None
 
 
-class _NoRoom:
-    """ECS has no room for a while."""
+class _NoCapacity:
+    """ECS has no capacity for a while."""
 
     def __init__(self, seconds: float = 25.0) -> None:
         self._until = time.monotonic() + seconds
 
     def __call__(self, operation: str, params: Dict[str, Any]) -> Any:
         is_over = time.monotonic() > self._until
-        return None if is_over or operation != "ecs.RunTask" else NO_ROOM
+        return None if is_over or operation != "ecs.RunTask" else NO_CAPACITY
 
 
-_FAULTS: Mapping[Mark, Callable[[], Any]] = {SHARED: _Others, FULL: _NoRoom}
+_FAULTS: Mapping[Mark, Callable[[], Any]] = {SHARED: _Others, FULL: _NoCapacity}
 
 
 # -- The panels --------------------------------------------------------------------
@@ -238,7 +238,7 @@ def _free_address() -> str:
 
 
 def _scrape(address: str) -> Dict[Any, float]:
-    """Every sample; none while nobody listens."""
+    """Every sample; none if the agent does not answer."""
     try:
         with urllib.request.urlopen(f"{address}/metrics", timeout=10) as answer:
             text = answer.read().decode()

@@ -1,4 +1,4 @@
-"""AWS's limit on launches, which nobody can beat."""
+"""AWS's limit on launches, which no agent can exceed."""
 
 from __future__ import annotations
 

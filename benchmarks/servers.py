@@ -180,7 +180,7 @@ class AWS:
 
 
 class _NoCapacity:
-    """Has RunTask find no room for a while."""
+    """Makes RunTask find no capacity for a while."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

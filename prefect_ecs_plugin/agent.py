@@ -71,9 +71,9 @@ _HEARTBEAT = 15
 #: thousands. With the one before the launch, each has one at least every two minutes.
 _EVERY = 7
 
-#: Seconds of launches in hand with which the agent takes no more runs: they are
-#: launched no sooner for it, and other agents may have room for them.
-_ENOUGH_IN_HAND = 15.0
+#: Stop polling while the launch backlog exceeds this many seconds. More runs would not
+#: start any sooner here, and another agent may have capacity for them.
+_MAX_BACKLOG = 15.0
 
 #: Seconds between two looks whether an agent with --max-polls has finished.
 _END_CHECK = 0.25
@@ -547,7 +547,7 @@ class ECSAgent(Agent):
 
     def _poll(self) -> float:
         """Look once; the seconds until the next look."""
-        if self._pacer.launch_backlog() > _ENOUGH_IN_HAND:
+        if self._pacer.launch_backlog() > _MAX_BACKLOG:
             self._health.has_polled()
             return 1.0
         read = time.monotonic()
@@ -576,7 +576,7 @@ class ECSAgent(Agent):
             self.submitting_flow_runs.discard(row["id"])
 
     def _run_was_claimed(self) -> None:
-        """There is room in the API's window now; look whether a run was behind it."""
+        """If the API's window was full, poll again: it may have hidden more runs."""
         if self._rhythm.window_is_full:
             AGENT_WAKE_EVENT.set()
 

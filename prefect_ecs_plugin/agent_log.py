@@ -5,8 +5,9 @@ discreet      what a logger writes passes a filter that knows the agent's secret
 write_json    a logger writes one JSON object a line
 take_over     the same for all that a process writes, when the agent is all it does
 
-A filter masks the record itself, its traceback included, so that every handler has
-it masked, that of somebody's own program too, and every format stays as it is.
+A filter masks the record itself, including its traceback. Every handler therefore
+gets the masked record, also the handlers of a program that embeds the agent, and
+formats need no change.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class _Discretion(logging.Filter):
         run_id = getattr(record, _ABOUT, {}).get("flow_run_id")
         record.msg, record.args = self.secrets.hidden(_message(record), run_id), ()
         record.exc_text = self._masked(_traceback(record), run_id)
-        record.exc_info = None  # nobody is to format it again
+        record.exc_info = None  # keeps formatters from rendering it again, unmasked
         record.stack_info = self._masked(record.stack_info, run_id)
         return True
 

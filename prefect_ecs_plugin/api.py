@@ -208,7 +208,7 @@ class AgentClient(Client):
         return ids
 
     def runs_to_take(self, ids: Iterable[str]) -> List[Dict[str, Any]]:
-        """Of these runs, the rows of those that nobody has taken, the earliest first.
+        """Return the rows of the runs that no agent has taken, the earliest first.
 
         A run is free if it is Scheduled, or if it is Running and the retry of one of
         its tasks is due: its container has ended meanwhile.

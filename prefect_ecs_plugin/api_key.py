@@ -1,8 +1,8 @@
-"""How flow runs get the key of their Prefect API: as a secret that ECS fetches for
-them, or in plain text. What there is to say about it. Pure.
+"""Checks how flow runs get their Prefect API key: as a secret that ECS fetches, or in
+plain text. Pure.
 
-That it comes as a secret is the template's business (`template`), or was of whoever
-registered the definition; that it is in no override is that of `kwargs`.
+`template` adds the secret to the definitions that it renders. A definition that the
+user registered has to contain it already. `kwargs` keeps the key out of overrides.
 """
 
 from __future__ import annotations

@@ -90,8 +90,8 @@ class AWSClients:
     def __call__(self, service: str, region: Optional[str] = None) -> Any:
         """A new client for a service, such as `ecs`; in the session's region, or not.
 
-        Where the user says nothing about retries, those of ECS are left to whoever
-        asks: they go through the pacer, and hold no thread while they wait.
+        Unless the user has configured retries, botocore does not retry calls to ECS:
+        the caller retries them, through the pacer and without holding a thread.
 
         Raises:
             ConfigurationError: if the settings do not go together.

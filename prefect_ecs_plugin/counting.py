@@ -4,8 +4,8 @@
     Histogram    how long something took, in fixed buckets
     Counts       all that one agent counts
 
-`metrics` shows them to whoever scrapes the agent. Labels take few values: a run's id
-is never one.
+`metrics` exposes them to Prometheus. Labels take few values; a run's id is never one
+of them.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Counts:
     """All that one agent counts.
 
     Attributes:
-        counters: All counters, for whoever shows them.
+        counters: All counters, in the order in which `metrics` exposes them.
         launch_delay: See its meaning, as for the counters.
     """
 

@@ -1,8 +1,8 @@
 """What can go wrong, in a few kinds.
 
 Every message is one line that says what happened, to which run or file, and what
-to do next. Whoever catches one of these shows `str(error)` and nothing more; the
-traceback belongs to the debug level.
+to do next. Code that catches one of these shows `str(error)` and nothing more; the
+traceback is logged at debug level.
 """
 
 from __future__ import annotations

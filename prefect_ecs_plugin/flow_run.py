@@ -1,8 +1,8 @@
 """The facts of one flow run, read once from what the API sent.
 
 Prefect's client hands out python-box objects whose lists copy what is appended to
-them and whose attributes spring into being. Beyond this module nobody sees one:
-`FlowRun` holds plain, frozen values, and `plain` makes the rest plain.
+them and which create missing attributes on access. No other module handles them:
+`FlowRun` holds plain, frozen values, and `plain` converts everything else.
 """
 
 from __future__ import annotations

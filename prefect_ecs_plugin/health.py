@@ -1,4 +1,4 @@
-"""Whether the agent is well, told to whoever keeps it running."""
+"""The agent's health, served over HTTP for ECS and other supervisors."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Hint:
         )
 
 
-_STOPPED_BY_SOMEBODY: Tuple[Hint, ...] = (
+_STOPPED_FROM_OUTSIDE: Tuple[Hint, ...] = (
     Hint(
         "host gone",
         cause="the EC2 instance under the task was terminated or deregistered",
@@ -704,7 +704,7 @@ VANISHED = Hint(
 
 #: The table, under headings for readers. The first row that matches counts.
 GROUPS: Mapping[str, Tuple[Hint, ...]] = {
-    "The task was stopped from outside": _STOPPED_BY_SOMEBODY,
+    "The task was stopped from outside": _STOPPED_FROM_OUTSIDE,
     "The network": _NETWORK,
     "Roles, logs, secrets and files": _RIGHTS,
     "The image": _IMAGE,

@@ -17,8 +17,8 @@ def share_arenas() -> None:
     """Let the agent's threads share memory that they have freed.
 
     glibc gives threads heaps of their own, eight for each core, and what one of them
-    has freed no other uses: 8 MiB for an agent on two cores. Whoever sets
-    MALLOC_ARENA_MAX has decided otherwise; other C libraries do not do this.
+    has freed no other uses: 8 MiB for an agent on two cores. If the user has set
+    MALLOC_ARENA_MAX, that setting is kept; other C libraries do not do this.
     """
     if not sys.platform.startswith("linux") or "MALLOC_ARENA_MAX" in os.environ:
         return

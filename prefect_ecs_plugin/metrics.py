@@ -1,10 +1,10 @@
-"""What one agent has counted, and how its rooms are at present, for Prometheus.
+"""One agent's counters and present state, as metrics for Prometheus.
 
-    Counts, rooms -> metric families -> text, made anew at each scrape
+    Counts, state of other modules -> metric families -> text, made anew at each scrape
 
-The only room that needs prometheus-client, the extra `metrics`; it is imported when
+The only module that needs prometheus-client, the extra `metrics`; it is imported when
 an agent has an address to serve it at. Nothing is kept in prometheus-client's global
-registry, so several agents in one process do not meet. docs/metrics.md has a row for
+registry, so several agents in one process stay separate. docs/metrics.md has a row for
 each family.
 """
 
@@ -98,7 +98,7 @@ class Metrics:
         yield _histogram(self._counts.launch_delay)
         yield self._info()
         yield from self._how_it_is()
-        yield from self._what_it_has_in_hand()
+        yield from self._runs_and_tasks()
         yield from self._its_pace()
 
     def _info(self) -> Metric:
@@ -129,7 +129,7 @@ class Metrics:
             self._dispatcher.slowest(),
         )
 
-    def _what_it_has_in_hand(self) -> Iterator[Metric]:
+    def _runs_and_tasks(self) -> Iterator[Metric]:
         yield _gauges(
             "flow_runs_waiting",
             "Flow runs that wait at present, by what for.",

@@ -1,4 +1,4 @@
-"""Which subnets a task gets when nobody said: those of the default VPC."""
+"""The default subnets of a task: those of the default VPC."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Variables that a RunTask request has no room for move into its task definition.
+"""Moves variables beyond the limit of RunTask overrides into the task definition.
 
-ECS takes 8192 characters of overrides. An override beats the definition's variable of
-the same name, so a variable has the same value for its container on either side. The
-largest go first, so that few go, and none that would make the definition one run's, or
-that looks like a secret: definitions are kept, and many can read them.
+ECS accepts 8192 characters of overrides. An override beats the definition's variable of
+the same name, so the container sees the same value either way. The largest variables
+move first, so that few have to. Two kinds never move: those that would make the
+definition usable by one run only, and those that look like secrets, since definitions
+are kept and many people can read them.
 
 Pure: new dicts out, no input is changed.
 """
@@ -29,7 +30,7 @@ Moved = Dict[str, Dict[str, str]]
 def relieve(
     request: Mapping[str, Any], definition: Mapping[str, Any]
 ) -> Tuple[Dict[str, Any], Moved]:
-    """Take variables out of a request until ECS has room for its overrides.
+    """Take variables out of a request until its overrides are within ECS's limit.
 
     Args:
         request: The RunTask request.
@@ -37,11 +38,11 @@ def relieve(
 
     Returns:
         The request, and the variables that have to go into the definition for it:
-        none if there is room, as many as may go if there never is.
+        none if the overrides fit, all that may move if they cannot be made to fit.
 
     Raises:
-        RunConfigError: if there is no room because of variables that look like secrets;
-            it names them.
+        RunConfigError: if the overrides do not fit because of variables that look
+            like secrets; it names them.
     """
     surplus = _length_as_sent(request.get("overrides")) - rules.MAX_OVERRIDES
     if surplus <= 0:  # as with nearly every run

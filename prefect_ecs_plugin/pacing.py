@@ -160,7 +160,7 @@ class Pacer:
 
     * No more requests go out in any time than the buckets allow.
     * Of those that wait, the one with the lowest priority goes first.
-    * A token that is there is never withheld while somebody waits for it.
+    * An available token is never withheld while a request waits for it.
 
     Args:
         limits: The limits to keep.

@@ -1,4 +1,4 @@
-"""What is to be done when: a heap. Pure; whoever asks brings the time."""
+"""A heap of what is due when. Pure; callers pass the time."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def fit(
         params: keyword arguments of it, all or some. They are not changed.
         strict: the request is sent with this very botocore, so a key that its model
             does not know is an error even when it is unlike any other. By default
-            it is a warning, since whoever sends the request may have a newer one.
+            it is a warning, since the sender of the request may have a newer botocore.
 
     Returns:
         New, plain dicts and lists, without nulls (a null is a key that is not

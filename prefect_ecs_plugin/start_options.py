@@ -38,9 +38,9 @@ def start_options(
     """The options of `prefect agent ecs start`.
 
     Args:
-        refused: Those that make no sense with another command, and why: they are
-            hidden, and the reason is given to whoever types one.
-        but: The names of some that are left out.
+        refused: Options that make no sense with another command, and why. They are
+            hidden; a user who gives one sees the reason.
+        but: Names of options to leave out.
     """
     from .cli import start  # it imports Prefect
 

@@ -1,5 +1,5 @@
-"""Two requests become one ECS task: the definition found or registered once, the
-task launched exactly once. The only room that asks ECS to start anything.
+"""Turns two requests into one ECS task: finds or registers the definition once, and
+launches the task exactly once. The only module that asks ECS to start anything.
 
 Guarantees:
 

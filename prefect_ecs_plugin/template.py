@@ -69,7 +69,7 @@ def build(
         settings: The agent's defaults.
         placement: The run's merged run_task kwargs, for its launchType or
             capacityProviderStrategy.
-        environment: Variables by container that RunTask has no room for; see
+        environment: Variables by container that exceed the limit of RunTask; see
             `overflow`.
 
     Returns:
@@ -149,9 +149,9 @@ def brings_api_key(definition: Mapping[str, Any]) -> bool:
 def named(definition: Mapping[str, Any], agent_name: str = "") -> Dict[str, Any]:
     """The definition under a family that is unique to its content.
 
-    The digest is taken over all of it, the template's own family included. The tags of
-    the owner and of the agent are added afterwards, where ECS's 50 tags leave room for
-    them, so agents of several names share a definition.
+    The digest covers the whole definition, including the template's own family. The
+    tags of the owner and of the agent are added afterwards, if ECS's limit of 50 tags
+    allows them, so agents with different names share a definition.
 
     Args:
         definition: What is to be registered.
@@ -159,8 +159,8 @@ def named(definition: Mapping[str, Any], agent_name: str = "") -> Dict[str, Any]
     """
     digest = content_digest(definition)
     stem = definition.get("family") or _image_family(definition)
-    room = rules.MAX_FAMILY - len(digest) - 1
-    family = f"{_slug(stem)[:room].rstrip('-_') or 'prefect'}-{digest}"
+    left = rules.MAX_FAMILY - len(digest) - 1
+    family = f"{_slug(stem)[:left].rstrip('-_') or 'prefect'}-{digest}"
     ours = [OWNER_TAG, *([agent_tag(agent_name)] if agent_name else [])]
     return with_tags({**definition, "family": family}, ours)
 

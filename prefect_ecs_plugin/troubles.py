@@ -70,10 +70,10 @@ class Troubles:
     def begin(
         self, kind: str, reason: object, place: str = "", service: str = ""
     ) -> None:
-        """Something of this kind went wrong; said only if it is new.
+        """Log that something of this kind went wrong, if it is new.
 
-        What AWS refuses is said once for each cause: credentials that run out after
-        an outage need somebody, and the outage did not.
+        Refusals of AWS are logged once for each cause: an outage ends by itself, but
+        credentials that expire after it have to be renewed by the user.
 
         Args:
             kind: What does not work, as the subject of a sentence.

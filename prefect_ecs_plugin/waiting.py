@@ -1,9 +1,9 @@
 """How a launch waits without holding a thread.
 
 A launch is a generator: ordinary code from its start to its end that says
-`yield Pause(...)` or `yield future` wherever it has to wait. Whoever drives it
-decides what waiting is: `drive` sleeps, the dispatcher puts the launch aside, a
-simulation moves its clock.
+`yield Pause(...)` or `yield future` wherever it has to wait. The caller that drives it
+decides how to wait: `drive` sleeps, the dispatcher puts the launch aside, a simulation
+moves its clock.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Pause:
 class Interrupted(BaseException):
     """Raised at the wait of steps that have to come to an end now.
 
-    Not an `Exception`, so that nobody takes it for a failure of the run.
+    Not an `Exception`, so that no handler takes it for a failure of the run.
     """
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the sandbox's AWS share; moto has room for one per process."""
+"""Helpers for tests of the sandbox's AWS; moto allows one AWS per process."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    # A zombie waits for whoever adopted it.
+    # A zombie is waiting for its new parent to reap it.
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile, or no /proc

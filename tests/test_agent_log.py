@@ -31,7 +31,7 @@ SECRET = "0123456789abcdef"
 
 @pytest.fixture
 def logger() -> logging.Logger:
-    """One whose lines nobody prints."""
+    """A logger that prints nothing."""
     logger = logging.Logger("agent", logging.DEBUG)
     logger.addHandler(logging.NullHandler())
     return logger
@@ -234,7 +234,7 @@ def test_a_record_as_json(record: Dict[str, Any], line: Dict[str, Any]) -> None:
     assert written(**record) == expected(**line)
 
 
-def test_an_error_that_nobody_has_formatted() -> None:
+def test_an_error_that_was_not_formatted_before() -> None:
     error = error_with("oops")
     exception = written(exc_info=(type(error), error, error.__traceback__))["exception"]
     assert exception.startswith("Traceback (most recent call last):\n")

@@ -1,4 +1,4 @@
-"""The agent's own address, asked by somebody who means it no good."""
+"""The agent's own address under malicious requests."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ levels = st.sets(st.sampled_from(NAMES)).map(sorted)
 
 
 @given(levels, levels, levels, levels, levels, levels)
-def test_guarantee_7_whoever_gives_the_key_in_plain_text_it_is_in_no_request(
+def test_guarantee_7_a_key_given_in_plain_text_is_in_no_request(
     in_template: List[str],
     agent_kwargs: List[str],
     run_kwargs: List[str],

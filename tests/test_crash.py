@@ -320,7 +320,7 @@ def outcomes(world: World, kind: Type[Course], moment: Moment) -> List[Any]:
     world.api.fault = world.aws.fault = None
     with world.quick_agent(*course.last_options) as last:
         eventually(course.is_over)
-        # Whoever would start another task does so when the first has settled.
+        # An agent that wrongly starts another task does so after the first has settled.
         looks = lambda: looks_of(world)  # noqa: E731
         seen = looks()
         eventually(lambda: looks() > seen + 3)

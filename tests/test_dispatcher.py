@@ -102,7 +102,7 @@ def test_guarantee_4_what_waits_holds_no_worker() -> None:
     assert errors == []
 
 
-def test_what_steps_let_out_is_reported_and_harms_nobody_else() -> None:
+def test_an_uncaught_error_is_reported_and_other_steps_go_on() -> None:
     errors: Reports = []
     dispatcher = threaded(1, errors)
     ended = threading.Event()

@@ -25,7 +25,7 @@ from prefect_ecs_plugin.install.plan import Plan
 from prefect_ecs_plugin.install.policy import agent as agent_policy
 
 ROOT = Path(__file__).parents[1]
-HOUSE = Path(prefect_ecs_plugin.__file__).parent
+PACKAGE = Path(prefect_ecs_plugin.__file__).parent
 
 if not (ROOT / "docs" / "generate.py").exists():
     pytest.skip("the docs are not installed", allow_module_level=True)
@@ -199,7 +199,7 @@ def test_no_option_is_named_that_does_not_exist(page: Path) -> None:
 def said() -> str:
     """Every text in the code, with `...` for what is put into it."""
     texts: List[str] = []
-    for path in HOUSE.rglob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
                 texts.append("".join(map(_part, node.values)))
@@ -314,7 +314,7 @@ def test_the_rights_of_the_docs_are_those_of_the_policy() -> None:
 
 
 def test_every_right_is_told() -> None:
-    source = (HOUSE / "install" / "policy.py").read_text(encoding="utf-8")
+    source = (PACKAGE / "install" / "policy.py").read_text(encoding="utf-8")
     pages = [prose(ROOT / "docs" / f"{name}.md") for name in ("production", "security")]
     rights = set(re.findall(r'"(\w+:[A-Z]\w+)"(?!:)', source))  # no conditions' keys
     told = {name for page in pages for name in INLINE.findall(page)}

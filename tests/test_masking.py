@@ -74,7 +74,7 @@ def test_names_of_secrets(name: str, expected: bool) -> None:
     "value",
     ["", " ", "true", "False", "None", None, True, "arn:aws:ssm:eu-west-1:1:p/key"],
 )
-def test_nobodys_secrets(value: Any) -> None:
+def test_values_that_are_not_secrets(value: Any) -> None:
     assert secrets_in({"env": {"API_KEY": value}}) == []
     assert masked({"env": {"API_KEY": value}}) == {"env": {"API_KEY": value}}
 

@@ -57,8 +57,8 @@ def by_label(text: str, name: str) -> Dict[str, float]:
     }
 
 
-class Rooms:
-    """An agent's rooms, as far as its metrics ask them."""
+class Agent:
+    """The parts of an agent that its metrics read."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -95,14 +95,14 @@ def iter_steps(*waits: Wait) -> Steps[None]:
 # -- The exposition ----------------------------------------------------------------
 
 
-def test_gauges_are_how_the_rooms_are_at_the_scrape() -> None:
-    rooms = Rooms()
+def test_gauges_show_the_state_at_the_scrape() -> None:
+    agent = Agent()
     for _ in range(22):
-        rooms.pacer.turn("RunTask on Fargate")
-    dispatcher = rooms.simulation.dispatcher
+        agent.pacer.turn("RunTask on Fargate")
+    dispatcher = agent.simulation.dispatcher
     dispatcher.start(iter_steps(Pause(9, cause=Cause.CAPACITY)), run_id="a")
     dispatcher.start(iter_steps(Pause(9)), background=True)
-    text = rooms.scrape()
+    text = agent.scrape()
     assert by_label(text, "prefect_ecs_flow_runs_waiting") == {"capacity": 1}
     assert by_label(text, "prefect_ecs_tasks_in_flight") == {
         "RUNNING": 1,
@@ -115,22 +115,22 @@ def test_gauges_are_how_the_rooms_are_at_the_scrape() -> None:
     seen = samples(text)
     assert seen[("prefect_ecs_flow_runs_submitted", ())] == 2
     assert seen[("prefect_ecs_healthy", ())] == 1
-    rooms.problem.append("there are no AWS credentials")
-    assert samples(rooms.scrape())[("prefect_ecs_healthy", ())] == 0
+    agent.problem.append("there are no AWS credentials")
+    assert samples(agent.scrape())[("prefect_ecs_healthy", ())] == 0
 
 
 def test_the_last_poll_is_a_moment() -> None:
-    rooms = Rooms()
-    rooms.now += 40
+    agent = Agent()
+    agent.now += 40
     before = time.time()
-    polled = samples(rooms.scrape())[("prefect_ecs_last_poll_timestamp_seconds", ())]
+    polled = samples(agent.scrape())[("prefect_ecs_last_poll_timestamp_seconds", ())]
     assert before - 41 < polled < time.time() - 39
 
 
 def test_it_says_who_it_is() -> None:
     (labels,) = (
         dict(labels)
-        for name, labels in samples(Rooms().scrape())
+        for name, labels in samples(Agent().scrape())
         if name == "prefect_ecs_agent_info"
     )
     assert labels["name"] == "my-agent"
@@ -139,11 +139,11 @@ def test_it_says_who_it_is() -> None:
 
 
 def test_a_histogram_is_cumulative() -> None:
-    rooms = Rooms()
+    agent = Agent()
     for seconds in (0.05, 0.1, 3, 3, 9999):
-        rooms.counts.launch_delay.observe(seconds)
+        agent.counts.launch_delay.observe(seconds)
     name = "prefect_ecs_launch_delay_seconds"
-    seen = samples(rooms.scrape())
+    seen = samples(agent.scrape())
     buckets = {
         labels[0][1]: value
         for (found, labels), value in seen.items()
@@ -159,16 +159,16 @@ def test_a_histogram_is_cumulative() -> None:
 
 
 def test_it_speaks_open_metrics_to_those_who_ask_for_it() -> None:
-    rooms = Rooms()
+    agent = Agent()
     accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
-    content, kind = rooms.metrics.exposition(accept)
+    content, kind = agent.metrics.exposition(accept)
     assert kind.startswith("application/openmetrics-text")
     names = {family.name for family in open_metrics_families(content.decode())}
     assert {"prefect_ecs_flow_runs", "prefect_ecs_launch_delay_seconds"} <= names
 
 
 def test_agents_in_one_process_do_not_meet() -> None:
-    one, other = Rooms(), Rooms()
+    one, other = Agent(), Agent()
     one.counts.launches.add("scheduled")
     name = "prefect_ecs_launches_total"
     assert by_label(one.scrape(), name) == {"scheduled": 1}
@@ -184,9 +184,9 @@ needs_docs = pytest.mark.skipif(not DOCS.exists(), reason="the docs are not inst
 
 def exposed() -> str:
     """A scrape with at least one sample of everything."""
-    rooms = Rooms()
-    rooms.counts.aws_requests.add("ecs", "RunTask", "ok")
-    return rooms.scrape()
+    agent = Agent()
+    agent.counts.aws_requests.add("ecs", "RunTask", "ok")
+    return agent.scrape()
 
 
 def page() -> str:

@@ -1,4 +1,4 @@
-"""What has no room in a RunTask request moves into the task definition."""
+"""Variables beyond the limit of RunTask overrides move into the task definition."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def env_of(request_: Dict[str, Any], container: str) -> Dict[str, str]:
 # -- What moves --------------------------------------------------------------------
 
 
-def test_nothing_moves_while_there_is_room() -> None:
+def test_nothing_moves_within_the_limit() -> None:
     small = request(flow={"A": "x" * 8000})
     assert overflow.relieve(small, definition()) == (small, {})
 
@@ -77,7 +77,7 @@ def test_what_moves_has_one_order_whatever_the_order_of_the_request() -> None:
 @pytest.mark.parametrize(
     "name, secrets",
     [
-        (RUN_ID, {}),  # its definition would serve nobody else
+        (RUN_ID, {}),  # no other run could use its definition
         (API_KEY, {}),  # a definition is kept for good
         ("PREFECT__CLOUD__AUTH_TOKEN", {}),
         ("PASSWORD", {"PASSWORD": "arn"}),  # ECS takes a name once

@@ -1,4 +1,4 @@
-"""AWS's limits are kept, the order is kept, nobody starves."""
+"""AWS's limits are kept, the order is kept, no request starves."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_guarantee_4_a_limit_is_never_exceeded(
 
 @settings(max_examples=60, deadline=None)
 @given(arrivals, st.lists(st.floats(0, 30), max_size=10))
-def test_guarantee_4_nobody_starves_even_when_aws_throttles(
+def test_guarantee_4_no_request_starves_even_when_aws_throttles(
     times: List[float], throttles: List[float]
 ) -> None:
     queue = Queue()
@@ -107,7 +107,7 @@ def test_a_token_that_is_there_is_not_withheld() -> None:
     assert queue.times() == [5.0]
 
 
-def test_a_turn_that_nobody_wants_any_more_costs_no_token() -> None:
+def test_a_cancelled_turn_costs_no_token() -> None:
     slow = Limit(1, 1)
     queue = Queue({**LIMITS, "run": slow, "fargate": slow})
     queue.ask(0, 0)

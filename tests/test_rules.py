@@ -645,7 +645,7 @@ NETWORK = "networkConfiguration.awsvpcConfiguration"
 OVERRIDE = "overrides.containerOverrides[0]"
 
 # {"containerOverrides":[{"name":"flow","command":[""]}]} has 55 characters.
-ROOM = rules.MAX_OVERRIDES - 55
+LONGEST_COMMAND = rules.MAX_OVERRIDES - 55
 
 REQUESTS = {
     "a definition is given": Case(
@@ -860,14 +860,14 @@ REQUESTS = {
         a_request(placementStrategy=[{"type": "random"}] * 5),
     ),
     "8192 characters": Case(
-        overridden(command=["x" * (ROOM + 1)]),
+        overridden(command=["x" * (LONGEST_COMMAND + 1)]),
         [
             Problem(
                 "overrides",
                 "8193 characters of JSON, and ECS takes at most 8192; shorten them",
             )
         ],
-        overridden(command=["é" * ROOM], memory=None),
+        overridden(command=["é" * LONGEST_COMMAND], memory=None),
     ),
     "8192 characters of variables": Case(
         overridden(

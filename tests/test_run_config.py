@@ -200,7 +200,7 @@ MISTAKES = {
         "image cannot be given with task_definition_arn, because the image of a "
         "registered task definition is fixed: drop one of the two",
     ),
-    "a scheme that nobody reads": (
+    "an unsupported scheme": (
         {"task_definition_path": "ftp://host/flow.yaml"},
         "task_definition_path 'ftp://host/flow.yaml' has the scheme 'ftp', which no "
         "agent reads: use one of file, agent, s3, gs, gcs, http, https",
@@ -254,7 +254,7 @@ MISTAKES = {
         "run_task_kwargs.launchType: cannot be given together with "
         "capacityProviderStrategy: keep one of the two",
     ),
-    "an override for nobody": (
+    "an override for an absent container": (
         {
             "task_definition": {"containerDefinitions": [{"name": "db"}]},
             "run_task_kwargs": {

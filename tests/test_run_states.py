@@ -112,7 +112,7 @@ def test_guarantee_5_what_is_answered_was_read_after_it_was_asked(
         rows = ask(client, run_ids)
         monkeypatch.undo()
         world.set_state(run_id, "Success")
-        world.ask([run_id])  # by somebody who knows of the state's change
+        world.ask([run_id])  # a caller that knows of the new state
         return rows
 
     monkeypatch.setattr(AgentClient, "states_of", slowly)

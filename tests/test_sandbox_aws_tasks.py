@@ -247,7 +247,7 @@ REFUSED: List[Any] = [
         "unknown capacity provider",
         {
             "launchType": None,
-            "capacityProviderStrategy": [{"capacityProvider": "nobody"}],
+            "capacityProviderStrategy": [{"capacityProvider": "unknown"}],
         },
         BAD_PARAMETER,
         "cannot contain a capacity provider that is not associated with the cluster",

@@ -93,15 +93,16 @@ def test_without_client_tokens_they_would(monkeypatch: pytest.MonkeyPatch) -> No
 class Registering(scaling.Agent):
     """An agent whose runs need a new definition each, and that polls for them."""
 
-    #: As the agent's own: runs in the API's window, and seconds of launches in hand.
+    #: As the agent's own: runs in the API's window, and the seconds of launch backlog
+    #: beyond which it stops polling.
     WINDOW, ENOUGH = 25, 15.0
 
     def __init__(self, limits: Limits, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._limits = limits
         self.taken = 0
-        self.in_hand = 0
-        self.most_in_hand = 0
+        self.in_flight = 0
+        self.most_in_flight = 0
 
     def poll(self, queue: List[str], since: float) -> Steps[None]:
         yield Pause(since)
@@ -113,12 +114,12 @@ class Registering(scaling.Agent):
 
     def _launch(self, run_id: str) -> Steps[None]:
         self.taken += 1
-        self.in_hand += 1
-        self.most_in_hand = max(self.most_in_hand, self.in_hand)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
         patience = Patience(0.0, scaling.TIMEOUT, self._clock, self._chance.random)
         yield from patience.attempts(lambda: self._register(patience))
         yield from super()._launch(run_id)
-        self.in_hand -= 1
+        self.in_flight -= 1
 
     def _register(self, patience: Patience) -> Steps[None]:
         kind = "RegisterTaskDefinition"
@@ -145,7 +146,7 @@ def test_agents_with_many_definitions_to_register_share_the_runs() -> None:
     assert sorted(account.tasks) == sorted(f"run-{number}" for number in range(1000))
     assert [agent.failed for agent in agents] == [0, 0]
     assert min(agent.taken for agent in agents) > 300
-    assert max(agent.most_in_hand for agent in agents) < 100
+    assert max(agent.most_in_flight for agent in agents) < 100
 
 
 def test_the_same_seed_gives_the_same_course() -> None:

@@ -64,7 +64,7 @@ def address() -> str:
 
 
 def get(url: str) -> Tuple[int, str, str]:
-    """The status, the type of content and the content; 0 while nobody listens."""
+    """The status, the content type and the content; 0 if the agent does not answer."""
     try:
         with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
             kind = answer.headers["Content-Type"]
@@ -247,7 +247,7 @@ def test_without_prometheus_client_the_agent_works_and_says_what_to_install(
 def test_runs_left_by_an_earlier_agent_are_shown(
     world: World, new_run: Callable[..., str], address: str
 ) -> None:
-    """It has 30 seconds to show its task, and nobody else looks after it."""
+    """The run has 30 seconds to show its task, and no other agent watches it."""
     agent_id = world.client.register_agent(
         agent_type="ECSAgent", name="agent", labels=[]
     )

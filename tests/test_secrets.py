@@ -89,7 +89,7 @@ def keys_told(world: World, run_id: str) -> List[str]:
     return [line for line in world.log(run_id) if DIGEST in line]
 
 
-def test_guarantee_7_a_run_gets_its_key_and_nobody_else_sees_it(
+def test_guarantee_7_only_the_run_sees_its_key(
     world: World, flow_id: str, secret: str, agent: Any
 ) -> None:
     in_plain = {"name": "flow", "environment": [{"name": NAMES[1], "value": KEY}]}
@@ -215,7 +215,7 @@ def test_guarantee_6_a_key_that_cannot_be_had_is_one_line(
     assert KEY not in ended.stdout
 
 
-def test_an_agent_in_somebodys_program_refuses_a_bad_arn_too(world: World) -> None:
+def test_an_embedded_agent_refuses_a_bad_arn_too(world: World) -> None:
     script = "from prefect_ecs_plugin import ECSAgent; ECSAgent(api_key_secret_arn='x')"
     import subprocess
     import sys

@@ -424,7 +424,7 @@ def test_an_agent_that_may_not_look_registers(
     assert caplog.text.count("ecs:DescribeTaskDefinition") == 1
 
 
-# -- Definitions of somebody else --------------------------------------------------
+# -- Definitions that the user registered ------------------------------------------
 
 
 def described(launcher: Launcher, name: str) -> Any:

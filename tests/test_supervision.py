@@ -292,10 +292,10 @@ def test_guarantee_2_sigterm_in_a_burst_loses_nothing(
         assert_one_task_each(world, runs)
 
 
-def test_guarantee_5_a_run_that_another_agent_has_in_hand_too_is_not_returned(
+def test_guarantee_5_a_run_that_another_agent_launches_too_is_not_returned(
     world: World, new_run: Callable[[], str]
 ) -> None:
-    """As when one agent takes the other's place: both have one name, and one id."""
+    """As when one agent replaces another: both have the same name and id."""
     run_id = new_run()
     full = Fault(failures=[{"arn": "i-1", "reason": "RESOURCE:CPU"}])
     world.aws.fault = lambda operation, _: full if operation == "ecs.RunTask" else None
@@ -425,7 +425,7 @@ def launched(world: World, run_id: str) -> bool:
 class Heart:
     """Sends a heartbeat for a run whenever the agent asks for runs.
 
-    As an agent does that has it in hand, but never too late for a look at it.
+    Like an agent that is launching the run, but always in time for the next check.
     """
 
     def __init__(self, world: World, run_id: str) -> None:
@@ -542,7 +542,7 @@ def test_guarantee_5_the_end_of_an_old_task_is_not_that_of_a_run_launched_again(
 def test_guarantee_5_a_launch_that_fails_ends_only_a_run_that_waits_for_it(
     world: World, new_run: Callable[[], str], state: str
 ) -> None:
-    """Another agent of the same name may have started it; somebody may cancel it."""
+    """Another agent of the same name may have started it; a user may cancel it."""
     run_id = new_run()
     told = f"Flow run {run_id} cannot be launched"
 

@@ -28,7 +28,7 @@ from deadlines import DEADLINE
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin import ecs as ecs_room
+from prefect_ecs_plugin import ecs as ecs_module
 from prefect_ecs_plugin.dispatcher import Dispatcher
 from prefect_ecs_plugin.launch_record import Launch
 from prefect_ecs_plugin.pacing import LIMITS, Pacer
@@ -125,7 +125,7 @@ def _client() -> Any:
     )
 
 
-class RegionalECS(ecs_room.ECS):
+class RegionalECS(ecs_module.ECS):
     """One client for all regions, which notes the region of each call.
 
     Attributes:
@@ -963,7 +963,7 @@ def test_with_threads_and_the_strict_ecs(
 
     dispatcher = Dispatcher.threaded(2, lambda *report: None)
     logger = logging.getLogger("agent")
-    paced = ecs_room.ECS(ecs, Pacer(LIMITS, dispatcher.clock, dispatcher.call_later))
+    paced = ecs_module.ECS(ecs, Pacer(LIMITS, dispatcher.clock, dispatcher.call_later))
     watcher = Watcher(
         ecs=paced,
         dispatcher=dispatcher,

@@ -17,7 +17,7 @@ secrets      what containers get as secrets
 images       what is in ECR
 permissions  what the agent's identity may do
 
-asking       read-only questions to AWS; the only room here that knows botocore
+asking       read-only questions to AWS; the only module here that uses botocore
 output       a table, plain lines or JSON                            (pure)
 
 Nothing here starts, registers, changes or deletes anything. A check that cannot be

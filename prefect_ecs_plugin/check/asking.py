@@ -1,6 +1,6 @@
-"""Read-only questions to AWS, and what it means when they are not answered.
+"""Read-only calls to AWS, and what it means when they fail.
 
-The only room of `check` that knows botocore.
+The only module of `check` that uses botocore.
 """
 
 from __future__ import annotations

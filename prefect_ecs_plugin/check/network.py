@@ -10,8 +10,8 @@ from .findings import Finding, failed, ok, warning
 from .images import ECRImage, is_public
 from .rendering import Launch
 
-#: Through these a task reaches the internet without an address of its own, or at
-#: least a network that somebody has built for it.
+#: Route targets through which a task without a public address can reach the internet,
+#: or another network that the account's owner has connected.
 _OUTWARD = (
     "NatGatewayId",
     "TransitGatewayId",

@@ -1,4 +1,4 @@
-"""What would be sent for a run: a launch's own code, with nobody to send it to."""
+"""What would be sent for a run: the agent's launch code, run without sending."""
 
 from __future__ import annotations
 

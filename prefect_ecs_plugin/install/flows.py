@@ -1,8 +1,8 @@
-"""What the agent's own files say of the tasks that it will launch.
+"""What the agent's own files say about the tasks that it will launch.
 
 The policy names the families, roles, logs and network that the template and the
-run_task kwargs of the agent name. They are read with the credentials of whoever
-prints the policy; what cannot be read from here is told, and left to the options.
+run_task kwargs of the agent name. The command reads these files with the user's own AWS
+credentials. It reports the files that it cannot read; options can replace them.
 """
 
 from __future__ import annotations

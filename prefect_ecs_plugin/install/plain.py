@@ -21,7 +21,7 @@ class Known:
     """What the options say of the account.
 
     Attributes:
-        region: The region, None where nobody said it.
+        region: The region, None if not given.
         agent_role_arn: The role of the agent.
         execution_role_arn: The role with which ECS starts it.
     """
@@ -32,7 +32,7 @@ class Known:
 
 
 def agent_policy(plan: Plan, known: Known) -> str:
-    """The agent role's policy; `*` stands for an account or region nobody named."""
+    """The agent role's policy; `*` stands for an account or region not given."""
     return _json(policy.agent(plan, _place(plan, known)))
 
 

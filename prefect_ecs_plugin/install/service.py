@@ -26,8 +26,8 @@ _HEALTH = (
     "sys.exit(agent.getresponse().status != 200)"
 )
 
-#: A new agent is up before the old one is stopped. Two agents at once do no harm: one
-#: run is one task, whoever launches it.
+#: A new agent is up before the old one is stopped. Two agents at once do no harm: a run
+#: gets one task, whichever agent launches it.
 DEPLOYMENT: Dict[str, Any] = {
     "deploymentCircuitBreaker": {"enable": True, "rollback": True},
     "maximumPercent": 200,

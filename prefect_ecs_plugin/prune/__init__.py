@@ -1,15 +1,15 @@
-"""`prefect agent ecs prune`: task definitions of this plugin that nobody needs.
+"""`prefect agent ecs prune`: deregisters this plugin's unused task definitions.
 
 command   the options, the list, the progress
 owning    which definitions are this plugin's, and which of them may go   (pure)
-account   what is asked of ECS and told to it, below AWS's limits
+account   the calls to ECS, below AWS's limits
 
 Guarantees:
 
-* A definition is touched only if its family ends in the digest that this plugin
-  gives it and it bears this plugin's tag. An agent that may not tag leaves no trace,
-  and what it registered stays.
-* What a task runs with that has not been asked to stop stays, and so does what is
-  younger than asked for. Where that cannot be seen, nothing is touched at all.
-* An agent that launches with a definition that has gone registers it once more.
+* A definition is removed only if its family ends in the digest that this plugin gives
+  it and it has this plugin's tag. Definitions of an agent without permission to tag
+  have no tag, so they stay.
+* A definition stays while a task that was not asked to stop runs with it, and while it
+  is younger than the given age. If prune cannot read this, it removes nothing.
+* An agent that launches with a removed definition registers it again.
 """

@@ -1,7 +1,7 @@
-"""What is asked of ECS and told to it, well below AWS's limits.
+"""The calls that prune makes to ECS, well below AWS's limits.
 
-The agents of the account share the limits, and their runs wait for nobody's
-housekeeping: this takes half of each rate at most, and of registering's burst nothing.
+The account's agents share these limits, and prune must not delay their runs. It uses at
+most half of each rate, and nothing of the burst for registering.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _LIMIT_OF: Mapping[str, str] = {
     "DescribeTasks": "tasks",
 }
 
-#: How often a call is made that AWS puts off, at half the pace each time.
+#: Maximum attempts of a call that AWS throttles; each halves the pace.
 _ATTEMPTS = 10
 
 
 class Refusal(PrefectECSError):
-    """ECS does not do what it was asked for."""
+    """ECS refused a call."""
 
 
 class Account:
@@ -46,8 +46,8 @@ class Account:
 
     Args:
         ecs: The ECS client.
-        clock: Seconds that only grow.
-        sleep: Lets seconds pass.
+        clock: A monotonic clock, in seconds.
+        sleep: Sleeps for a number of seconds.
     """
 
     def __init__(

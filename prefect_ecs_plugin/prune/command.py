@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from .owning import Definition
 
 HELP = """\
-Deregister task definitions that this plugin registered and nobody needs.
+Deregister unused task definitions that this plugin registered.
 
-They cost nothing, but a family has room for 1,000,000 revisions and the console for
-fewer. Listed are those that bear this plugin's name and tag and the agent's, that no
-task in any cluster runs with, that no registered flow names as its task_definition_arn,
-and that are old enough. Without --yes nothing is changed. An agent that needs one of
-them again registers it once more.
+They cost nothing, but a family can have at most 1,000,000 revisions, and the console
+handles fewer. The command lists the definitions that carry this plugin's name and tag
+and the agent's tag, that no task in any cluster runs with, that no registered flow
+names as its task_definition_arn, and that are old enough. Without --yes it changes
+nothing. An agent that needs one of them again registers it again.
 
 \b
   prefect agent ecs prune
   prefect agent ecs prune --older-than 7 --yes
 
-Credentials and region are found the boto3 way. It takes half of what AWS allows, one
-definition in two seconds, so that agents are not held up.
+The command finds credentials and region as boto3 does. It uses at most half of AWS's
+rate limits, one definition every two seconds, so that it does not delay agents.
 """
 
 
@@ -49,24 +49,24 @@ definition in two seconds, so that agents are not held up.
     default=30.0,
     show_default=True,
     metavar="DAYS",
-    help="How many days ago they were registered at least.",
+    help="Only definitions registered at least this many days ago.",
 )
 @click.option(
     "--name",
     "-n",
-    help="The name of the agent that registered them. Default: as for `start`, "
+    help="Name of the agent that registered them. Default: as for `start`, "
     "PREFECT__CLOUD__AGENT__NAME or `agent`.",
 )
 @click.option(
     "--all-agents",
     is_flag=True,
-    help="Those of all agents, and those of versions that did not write down whose.",
+    help="Definitions of all agents, also those without an agent's tag.",
 )
-@click.option("--yes", is_flag=True, help="Deregister them.")
+@click.option("--yes", is_flag=True, help="Deregister the listed definitions.")
 @click.option(
     "--delete",
     is_flag=True,
-    help="Delete them as well, and those that were deregistered before.",
+    help="Also delete them, and those that were deregistered earlier.",
 )
 def prune(
     older_than: float, name: Optional[str], all_agents: bool, yes: bool, delete: bool
@@ -97,14 +97,14 @@ def find(
     agent: Optional[str] = None,
     pinned: AbstractSet[str] = frozenset(),
 ) -> List[Definition]:
-    """Look for what may go, and list it.
+    """Find the definitions that may be removed, and list them.
 
     Args:
-        account: Where to look.
-        age: How old it has to be.
-        with_inactive: Whether what is deregistered already counts.
-        agent: The value of the agent's tag; None for those of all agents.
-        pinned: What registered flows name.
+        account: The account to search.
+        age: Minimum age of a definition.
+        with_inactive: Whether to include definitions that are already deregistered.
+        agent: The value of the agent's tag; None for the definitions of all agents.
+        pinned: The definitions that registered flows name.
     """
     statuses = ("ACTIVE", "INACTIVE") if with_inactive else ("ACTIVE",)
     arns = [arn for status in statuses for arn in account.definitions(status)]
@@ -127,7 +127,10 @@ def find(
 
 
 def remove(account: Account, found: Sequence[Definition], delete: bool) -> List[str]:
-    """Deregister definitions, and delete them if asked to; what ECS kept, and why."""
+    """Deregister definitions and, if asked to, delete them.
+
+    Returns what ECS did not delete, with its reasons.
+    """
     active = [each.arn for each in found if each.is_active]
     with _progress(active, "Deregistering") as arns:
         for arn in arns:
@@ -146,7 +149,7 @@ def remove(account: Account, found: Sequence[Definition], delete: bool) -> List[
 
 
 def _report(found: Sequence[Definition], kept: Sequence[str], delete: bool) -> int:
-    """Say how it went; the exit code."""
+    """Print the result and return the exit code."""
     for reason in kept:
         click.echo(f"Not deleted: {reason}", err=True)
     verb = "Deleted" if delete else "Deregistered"
@@ -156,7 +159,7 @@ def _report(found: Sequence[Definition], kept: Sequence[str], delete: bool) -> i
 
 
 def _progress(items: List[str], label: str) -> ContextManager[Iterable[str]]:
-    """A bar on a terminal; elsewhere click prints the label alone."""
+    """A progress bar; if the output is no terminal, click prints only the label."""
     return click.progressbar(items, label=label, file=sys.stderr)
 
 
@@ -169,7 +172,7 @@ def _line(definition: Definition, now: datetime) -> str:
 
 
 def _row(registered: str, status: str, name: str) -> str:
-    """What is long stands last, for terminals of 80 columns."""
+    """The longest column is last, for terminals of 80 columns."""
     return f"{registered:<13}   {status:<8}  {name}"
 
 

@@ -12,9 +12,9 @@ agent before it sends a request, and the sandbox in place of ECS.
     run_task    what RunTask refuses
     one_task    what its kwargs may not say, because one run is one task
 
-A `Problem` is `certain` where ECS must refuse the request. Where it only may, or
-where the documentation promises a refusal nobody has seen, `certain` is False and
-the problem is a warning: a request that ECS accepts is never an error here.
+A `Problem` is `certain` if ECS always refuses the request. If ECS only may refuse it,
+or if the documentation announces a refusal that was never observed, `certain` is False
+and the problem is a warning: a request that ECS accepts is never an error here.
 """
 
 from __future__ import annotations

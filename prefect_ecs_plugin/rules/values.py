@@ -1,8 +1,8 @@
-"""Reading members out of a request that may be written wrong.
+"""Reads members of a request that may be malformed.
 
-The rules look at requests whose types nobody has checked yet (`shapes` does that),
-so what is not what it should be is passed over here instead of failing. A null is
-a member that is not given.
+The rules also read requests whose types `shapes` has not checked yet. Values of the
+wrong type are therefore skipped here instead of raising errors. A null counts as a
+member that is not given.
 """
 
 from __future__ import annotations

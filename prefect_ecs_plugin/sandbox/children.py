@@ -114,14 +114,14 @@ class Child:
 
 
 class Interrupted(Exception):
-    """Somebody asked the sandbox to stop."""
+    """The user or the system asked the sandbox to stop, by a signal."""
 
 
 class StopSignals:
-    """While it is entered, SIGINT, SIGTERM and SIGHUP only leave a note.
+    """While it is entered, SIGINT, SIGTERM and SIGHUP are only recorded.
 
     So no signal can come between a child's start and the line that remembers it, and
-    a second Ctrl-C does not cut the clearing up short. Whoever waits calls `check`.
+    a second Ctrl-C does not cut the clean-up short. Code that waits calls `check`.
     """
 
     def __init__(self) -> None:

@@ -349,11 +349,11 @@ class LiveTable:
         console: Where to draw.
     """
 
-    #: Borders, headings and the caption, and some room for log lines.
+    #: Lines left for borders, headings, the caption and some log lines.
     SPARED_LINES = 10
 
-    #: In the last columns there is room for the ^C that a terminal echoes: if it went
-    #: to the next line, the table would be drawn anew one line too low.
+    #: Columns left for the ^C that a terminal echoes: if it wrapped to the next line,
+    #: the table would be redrawn one line too low.
     SPARED_COLUMNS = 2
     MOST_COLUMNS = 100
 
@@ -384,7 +384,7 @@ class LiveTable:
         self._live.stop()
 
     def _draw(self, now: float) -> None:
-        room = max(self._console.height - self.SPARED_LINES, 1)
+        lines = max(self._console.height - self.SPARED_LINES, 1)
         width = min(self._console.width - self.SPARED_COLUMNS, self.MOST_COLUMNS)
         self._live.start()
-        self._live.update(table(self.rows, now, room, width), refresh=True)
+        self._live.update(table(self.rows, now, lines, width), refresh=True)

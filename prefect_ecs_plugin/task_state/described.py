@@ -1,4 +1,4 @@
-"""A task as DescribeTasks shows it: what the other rooms ask of it."""
+"""A task as DescribeTasks returns it, with what other modules need to know."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ RELAUNCH_BACKOFF = Backoff(15.0, 120.0)
 class Verdict(enum.Enum):
     """What the agent does about a stopped task."""
 
-    LEAVE = "nothing: the run is finished, or somebody else looks after it"
+    LEAVE = "nothing: the run is finished, launched again or about to be queued again"
     LOOK_AGAIN = "ask for the run's state once more, after a while"
     RELAUNCH = "launch the run again: its flow surely never ran"
     CANCEL = "mark the run Cancelled: it was being cancelled when its task ended"

@@ -1,6 +1,7 @@
 """AWS on loopback: moto behind a strict layer of our own, where tasks really run.
 
-`server` is the map of the house. It needs Python 3.10 and the `sandbox` extra.
+The docstring of `server` lists the modules. The package needs Python 3.10 and the
+`sandbox` extra.
 """
 
 from __future__ import annotations

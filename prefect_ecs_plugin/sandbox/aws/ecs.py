@@ -41,8 +41,8 @@ class Model:
     def check(self, operation: str, params: Mapping[str, Any]) -> None:
         """Refuse members that the model does not know, wrong types, missing members.
 
-        ECS itself overlooks unknown members and nulls, but a client of AWS's never
-        sends them: whoever does has made a mistake and should hear of it.
+        ECS itself ignores unknown members and nulls, but AWS's own clients never send
+        them. A request that contains one is a mistake, and the caller should see it.
         """
         if operation not in self._operations:
             raise Refusal("UnknownOperationException", f"There is no {operation}.")

@@ -1,4 +1,4 @@
-"""What happened, told to whoever wants to know, in the order in which it happened."""
+"""Delivers events to subscribers, in the order in which they happened."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Subscriber = Callable[[Event], None]
 
 
 class Events:
-    """Delivers events on a thread of its own, so nobody waits for a subscriber.
+    """Delivers events on a thread of its own, so that subscribers delay no caller.
 
     Args:
         subscribers: Called with every event; the list may grow.
@@ -56,7 +56,7 @@ class Events:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody listens."""
+        """Whether there is a subscriber."""
         return bool(self._subscribers)
 
     def publish(self, event: Event) -> None:

@@ -8,8 +8,8 @@
     DEPROVISIONING           the ENI goes
     STOPPED       with stopCode and stoppedReason
 
-What a container does is somebody else's business: a `Runner` starts it and reports
-back with `running` and `exited`.
+This module does not run containers: a `Runner` starts them and reports back with
+`running` and `exited`.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class Lifecycle:
             self._runner.start(task, self)
 
     def may_run(self, task: Task) -> bool:
-        """Whether nobody has stopped it so far."""
+        """Whether the task has not been asked to stop."""
         return task.desired_status == RUNNING
 
     def running(self, task: Task) -> None:
@@ -248,7 +248,7 @@ class Lifecycle:
             self._begin_stop(task, failure.stop_code, failure.stopped_reason)
 
     def stop(self, task: Task, stop_code: str, reason: str) -> None:
-        """Somebody wants it to end: its containers get SIGTERM first."""
+        """Stop the task; its containers get SIGTERM first."""
         with self._lock:
             self._begin_stop(task, stop_code, reason)
 

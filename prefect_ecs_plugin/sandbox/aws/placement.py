@@ -13,8 +13,8 @@ from .neighbours import Neighbours
 FARGATE_PROVIDERS = ("FARGATE", "FARGATE_SPOT")
 
 
-class NoRoom(Exception):
-    """No container instance has room: RunTask answers `failures`, and no task.
+class NoCapacity(Exception):
+    """No container instance has capacity: RunTask answers `failures` and no task.
 
     Args:
         failures: One for each instance.
@@ -52,7 +52,7 @@ def places(
     Raises:
         Refusal: The strategy names a provider that the cluster has not, or there is
             no container instance at all.
-        NoRoom: There are instances, and none has what the task needs.
+        NoCapacity: There are instances, and none has what the task needs.
     """
     launch_type = request.get("launchType")
     strategy = request.get("capacityProviderStrategy") or []
@@ -151,7 +151,7 @@ def _place(
             "InvalidParameterException",
             "No Container Instances were found in your cluster.",
         )
-    raise NoRoom(failures)
+    raise NoCapacity(failures)
 
 
 def _lacking(instance: Any, needs: Mapping[str, int]) -> Optional[str]:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Callable, Iterator, List, Mapping, Optional
 
 # How long the last lines may take to arrive after everything that could write is
-# gone; only a pipe handed to somebody outside the group makes it wait at all.
+# gone; it waits only if a process outside the group still holds the pipe.
 LAST_LINES = 5.0
 
 
 def default_most() -> int:
-    """How many tasks a machine runs at once if nobody says."""
+    """How many tasks a machine runs at once by default."""
     return max(4, 2 * (os.cpu_count() or 1))
 
 
@@ -108,7 +108,7 @@ def _environ_of(directory: Path) -> Optional[bytes]:
     try:
         return (directory / "environ").read_bytes()
     except OSError:
-        return None  # ended meanwhile, or somebody else's
+        return None  # it has ended, or belongs to another user
 
 
 def _kill(pid: int) -> None:

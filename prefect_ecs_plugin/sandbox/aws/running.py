@@ -138,7 +138,7 @@ class ProcessRunner(Runner):
             return None
         mark = "ECS_CONTAINER_METADATA_URI_V4"
         on_line = self._listener(task, flow)
-        # Nobody may see a process whose task is not RUNNING yet, or stop it so.
+        # StopTask must not see the process before the task is RUNNING.
         with self._lock:
             if self._closed or not lifecycle.may_run(task):
                 return None
@@ -168,7 +168,7 @@ class ProcessRunner(Runner):
             lifecycle.failed_to_start(task, _cannot_get(no_secrets, no_files))
             return None
         brought = {
-            **_nobody(directory),
+            **_isolated_home(directory),
             **self._image,
             **containers.injected(task, flow, self._url),
         }
@@ -193,9 +193,9 @@ class ProcessRunner(Runner):
         return on_line
 
 
-def _nobody(directory: str) -> Dict[str, str]:
-    """A home and AWS files that are nobody's: without HOME a program would find the
-    user's own by asking the system who runs it."""
+def _isolated_home(directory: str) -> Dict[str, str]:
+    """A home and AWS files apart from the user's. Without HOME, a program would look up
+    the user's own home in the system's user database."""
     return {
         "HOME": directory,
         "AWS_CONFIG_FILE": str(Path(directory) / ".aws" / "config"),

@@ -32,7 +32,7 @@ class Container:
     Attributes:
         definition: Its definition in the task definition.
         override: What the RunTask request says of it, perhaps nothing.
-        token: Names it in the metadata endpoint's URL; nobody can guess it.
+        token: Identifies it in the metadata endpoint's URL; it cannot be guessed.
     """
 
     definition: Mapping[str, Any]

@@ -14,7 +14,7 @@ from .idempotency import ClientTokens
 from .lifecycle import USER_INITIATED, Lifecycle
 from .neighbours import Neighbours
 from .paging import page
-from .placement import NoRoom, Place, needs_of, places
+from .placement import NoCapacity, Place, needs_of, places
 from .regions import check_region
 from .task import RUNNING, Container, Task
 
@@ -67,8 +67,8 @@ class Tasks:
             if earlier is None:
                 try:
                     earlier = self._launch(cluster, params)
-                except NoRoom as no_room:
-                    return {"tasks": [], "failures": no_room.failures}
+                except NoCapacity as no_capacity:
+                    return {"tasks": [], "failures": no_capacity.failures}
             return {
                 "tasks": [self._tasks[arn].describe() for arn in earlier],
                 "failures": [],
@@ -122,7 +122,7 @@ class Tasks:
             ]
         return page(arns, params, "taskArns")
 
-    # For the rest of the house
+    # For other modules of the sandbox
 
     def all(self) -> List[Task]:
         """Every task there was, the forgotten ones included."""
@@ -263,12 +263,12 @@ def _all_or_none(
     needs: Mapping[str, int],
     neighbours: Neighbours,
 ) -> List[Place]:
-    """Places for all; where one finds no room, the others give theirs back."""
+    """Places for all tasks; if one finds no capacity, the others' places are freed."""
     found: List[Place] = []
     try:
         for place in places(params, cluster, needs, neighbours):
             found.append(place)
-    except (NoRoom, Refusal):
+    except (NoCapacity, Refusal):
         for place in found:
             if place.instance is not None:
                 neighbours.occupy(place.instance, needs, leave=True)

@@ -1,4 +1,4 @@
-"""Names for flow runs that nobody named."""
+"""Generated names for flow runs that are created without one."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Core:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Nobody else reads or writes meanwhile; subscribers hear of it at the end."""
+        """Exclude other readers and writers; subscribers get the events at the end."""
         with self._lock:
             self._depth += 1
             self._owner = threading.get_ident()
@@ -151,9 +151,9 @@ class Core:
         )
 
     def _deliver(self) -> None:
-        """One thread delivers at a time; whoever comes meanwhile leaves it to that one.
+        """Deliver events. If another thread is delivering, leave them to that thread.
 
-        The loop looks again after letting go, so no event stays behind.
+        The loop checks again after releasing the lock, so no event is left over.
         """
         while self._outbox and self._delivery.acquire(blocking=False):
             try:
