@@ -203,7 +203,7 @@ class Flows:
             set_state(self._world, run_id, "Running")
         elif state == "Running" and run_id in self.resumed:
             self._set_task_run(run_id, "Running")
-        elif state != "Cancelling":
+        elif state not in ("Running", "Cancelling"):
             self._end(task.task_arn)  # as Prefect's flow runner does
             return
         later(FLOW_SECONDS, self._go_on, task)
