@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from prefect_ecs_plugin import hints
 from prefect_ecs_plugin.task_state import (
+    GRACE,
+    RELAUNCH_BACKOFF,
     Judgement,
     Launch,
     Run,
     Verdict,
+    described,
     explain,
     judge,
     waits,
@@ -718,6 +721,27 @@ def test_guarantee_2_a_task_that_ran_is_failed_after_a_second_look(
     assert second.started
 
 
+def test_what_a_task_says_of_its_end() -> None:
+    containers: List[Dict[str, Any]] = [
+        {"name": "proxy", "reason": "first", "exitCode": 1},
+        {"name": "flow", "reason": None, "exitCode": 0},
+        {"name": "other", "reason": "second"},
+    ]
+    task = {"stoppedReason": "all of it", "containers": containers}
+    assert described.reasons(task) == ["all of it", "first", "second"]
+    assert described.reasons({"containers": containers}) == ["first", "second"]
+    assert described.reasons({"containers": None}) == []
+    assert described.exit_code(task) == 0
+    assert described.exit_code({"containers": containers[:1]}) is None
+    assert described.exit_code({"containers": None}) is None
+
+
+def test_words_of_two_places_are_not_read_as_one() -> None:
+    assert hints.find("OutOfMemoryError").name == "memory"
+    task = ran(1, stopped_reason="OutOf", container_reason="MemoryError")
+    assert described.hint(task).name == "exited"
+
+
 # -- What the API says -----------------------------------------------------------------
 
 PULL_TIMEOUT = never_ran("CannotPullContainerError: i/o timeout")
@@ -815,6 +839,106 @@ def test_verdicts(
     task: Any, run: Run, launch: Launch, confirmed: bool, verdict: Verdict
 ) -> None:
     assert judge(task, run, launch, 3, confirmed).verdict is verdict
+
+
+WAITING = Run("Running", waits=True)
+CANCELLING, TAKEN_OVER = Run("Cancelling"), Run("Running", taken_over=True)
+CLAIMED = Run("Running", waits=True, is_claimed=True)
+STOPPED_BY_AGENT = ran(143, "The flow run was cancelled", "UserInitiated")
+
+
+@pytest.mark.parametrize(
+    "task, run, launch, verdict, why",
+    [
+        (NO_IMAGE, Run(None), Launch(), LOOK_AGAIN, "the run's state is not known"),
+        (ran(0), Run("Success"), Launch(), LEAVE, "the run is Success"),
+        (ran(1), TAKEN_OVER, Launch(), LEAVE, "the run was launched again since"),
+        (
+            ran(0),
+            WAITING,
+            Launch(),
+            LEAVE,
+            "Prefect will show the run in its queue again",
+        ),
+        (
+            {**ran(1), "lastStatus": "DEPROVISIONING"},
+            RUNNING,
+            Launch(),
+            LOOK_AGAIN,
+            "the task is DEPROVISIONING",
+        ),
+        (
+            STOPPED_BY_AGENT,
+            RUNNING,
+            Launch(),
+            CANCEL,
+            "the task was stopped to cancel the run",
+        ),
+        # The flow never ran.
+        (PULL_TIMEOUT, RUNNING, Launch(), LEAVE, "another task made the run Running"),
+        (
+            NO_IMAGE,
+            CANCELLING,
+            Launch(resumed=True),
+            CANCEL,
+            "the run is Cancelling and has no task",
+        ),
+        (NO_IMAGE, SUBMITTED, Launch(), FAIL, "the task would fail to start again"),
+        (PULL_TIMEOUT, SUBMITTED, Launch(3), FAIL, "3 of 3 starts failed"),
+        (
+            PULL_TIMEOUT,
+            SUBMITTED,
+            Launch(),
+            RELAUNCH,
+            "start 1 of 3 failed, perhaps by chance",
+        ),
+        # It may have run; only a run that is Running waits for a retry.
+        (
+            ran(143),
+            CANCELLING,
+            Launch(),
+            CANCEL,
+            "the run is Cancelling and its task has ended",
+        ),
+        (
+            ran(1),
+            Run("Submitted", waits=True),
+            Launch(),
+            FAIL,
+            "the run is Submitted and its task has ended",
+        ),
+        (ran(1), CLAIMED, Launch(), FAIL, "the run is Running and its task has ended"),
+        (None, RUNNING, Launch(), FAIL, "the run is Running and its task has ended"),
+    ],
+)
+def test_why_a_task_is_judged_so(
+    task: Any, run: Run, launch: Launch, verdict: Verdict, why: str
+) -> None:
+    """A first look ends nothing that may have run: the flow's last word may come."""
+    started = task is None or "startedAt" in task
+    judgement = judge(task, run, launch, confirmed=True)
+    hint = hints.VANISHED if task is None else judgement.hint
+    assert judgement == Judgement(verdict, why, hint, started, launch.attempt, 3)
+    if started and verdict in (FAIL, CANCEL):
+        verdict, why = LOOK_AGAIN, f"{why}; its last word may be on its way"
+    first = judge(task, run, launch)
+    assert first == Judgement(verdict, why, hint, started, launch.attempt, 3)
+
+
+def test_a_launch_is_the_first_of_a_run_that_waited_by_default() -> None:
+    assert Launch() == Launch(attempt=1, resumed=False, name="")
+    run = Run(
+        "Submitted", waits=False, taken_over=False, version=None, is_claimed=False
+    )
+    assert Run("Submitted") == run
+    told = Judgement(LEAVE, "", hints.VANISHED)
+    assert (told.started, told.attempt, told.limit) == (True, 1, 3)
+
+
+def test_starts_of_one_run_are_minutes_apart_at_most() -> None:
+    assert GRACE == 10
+    pauses = [RELAUNCH_BACKOFF.seconds(tries, 1) for tries in (1, 2, 3, 4, 5)]
+    assert pauses == [15, 30, 60, 120, 120]
 
 
 TRANSIENT = "Timeout waiting for network interface provisioning to complete."
