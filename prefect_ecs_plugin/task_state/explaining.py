@@ -157,8 +157,8 @@ def _facts(task: Described) -> Iterator[str]:
 def _fate(container: Mapping[str, Any]) -> str:
     code = container.get("exitCode")
     fate = "no exit code" if code is None else f"exit code {code}"
-    meaning = EXIT_CODES.get(code)
-    fate = f"{fate}, {meaning}" if meaning else fate
+    if code in EXIT_CODES:
+        fate = f"{fate}, {EXIT_CODES[code]}"
     reason = container.get("reason")
     return f"{fate}; {_one_line(str(reason))}" if reason else fate
 
