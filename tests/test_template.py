@@ -335,6 +335,7 @@ def test_other_content_has_another_name(flow_run: FlowRun) -> None:
         ("é/" * 300, "prefect"),
         ("é/" * 300 + "x" * 300, "x" * 238),
         ("x" * 236 + "--x", "x" * 236),
+        ("XetlX", "XetlX"),
         (None, "prefect-mine-1"),
     ],
 )
@@ -391,7 +392,7 @@ THEIRS = {"key": "team", "value": "data"}
     "request_, bare",
     [
         ({"cluster": "c", "tags": OURS}, {"cluster": "c"}),
-        ({"tags": [*OURS, THEIRS]}, {"tags": [THEIRS]}),
+        ({"group": "g", "tags": [*OURS, THEIRS]}, {"group": "g", "tags": [THEIRS]}),
         ({"tags": [{"value": "no key"}]}, {"tags": [{"value": "no key"}]}),
         ({"cluster": "c"}, {"cluster": "c"}),
     ],

@@ -155,7 +155,7 @@ def _facts(task: Described) -> Iterator[str]:
 
 
 def _fate(container: Mapping[str, Any]) -> str:
-    code = container.get("exitCode")
+    code: Any = container.get("exitCode")
     fate = "no exit code" if code is None else f"exit code {code}"
     if code in EXIT_CODES:
         fate = f"{fate}, {EXIT_CODES[code]}"
