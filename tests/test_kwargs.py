@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Dict
 
 import pytest
@@ -366,6 +367,14 @@ def test_merge(base: Any, over: Any, merged: Any) -> None:
     assert kwargs.merge(base, over) == merged
 
 
+def test_what_is_frozen_is_merged_as_well() -> None:
+    overrides = MappingProxyType({"cpu": "1", "containerOverrides": ({"name": "s"},)})
+    assert kwargs.merge({"overrides": overrides}, {"tags": ({"key": "k"},)}) == {
+        "overrides": {"cpu": "1", "containerOverrides": [{"name": "s"}]},
+        "tags": [{"key": "k"}],
+    }
+
+
 names = st.sampled_from(["flow", "sidecar", "proxy"])
 scalars = st.none() | st.integers(1, 9)
 environments = st.none() | st.lists(
@@ -593,6 +602,35 @@ def test_the_flow_may_come_after_the_containers_that_are_overridden(
     assert (first, flow["name"]) == (proxy, "flow")
 
 
+KEY = "PREFECT__CLOUD__API_KEY"
+
+
+@pytest.mark.parametrize("agents, left", [(None, [KEY, "A"]), ("arn:key", ["A"])])
+def test_guarantee_7_a_key_that_comes_as_a_secret_is_in_no_override(
+    build: Any, agents: Any, left: Any
+) -> None:
+    """The definition's own speaks for its flow, the agent's for every container."""
+    names = ("flow", "proxy", "other")
+    containers: Any = [{"name": name} for name in names]
+    containers[0]["secrets"] = [{"name": KEY, "valueFrom": "arn:key"}]
+    variables = [{"name": name, "value": "pcu_key"} for name in (KEY, "A")]
+    proxy = {"name": "proxy", "environment": variables}
+    other = {"name": "other", "command": ["x"]}
+    role = "arn:aws:iam::123456789012:role/exec"
+    request = build(
+        definition={
+            **DEFINITION,
+            "executionRoleArn": role,
+            "containerDefinitions": containers,
+        },
+        api_key_secret_arn=agents,
+        run_task_kwargs={"overrides": {"containerOverrides": [proxy, other]}},
+    )
+    assert not {KEY, "PREFECT__CLOUD__AUTH_TOKEN"} & set(env_of(request))
+    assert list(env_of(request, "proxy")) == left
+    assert request["overrides"]["containerOverrides"][1] == other
+
+
 # -- Network -----------------------------------------------------------------------
 
 PUBLIC = {"awsvpcConfiguration": {"subnets": ["subnet-1"], "assignPublicIp": "ENABLED"}}
@@ -648,7 +686,7 @@ def test_no_network_is_inferred_where_none_is_wanted_or_known(
     build: Any, run: Any, settings: Any
 ) -> None:
     """So ECS would refuse a definition that needs one."""
-    with pytest.raises(RunConfigError, match="networkConfiguration"):
+    with pytest.raises(RunConfigError, match=r"^networkConfiguration: "):
         build(ECSRun(run_task_kwargs=run), **settings)
 
 
