@@ -98,8 +98,8 @@ class Row:
     message: Pattern[str]
     verdict: Verdict
     cause: str
-    remedy: str = ""
-    example: str = ""
+    remedy: str
+    example: str
 
 
 def _row(

@@ -304,17 +304,24 @@ def test_what_a_person_can_do_is_said() -> None:
     """At each end, but where ECS's own words are all that is known."""
     unhelped = [row.cause for row in TABLE if row.verdict is FINAL and not row.remedy]
     assert unhelped == ["ECS found no place for the task"]
-    helped = {row.cause: row.remedy for row in TABLE if row.verdict in WORTH_WAITING}
-    assert {cause: remedy for cause, remedy in helped.items() if remedy} == {
-        "the cluster has no container instances at present": (
-            "add one, or let a capacity provider do so"
+    others = [row for row in TABLE if row.verdict is not FINAL and row.remedy]
+    assert [(row.cause, row.remedy) for row in others] == [
+        (
+            "the cluster has no container instances at present",
+            "add one, or let a capacity provider do so",
         ),
-        CREDENTIALS: "renew them",
-        "the request was signed too long before it reached AWS, or after": (
-            "set the machine's clock"
+        (
+            "the task definition is not there, or INACTIVE",
+            "name an ACTIVE definition of this account and region",
         ),
-        "the machine's clock and that of AWS differ": "set the machine's clock",
-    }
+        (CREDENTIALS, "renew them"),
+        (CREDENTIALS, "renew them"),
+        (
+            "the request was signed too long before it reached AWS, or after",
+            "set the machine's clock",
+        ),
+        ("the machine's clock and that of AWS differ", "set the machine's clock"),
+    ]
 
 
 #: The classes of botocore.exceptions that pass. A connection may fail after RunTask was
@@ -418,6 +425,10 @@ def test_every_exception_of_botocore_has_a_considered_verdict(name: str) -> None
 def test_a_row_that_looks_at_the_message_has_an_example(row: Row) -> None:
     code = row.code.pattern.split("|")[0].replace("(Exception)?", "")
     assert judge(Answer(code, row.example)) is row
+
+
+def test_a_row_for_any_message_has_no_example() -> None:
+    assert [row for row in TABLE if row.example and not row.message.pattern] == []
 
 
 @pytest.mark.parametrize(
@@ -602,11 +613,12 @@ def test_a_launch_keeps_its_place_in_every_queue() -> None:
     first, second = patience(now, 10), patience(now, 10)
     earlier = Patience(-1, 10, lambda: now[0])
     assert earlier.place < first.place < second.place
+    assert (earlier.due, first.due, second.due) == (-1, 0, 0)
 
 
 def test_what_a_launch_does_besides_is_not_taken_from_its_time() -> None:
     """Such as reading its run again at an API that is away for an hour."""
-    now = [0.0]
+    now = [100.0]
     launch = patience(now, 10)
     answers: List[Any] = [Refused("RunTask", Answer("ThrottlingException")), "arn"]
 
@@ -684,7 +696,7 @@ def test_a_launch_gives_up_where_a_pause_would_pass_its_deadline(
 
 
 def test_what_is_insisted_on_outlasts_the_deadline_but_not_a_final_answer() -> None:
-    now = [0.0]
+    now = [100.0]
     launch = patience(now, 10)
     assert run(launch.insist(Service(*[BUSY] * 9, "arn").attempt), now)[1] == "arn"
     with pytest.raises(Refused):
@@ -719,7 +731,7 @@ def test_a_turn_that_has_come_is_not_waited_for() -> None:
 
 
 def test_the_time_in_a_queue_is_not_taken_from_a_launch() -> None:
-    now = [0.0]
+    now = [100.0]
     launch = patience(now, 10)
     turn: Future[None] = Future()
     queue = launch.queue(turn)
