@@ -704,6 +704,9 @@ def test_what_is_insisted_on_outlasts_the_deadline_but_not_a_final_answer() -> N
     # None of that time was the launch's own: it has all of its ten seconds.
     pauses, result = run(launch.attempts(Service(*[BUSY] * 3, "arn").attempt), now)
     assert ([pause.seconds for pause in pauses], result) == ([1, 2, 4], "arn")
+    # And no more: three of them are left now.
+    with pytest.raises(LaunchError):
+        run(launch.attempts(Service(*[BUSY] * 3, "arn").attempt), now)
 
 
 @pytest.mark.parametrize(
