@@ -88,11 +88,15 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Dict[str, Any]:
     Returns:
         A new dict that shares nothing with its inputs.
     """
-    lower, upper = _without_nulls(plain(base)), plain(over)
+    lower, upper = _merge_level({}, plain(base)), plain(over)
     for key, excluded in _PLACEMENT.items():
-        if upper.get(key) is not None and excluded not in upper:
+        if upper.get(key) is not None:
             lower.pop(excluded, None)
-    return _merge_keys(lower, upper, {"overrides": _merge_overrides})
+    return _merge_level(lower, upper)
+
+
+def _merge_level(base: Dict[str, Any], over: Dict[str, Any]) -> Dict[str, Any]:
+    return _merge_keys(base, over, {"overrides": _merge_overrides})
 
 
 def _merge_keys(
@@ -314,8 +318,7 @@ def _environment(
 ) -> List[Dict[str, str]]:
     """The flow container's variables, the later beating the earlier."""
     env: Dict[str, Any] = {
-        entry["name"]: entry.get("value", "")
-        for entry in container.get("environment", [])
+        entry["name"]: entry["value"] for entry in container.get("environment", [])
     }
     chosen = {
         **environment_entries(settings.env),
@@ -392,8 +395,7 @@ def _set_network(
 
     A run that says `networkConfiguration: null` wants none, and gets none.
     """
-    own = run_config.run_task_kwargs or {}
-    unset = "networkConfiguration" in own and own["networkConfiguration"] is None
+    unset = "networkConfiguration" in (run_config.run_task_kwargs or {})
     given = "networkConfiguration" in merged or unset
     if given or definition.get("networkMode") != "awsvpc" or not settings.subnets:
         return

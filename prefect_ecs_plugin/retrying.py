@@ -98,8 +98,8 @@ class Row:
     message: Pattern[str]
     verdict: Verdict
     cause: str
-    remedy: str = ""
-    example: str = ""
+    remedy: str
+    example: str
 
 
 def _row(
@@ -131,8 +131,9 @@ UNUSABLE_REGION = "UnusableRegion"
 TABLE: Tuple[Row, ...] = (
     _row("ConflictException", "", Verdict.ADOPT, "the launch was already made"),
     _row(
-        "ThrottlingException|Throttling|RequestLimitExceeded|SlowDown"
-        "|TooManyRequests(Exception)?|ProvisionedThroughputExceeded|RequestThrottled",
+        "Throttling(Exception)?|ThrottledException|RequestThrottled(Exception)?"
+        "|RequestLimitExceeded|TooManyRequests(Exception)?|SlowDown"
+        "|ProvisionedThroughputExceeded(Exception)?",
         "",
         Verdict.THROTTLED,
         "AWS limits the rate of requests",

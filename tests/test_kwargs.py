@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Dict
 
 import pytest
@@ -217,6 +218,19 @@ def test_everything_given_whole(
             {"launchType": "EC2"},
             {"launchType": "EC2"},
         ),
+        (
+            None,
+            {"launchType": "EC2", "capacityProviderStrategy": SPOT},
+            {},
+            {"capacityProviderStrategy": SPOT},
+        ),
+        # ECS refuses both, and the rules say so.
+        (
+            None,
+            {},
+            {"launchType": "EC2", "capacityProviderStrategy": SPOT},
+            {"launchType": "EC2", "capacityProviderStrategy": SPOT},
+        ),
         (None, {"launchType": None}, {}, {}),
         (None, {}, {"launchType": None}, {}),
         (None, {"capacityProviderStrategy": []}, {}, {"capacityProviderStrategy": []}),
@@ -225,6 +239,15 @@ def test_everything_given_whole(
 def test_placement(option: Any, file: Any, run: Any, expected: Any) -> None:
     agent = AgentSettings(launch_type=option, run_task_kwargs=file)
     assert kwargs.merge(kwargs.agent_level(agent), run) == expected
+
+
+def test_guarantee_8_the_agents_own_kwargs_stay_as_they_were() -> None:
+    given = {"launchType": "EC2", "overrides": {"cpu": "256", "memory": None}}
+    before = copy.deepcopy(given)
+    made = kwargs.agent_level(AgentSettings(run_task_kwargs=given))
+    assert made == {"launchType": "EC2", "overrides": {"cpu": "256"}}
+    made["overrides"].clear()
+    assert given == before
 
 
 @pytest.mark.parametrize(
@@ -257,6 +280,29 @@ def test_cluster_option_beats_the_file(option: Any, file: Any, expected: Any) ->
             {"overrides": {"memory": "2"}},
         ),
         ({"overrides": {"cpu": "1"}}, {"overrides": None}, {}),
+        # Null is "not given" at every depth, of both.
+        ({"group": None, "overrides": {"cpu": None}}, {}, {"overrides": {}}),
+        ({"tags": [None, 1]}, {"group": None}, {"tags": [1]}),
+        (
+            {"network": {"subnets": ["a"], "groups": None}},
+            {"inference": [{"name": "x", "type": None}, None]},
+            {"network": {"subnets": ["a"]}, "inference": [{"name": "x"}]},
+        ),
+        (
+            {
+                "overrides": {
+                    "containerOverrides": [
+                        {"name": "flow", "environment": [{"name": "A", "value": None}]}
+                    ]
+                }
+            },
+            {},
+            {
+                "overrides": {
+                    "containerOverrides": [{"name": "flow", "environment": []}]
+                }
+            },
+        ),
         (
             {"overrides": {"containerOverrides": [{"name": "flow", "cpu": 1}]}},
             {"overrides": {"containerOverrides": [{"name": "s", "cpu": 2}]}},
@@ -321,6 +367,14 @@ def test_merge(base: Any, over: Any, merged: Any) -> None:
     assert kwargs.merge(base, over) == merged
 
 
+def test_what_is_frozen_is_merged_as_well() -> None:
+    overrides = MappingProxyType({"cpu": "1", "containerOverrides": ({"name": "s"},)})
+    assert kwargs.merge({"overrides": overrides}, {"tags": ({"key": "k"},)}) == {
+        "overrides": {"cpu": "1", "containerOverrides": [{"name": "s"}]},
+        "tags": [{"key": "k"}],
+    }
+
+
 names = st.sampled_from(["flow", "sidecar", "proxy"])
 scalars = st.none() | st.integers(1, 9)
 environments = st.none() | st.lists(
@@ -372,9 +426,10 @@ def test_guarantee_8_merging_changes_no_input(base: Any, over: Any) -> None:
 @given(run_task_kwargs)
 def test_merging_shares_nothing_with_its_inputs(over: Any) -> None:
     before = copy.deepcopy(over)
-    merged = kwargs.merge({}, over)
-    merged.get("overrides", {}).get("containerOverrides", []).append("spoiled")
-    assert over == before
+    for merged in (kwargs.merge({}, over), kwargs.merge(over, {})):
+        merged.get("overrides", {}).get("containerOverrides", []).append("spoiled")
+        merged.get("networkConfiguration", {}).clear()
+        assert over == before
 
 
 # -- Roles, size, command ----------------------------------------------------------
@@ -525,6 +580,57 @@ def test_without_a_key_there_is_no_tenant(
     assert env["PREFECT__CLOUD__TENANT_ID"] == ""
 
 
+def test_a_key_may_have_no_tenant(
+    build: Any, prefect_settings: PrefectSettings
+) -> None:
+    env = env_of(build(prefect=replace(prefect_settings, tenant_id=None)))
+    assert env["PREFECT__CLOUD__API_KEY"] == "pcu_key"
+    assert env["PREFECT__CLOUD__TENANT_ID"] == ""
+
+
+def test_the_flow_may_come_after_the_containers_that_are_overridden(
+    build: Any, required_env: Dict[str, str]
+) -> None:
+    proxy = {"name": "proxy", "command": ["envoy"]}
+    containers = [{"name": "proxy"}, {"name": "flow"}]
+    request = build(
+        definition={**DEFINITION, "containerDefinitions": containers},
+        run_task_kwargs={"overrides": {"containerOverrides": [proxy]}},
+    )
+    assert env_of(request) == required_env
+    first, flow = request["overrides"]["containerOverrides"]
+    assert (first, flow["name"]) == (proxy, "flow")
+
+
+KEY = "PREFECT__CLOUD__API_KEY"
+
+
+@pytest.mark.parametrize("agents, left", [(None, [KEY, "A"]), ("arn:key", ["A"])])
+def test_guarantee_7_a_key_that_comes_as_a_secret_is_in_no_override(
+    build: Any, agents: Any, left: Any
+) -> None:
+    """The definition's own speaks for its flow, the agent's for every container."""
+    names = ("flow", "proxy", "other")
+    containers: Any = [{"name": name} for name in names]
+    containers[0]["secrets"] = [{"name": KEY, "valueFrom": "arn:key"}]
+    variables = [{"name": name, "value": "pcu_key"} for name in (KEY, "A")]
+    proxy = {"name": "proxy", "environment": variables}
+    other = {"name": "other", "command": ["x"]}
+    role = "arn:aws:iam::123456789012:role/exec"
+    request = build(
+        definition={
+            **DEFINITION,
+            "executionRoleArn": role,
+            "containerDefinitions": containers,
+        },
+        api_key_secret_arn=agents,
+        run_task_kwargs={"overrides": {"containerOverrides": [proxy, other]}},
+    )
+    assert not {KEY, "PREFECT__CLOUD__AUTH_TOKEN"} & set(env_of(request))
+    assert list(env_of(request, "proxy")) == left
+    assert request["overrides"]["containerOverrides"][1] == other
+
+
 # -- Network -----------------------------------------------------------------------
 
 PUBLIC = {"awsvpcConfiguration": {"subnets": ["subnet-1"], "assignPublicIp": "ENABLED"}}
@@ -561,6 +667,29 @@ def test_network_is_inferred_exactly_where_the_definition_is_awsvpc(
     assert request.get("networkConfiguration") == expected
 
 
+@pytest.mark.parametrize(
+    "launch_type, expected", [(None, PUBLIC), ("FARGATE", PUBLIC), ("EC2", NETWORK)]
+)
+def test_the_clusters_own_strategy_is_taken_for_one_of_fargate(
+    build: Any, launch_type: Any, expected: Any
+) -> None:
+    run = ECSRun(run_task_kwargs={"capacityProviderStrategy": []})
+    request = build(run, launch_type=launch_type)
+    assert request["networkConfiguration"] == expected
+
+
+@pytest.mark.parametrize(
+    "run, settings",
+    [({"networkConfiguration": None}, {}), ({}, {"subnets": ()})],
+)
+def test_no_network_is_inferred_where_none_is_wanted_or_known(
+    build: Any, run: Any, settings: Any
+) -> None:
+    """So ECS would refuse a definition that needs one."""
+    with pytest.raises(RunConfigError, match=r"^networkConfiguration: "):
+        build(ECSRun(run_task_kwargs=run), **settings)
+
+
 # -- One run, one task -------------------------------------------------------------
 
 
@@ -590,6 +719,21 @@ def test_guarantee_1_the_token_names_the_launch_and_its_attempt(
 def test_kwargs_that_cannot_be_used_are_refused(bad: Any, message: str) -> None:
     with pytest.raises(RunConfigError, match=message):
         kwargs.check(bad)
+
+
+def test_an_override_without_a_name_is_named_by_its_place() -> None:
+    overrides = [{"name": "flow"}, {"cpu": 1}]
+    with pytest.raises(RunConfigError) as error:
+        kwargs.check({"overrides": {"containerOverrides": overrides}})
+    assert str(error.value) == (
+        "overrides.containerOverrides[1]: name is missing; say which container is "
+        "meant, such as 'flow'"
+    )
+
+
+def test_a_request_has_no_key_that_ecs_does_not_know(build: Any) -> None:
+    with pytest.raises(RunConfigError, match="somethingNew"):
+        build(run_task_kwargs={"somethingNew": 1})
 
 
 def test_kwargs_with_nulls_and_numbers_are_fine() -> None:
@@ -642,7 +786,9 @@ def test_the_users_started_by_goes_where_there_is_no_place_for_its_tag(
     assert len(request["tags"]) == 50
     assert "prefect:started-by" not in tags_of(request)
     (note,) = kwargs.notes(given, request)
-    assert note.endswith("there is no place for it among the task's 50 tags")
+    assert note.endswith(
+        "gives 'airflow', and there is no place for it among the task's 50 tags"
+    )
 
 
 def test_a_tag_of_that_name_that_the_user_gives_stays(build: Any) -> None:
@@ -677,8 +823,14 @@ def test_tags_of_the_run_replace_those_of_the_agent_and_ours_fit_in(
 
 def test_an_override_of_the_run_for_a_container_that_is_not_there(build: Any) -> None:
     overrides = {"containerOverrides": [{"name": "nope", "cpu": 1}]}
-    with pytest.raises(RunConfigError, match=r"'nope'.*it has flow"):
-        build(ECSRun(run_task_kwargs={"overrides": overrides}))
+    containers = [{"name": "flow"}, {"name": "proxy"}]
+    definition = {**DEFINITION, "containerDefinitions": containers}
+    with pytest.raises(RunConfigError) as error:
+        build(ECSRun(run_task_kwargs={"overrides": overrides}), definition)
+    assert str(error.value) == (
+        "run_task_kwargs overrides the container 'nope', which the task definition "
+        "does not have; it has flow, proxy"
+    )
 
 
 def test_an_override_of_the_agent_for_such_a_container_is_dropped() -> None:

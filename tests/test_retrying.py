@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, List
+from concurrent.futures import Future
+from typing import Any, Dict, List, Optional, Tuple
 
 import botocore.exceptions
 import pytest
@@ -13,6 +14,7 @@ from prefect_ecs_plugin.errors import LaunchError
 from prefect_ecs_plugin.retrying import (
     BACKOFF,
     TABLE,
+    UNUSABLE_REGION,
     WORTH_WAITING,
     Answer,
     Backoff,
@@ -20,6 +22,7 @@ from prefect_ecs_plugin.retrying import (
     Refused,
     Row,
     Verdict,
+    is_worth_waiting,
     judge,
 )
 from prefect_ecs_plugin.waiting import Cause, Pause, Steps, drive
@@ -29,139 +32,296 @@ def failures(*reasons: str) -> Answer:
     return Answer.from_failures([{"arn": "a", "reason": reason} for reason in reasons])
 
 
+RETRY, THROTTLED, WAIT = Verdict.RETRY, Verdict.THROTTLED, Verdict.WAIT
 FINAL = Verdict.FINAL
-CLIENT, PARAMETER = "ClientException", "InvalidParameterException"
+PARAMETER = ("InvalidParameterException", "ClientException")
+SIGNATURE = ("InvalidSignatureException", "SignatureDoesNotMatch")
+DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
+CREDENTIALS = "the agent's AWS credentials have run out"
+
+#: Each cause, the codes that have it and what their messages say; where no message is
+#: given, any will do.
+VERDICTS: List[Tuple[Verdict, str, Tuple[str, ...], Tuple[str, ...]]] = [
+    (Verdict.ADOPT, "the launch was already made", ("ConflictException",), ()),
+    (
+        THROTTLED,
+        "AWS limits the rate of requests",
+        (
+            *("ThrottlingException", "Throttling", "ThrottledException", "SlowDown"),
+            *("RequestThrottled", "RequestThrottledException"),
+            *("RequestLimitExceeded", "TooManyRequests", "TooManyRequestsException"),
+            *(
+                "ProvisionedThroughputExceeded",
+                "ProvisionedThroughputExceededException",
+            ),
+        ),
+        (),
+    ),
+    (
+        Verdict.LOOK,
+        "the definition's family is being registered elsewhere",
+        PARAMETER,
+        (
+            "Too many concurrent attempts to create a new revision of the specified "
+            "family.",
+        ),
+    ),
+    (
+        THROTTLED,
+        "AWS limits the rate of requests behind ECS",
+        PARAMETER,
+        (
+            "Error retrieving subnet information for [subnet-1]: (ErrorCode: "
+            "Throttling)",
+            "Error retrieving subnet information (Error Code: EC2ThrottledException)",
+            "... (ErrorCode: RequestLimitExceeded)",
+            "... (ErrorCode:TooManyRequestsException)",
+            "Error retrieving security group information: Rate exceeded",
+            "Request limit exceeded.",
+        ),
+    ),
+    (
+        WAIT,
+        "the cluster has as many PROVISIONING tasks as it may have",
+        ("ClientException", "LimitExceededException"),
+        (
+            "You've reached the limit on the number of tasks you can run concurrently "
+            "in PROVISIONING state",
+        ),
+    ),
+    (
+        WAIT,
+        "the cluster has no container instances at present",
+        PARAMETER,
+        ("No Container Instances were found in your cluster.",),
+    ),
+    (
+        Verdict.FORGET,
+        "the task definition is not there, or INACTIVE",
+        PARAMETER,
+        (
+            "TaskDefinition is inactive",
+            "TaskDefinition not found.",
+            "The task definition was not found",
+            "Task definition does not exist",
+            "Unable to describe task definition.",
+            "Unable to find task definition",
+        ),
+    ),
+    (
+        WAIT,
+        "there is no capacity for the task at present",
+        ("failures",),
+        (
+            "RESOURCE:CPU, arn a",
+            "RESOURCE:MEMORY, arn a; RESOURCE:ENI, arn b",
+            "AGENT",
+            "Capacity is unavailable at this time. Please try again later",
+            "You've reached the limit on the number of tasks you can run",
+            "Too many concurrent tasks",
+            "insufficient memory",
+        ),
+    ),
+    (
+        FINAL,
+        "no container instance has what the task needs",
+        ("failures",),
+        ("ATTRIBUTE",),
+    ),
+    (
+        FINAL,
+        "ECS found no place for the task",
+        ("failures",),
+        ("MISSING", "INACTIVE", "no reason given"),
+    ),
+    (
+        RETRY,
+        "AWS did not answer properly",
+        (
+            *("ServerException", "InternalFailure", "InternalError"),
+            *("InternalServerError", "ServiceUnavailable"),
+            *("ServiceUnavailableException", "RequestTimeout"),
+            *("RequestTimeoutException", "IncompleteAnswer", "ResponseParserError"),
+        ),
+        (),
+    ),
+    (RETRY, "the connection to AWS failed", ("ConnectionError",), ()),
+    (
+        THROTTLED,
+        "botocore's own retry quota is used up",
+        ("CapacityNotAvailableError",),
+        (),
+    ),
+    (
+        RETRY,
+        CREDENTIALS,
+        (
+            *("ExpiredToken", "ExpiredTokenException", "RequestExpired"),
+            *("TokenRefreshRequired", "IDPCommunicationError"),
+        ),
+        (),
+    ),
+    (
+        RETRY,
+        CREDENTIALS,
+        ("RuntimeError",),
+        (
+            "Credentials were refreshed, but the refreshed credentials are still "
+            "expired.",
+        ),
+    ),
+    (
+        RETRY,
+        "AWS cannot reach the identity provider of the agent's credentials",
+        ("InvalidIdentityToken", "InvalidIdentityTokenException"),
+        ("Couldn't retrieve verification key from your identity provider",),
+    ),
+    (
+        RETRY,
+        "the request was signed too long before it reached AWS, or after",
+        SIGNATURE,
+        (
+            "Signature expired: 20240101T000000Z is now earlier than "
+            "20240101T000500Z (20240101T001000Z - 5 min.)",
+            "Signature not yet current: 20240101T001500Z is still later than "
+            "20240101T000500Z (20240101T000000Z + 5 min.)",
+        ),
+    ),
+    (
+        RETRY,
+        "the machine's clock and that of AWS differ",
+        ("RequestTimeTooSkewed", "RequestInTheFuture"),
+        (),
+    ),
+    (
+        FINAL,
+        "the agent may not hand that role to a task",
+        DENIED,
+        ("User: x is not authorized to perform: iam:PassRole on resource: y",),
+    ),
+    (
+        FINAL,
+        "the agent may not set the tags that the run asks for",
+        DENIED,
+        ("User: x is not authorized to perform: ecs:TagResource on resource: *",),
+    ),
+    (FINAL, "the agent's AWS identity lacks a right", DENIED, ()),
+    (
+        FINAL,
+        "the cluster is not there or not ACTIVE",
+        ("ClusterNotFoundException", "InvalidClusterException"),
+        (),
+    ),
+    (
+        FINAL,
+        "Fargate's platform version does not fit",
+        (
+            "PlatformUnknownException",
+            "PlatformTaskDefinitionIncompatibilityException",
+        ),
+        (),
+    ),
+    (
+        FINAL,
+        "the task asks for a feature that this region does not have",
+        ("UnsupportedFeatureException",),
+        (),
+    ),
+    (
+        FINAL,
+        "the agent cannot make a client for that AWS region",
+        (UNUSABLE_REGION,),
+        (),
+    ),
+    (FINAL, "AWS has blocked the account", ("BlockedException",), ()),
+    (
+        FINAL,
+        "AWS does not accept the agent's credentials",
+        ("UnrecognizedClientException", "InvalidClientTokenId", *SIGNATURE),
+        ("The request signature we calculated does not match the signature you gave.",),
+    ),
+    (
+        FINAL,
+        "the account has the short ARN format, with which nothing can have tags",
+        PARAMETER,
+        (
+            "The new ARN and resource ID format must be enabled to add tags to the "
+            "service. Opt in to the new format and try again.",
+            "Tagging needs the long ARN format.",
+        ),
+    ),
+    (
+        FINAL,
+        "AWS does not accept the request",
+        (*PARAMETER, "ValidationException", "SerializationException"),
+        (),
+    ),
+]
+
+#: Codes that no row names, or none for that message: the HTTP status decides.
+UNNAMED = [
+    (Answer("502", "Bad Gateway", 502), RETRY, "AWS did not answer properly"),
+    (Answer("Whatever", "", 500), RETRY, "AWS did not answer properly"),
+    (Answer("Whatever", "", 499), FINAL, "AWS refused the request"),
+    (Answer("ThrottlingOfSomeKind", "", 400), FINAL, "AWS refused the request"),
+    (Answer("NotThrottling", "", 400), FINAL, "AWS refused the request"),
+    (Answer("InvalidIdentityToken", "Incorrect token audience", 400), FINAL, None),
+    (Answer("RuntimeError", "whatever"), FINAL, None),
+    (Answer("LimitExceededException", "too many tags", 400), FINAL, None),
+]
 
 
 @pytest.mark.parametrize(
-    "answer, verdict",
+    "answer, verdict, cause",
     [
-        (Answer("ThrottlingException", "Rate exceeded", 400), Verdict.THROTTLED),
-        (Answer("RequestLimitExceeded", "", 503), Verdict.THROTTLED),
-        (Answer("TooManyRequestsException", "", 429), Verdict.THROTTLED),
-        (
-            Answer(
-                CLIENT,
-                "Too many concurrent attempts to create a new revision of the "
-                "specified family.",
-                400,
-            ),
-            Verdict.LOOK,
-        ),
-        (
-            Answer(
-                PARAMETER,
-                "Error retrieving subnet information for [subnet-1]: Rate exceeded "
-                "(ErrorCode: Throttling)",
-                400,
-            ),
-            Verdict.THROTTLED,
-        ),
-        (
-            Answer(PARAMETER, "... (ErrorCode: RequestLimitExceeded)", 400),
-            Verdict.THROTTLED,
-        ),
-        (
-            Answer(
-                CLIENT,
-                "You've reached the limit on the number of tasks you can run "
-                "concurrently in PROVISIONING state",
-                400,
-            ),
-            Verdict.WAIT,
-        ),
-        (failures("RESOURCE:CPU"), Verdict.WAIT),
-        (failures("RESOURCE:MEMORY", "RESOURCE:ENI"), Verdict.WAIT),
-        (failures("AGENT"), Verdict.WAIT),
-        (
-            failures("Capacity is unavailable at this time. Please try again later"),
-            Verdict.WAIT,
-        ),
-        (
-            failures("You've reached the limit on the number of tasks you can run"),
-            Verdict.WAIT,
-        ),
-        (failures("ATTRIBUTE"), Verdict.FINAL),
-        (failures("MISSING"), Verdict.FINAL),
-        (failures("INACTIVE"), Verdict.FINAL),
-        (Answer.from_failures([]), Verdict.FINAL),
-        (Answer("IncompleteAnswer"), Verdict.RETRY),
-        (Answer("ServerException", "", 500), Verdict.RETRY),
-        (Answer("502", "Bad Gateway", 502), Verdict.RETRY),
-        (Answer("Whatever", "", 503), Verdict.RETRY),
-        (Answer("EndpointConnectionError", "Could not connect"), Verdict.RETRY),
-        (Answer("ConnectionClosedError", "closed"), Verdict.RETRY),
-        (Answer("ReadTimeoutError", "Read timeout"), Verdict.RETRY),
-        (Answer("ExpiredTokenException", "expired", 400), Verdict.RETRY),
-        (Answer("IDPCommunicationError", "try again", 400), Verdict.RETRY),
-        (
-            Answer("InvalidIdentityToken", "Couldn't retrieve verification key", 400),
-            Verdict.RETRY,
-        ),
-        (Answer("InvalidIdentityToken", "Incorrect token audience", 400), FINAL),
-        (
-            Answer(
-                "RuntimeError",
-                "Credentials were refreshed, but the refreshed credentials are still "
-                "expired.",
-            ),
-            Verdict.RETRY,
-        ),
-        (Answer("RuntimeError", "whatever"), FINAL),
-        (
-            Answer(
-                "InvalidSignatureException",
-                "Signature expired: 20240101T000000Z is now earlier than "
-                "20240101T000500Z (20240101T001000Z - 5 min.)",
-                400,
-            ),
-            Verdict.RETRY,
-        ),
-        (
-            Answer(
-                "InvalidSignatureException",
-                "Signature not yet current: 20240101T001500Z is still later than "
-                "20240101T000500Z (20240101T000000Z + 5 min.)",
-                400,
-            ),
-            Verdict.RETRY,
-        ),
-        (
-            Answer(
-                "InvalidSignatureException",
-                "The request signature we calculated does not match the signature you "
-                "provided.",
-                400,
-            ),
-            FINAL,
-        ),
-        (Answer("RequestTimeTooSkewed", "", 403), Verdict.RETRY),
-        (
-            Answer(PARAMETER, "No Container Instances were found in your cluster."),
-            Verdict.WAIT,
-        ),
-        (Answer(CLIENT, "TaskDefinition is inactive", 400), Verdict.FORGET),
-        (Answer(CLIENT, "TaskDefinition not found.", 400), Verdict.FORGET),
-        (Answer(CLIENT, "Unable to describe task definition.", 400), Verdict.FORGET),
-        (
-            Answer("ConflictException", "token in use", 400, ("arn:task",)),
-            Verdict.ADOPT,
-        ),
-        (
-            Answer("AccessDeniedException", "not authorized: ecs:RunTask", 400),
-            Verdict.FINAL,
-        ),
-        (Answer("ClusterNotFoundException", "Cluster not found.", 400), Verdict.FINAL),
-        (Answer(PARAMETER, "No subnets", 400), Verdict.FINAL),
-        (Answer("PlatformUnknownException", "", 400), Verdict.FINAL),
-        (Answer("BlockedException", "", 400), Verdict.FINAL),
-        (Answer("UnsupportedFeatureException", "", 400), Verdict.FINAL),
-        (Answer("ParamValidationError", "Unknown parameter"), Verdict.FINAL),
-        (Answer("NeverHeardOf", "", 400), Verdict.FINAL),
+        (Answer(code, message, 400), verdict, cause)
+        for verdict, cause, codes, messages in VERDICTS
+        for code in codes
+        for message in messages or ("whatever it says",)
     ],
+    ids=str,
 )
-def test_verdicts(answer: Answer, verdict: Verdict) -> None:
-    assert judge(answer).verdict is verdict
+def test_verdicts(answer: Answer, verdict: Verdict, cause: str) -> None:
+    row = judge(answer)
+    assert (row.verdict, row.cause) == (verdict, cause)
+
+
+@pytest.mark.parametrize("answer, verdict, cause", UNNAMED, ids=str)
+def test_verdicts_by_status(
+    answer: Answer, verdict: Verdict, cause: Optional[str]
+) -> None:
+    row = judge(answer)
+    assert row not in TABLE
+    assert row.verdict is verdict
+    assert cause in (row.cause, None)
+
+
+def test_every_row_of_the_table_is_reached() -> None:
+    assert [row.cause for row in TABLE] == [cause for _, cause, _, _ in VERDICTS]
+
+
+def test_what_a_person_can_do_is_said() -> None:
+    """At each end, but where ECS's own words are all that is known."""
+    unhelped = [row.cause for row in TABLE if row.verdict is FINAL and not row.remedy]
+    assert unhelped == ["ECS found no place for the task"]
+    others = [row for row in TABLE if row.verdict is not FINAL and row.remedy]
+    assert [(row.cause, row.remedy) for row in others] == [
+        (
+            "the cluster has no container instances at present",
+            "add one, or let a capacity provider do so",
+        ),
+        (
+            "the task definition is not there, or INACTIVE",
+            "name an ACTIVE definition of this account and region",
+        ),
+        (CREDENTIALS, "renew them"),
+        (CREDENTIALS, "renew them"),
+        (
+            "the request was signed too long before it reached AWS, or after",
+            "set the machine's clock",
+        ),
+        ("the machine's clock and that of AWS differ", "set the machine's clock"),
+    ]
 
 
 #: The classes of botocore.exceptions that pass. A connection may fail after RunTask was
@@ -186,7 +346,7 @@ PASSING = {
             *("UnauthorizedSSOTokenError", "LoginError", "LoginTokenLoadError"),
             *("LoginRefreshRequired", "LoginAuthorizationCodeError"),
         ),
-        "the agent's AWS credentials have run out",
+        CREDENTIALS,
     ),
 }
 
@@ -267,16 +427,67 @@ def test_a_row_that_looks_at_the_message_has_an_example(row: Row) -> None:
     assert judge(Answer(code, row.example)) is row
 
 
-def test_every_failure_is_reported() -> None:
-    answer = Answer.from_failures(
-        [
-            {"arn": "arn:1", "reason": "RESOURCE:CPU"},
-            {"arn": "arn:2", "reason": "AGENT", "detail": "not connected"},
-        ]
-    )
-    assert str(answer) == (
-        "failures: RESOURCE:CPU, arn arn:1; AGENT, detail not connected, arn arn:2"
-    )
+def test_a_row_for_any_message_has_no_example() -> None:
+    assert [row for row in TABLE if row.example and not row.message.pattern] == []
+
+
+@pytest.mark.parametrize(
+    "failures, text",
+    [
+        (
+            [
+                {"arn": "arn:1", "reason": "RESOURCE:CPU"},
+                {"arn": "arn:2", "reason": "AGENT", "detail": "not connected"},
+            ],
+            "RESOURCE:CPU, arn arn:1; AGENT, detail not connected, arn arn:2",
+        ),
+        ([{"reason": "AGENT"}], "AGENT"),
+        ([{"reason": None, "arn": "arn:1"}], "no reason given, arn arn:1"),
+        ([], "no reason given"),
+    ],
+)
+def test_every_failure_is_reported(failures: List[Dict[str, Any]], text: str) -> None:
+    answer = Answer.from_failures(failures)
+    assert answer == Answer("failures", text, 200)
+    assert str(answer) == f"failures: {text}"
+
+
+@pytest.mark.parametrize(
+    "response, code, answer",
+    [
+        (
+            {
+                "Error": {"Code": "ConflictException", "Message": "token in use"},
+                "ResponseMetadata": {"HTTPStatusCode": 400},
+                "resourceIds": ["arn:1", "arn:2"],
+            },
+            "ClientError",
+            Answer("ConflictException", "token in use", 400, ("arn:1", "arn:2")),
+        ),
+        # A proxy's answer, of which botocore makes a number.
+        (
+            {"Error": {"Code": 502}, "ResponseMetadata": {"HTTPStatusCode": 502}},
+            "ClientError",
+            Answer("502", "", 502),
+        ),
+        ({"Error": {"Message": 1}}, "ClientError", Answer("ClientError", "1")),
+        (
+            {"Error": None, "ResponseMetadata": None, "resourceIds": None},
+            "ClientError",
+            Answer("ClientError"),
+        ),
+    ],
+)
+def test_what_is_read_in_a_response(
+    response: Dict[str, Any], code: str, answer: Answer
+) -> None:
+    assert Answer.from_response(response, code) == answer
+
+
+def test_an_answer_of_nothing_has_no_words() -> None:
+    answer = Answer.from_response({})
+    assert answer == Answer(code="", message="", status=None, resource_ids=())
+    assert str(Answer("IncompleteAnswer")) == "IncompleteAnswer"
 
 
 def test_a_refusal_says_why_what_to_do_and_what_aws_said() -> None:
@@ -287,6 +498,28 @@ def test_a_refusal_says_why_what_to_do_and_what_aws_said() -> None:
         "name another with --cluster or the run's run_task_kwargs: "
         "ClusterNotFoundException: Cluster not found."
     )
+    assert (refused.operation, refused.answer) == ("RunTask", answer)
+    assert refused.verdict is FINAL
+    assert refused.cause == "the cluster is not there or not ACTIVE"
+
+
+def test_a_refusal_without_a_remedy() -> None:
+    assert str(Refused("RunTask", Answer.from_failures([]))) == (
+        "RunTask failed because ECS found no place for the task: failures: no reason "
+        "given"
+    )
+
+
+@pytest.mark.parametrize(
+    "error, expected",
+    [
+        (OSError("no answer at all"), True),
+        (Refused("ListTasks", Answer("ThrottlingException")), True),
+        (Refused("ListTasks", Answer("AccessDeniedException")), False),
+    ],
+)
+def test_what_is_worth_waiting(error: Exception, expected: bool) -> None:
+    assert is_worth_waiting(error) is expected
 
 
 @given(
@@ -302,6 +535,7 @@ def test_pauses_double_up_to_the_longest() -> None:
     backoff = Backoff(1, 30)
     pauses = [backoff.seconds(tries, 1) for tries in range(1, 8)]
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
+    assert backoff.seconds(10_000, 0.5) == 15
 
 
 def test_whatever_is_worth_waiting_has_a_backoff() -> None:
@@ -319,6 +553,8 @@ class Service:
         answer = self.answers.pop(0)
         if isinstance(answer, Answer):
             raise Refused("RunTask", answer)
+        if isinstance(answer, Refused):
+            raise answer
         return str(answer)
 
 
@@ -377,11 +613,12 @@ def test_a_launch_keeps_its_place_in_every_queue() -> None:
     first, second = patience(now, 10), patience(now, 10)
     earlier = Patience(-1, 10, lambda: now[0])
     assert earlier.place < first.place < second.place
+    assert (earlier.due, first.due, second.due) == (-1, 0, 0)
 
 
 def test_what_a_launch_does_besides_is_not_taken_from_its_time() -> None:
     """Such as reading its run again at an API that is away for an hour."""
-    now = [0.0]
+    now = [100.0]
     launch = patience(now, 10)
     answers: List[Any] = [Refused("RunTask", Answer("ThrottlingException")), "arn"]
 
@@ -402,3 +639,125 @@ def test_what_a_launch_does_besides_is_not_taken_from_its_time() -> None:
         return (yield from launch.attempts(attempt))
 
     assert drive(steps(), lambda _: None) == "arn"
+
+
+BUSY_FAMILY = "Too many concurrent attempts to create a new revision of the family."
+
+
+@pytest.mark.parametrize(
+    "answer, first, longest, cause",
+    [
+        (BUSY, 1.0, 30.0, Cause.RATE_LIMIT),
+        (Answer("ServerException"), 1.0, 30.0, Cause.OUTAGE),
+        (Answer("ClientException", BUSY_FAMILY), 0.5, 10.0, Cause.DEFINITION),
+        (failures("RESOURCE:CPU"), 5.0, 60.0, Cause.CAPACITY),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("way", ["attempts", "insist"])
+def test_the_pauses_of_each_verdict(
+    answer: Answer, first: float, longest: float, cause: Cause, way: str
+) -> None:
+    now = [0.0]
+    launch = Patience(0, 10_000, lambda: now[0], lambda: 1.0)
+    service = Service(*[answer] * 9, "arn")
+    pauses, result = run(getattr(launch, way)(service.attempt), now)
+    assert result == "arn"
+    seconds = [min(longest, first * 2**doubled) for doubled in range(9)]
+    assert pauses == [Pause(each, judge(answer).cause, cause) for each in seconds]
+
+
+@pytest.mark.parametrize(
+    "seconds, answers, said",
+    [
+        # A pause that ends at the deadline is made; one that ends later is not.
+        (3, 2, None),
+        (3, 3, "Gave up after 3 s and 3 tries because"),
+        (2, 2, "Gave up after 1 s and 2 tries because"),
+        (0, 1, "Gave up after 0 s and 1 try because"),
+    ],
+)
+def test_a_launch_gives_up_where_a_pause_would_pass_its_deadline(
+    seconds: float, answers: int, said: Optional[str]
+) -> None:
+    now = [100.0]
+    service = Service(*[BUSY] * answers, "arn")
+    steps = patience(now, seconds).attempts(service.attempt)
+    if said is None:
+        assert run(steps, now)[1] == "arn"
+        return
+    with pytest.raises(LaunchError) as error:
+        run(steps, now)
+    assert str(error.value) == (
+        f"{said} AWS limits the rate of requests; the last answer to RunTask was "
+        "ThrottlingException: Rate exceeded"
+    )
+    assert isinstance(error.value.__cause__, Refused)
+
+
+def test_what_is_insisted_on_outlasts_the_deadline_but_not_a_final_answer() -> None:
+    now = [100.0]
+    launch = patience(now, 10)
+    assert run(launch.insist(Service(*[BUSY] * 9, "arn").attempt), now)[1] == "arn"
+    with pytest.raises(Refused):
+        run(launch.insist(Service(Answer("BlockedException")).attempt), now)
+    # None of that time was the launch's own: it has all of its ten seconds.
+    pauses, result = run(launch.attempts(Service(*[BUSY] * 3, "arn").attempt), now)
+    assert ([pause.seconds for pause in pauses], result) == ([1, 2, 4], "arn")
+    # And no more: three of them are left now.
+    with pytest.raises(LaunchError):
+        run(launch.attempts(Service(*[BUSY] * 3, "arn").attempt), now)
+
+
+@pytest.mark.parametrize(
+    "operation, answer, expected",
+    [
+        ("RunTask", Answer("ServerException"), True),
+        ("RunTask", BUSY, False),
+        ("RegisterTaskDefinition", Answer("ServerException"), False),
+    ],
+)
+def test_only_a_lost_answer_to_run_task_leaves_a_launch_uncertain(
+    operation: str, answer: Answer, expected: bool
+) -> None:
+    now = [0.0]
+    launch = patience(now, 10)
+    assert launch.is_uncertain is False
+    run(launch.attempts(Service(Refused(operation, answer), "arn").attempt), now)
+    assert launch.is_uncertain is expected
+
+
+def test_a_turn_that_has_come_is_not_waited_for() -> None:
+    turn: Future[None] = Future()
+    turn.set_result(None)
+    assert list(patience([0.0], 10).queue(turn)) == []
+
+
+def test_the_time_in_a_queue_is_not_taken_from_a_launch() -> None:
+    now = [100.0]
+    launch = patience(now, 10)
+    turn: Future[None] = Future()
+    queue = launch.queue(turn)
+    assert next(queue) is turn
+    now[0] += 3600
+    assert list(queue) == []
+    with pytest.raises(LaunchError, match=r"^Gave up after 3607 s and 4 tries"):
+        run(launch.attempts(Service(*[BUSY] * 4).attempt), now)
+
+
+def test_a_launch_knows_when_its_run_was_last_seen_to_wait() -> None:
+    now = [100.0]
+    launch = patience(now, 10)
+    assert launch.confirmed_at == 100
+    now[0] += 7
+    assert launch.seconds_since_confirmed() == 7
+    launch.confirmed()
+    now[0] += 2
+    assert (launch.confirmed_at, launch.seconds_since_confirmed()) == (107, 2)
+
+
+def test_jitter_comes_from_chance_by_default() -> None:
+    now = [0.0]
+    launch = Patience(0, 10_000, lambda: now[0])
+    pauses, _ = run(launch.attempts(Service(*[BUSY] * 9, "arn").attempt), now)
+    assert len({pause.seconds for pause in pauses}) == 9

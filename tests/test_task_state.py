@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from prefect_ecs_plugin import hints
 from prefect_ecs_plugin.launch_record import Launch
 from prefect_ecs_plugin.task_state import (
+    GRACE,
+    RELAUNCH_BACKOFF,
     Judgement,
     Run,
     Verdict,
+    described,
     explain,
     judge,
     waits,
@@ -718,6 +721,27 @@ def test_guarantee_2_a_task_that_ran_is_failed_after_a_second_look(
     assert second.started
 
 
+def test_what_a_task_says_of_its_end() -> None:
+    containers: List[Dict[str, Any]] = [
+        {"name": "proxy", "reason": "first", "exitCode": 1},
+        {"name": "flow", "reason": None, "exitCode": 0},
+        {"name": "other", "reason": "second"},
+    ]
+    task = {"stoppedReason": "all of it", "containers": containers}
+    assert described.reasons(task) == ["all of it", "first", "second"]
+    assert described.reasons({"containers": containers}) == ["first", "second"]
+    assert described.reasons({"containers": None}) == []
+    assert described.exit_code(task) == 0
+    assert described.exit_code({"containers": containers[:1]}) is None
+    assert described.exit_code({"containers": None}) is None
+
+
+def test_words_of_two_places_are_not_read_as_one() -> None:
+    assert hints.find("OutOfMemoryError").name == "memory"
+    task = ran(1, stopped_reason="OutOf", container_reason="MemoryError")
+    assert described.hint(task).name == "exited"
+
+
 # -- What the API says -----------------------------------------------------------------
 
 PULL_TIMEOUT = never_ran("CannotPullContainerError: i/o timeout")
@@ -815,6 +839,106 @@ def test_verdicts(
     task: Any, run: Run, launch: Launch, confirmed: bool, verdict: Verdict
 ) -> None:
     assert judge(task, run, launch, 3, confirmed).verdict is verdict
+
+
+WAITING = Run("Running", waits=True)
+CANCELLING, TAKEN_OVER = Run("Cancelling"), Run("Running", taken_over=True)
+CLAIMED = Run("Running", waits=True, is_claimed=True)
+STOPPED_BY_AGENT = ran(143, "The flow run was cancelled", "UserInitiated")
+
+
+@pytest.mark.parametrize(
+    "task, run, launch, verdict, why",
+    [
+        (NO_IMAGE, Run(None), Launch(), LOOK_AGAIN, "the run's state is not known"),
+        (ran(0), Run("Success"), Launch(), LEAVE, "the run is Success"),
+        (ran(1), TAKEN_OVER, Launch(), LEAVE, "the run was launched again since"),
+        (
+            ran(0),
+            WAITING,
+            Launch(),
+            LEAVE,
+            "Prefect will show the run in its queue again",
+        ),
+        (
+            {**ran(1), "lastStatus": "DEPROVISIONING"},
+            RUNNING,
+            Launch(),
+            LOOK_AGAIN,
+            "the task is DEPROVISIONING",
+        ),
+        (
+            STOPPED_BY_AGENT,
+            RUNNING,
+            Launch(),
+            CANCEL,
+            "the task was stopped to cancel the run",
+        ),
+        # The flow never ran.
+        (PULL_TIMEOUT, RUNNING, Launch(), LEAVE, "another task made the run Running"),
+        (
+            NO_IMAGE,
+            CANCELLING,
+            Launch(resumed=True),
+            CANCEL,
+            "the run is Cancelling and has no task",
+        ),
+        (NO_IMAGE, SUBMITTED, Launch(), FAIL, "the task would fail to start again"),
+        (PULL_TIMEOUT, SUBMITTED, Launch(3), FAIL, "3 of 3 starts failed"),
+        (
+            PULL_TIMEOUT,
+            SUBMITTED,
+            Launch(),
+            RELAUNCH,
+            "start 1 of 3 failed, perhaps by chance",
+        ),
+        # It may have run; only a run that is Running waits for a retry.
+        (
+            ran(143),
+            CANCELLING,
+            Launch(),
+            CANCEL,
+            "the run is Cancelling and its task has ended",
+        ),
+        (
+            ran(1),
+            Run("Submitted", waits=True),
+            Launch(),
+            FAIL,
+            "the run is Submitted and its task has ended",
+        ),
+        (ran(1), CLAIMED, Launch(), FAIL, "the run is Running and its task has ended"),
+        (None, RUNNING, Launch(), FAIL, "the run is Running and its task has ended"),
+    ],
+)
+def test_why_a_task_is_judged_so(
+    task: Any, run: Run, launch: Launch, verdict: Verdict, why: str
+) -> None:
+    """A first look ends nothing that may have run: the flow's last word may come."""
+    started = task is None or "startedAt" in task
+    judgement = judge(task, run, launch, confirmed=True)
+    hint = hints.VANISHED if task is None else judgement.hint
+    assert judgement == Judgement(verdict, why, hint, started, launch.attempt, 3)
+    if started and verdict in (FAIL, CANCEL):
+        verdict, why = LOOK_AGAIN, f"{why}; its last word may be on its way"
+    first = judge(task, run, launch)
+    assert first == Judgement(verdict, why, hint, started, launch.attempt, 3)
+
+
+def test_a_launch_is_the_first_of_a_run_that_waited_by_default() -> None:
+    assert Launch() == Launch(attempt=1, resumed=False, name="")
+    run = Run(
+        "Submitted", waits=False, taken_over=False, version=None, is_claimed=False
+    )
+    assert Run("Submitted") == run
+    told = Judgement(LEAVE, "", hints.VANISHED)
+    assert (told.started, told.attempt, told.limit) == (True, 1, 3)
+
+
+def test_starts_of_one_run_are_minutes_apart_at_most() -> None:
+    assert GRACE == 10
+    pauses = [RELAUNCH_BACKOFF.seconds(tries, 1) for tries in (1, 2, 3, 4, 5)]
+    assert pauses == [15, 30, 60, 120, 120]
 
 
 TRANSIENT = "Timeout waiting for network interface provisioning to complete."
@@ -991,6 +1115,12 @@ def test_the_explanation_of_a_killed_flow() -> None:
     task = ran(137, container_reason=OUT_OF_MEMORY)
     task["containers"].append({"name": "proxy", "exitCode": 0})
     explanation = explain(ARN, task, None, judged(task), ["step 1", "step 2"])
+    assert explanation.message == (
+        "The ECS task stopped before the run was finished because a container used "
+        "more memory than it may have and was killed; the task has 2048 MiB: give it "
+        "more, such as ECSRun(memory='4 GB') (ECS says: EssentialContainerExited: "
+        "Essential container in task exited)"
+    )
     assert explanation.log.splitlines() == [
         "The ECS task stopped before the run was finished because a container used "
         "more memory than it may have and was killed.",
@@ -1009,67 +1139,182 @@ def test_the_explanation_of_a_killed_flow() -> None:
     ]
 
 
+def test_words_of_several_lines_take_one() -> None:
+    task = ran(3, "It\nended", "", container_reason="so\n it  seems")
+    told = explain(ARN, task, None, judged(task))
+    assert told.message.endswith(" (ECS says: It ended)")
+    assert told.log.splitlines()[2:4] == [
+        "stoppedReason: It ended",
+        "Container 'flow': exit code 3; so it seems",
+    ]
+
+
+ON_EC2 = {"launchType": "EC2", "cpu": "128"}
+HAS, MORE = "the task has", "MiB: give it more, such as"
+LEAVE_OUT = (
+    "raise its `memory` in the task definition template, or leave it out so that the "
+    "task's counts"
+)
+
+
+def overriding(**flow: Any) -> Dict[str, Any]:
+    overrides = [{"name": "proxy", "memory": 64}, {"name": "flow", **flow}]
+    return {"overrides": {"containerOverrides": overrides}}
+
+
+def defining(name: str, **container: Any) -> Dict[str, Any]:
+    return {"containerDefinitions": [{"name": name, **container}]}
+
+
 @pytest.mark.parametrize(
     "task, definition, advice",
     [
-        ({"memory": "2048", "cpu": "256"}, None, "ECSRun(cpu=512, memory='4 GB')"),
-        ({"memory": "8192", "cpu": "1024"}, None, "ECSRun(cpu=2048, memory='16 GB')"),
-        ({"memory": "256", "launchType": "EC2"}, None, "ECSRun(memory=512)"),
+        # Twice as much, and the least cpu with which Fargate has that.
+        (
+            {"memory": "512", "cpu": "256"},
+            None,
+            f"{HAS} 512 {MORE} ECSRun(memory='1 GB')",
+        ),
+        (
+            {"memory": "2048", "cpu": "256"},
+            None,
+            f"{HAS} 2048 {MORE} ECSRun(cpu=512, memory='4 GB')",
+        ),
+        (
+            {"memory": "4096", "cpu": "1024"},
+            None,
+            f"{HAS} 4096 {MORE} ECSRun(memory='8 GB')",
+        ),
+        (
+            {"memory": "8192", "cpu": "1024"},
+            None,
+            f"{HAS} 8192 {MORE} ECSRun(cpu=2048, memory='16 GB')",
+        ),
+        (
+            {"memory": "16384", "cpu": "2048"},
+            None,
+            f"{HAS} 16384 {MORE} ECSRun(cpu=8192, memory='32 GB')",
+        ),
         (
             {"memory": "122880", "cpu": "16384"},
             None,
-            "the task has 122880 MiB: give it more, such as a larger cpu too",
+            f"{HAS} 122880 {MORE} a larger cpu too",
         ),
-        ({"memory": None}, None, "set `memory` in the run config"),
-        ({"memory": None}, {"memory": "4 GB"}, "the task has 4096 MiB"),
+        (
+            {"memory": "8192", "cpu": None},
+            None,
+            f"{HAS} 8192 {MORE} ECSRun(memory='16 GB')",
+        ),
+        # An instance has any size.
+        (
+            {"memory": "511", **ON_EC2},
+            None,
+            f"{HAS} 511 {MORE} ECSRun(memory=1022)",
+        ),
+        (
+            {"memory": "1535", **ON_EC2},
+            None,
+            f"{HAS} 1535 {MORE} ECSRun(memory='2 GB')",
+        ),
+        (
+            {"memory": None},
+            None,
+            "set `memory` in the run config, such as ECSRun(memory='4 GB')",
+        ),
+        (
+            {"memory": None, **ON_EC2},
+            {"memory": "4 GB"},
+            f"{HAS} 4096 {MORE} ECSRun(memory='8 GB')",
+        ),
+        # The container's own limit counts before the task's.
         (
             {},
-            {"containerDefinitions": [{"name": "flow", "memory": 512}]},
-            "the container 'flow' has 512 MiB: raise its `memory`",
+            defining("flow", memory=512),
+            f"the container 'flow' has 512 MiB: {LEAVE_OUT}",
         ),
         (
-            {"overrides": {"containerOverrides": [{"name": "flow", "memory": 768}]}},
-            {"containerDefinitions": [{"name": "flow", "memory": 512}]},
-            "the container 'flow' has 768 MiB",
+            overriding(memory=768),
+            defining("flow", memory=512),
+            f"the container 'flow' has 768 MiB: {LEAVE_OUT}",
+        ),
+        (
+            overriding(cpu=1),
+            defining("flow", memory=512),
+            f"the container 'flow' has 512 MiB: {LEAVE_OUT}",
+        ),
+        (
+            overriding(),
+            defining("flow"),
+            f"{HAS} 2048 {MORE} ECSRun(memory='4 GB')",
         ),
         (
             {},
-            {"containerDefinitions": [{"name": "proxy", "memory": 64}]},
-            "the task has 2048 MiB",
+            defining("proxy", memory=64),
+            f"{HAS} 2048 {MORE} ECSRun(memory='4 GB')",
         ),
     ],
 )
 def test_how_to_raise_the_memory(task: Any, definition: Any, advice: str) -> None:
     killed = ran(137, **task)
-    assert advice in explain(ARN, killed, definition, judged(killed)).message
+    message = explain(ARN, killed, definition, judged(killed)).message
+    assert f"; {advice} (ECS says: " in message
 
 
-def test_a_relaunch_is_announced() -> None:
-    judgement = judge(PULL_TIMEOUT, SUBMITTED, Launch(2))
+@pytest.mark.parametrize(
+    "launch, limit, said",
+    [
+        (Launch(1), 3, ", and is launched again (start 2 of 3); "),
+        (Launch(2), 3, ", and is launched again (start 3 of 3); "),
+        (Launch(3), 3, ", and neither did the 2 before it; "),
+        (Launch(2), 2, ", and neither did the 1 before it; "),
+        (Launch(1), 1, "; "),
+    ],
+)
+def test_each_start_of_a_run_says_which_it_was(
+    launch: Launch, limit: int, said: str
+) -> None:
+    judgement = judge(PULL_TIMEOUT, SUBMITTED, launch, limit)
     message = explain(ARN, PULL_TIMEOUT, None, judgement).message
-    assert "and is launched again (start 3 of 3); check the way out" in message
+    hint = judgement.hint
+    assert message == (
+        f"The ECS task never ran because {hint.cause}{said}{hint.remedy} (ECS says: "
+        "TaskFailedToStart: CannotPullContainerError: i/o timeout)"
+    )
 
 
-def test_the_last_of_several_starts_says_so() -> None:
-    judgement = judge(PULL_TIMEOUT, SUBMITTED, Launch(3))
-    message = explain(ARN, PULL_TIMEOUT, None, judgement).message
-    assert "and neither did the 2 before it; check the way out" in message
+def test_a_relaunched_run_that_ran_counts_no_starts() -> None:
+    judgement = judged(ran(1), launch=Launch(2))
+    message = explain(ARN, ran(1), None, judgement).message
+    assert message.startswith(
+        "The ECS task stopped before the run was finished because "
+        f"{judgement.hint.cause}; {judgement.hint.remedy} ("
+    )
 
 
 def test_a_task_that_vanished() -> None:
-    message = explain(ARN, None, None, judged(None)).message
-    assert message.startswith(
+    told = explain(ARN, None, None, judged(None))
+    opening = (
         "The ECS task stopped before the run was finished because ECS does not know "
-        "the run's task any more; start the run again"
+        "the run's task any more"
     )
+    remedy = hints.VANISHED.remedy
+    assert told.message == f"{opening}; {remedy}"
+    assert told.log.splitlines()[:2] == [f"{opening}.", f"What to do: {remedy}."]
 
 
 def test_a_long_reason_is_cut_in_the_message_only() -> None:
     reason = f"CannotPullContainerError: {'x' * 2000}"
     task = never_ran(reason)
     explanation = explain(ARN, task, None, judged(task))
-    assert len(explanation.message) < 800
+    _, _, said = explanation.message.partition(" (ECS says: ")
+    assert len(said) == 300 + len("...)")
     assert reason in explanation.log
+
+
+def test_a_long_line_of_the_containers_log_is_cut() -> None:
+    lines = ["x" * 1000, "y" * 1001]
+    told = explain(ARN, ran(1), None, judged(ran(1)), lines).log.splitlines()
+    assert told[-2:] == [f"    {lines[0]}", f"    {'y' * 1000}..."]
 
 
 @pytest.mark.parametrize(

@@ -153,14 +153,46 @@ def test_image(
 
 
 def test_docker_storage_without_an_image_is_an_error(flow_run: FlowRun) -> None:
-    with pytest.raises(LaunchError, match="names no image"):
+    with pytest.raises(LaunchError) as error:
         build(replace(flow_run, has_docker_storage=True))
+    assert str(error.value) == (
+        "The Docker storage of flow 'ETL' names no image and tag; register the flow "
+        "again after building its storage."
+    )
 
 
 def test_flow_container_is_added_to_a_template_without_one(flow_run: FlowRun) -> None:
     sidecar = {"name": "proxy", "image": "envoy"}
     definition = build(flow_run, {**PACKAGED, "containerDefinitions": [sidecar]})
     assert [c["name"] for c in definition["containerDefinitions"]] == ["proxy", "flow"]
+    assert definition["family"].startswith("prefect-prefecthq-prefect-1-4-1-")
+
+
+def test_the_image_of_the_run_beats_a_variable_that_names_it(flow_run: FlowRun) -> None:
+    variables = [{"name": "A", "value": "1"}, image_env("stale:1")]
+    flow = {"name": "flow", "image": "mine:1", "environment": variables}
+    definition = build(flow_run, {**PACKAGED, "containerDefinitions": [flow]})
+    assert definition["containerDefinitions"][0]["environment"] == [
+        image_env("mine:1"),
+        {"name": "A", "value": "1"},
+    ]
+
+
+def test_variables_that_have_no_place_in_a_request_go_to_their_containers(
+    flow_run: FlowRun,
+) -> None:
+    containers = [{"name": name, "image": "mine:1"} for name in ("proxy", "flow")]
+    definition = template.build(
+        {**PACKAGED, "containerDefinitions": containers},
+        flow_run,
+        ECSRun(),
+        AgentSettings(),
+        FARGATE,
+        {"proxy": {"P": "1"}, "flow": {"F": "2"}, "absent": {"A": "3"}},
+    )
+    proxy, flow = definition["containerDefinitions"]
+    assert proxy["environment"] == [{"name": "P", "value": "1"}]
+    assert flow["environment"] == [{"name": "F", "value": "2"}, image_env("mine:1")]
 
 
 def test_image_variable_gives_way_to_a_secret_of_that_name(flow_run: FlowRun) -> None:
@@ -249,6 +281,7 @@ def test_a_tag_of_ours_that_is_theirs_already_stays_theirs(flow_run: FlowRun) ->
             {"containerDefinitions": [{"name": "flow"}, {"name": "s", "image": [1]}]},
             r"containerDefinitions\[1\]\.image",
         ),
+        ({"somethingNew": 1}, "somethingNew"),
         ({"cpu": 300}, "cpu"),
         ({"networkMode": "bridge"}, "awsvpc"),
     ],
@@ -258,6 +291,18 @@ def test_what_ecs_would_refuse_is_named_by_its_place(
 ) -> None:
     with pytest.raises(RunConfigError, match=message):
         build(flow_run, {**PACKAGED, **change})
+
+
+def test_what_ecs_only_may_refuse_is_sent() -> None:
+    problems = [
+        template.rules.Problem("cpu", "is odd", certain=False),
+        template.rules.Problem("memory", "is wrong"),
+        template.rules.Problem("", "So is all of it."),
+    ]
+    template.raise_problems(problems[:1])
+    with pytest.raises(RunConfigError) as error:
+        template.raise_problems(problems)
+    assert str(error.value) == "memory: is wrong; So is all of it."
 
 
 def test_null_means_not_given(flow_run: FlowRun) -> None:
@@ -281,10 +326,34 @@ def test_other_content_has_another_name(flow_run: FlowRun) -> None:
     assert larger["family"] != build(flow_run)["family"]
 
 
-def test_families_are_bounded_and_legal(flow_run: FlowRun) -> None:
-    family = build(flow_run, {**PACKAGED, "family": "é/" * 300 + "x" * 300})["family"]
+@pytest.mark.parametrize(
+    "given, stem",
+    [
+        ("etl", "etl"),
+        ("--etl_--", "etl"),
+        ("a b//c", "a-b-c"),
+        ("é/" * 300, "prefect"),
+        ("é/" * 300 + "x" * 300, "x" * 238),
+        ("x" * 236 + "--x", "x" * 236),
+        ("XetlX", "XetlX"),
+        (None, "prefect-mine-1"),
+    ],
+)
+def test_families_are_bounded_and_legal(given: Any, stem: str) -> None:
+    containers = [{"name": "proxy", "image": "q"}, {"name": "flow", "image": "mine:1"}]
+    definition = {"family": given, "containerDefinitions": containers}
+    named = template.named(definition)
+    family = named["family"]
+    assert family == f"{stem}-{template.content_digest(definition)}"
     assert len(family) <= 255
     assert template.rules.is_family(family)
+    assert named == {**definition, "family": family, "tags": [OWNER]}
+
+
+def test_a_family_is_the_same_in_every_version() -> None:
+    """Else an upgrade would register each definition once more."""
+    content = {"b": [1, None], "a": {"y": "é", "x": True}}
+    assert template.content_digest(content) == "02cfd62e71deabc6"
 
 
 json_values = st.recursive(
@@ -307,3 +376,52 @@ def test_agents_of_several_names_share_a_definition() -> None:
     owner = {"key": "prefect:registered-by", "value": "prefect-ecs-plugin"}
     assert one["tags"] == [owner, {"key": "prefect:agent", "value": "one"}]
     assert other["tags"] == [owner, {"key": "prefect:agent", "value": "other: 2_"}]
+
+
+OURS = [
+    {"key": key, "value": "x"}
+    for key in (
+        *("prefect:registered-by", "prefect:agent", "prefect:flow-id"),
+        *("prefect:flow-version", "prefect:flow-run-id", "prefect:started-by"),
+    )
+]
+THEIRS = {"key": "team", "value": "data"}
+
+
+@pytest.mark.parametrize(
+    "request_, bare",
+    [
+        ({"cluster": "c", "tags": OURS}, {"cluster": "c"}),
+        ({"group": "g", "tags": [*OURS, THEIRS]}, {"group": "g", "tags": [THEIRS]}),
+        ({"tags": [{"value": "no key"}]}, {"tags": [{"value": "no key"}]}),
+        ({"cluster": "c"}, {"cluster": "c"}),
+    ],
+)
+def test_the_agents_own_tags_can_be_left_out(request_: Any, bare: Any) -> None:
+    before = copy.deepcopy(request_)
+    assert template.without_own_tags(request_) == bare
+    assert request_ == before
+
+
+def test_a_request_with_no_tags_has_no_key_for_them() -> None:
+    assert template.with_tags({"cluster": "c"}, []) == {"cluster": "c"}
+
+
+KEY = "PREFECT__CLOUD__API_KEY"
+
+
+@pytest.mark.parametrize(
+    "container, expected",
+    [
+        ({"name": "flow", "secrets": [{"name": "OTHER"}, {"name": KEY}]}, True),
+        ({"name": "flow", "secrets": [{"name": "PREFECT__CLOUD__AUTH_TOKEN"}]}, True),
+        ({"name": "flow", "secrets": [{"name": "OTHER"}, {}]}, False),
+        ({"name": "flow", "environment": [{"name": KEY}]}, False),
+        ({"name": "proxy", "secrets": [{"name": KEY}]}, False),
+    ],
+)
+def test_which_definitions_bring_the_api_key(container: Any, expected: bool) -> None:
+    containers = [{"name": "other"}, container]
+    definition = {"containerDefinitions": containers}
+    assert template.brings_api_key(definition) is expected
+    assert template.brings_api_key({}) is False

@@ -19,8 +19,9 @@ from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 REGION = "us-east-1"
 PROJECT = "sandbox"
 
-#: What the user's shell may bring: how a program is found, how text is shown, and
-#: which Python modules there are. Nothing that says where a server is.
+#: What the user's shell may bring: how a program is found, how text is shown, which
+#: Python modules there are, and whether coverage.py counts the lines that are run.
+#: Nothing that says where a server is.
 KEPT = frozenset(
     [
         *("PATH", "LD_LIBRARY_PATH", "PYTHONPATH"),
@@ -28,6 +29,7 @@ KEPT = frozenset(
         *("LC_NUMERIC", "LC_TIME", "TZ"),
         *("TERM", "COLORTERM", "COLUMNS", "LINES", "NO_COLOR"),
         *("USER", "LOGNAME"),
+        "COVERAGE_PROCESS_CONFIG",
     ]
 )
 

@@ -130,9 +130,7 @@ def _larger(task: Described, mib: int) -> str:
     if not on_fargate or cpu is None or rules.fits_fargate(cpu, 2 * mib):
         return f"ECSRun({memory})"
     fitting = [
-        units
-        for units in rules.FARGATE_SIZES
-        if units > cpu and rules.fits_fargate(units, 2 * mib)
+        each for each in rules.FARGATE_SIZES if rules.fits_fargate(each, 2 * mib)
     ]
     return f"ECSRun(cpu={fitting[0]}, {memory})" if fitting else "a larger cpu too"
 
@@ -157,10 +155,10 @@ def _facts(task: Described) -> Iterator[str]:
 
 
 def _fate(container: Mapping[str, Any]) -> str:
-    code = container.get("exitCode")
+    code: Any = container.get("exitCode")
     fate = "no exit code" if code is None else f"exit code {code}"
-    meaning = EXIT_CODES.get(code) if code is not None else None
-    fate = f"{fate}, {meaning}" if meaning else fate
+    if code in EXIT_CODES:
+        fate = f"{fate}, {EXIT_CODES[code]}"
     reason = container.get("reason")
     return f"{fate}; {_one_line(str(reason))}" if reason else fate
 
