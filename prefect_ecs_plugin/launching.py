@@ -46,7 +46,7 @@ from .launch_record import (
     launch_of,
     unchanged_since,
 )
-from .other_tasks import EarlierTasks, OtherTasks
+from .other_tasks import EarlierTasks, OtherTasks, up_to
 from .pacing import Turn
 from .reporting import Reporter, seconds_until_start
 from .retrying import Patience
@@ -306,9 +306,7 @@ class Launcher:
                 # of task runs sets no heartbeat: Lazarus would start the run again.
                 self._reporter.heartbeats([run_id])
             if earlier is None and record.after:
-                earlier = yield from patience.uncounted(
-                    self._others.up_to(run_id, record.after)
-                )
+                earlier = up_to(record.after)
             if earlier:
                 yield from patience.uncounted(self._others.stop(run_id, earlier))
             self.being_read.add(run_id)

@@ -27,9 +27,10 @@ STOPPING = "Tasks of earlier launches of flow runs cannot be stopped"
 #: Why a task is stopped that is not the latest of its run; ECS keeps it as its reason.
 STARTED_ANEW = "The flow run was started anew and has another task"
 
-#: Seconds after a launch until tasks of earlier launches are looked for once more. A
-#: RunTask that was under way has been answered by then, and ListTasks shows its task.
-_LATE = 15.0
+#: Seconds after a launch until tasks of earlier launches are looked for once more, and
+#: from there once again: a RunTask that was under way has been answered by then, and
+#: ListTasks shows its task.
+_LATE = (3.0, 12.0)
 
 
 #: Seconds for which a region other than the agent's is asked, if it does not answer.
@@ -37,19 +38,19 @@ _OTHER_REGION = 120.0
 
 
 class EarlierTasks(NamedTuple):
-    """Tasks of earlier launches of a run that was started anew.
+    """Where tasks of earlier launches of a run are.
 
     Attributes:
         cluster: Their cluster's name or ARN.
         region: Their region; empty for the agent's own.
         last: The ARN of the last one, None if none can be seen.
-        at_work: The ARNs of those that have not stopped.
+        is_over: Whether none can come after it: later ones are of the launch itself.
     """
 
     cluster: str
     region: str
     last: Optional[str]
-    at_work: Tuple[str, ...]
+    is_over: bool = False
 
 
 class OtherTasks:
@@ -75,19 +76,6 @@ class OtherTasks:
 
         Returns:
             None if the run was not launched before, or its tasks may not be seen.
-        """
-        yield from ()
-        return None
-
-    def up_to(self, run_id: str, task_arn: str) -> Steps[Optional[EarlierTasks]]:
-        """A task of an earlier start or launch, and those of the run before it.
-
-        Args:
-            run_id: The run.
-            task_arn: The task; its launch record says that the launch comes after it.
-
-        Returns:
-            None if the tasks may not be seen.
         """
         yield from ()
         return None
@@ -172,17 +160,7 @@ class TasksAtECS(OtherTasks):
         if tasks is None:
             return None
         last = str(tasks[-1]["taskArn"]) if tasks else None
-        return EarlierTasks(record.cluster, record.region, last, _at_work(tasks))
-
-    def up_to(self, run_id: str, task_arn: str) -> Steps[Optional[EarlierTasks]]:
-        """See `OtherTasks`."""
-        cluster, region = cluster_of(task_arn), region_of(task_arn) or ""
-        tasks = yield from self._tasks(run_id, cluster, region)
-        if tasks is None:
-            return None
-        arns = [str(task["taskArn"]) for task in tasks]
-        before = tasks[: arns.index(task_arn) + 1] if task_arn in arns else []
-        return EarlierTasks(cluster, region, task_arn, _at_work(before))
+        return EarlierTasks(record.cluster, record.region, last)
 
     def _tasks(
         self, run_id: str, cluster: str, region: str
@@ -226,8 +204,12 @@ class TasksAtECS(OtherTasks):
     # -- Stopping --------------------------------------------------------------------
 
     def stop(self, run_id: str, earlier: EarlierTasks) -> Steps[None]:
-        """See `OtherTasks`."""
-        for task_arn in earlier.at_work:
+        """See `OtherTasks`. They are listed anew: one may have started since."""
+        tasks = yield from self._tasks(run_id, earlier.cluster, earlier.region)
+        arns = [str(task["taskArn"]) for task in tasks or ()]
+        if tasks and earlier.is_over:
+            tasks = tasks[: arns.index(earlier.last) + 1 if earlier.last in arns else 0]
+        for task_arn in _at_work(tasks or ()):
             yield from self._stop(run_id, task_arn, earlier.cluster)
 
     def stop_late(self, run_id: str, record: LaunchRecord, task_arn: str) -> None:
@@ -238,8 +220,18 @@ class TasksAtECS(OtherTasks):
     def _stop_late(
         self, run_id: str, record: LaunchRecord, task_arn: str
     ) -> Steps[None]:
-        yield Pause(_LATE)
         earlier = yield from self._claims.earlier_records(run_id, record.name)
+        for seconds in _LATE:
+            yield Pause(seconds)
+            yield from self._stop_others(run_id, record, task_arn, earlier)
+
+    def _stop_others(
+        self,
+        run_id: str,
+        record: LaunchRecord,
+        task_arn: str,
+        earlier: Sequence[LaunchRecord],
+    ) -> Steps[None]:
         for cluster, region in {(each.cluster, each.region) for each in earlier}:
             tasks = yield from self._tasks(run_id, cluster, region)
             others = [arn for arn in _at_work(tasks or ()) if arn != task_arn]
@@ -281,6 +273,12 @@ class TasksAtECS(OtherTasks):
             STARTED_ANEW,
             extra=about,
         )
+
+
+def up_to(task_arn: str) -> EarlierTasks:
+    """A task of an earlier start or launch, and those of the run before it."""
+    region = region_of(task_arn) or ""
+    return EarlierTasks(cluster_of(task_arn), region, task_arn, is_over=True)
 
 
 def _at_work(tasks: Sequence[Mapping[str, Any]]) -> Tuple[str, ...]:

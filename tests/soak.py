@@ -266,22 +266,19 @@ class Flows:
     def wrongly_stopped(self, run_id: str, tasks: List[TaskView]) -> bool:
         """Whether a task was stopped that had not been cancelled or replaced.
 
-        Of a restarted run one task that was started since must not be stopped.
+        Of a restarted run one task that was started since must not be stopped before
+        the run has ended.
         """
-        if run_id not in self.cancelled_at:
-            new = tasks
-        elif run_id in self.restarted_at:
-            restarted = self.restarted_at[run_id]
-            new = [task for task in tasks if task.created_at > restarted]
-            if not all(map(_was_stopped, new)):
-                return False
-        else:
+        restarted = self.restarted_at.get(run_id)
+        if restarted is None and run_id in self.cancelled_at:
             return False
-        return any(map(_was_stopped, new))
-
-
-def _was_stopped(task: TaskView) -> bool:
-    return task.stop_code == "UserInitiated"
+        ended = self._store.flow_run(run_id).state_timestamp.timestamp()
+        new = [task for task in tasks if task.created_at > (restarted or 0.0)]
+        stopped = [
+            task.stop_code == "UserInitiated" and (task.stopped_at or 0.0) < ended
+            for task in new
+        ]
+        return any(stopped) if restarted is None else bool(stopped) and all(stopped)
 
 
 class Agents:

@@ -278,8 +278,8 @@ def test_guarantee_1_a_task_that_starts_after_its_run_was_started_anew_is_stoppe
 ) -> None:
     """By the agent that asked for it, which sees that the answer came late."""
     late = f"from prefect_ecs_plugin import launching\n{QUICK}".replace(
-        "launching._LATE, other_tasks._LATE = 0.2, 1.0, 1.0",
-        "launching._LATE, other_tasks._LATE = 0.2, 0.0, 3600.0",
+        "launching._LATE, other_tasks._LATE = 0.2, 1.0, (1.0,)",
+        "launching._LATE, other_tasks._LATE = 0.2, 0.0, ()",
     )
     held = HeldBack(world)
     run_id = new_run()
@@ -326,7 +326,7 @@ def test_guarantee_1_a_task_that_starts_late_is_stopped_by_the_agent_after_the_n
     world: World, new_run: Callable[[], str]
 ) -> None:
     """Both agents that knew of it are gone."""
-    never = QUICK.replace("other_tasks._LATE = 0.2, 1.0, 1.0", "_ = 0.2, 1.0, 1.0")
+    never = QUICK.replace("other_tasks._LATE = 0.2, 1.0, (1.0,)", "_ = 0.2, 1.0, ()")
     assert never != QUICK
     create_cluster(world, "second", world.aws.region)
     held = HeldBack(world)

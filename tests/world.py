@@ -38,7 +38,7 @@ poll_queue.YOUNG, poll_queue.RUNNING = 0.1, 0.2
 watching.SPACING = supervising._CANCEL_INTERVAL = 0.1
 reporting._COLLECT = task_finder._COLLECT = 0.1
 submission.CONFIRM_AFTER = 0.05
-launching._AT_WORK, launching._LATE, other_tasks._LATE = 0.2, 1.0, 1.0
+launching._AT_WORK, launching._LATE, other_tasks._LATE = 0.2, 1.0, (1.0,)
 task_state.RELAUNCH_BACKOFF = troubles.OUTAGE = claims._UNCLEAR = moment
 BACKOFF.update(dict.fromkeys(BACKOFF, moment))
 Agent._loop_intervals = {0: 0.1, 1: 0.2, 2: 0.4}
