@@ -25,6 +25,7 @@ from prefect.engine.state import Scheduled, Submitted
 
 from .agent_log import of_run
 from .api import AgentClient
+from .backoff import Backoff
 from .launch_record import (
     RESCHEDULED_STATES,
     LaunchRecord,
@@ -37,7 +38,6 @@ from .launch_record import (
     records_of,
     standing,
 )
-from .retrying import Backoff
 from .run_states import READING, RunStates
 from .troubles import Troubles, insist
 from .waiting import Cause, Pause, Steps, at_once

@@ -13,7 +13,7 @@ import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Callable, Dict, List, Optional, Set
 
-from .retrying import Backoff
+from .backoff import Backoff
 from .schedule import Action, Schedule
 from .waiting import Cause, Interrupted, Pause, Steps, Wait
 

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Mapping, Optional, Pattern, Tuple
 
+from .backoff import Backoff
 from .errors import LaunchError
 from .waiting import Cause, Pause, Result, Steps
 
@@ -406,25 +407,6 @@ class Refused(LaunchError):
 def is_worth_waiting(error: Exception) -> bool:
     """Whether what was refused may be taken later; so may what was not answered."""
     return not isinstance(error, Refused) or error.verdict in WORTH_WAITING
-
-
-@dataclass(frozen=True)
-class Backoff:
-    """Exponential backoff with full jitter: any time from 0 to a doubling bound.
-
-    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-
-    Attributes:
-        first: Seconds; the bound of the first pause.
-        longest: Seconds; no bound is longer.
-    """
-
-    first: float
-    longest: float
-
-    def seconds(self, tries: int, random: float) -> float:
-        """How long to wait after so many tries, for a random number from 0 to 1."""
-        return random * min(self.longest, self.first * 2.0 ** min(tries - 1, 32))
 
 
 #: Lost answers and throttles pass in seconds, missing capacity in minutes.

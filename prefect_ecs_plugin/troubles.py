@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Callable, Dict, Set
 
-from .retrying import Backoff
+from .backoff import Backoff
 from .waiting import Cause, Pause, Result, Steps
 
 #: Between two attempts to reach what does not answer.

@@ -17,6 +17,7 @@ DOCS = HOUSE.parent / "docs" / "architecture.md"
 PURE = [
     "agent_log",
     "api_key",
+    "backoff",
     "console",
     "counting",
     "definitions",
@@ -69,7 +70,14 @@ KNOW_PREFECT = {
         "sources",
         "_commands",
     ),
-    *("prune/flows", "check/api", "check/command", "check/flows", "check/preflight"),
+    *(
+        "prune/flows",
+        "check/api",
+        "check/api_access",
+        "check/command",
+        "check/flows",
+        "check/preflight",
+    ),
 }
 
 ROOMS = sorted(

@@ -29,7 +29,8 @@ from prefect_ecs_plugin import (
     claims, launching, other_tasks, recovery, reporting, submission, supervising,
     task_finder, task_state, troubles
 )
-from prefect_ecs_plugin.retrying import BACKOFF, Backoff
+from prefect_ecs_plugin.backoff import Backoff
+from prefect_ecs_plugin.retrying import BACKOFF
 from prefect_ecs_plugin.watcher import poll_queue, watching
 
 moment = Backoff(0.1, 0.1)

@@ -5,11 +5,12 @@ preflight    the list of all checks, and making them one after the other
 facts        what the checks have found out so far
 findings     what a check says: ok, warning, failed or skipped       (pure)
 
-api          the Prefect API, its key and tenant
+api          the Prefect API, its key and tenant; `api_access` asks it
 identity     the AWS settings, who we are there, and the clock
 settings     the template, the run-task kwargs, the default VPC
 flows        the flows of `--flow`
-rendering    the requests of a launch, by the code of a launch, sent nowhere
+rendering    the requests of a launch, by the code of a launch, sent nowhere:
+             each a `preview`
 cluster      the cluster, and whether it has what the requests ask for
 network      subnets, security groups and the way out
 roles        execution role and task role

@@ -8,7 +8,7 @@ from .asking import AWS, NotAllowed, NotKnown, Refused, Unanswered, names_of
 from .facts import Facts
 from .findings import Finding, failed, ok, skipped, warning
 from .identity import NEW_CREDENTIALS
-from .rendering import Launch
+from .preview import LaunchPreview
 
 _FARGATE = ("FARGATE", "FARGATE_SPOT")
 
@@ -72,7 +72,7 @@ def _others(aws: AWS) -> str:
     return f"there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
 
 
-def capacity(facts: Facts, launch: Launch) -> Iterator[Finding]:
+def capacity(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether tasks would have somewhere to run."""
     assert facts.aws is not None  # preflight asks only where it is known
     try:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from .. import kwargs
 from ..settings import AgentSettings, PrefectSettings
-
-if TYPE_CHECKING:
-    from .api import API
-    from .asking import AWS
-    from .rendering import Launch
+from .api_access import API
+from .asking import AWS
+from .preview import LaunchPreview
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Facts:
     identity: Optional[Identity] = None
     settings: Optional[AgentSettings] = None
     rows: Optional[List[Dict[str, Any]]] = None
-    launches: List[Launch] = field(default_factory=list)
+    launches: List[LaunchPreview] = field(default_factory=list)
 
     def clusters(self) -> List[str]:
         """The names or ARNs of all clusters that runs would be sent to."""

@@ -8,7 +8,7 @@ from typing import Dict, Iterator, NamedTuple, Optional
 from .asking import Refused, Unanswered
 from .facts import Facts
 from .findings import Finding, failed, ok, skipped
-from .rendering import Launch
+from .preview import LaunchPreview
 
 _ECR = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr(-fips)?\.(?P<region>[a-z0-9-]+)\."
@@ -53,7 +53,7 @@ def is_public(image: str) -> bool:
     return not is_host or host in _PUBLIC
 
 
-def images(facts: Facts, launch: Launch) -> Iterator[Finding]:
+def images(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether each image is in its registry."""
     for image in launch.images():
         yield _found(facts, image).of("", image)

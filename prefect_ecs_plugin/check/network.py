@@ -8,7 +8,7 @@ from .asking import AWS, Refused, names_of
 from .facts import Facts
 from .findings import Finding, failed, ok, warning
 from .images import ECRImage, is_public
-from .rendering import Launch
+from .preview import LaunchPreview
 
 #: Route targets through which a task without a public address can reach the internet,
 #: or another network that the account's owner has connected.
@@ -26,7 +26,7 @@ _OUTWARD = (
 _IN_FILE = "in networkConfiguration of the run-task kwargs"
 
 
-def subnets(facts: Facts, launch: Launch) -> Iterator[Finding]:
+def subnets(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether the subnets are there, all in one VPC."""
     if not launch.network:
         mode = launch.definition.get("networkMode", "bridge")
@@ -52,7 +52,7 @@ def subnets(facts: Facts, launch: Launch) -> Iterator[Finding]:
         yield ok(f"{count} in {', '.join(vpcs)}")
 
 
-def groups(facts: Facts, launch: Launch) -> Iterator[Finding]:
+def groups(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether the security groups are there, and in the subnets' VPC."""
     wanted = launch.network.get("securityGroups")
     if not wanted:
@@ -84,7 +84,7 @@ def groups(facts: Facts, launch: Launch) -> Iterator[Finding]:
         yield ok(", ".join(wanted))
 
 
-def routes(facts: Facts, launch: Launch) -> Iterator[Finding]:
+def routes(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether a task could reach its image's registry and the Prefect API."""
     if not launch.network:
         return
@@ -113,7 +113,7 @@ def _some(names: List[str]) -> str:
     return ", ".join(names[:2] if more else names) + more
 
 
-def _by_endpoints(aws: AWS, launch: Launch, vpc: str, reason: str) -> Finding:
+def _by_endpoints(aws: AWS, launch: LaunchPreview, vpc: str, reason: str) -> Finding:
     """What a closed subnet is good for: what it has endpoints for, and no more.
 
     https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html
@@ -140,7 +140,7 @@ def _by_endpoints(aws: AWS, launch: Launch, vpc: str, reason: str) -> Finding:
     )
 
 
-def _needed(launch: Launch) -> Set[str]:
+def _needed(launch: LaunchPreview) -> Set[str]:
     """The services that a Fargate task needs before its code runs."""
     needed = set()
     if any(ECRImage.of(image) for image in launch.images()):
@@ -163,7 +163,7 @@ def _endpoints(aws: AWS, vpc: str) -> Set[str]:
     return {name.partition(f".{aws.region}.")[2] for name in names}
 
 
-def _subnets(aws: AWS, launch: Launch) -> List[Dict[str, Any]]:
+def _subnets(aws: AWS, launch: LaunchPreview) -> List[Dict[str, Any]]:
     wanted = list(launch.network.get("subnets", []))
     answer = aws.ask("ec2", "describe_subnets", SubnetIds=wanted)
     return list(answer["Subnets"])

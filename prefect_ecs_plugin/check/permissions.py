@@ -23,7 +23,7 @@ from ..rights import On, Right
 from .asking import AWS, NotAllowed, Refused, Unanswered
 from .facts import Facts, Identity
 from .findings import Finding, failed, ok, skipped, warning
-from .rendering import Launch
+from .preview import LaunchPreview
 from .roles import arn_of
 
 
@@ -117,7 +117,7 @@ def _needs(facts: Facts, identity: Identity, region: str) -> Iterator[Need]:
 
 
 def _resources(
-    launch: Launch, identity: Identity, region: str
+    launch: LaunchPreview, identity: Identity, region: str
 ) -> Mapping[On, Sequence[str]]:
     """Examples of what a run would use: ARNs that `rights.AGENT` is granted on."""
     where = f"{region}:{identity.account}"
@@ -141,7 +141,7 @@ def _resources(
     }
 
 
-def _need(right: Right, resource: str, cluster: str, launch: Launch) -> Need:
+def _need(right: Right, resource: str, cluster: str, launch: LaunchPreview) -> Need:
     context = [("ecs:cluster", cluster)]
     condition = right.condition
     if condition is not None and condition.values:

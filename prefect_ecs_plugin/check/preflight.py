@@ -17,7 +17,7 @@ from .asking import Unanswered
 from .facts import Facts
 from .findings import Finding, has_failed, skipped
 from .output import Lines
-from .rendering import Launch
+from .preview import LaunchPreview
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Check:
 
 
 def of_each_launch(
-    make: Callable[[Facts, Launch], Iterator[Finding]],
+    make: Callable[[Facts, LaunchPreview], Iterator[Finding]],
 ) -> Callable[[Facts], Iterator[Finding]]:
     """A check of the facts out of one of a single launch.
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, cast
+from typing import Any, Iterator, Mapping, Optional, cast
 
 from .. import rules
 from ..errors import LaunchError, PrefectECSError
-from ..flow_run import plain
 from ..launching import Launcher
 from ..settings import PrefectSettings
 from ..troubles import Troubles
@@ -17,89 +16,10 @@ from ..waiting import Steps, drive
 from .asking import AWS, Refused
 from .facts import Facts
 from .findings import Finding, failed, ok, sentence, warning
+from .preview import LaunchPreview
 
 #: The ARN of the task that is not started.
 _NO_TASK = "arn:aws:ecs:nowhere:000000000000:task/none/0"
-
-
-@dataclass(frozen=True)
-class Launch:
-    """The two requests of a run.
-
-    Attributes:
-        flow: The flow's name, empty for the flow that says nothing about ECS.
-        request: The RunTask request, all but `taskDefinition`.
-        definition: The definition it runs: the request that would register it, or
-            what ECS says of one that is registered already.
-        task_definition: The name of one that is registered already.
-    """
-
-    flow: str
-    request: Mapping[str, Any]
-    definition: Mapping[str, Any]
-    task_definition: Optional[str] = None
-
-    @property
-    def cluster(self) -> str:
-        """The cluster's name or ARN."""
-        return str(self.request.get("cluster") or "default")
-
-    @property
-    def network(self) -> Mapping[str, Any]:
-        """The awsvpcConfiguration; empty in other network modes."""
-        network = self.request.get("networkConfiguration") or {}
-        return plain(network.get("awsvpcConfiguration") or {})  # type: ignore[no-any-return]
-
-    @property
-    def is_on_fargate(self) -> Optional[bool]:
-        """None where the cluster's default strategy decides."""
-        return rules.placed_on_fargate(self.request)
-
-    @property
-    def family(self) -> str:
-        """The definition's family."""
-        return str(self.definition.get("family", "prefect"))
-
-    def roles(self) -> Dict[str, str]:
-        """The execution role and the task role that count, by their keys."""
-        overrides = self.request.get("overrides") or {}
-        found = {
-            key: overrides.get(key) or self.definition.get(key)
-            for key in ("executionRoleArn", "taskRoleArn")
-        }
-        return {key: str(role) for key, role in found.items() if role}
-
-    def images(self) -> List[str]:
-        """The images of all containers."""
-        containers = self.definition.get("containerDefinitions", [])
-        return list(dict.fromkeys(str(each["image"]) for each in containers))
-
-    def secrets(self) -> List[str]:
-        """What all containers get as secrets, as `valueFrom` names it."""
-        containers = self.definition.get("containerDefinitions", [])
-        found = (
-            str(secret["valueFrom"])
-            for container in containers
-            for secret in container.get("secrets") or []
-        )
-        return list(dict.fromkeys(found))
-
-    def logs(self) -> Set[str]:
-        """The log groups that awslogs writes to."""
-        found = set()
-        for container in self.definition.get("containerDefinitions", []):
-            log = container.get("logConfiguration") or {}
-            if log.get("logDriver") == "awslogs":
-                found.add(str((log.get("options") or {}).get("awslogs-group", "")))
-        return found - {""}
-
-    def sent(self) -> Dict[str, Any]:
-        """Both requests by operation, as they would be sent."""
-        name = self.task_definition or f"{self.family}:REVISION"
-        run_task = {"RunTask": {**self.request, "taskDefinition": name}}
-        if self.task_definition:
-            return run_task
-        return {"RegisterTaskDefinition": dict(self.definition), **run_task}
 
 
 def launches(facts: Facts) -> Iterator[Finding]:
@@ -121,7 +41,7 @@ def _correct(is_of_a_flow: bool) -> str:
     return f"Correct it in {own}the template or the run-task kwargs."
 
 
-def render(row: Mapping[str, Any], name: str, facts: Facts) -> Launch:
+def render(row: Mapping[str, Any], name: str, facts: Facts) -> LaunchPreview:
     """The requests of one run.
 
     Raises:
@@ -145,7 +65,9 @@ def render(row: Mapping[str, Any], name: str, facts: Facts) -> Launch:
         agent_id=lambda: None,
     )
     drive(launcher.deploy(row), time.sleep)
-    return Launch(name, recorder.request, recorder.definition, recorder.task_definition)
+    return LaunchPreview(
+        name, recorder.request, recorder.definition, recorder.task_definition
+    )
 
 
 def _prefect_settings(facts: Facts) -> PrefectSettings:
@@ -164,7 +86,7 @@ def _prefect_settings(facts: Facts) -> PrefectSettings:
     )
 
 
-def _judged(launch: Launch) -> Iterator[Finding]:
+def _judged(launch: LaunchPreview) -> Iterator[Finding]:
     """What ECS must refuse has been raised; what it only may refuse is a warning."""
     whole = {"taskDefinition": launch.family, **launch.request}
     problems = rules.check_run_task(whole, launch.definition)

@@ -9,7 +9,7 @@ from .asking import Refused
 from .facts import Facts, Identity
 from .findings import Finding, failed, ok
 from .images import ECRImage
-from .rendering import Launch
+from .preview import LaunchPreview
 
 _TRUST = (
     f"Let its trust policy allow sts:AssumeRole to the service {ECS_TASKS}; see "
@@ -18,7 +18,7 @@ _TRUST = (
 )
 
 
-def execution_role(facts: Facts, launch: Launch) -> Iterator[Finding]:
+def execution_role(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether there is an execution role where ECS needs one to start the task.
 
     What Fargate and secrets need the requests' own check refuses already; on EC2 the
@@ -39,7 +39,7 @@ def execution_role(facts: Facts, launch: Launch) -> Iterator[Finding]:
         )
 
 
-def task_role(facts: Facts, launch: Launch) -> Iterator[Finding]:
+def task_role(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether the role that the flow's code has can be taken."""
     role = launch.roles().get("taskRoleArn")
     if role:
@@ -53,7 +53,7 @@ def arn_of(role: str, identity: Identity) -> str:
     return f"arn:{identity.partition}:iam::{identity.account}:role/{role}"
 
 
-def _reasons(launch: Launch) -> List[str]:
+def _reasons(launch: LaunchPreview) -> List[str]:
     found = {
         "the image in ECR": any(ECRImage.of(image) for image in launch.images()),
         "awslogs": bool(launch.logs()),

@@ -13,7 +13,7 @@ from .asking import AWS, NotAllowed, Refused, Unanswered
 from .facts import Facts, Identity
 from .findings import Finding, failed, ok, skipped, warning
 from .permissions import Need, simulated
-from .rendering import Launch
+from .preview import LaunchPreview
 from .roles import arn_of
 
 _ABSENT = ("ResourceNotFoundException", "ParameterNotFound")
@@ -21,7 +21,7 @@ _ABSENT = ("ResourceNotFoundException", "ParameterNotFound")
 _ASK = "Grant iam:SimulatePrincipalPolicy to whoever checks."
 
 
-def secrets(facts: Facts, launch: Launch) -> Iterator[Finding]:
+def secrets(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether ECS can fetch what the definition's `secrets` name."""
     assert facts.aws is not None  # preflight asks only where they are known
     assert facts.identity is not None

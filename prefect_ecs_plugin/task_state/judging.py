@@ -10,9 +10,9 @@ import enum
 from dataclasses import dataclass
 from typing import Iterable, NamedTuple, Optional
 
+from ..backoff import Backoff
 from ..hints import VANISHED, Hint
 from ..launch_record import NEEDS_TASK, RESCHEDULED_STATES, Launch
-from ..retrying import Backoff
 from . import described
 from .described import Described
 
