@@ -13,7 +13,7 @@ import time
 from typing import List
 from unittest import mock
 
-from prefect_ecs_plugin import masking
+from prefect_ecs_plugin.observability import redaction
 
 #: What texts are made of, again and again.
 UNITS = (
@@ -49,22 +49,22 @@ def main() -> None:
     sys.exit(0 if is_kept else 1)
 
 
-def many_secrets() -> masking.Secrets:
+def many_secrets() -> redaction.Secrets:
     """What an agent knows that has an awkward run."""
     chosen = random.Random(1)
     values = ["".join(chosen.choices(string.ascii_letters, k=40)) for _ in range(50)]
     values += ["***bbbbb", "a" * 200_000, "b\\'\"{}" * 600]
     values += ["x" * length + "yz" for length in range(8, 16)]
-    secrets = masking.Secrets()
+    secrets = redaction.Secrets()
     secrets.learn("run", {"env": {f"TOKEN_{n}": v for n, v in enumerate(values)}})
     return secrets
 
 
-def milliseconds(unit: str, length: int, secrets: masking.Secrets) -> float:
+def milliseconds(unit: str, length: int, secrets: redaction.Secrets) -> float:
     """How long a text of this length takes; it is not cut for that."""
     text = (unit * (length // len(unit) + 1))[:length]
     times: List[float] = []
-    with mock.patch.object(masking, "LONGEST_TEXT", length):
+    with mock.patch.object(redaction, "LONGEST_TEXT", length):
         for _ in range(_REPEATS):
             began = time.process_time()
             secrets.hidden(text, "run")

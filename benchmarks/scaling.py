@@ -17,12 +17,12 @@ import random
 from dataclasses import dataclass
 from typing import Dict, List, Sequence, Tuple
 
+from prefect_ecs_plugin.aws.rate_limiter import Pacer, limits_for
+from prefect_ecs_plugin.aws.retrying import Answer, Patience, Refused, Verdict
 from prefect_ecs_plugin.errors import LaunchError
-from prefect_ecs_plugin.pacing import Pacer, limits_for
-from prefect_ecs_plugin.retrying import Answer, Patience, Refused, Verdict
 from prefect_ecs_plugin.sandbox.aws.buckets import Limits
-from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.waiting import Pause, Steps
+from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
+from prefect_ecs_plugin.scheduling.steps import Pause, Steps
 
 from .environments import ROOT
 from .limits import floor

@@ -27,14 +27,14 @@ from prefect.utilities.configuration import set_temporary_config
 
 from prefect_ecs_plugin import agent as agents
 from prefect_ecs_plugin.agent import ECSAgent
-from prefect_ecs_plugin.api import AgentClient
-from prefect_ecs_plugin.dispatcher import Dispatcher
+from prefect_ecs_plugin.prefect_api.client import AgentClient
 from prefect_ecs_plugin.sandbox.aws.buckets import Limits
 from prefect_ecs_plugin.sandbox.prefect_api import Store
 from prefect_ecs_plugin.sandbox.prefect_api.graphql_request import Request
 from prefect_ecs_plugin.sandbox.prefect_api.resolvers import Caller
-from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.waiting import Pause, Steps
+from prefect_ecs_plugin.scheduling.dispatcher import Dispatcher
+from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
+from prefect_ecs_plugin.scheduling.steps import Pause, Steps
 
 #: When simulations begin, in seconds since 1970.
 EPOCH = 1_790_000_000.0

@@ -23,9 +23,9 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from prefect.utilities.configuration import set_temporary_config
 
-from prefect_ecs_plugin.api import AgentClient
+from prefect_ecs_plugin.launch.launcher import Started
 from prefect_ecs_plugin.launch_record import Launch, LaunchRecord
-from prefect_ecs_plugin.launching import Started
+from prefect_ecs_plugin.prefect_api.client import AgentClient
 from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
 
 from .report import table

@@ -22,10 +22,12 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Seque
 
 import click
 
-from prefect_ecs_plugin import hints, retrying, rights
-from prefect_ecs_plugin.cli import ecs, start
-from prefect_ecs_plugin.hints import Hint
-from prefect_ecs_plugin.retrying import Row, Verdict
+from prefect_ecs_plugin.aws import retrying
+from prefect_ecs_plugin.aws.retrying import Row, Verdict
+from prefect_ecs_plugin.cli import rights
+from prefect_ecs_plugin.cli.start import ecs, start
+from prefect_ecs_plugin.monitoring import stop_reasons
+from prefect_ecs_plugin.monitoring.stop_reasons import Hint
 
 DOCS = Path(__file__).parent
 COMMAND = "python docs/generate.py"
@@ -221,7 +223,9 @@ def _long(option: click.Parameter) -> str:
 
 def stopped_tasks() -> str:
     """The table of hints, a table for each of its headings."""
-    return "\n".join(_hints(heading, rows) for heading, rows in hints.GROUPS.items())
+    return "\n".join(
+        _hints(heading, rows) for heading, rows in stop_reasons.GROUPS.items()
+    )
 
 
 def _hints(heading: str, rows: Iterable[Hint]) -> str:
@@ -249,14 +253,16 @@ def _symptoms(hint: Hint) -> Iterator[str]:
 
 def vanished() -> str:
     """The one hint that no words of ECS lead to."""
-    hint = hints.VANISHED
+    hint = stop_reasons.VANISHED
     return f"{_sentence(hint.cause)} {_sentence(hint.remedy)} [More]({hint.source})\n"
 
 
 def exit_codes() -> str:
     """What exit codes mean."""
     lines = ["| exit code | means |", "| --- | --- |"]
-    lines += [f"| {code} | {meaning} |" for code, meaning in hints.EXIT_CODES.items()]
+    lines += [
+        f"| {code} | {meaning} |" for code, meaning in stop_reasons.EXIT_CODES.items()
+    ]
     return "\n".join([*lines, ""])
 
 

@@ -34,27 +34,18 @@ __all__ = [
     "__version__",
 ]
 
-_ROOMS = {"ECSAgent": "agent", "ECSRun": "run_config"}
+_MODULES = {"ECSAgent": "agent", "ECSRun": "run_config"}
 
 
 def __getattr__(name: str) -> "Any":
-    if name == "__version__":
-        return _version()
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    room = importlib.import_module(f".{_ROOMS.get(name, 'errors')}", __name__)
-    return getattr(room, name)
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    try:
-        return version("prefect-ecs-plugin") or "unknown"
-    except Exception:  # a checkout that was never installed, or damaged metadata
-        return "unknown"
+    if name == "__version__":
+        return importlib.import_module(".version", __name__).installed_version()
+    module = importlib.import_module(f".{_MODULES.get(name, 'errors')}", __name__)
+    return getattr(module, name)
 
 
 def __dir__() -> "List[str]":

@@ -5,7 +5,7 @@ this one does for `ecs`. What holds for every one of them:
 
 - An offered command takes the place of Prefect's own with the same name.
 - A command that cannot be loaded is replaced by one that says why and exits 1, never
-  by Prefect's own: silence would mean that somebody runs the wrong agent.
+  by Prefect's own: silence would mean that a user runs the wrong agent.
 - One distribution's mistake touches no other command.
 - Nothing is looked up before `prefect agent` is asked for its commands, and no command
   is loaded before it is asked for itself: `prefect version` pays for none of this.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 GROUP = "prefect.cli.agent"
 OURS = "prefect-ecs-plugin"
-OUR_COMMAND = "prefect_ecs_plugin.cli:ecs"
+OUR_COMMAND = "prefect_ecs_plugin.cli.start:ecs"
 
 # As in setup.cfg, which an environment can contradict: `pip install --no-deps`, conda,
 # or a later install of something that wants an older one.
@@ -120,7 +120,7 @@ def load(name: str, offer: Offer) -> click.Command:
             raise TypeError(f"{offer.entry_point.value} is not a click command")
     except PrefectECSError as error:
         return stand_in(name, str(error))
-    except (Exception, SystemExit) as error:  # somebody else's code may raise anything
+    except (Exception, SystemExit) as error:  # code of others may raise anything
         return stand_in(
             name,
             f"{offer} cannot be loaded ({type(error).__name__}: {error}): reinstall "
@@ -171,7 +171,7 @@ def offers() -> Dict[str, List[Offer]]:
 
     found = collect(distributions())
     # Without metadata (a bundle, a copied folder) there is no entry point to read, and
-    # yet this code runs because somebody put it there.
+    # yet this code runs because a user put it there.
     ours = Offer(EntryPoint("ecs", OUR_COMMAND, GROUP), OURS, "of unknown version")
     found.setdefault("ecs", [ours])
     return found

@@ -3,7 +3,7 @@
 Prefect 1 loads no plugins, so this runs at every start of Python, from the start-up
 file beside the package (`prefect_ecs_plugin.pth`; from Python 3.15 on
 `prefect_ecs_plugin.start`, https://peps.python.org/pep-0829/). Therefore it imports
-nothing but `sys`, not even `typing` or `__future__`, until somebody imports
+nothing but `sys`, not even `typing` or `__future__`, until a program imports
 `prefect.cli.agent`; and it answers None for every other module.
 
 A damaged install (a file missing, cut off or overwritten) must harm no other program
@@ -61,7 +61,7 @@ class Finder:
     ) -> "Optional[ModuleSpec]":
         for finder in list(sys.meta_path):
             # Before Python 3.12 a finder may have the older find_module alone. It is
-            # passed over: Python asks it itself when nobody here knows the module.
+            # passed over: Python asks it itself when no finder knows the module.
             find_spec = getattr(finder, "find_spec", None)
             if find_spec is None or isinstance(finder, Finder):
                 continue
@@ -81,7 +81,7 @@ class Loader:
     """Loads the module as its own loader does, then attaches the commands.
 
     Everything else that a loader can be asked (its source, its code, its data) is the
-    own loader's answer, and once the module runs it has that loader back: nobody who
+    own loader's answer, and once the module runs it has that loader back: no caller who
     looks at `prefect.cli.agent` later finds a trace of this.
     """
 

@@ -21,34 +21,39 @@ from prefect.agent import Agent
 from prefect.agent.agent import AGENT_WAKE_EVENT, ascii_name
 from prefect.utilities.graphql import GraphQLResult
 
-from . import __version__, agent_log, api_key, kwargs, masking, shapes, task_state
-from . import cluster as clusters
-from .api import AgentClient, is_unanswered
-from .aws import AWSClients
-from .claims import Claims
-from .configuration import agent_settings
-from .container_logs import ContainerLogs
-from .counting import Counts, Outcome
-from .dispatcher import Dispatcher
-from .ecs import ECS
+from . import kwargs
+from .aws import cluster as clusters
+from .aws.container_logs import ContainerLogs
+from .aws.ecs import ECS
+from .aws.rate_limiter import Pacer, limits_for
+from .aws.retrying import Refused, Verdict
+from .aws.session import AWSClients
+from .config.configuration import agent_settings
 from .errors import RateLimited
 from .flow_run import plain
-from .health import AgentServer, Exposition, Health
+from .launch import api_key
+from .launch.claims import Claims
+from .launch.launcher import AWS, Launcher, Started
+from .launch.other_tasks import TasksAtECS
 from .launch_record import Launch
-from .launching import AWS, Launcher, Started
-from .other_tasks import TasksAtECS
-from .pacing import Pacer, limits_for
-from .polling import Rhythm
-from .recovery import Recovery
-from .reporting import Reporter
-from .retrying import Refused, Verdict
-from .run_states import RunStates
+from .monitoring import task_state
+from .monitoring.recovery import Recovery
+from .monitoring.supervisor import Supervisor
+from .monitoring.task_finder import TaskFinder
+from .observability import log_formats, redaction
+from .observability.counters import Counts, Outcome
+from .observability.health import AgentServer, Exposition, Health
+from .observability.outage_log import Troubles
+from .prefect_api.client import AgentClient, is_unanswered
+from .prefect_api.reporter import Reporter
+from .prefect_api.run_states import RunStates
+from .scheduling.dispatcher import Dispatcher
+from .scheduling.poll_interval import Rhythm
+from .scheduling.steps import Steps, drive
 from .settings import PrefectSettings
 from .submission import Submission
-from .supervising import Supervisor
-from .task_finder import TaskFinder
-from .troubles import Troubles
-from .waiting import Steps, drive
+from .validation import coercion
+from .version import installed_version
 
 #: Seconds from its start for which a run may be refused before it is Failed.
 DEFAULT_LAUNCH_TIMEOUT = 30 * 60.0
@@ -173,11 +178,11 @@ class ECSAgent(Agent):
         log_format: str = "text",
         template_hosts: Iterable[str] = (),
     ) -> None:
-        agent_log.check_format(log_format)
+        log_formats.check_format(log_format)
         self._log_format = log_format
         if log_format == "json":  # before Prefect gives it a handler for text
             named = name or prefect.config.cloud.agent.get("name", "agent")
-            agent_log.write_json(logging.getLogger(named))
+            log_formats.write_json(logging.getLogger(named))
         super().__init__(
             agent_config_id=agent_config_id,
             name=name,
@@ -192,14 +197,14 @@ class ECSAgent(Agent):
         self._counts = Counts()
         self.client = AgentClient(self._counts, api_server=prefect.config.cloud.api)
         if log_format == "json":  # Prefect 1.0 has just given it a handler
-            agent_log.reformat(self.client.logger.handlers)
-        self._secrets = agent_log.discreet(self.logger, self.client.logger)
+            log_formats.reformat(self.client.logger.handlers)
+        self._secrets = log_formats.discreet(self.logger, self.client.logger)
         self._secrets.keep(
             self.client.api_key,
             prefect.config.cloud.api_key,
             aws_secret_access_key,
             aws_session_token,
-            *masking.secrets_in({"env": self.env_vars}),
+            *redaction.secrets_in({"env": self.env_vars}),
         )
         self._clients = AWSClients(
             aws_access_key_id=aws_access_key_id,
@@ -212,7 +217,7 @@ class ECSAgent(Agent):
         )
         self._secrets.keep(*self._clients.secrets())
         self.ecs_client = self._clients("ecs")
-        shapes.use(self.ecs_client.meta.service_model)
+        coercion.use(self.ecs_client.meta.service_model)
         self.settings = agent_settings(
             self._clients,
             self.logger,
@@ -228,7 +233,7 @@ class ECSAgent(Agent):
             agent_name=self.name,
         )
         self._secrets.keep(
-            *masking.secrets_in(
+            *redaction.secrets_in(
                 self.settings.task_definition, self.settings.run_task_kwargs
             )
         )
@@ -419,7 +424,7 @@ class ECSAgent(Agent):
             print(ascii_name)
         self.logger.info(
             "Starting ECSAgent of prefect-ecs-plugin %s with labels %s",
-            __version__,
+            installed_version(),
             list(self.labels),
         )
         self.logger.info("Waiting for flow runs...")
@@ -443,7 +448,7 @@ class ECSAgent(Agent):
     def _exposition(self) -> Optional[Exposition]:
         """What `/metrics` serves; None where prometheus-client is not installed."""
         try:
-            from .metrics import Metrics
+            from .monitoring.metrics import Metrics
         except ImportError as error:
             self.logger.debug("There are no metrics: %s", error)
             return None
@@ -616,7 +621,7 @@ class ECSAgent(Agent):
         self, what: str, error: BaseException, run_id: Optional[str]
     ) -> None:
         self._counts.internal_errors.add()
-        about = agent_log.of_run(run_id) if run_id else None
+        about = log_formats.of_run(run_id) if run_id else None
         self.logger.error("%s: %s: %s", what, type(error).__name__, error, extra=about)
         self.logger.debug("The error in full", exc_info=error, extra=about)
 

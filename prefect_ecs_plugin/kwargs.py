@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from . import rules, shapes
 from .errors import RunConfigError
-from .excerpt import quoted, shortened
 from .flow_run import FLOW_CONTAINER, RUN_ID, FlowRun, plain
 from .settings import AgentSettings, PrefectSettings, environment_entries
 from .template import (
@@ -22,6 +20,8 @@ from .template import (
     raise_problems,
     with_tags,
 )
+from .validation import coercion, rules
+from .validation.excerpt import quoted, shortened
 
 if TYPE_CHECKING:
     from .run_config import ECSRun
@@ -42,7 +42,7 @@ def check(kwargs: Mapping[str, Any]) -> None:
     Raises:
         RunConfigError: naming each key that is wrong and the likely right one.
     """
-    _, problems = shapes.fit("RunTask", kwargs, strict=True)
+    _, problems = coercion.fit("RunTask", kwargs, strict=True)
     raise_problems(problems + rules.check_one_task(kwargs))
     _check_override_names(kwargs)
 
@@ -187,7 +187,7 @@ def build(
     overrides["containerOverrides"] = containers
     _set_network(request, definition, merged, run_config, settings)
     request.update(startedBy=flow_run.id, clientToken=flow_run.client_token)
-    fitted, problems = shapes.fit(
+    fitted, problems = coercion.fit(
         "RunTask", with_tags(request, _tags(flow_run, merged)), strict=True
     )
     raise_problems(problems)
@@ -335,7 +335,7 @@ def _leave_out_api_key(
     definition: Mapping[str, Any],
     settings: AgentSettings,
 ) -> None:
-    """A key that comes as a secret is in no override, whoever put it there.
+    """A key that comes as a secret is in no override, wherever it came from.
 
     Where the agent names the secret, no container is told the key in plain text. A
     definition that brings it by itself, under one of its names or both, speaks for
@@ -356,7 +356,7 @@ def _leave_out(names: Tuple[str, ...], container: Dict[str, Any]) -> None:
 
 
 def _required(flow_run: FlowRun, prefect: PrefectSettings) -> Dict[str, str]:
-    """What a flow run cannot do without; nobody overrides these."""
+    """What a flow run cannot do without; no user value overrides these."""
     key = prefect.api_key or ""
     return {
         "PREFECT__BACKEND": prefect.backend,
@@ -391,7 +391,7 @@ def _set_network(
     run_config: ECSRun,
     settings: AgentSettings,
 ) -> None:
-    """Infer the network exactly where the definition is awsvpc and nobody gave one.
+    """Infer the network exactly where the definition is awsvpc and none was given.
 
     A run that says `networkConfiguration: null` wants none, and gets none.
     """

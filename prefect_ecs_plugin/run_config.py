@@ -40,12 +40,12 @@ from .errors import (
     SourceError,
     UnsupportedRunConfig,
 )
-from .excerpt import joined, quoted, shortened
 from .flow_run import FLOW_CONTAINER
-from .yaml_text import parse_mapping, read_file
+from .validation.excerpt import joined, quoted, shortened
+from .validation.yaml_text import parse_mapping, read_file
 
 if TYPE_CHECKING:
-    from .rules import Problem
+    from .validation.rules import Problem
 
 
 _SCHEMES = ("file", "agent", "s3", "gs", "gcs", "http", "https")
@@ -105,7 +105,7 @@ class ECSRun(RunConfig):
         SourceError: (a ConfigurationError) when the file at a local
             `task_definition_path` cannot be read.
 
-    Rules of ECS and their sources are in `prefect_ecs_plugin.rules`.
+    Rules of ECS and their sources are in `prefect_ecs_plugin.validation.rules`.
     """
 
     def __init__(
@@ -322,7 +322,7 @@ def _problems(run: ECSRun) -> Iterator[Problem]:
 
 def _problems_of_arguments(run: ECSRun) -> Iterator[Problem]:
     """Arguments that stand for members of the definition, judged as these."""
-    from . import rules
+    from .validation import rules
 
     container = {"name": FLOW_CONTAINER, "image": run.image or None}
     as_definition = {
@@ -345,10 +345,10 @@ def _problems_of_arguments(run: ECSRun) -> Iterator[Problem]:
 def _problems_of_requests(
     run: ECSRun, definition: Mapping[str, Any], kwargs: Mapping[str, Any]
 ) -> Iterator[Problem]:
-    from . import rules, shapes
+    from .validation import coercion, rules
 
-    register, problems = shapes.fit("RegisterTaskDefinition", definition)
-    request, request_problems = shapes.fit("RunTask", kwargs)
+    register, problems = coercion.fit("RegisterTaskDefinition", definition)
+    request, request_problems = coercion.fit("RunTask", kwargs)
     on_fargate = rules.placed_on_fargate(request)
     launch_type = "FARGATE" if on_fargate else None
     problems += rules.check_definition(register, launch_type, partial=True)
@@ -374,7 +374,7 @@ def _without_replaced(run: ECSRun, request: Mapping[str, Any]) -> Dict[str, Any]
 
 def _size_on_fargate(run: ECSRun, request: Mapping[str, Any]) -> Iterator[Problem]:
     """The cpu and memory that the run config says, where it says both."""
-    from . import rules
+    from .validation import rules
 
     overrides = _overrides(request)
     yield from rules.check_fargate_size(
@@ -402,7 +402,7 @@ def _listed(value: Any) -> List[Any]:
 
 
 def _within(argument: str, problems: Iterable[Problem]) -> Iterator[Problem]:
-    from .rules import Problem
+    from .validation.rules import Problem
 
     for problem in problems:
         place = f"{argument}.{problem.place}" if problem.place else argument
@@ -410,14 +410,14 @@ def _within(argument: str, problems: Iterable[Problem]) -> Iterator[Problem]:
 
 
 def _reserved(kwargs: Mapping[str, Any]) -> Iterator[Problem]:
-    from .rules import Problem, check_one_task
+    from .validation.rules import Problem, check_one_task
 
     for problem in check_one_task(kwargs):
         yield Problem(f"run_task_kwargs.{problem.place}", problem.message)
 
 
 def _unstorable(argument: str, value: Any) -> Iterator[Problem]:
-    from .rules import Problem
+    from .validation.rules import Problem
 
     try:
         json.dumps(value)

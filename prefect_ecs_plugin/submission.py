@@ -18,13 +18,13 @@ import logging
 import math
 from typing import Any, Dict, Mapping, Optional
 
-from .counting import Counts, Source
-from .definitions import TaskDefinitionCache
-from .ecs import ECS, BeforeSend, belongs_to_launch
+from .aws.definition_cache import TaskDefinitionCache
+from .aws.ecs import ECS, BeforeSend, belongs_to_launch
+from .aws.retrying import Answer, Patience, Refused, Verdict
 from .errors import LaunchError
-from .retrying import Answer, Patience, Refused, Verdict
+from .observability.counters import Counts, Source
+from .scheduling.steps import Steps
 from .template import without_own_tags
-from .waiting import Steps
 
 #: Seconds since a launch began, or since its run was last confirmed, after which the
 #: run is confirmed before RunTask is sent.

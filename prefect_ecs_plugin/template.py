@@ -12,11 +12,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
-from . import rules, shapes
 from .errors import LaunchError, RunConfigError
-from .excerpt import joined, quoted
 from .flow_run import FLOW_CONTAINER, FlowRun
 from .settings import AgentSettings
+from .validation import coercion, rules
+from .validation.excerpt import joined, quoted
 
 if TYPE_CHECKING:
     from .run_config import ECSRun
@@ -100,7 +100,7 @@ def fitted(template: Mapping[str, Any]) -> Dict[str, Any]:
     Raises:
         RunConfigError: if it has an unknown key or a value of the wrong type.
     """
-    definition, problems = shapes.fit("RegisterTaskDefinition", template, strict=True)
+    definition, problems = coercion.fit("RegisterTaskDefinition", template, strict=True)
     raise_problems(problems)
     return definition
 

@@ -34,8 +34,8 @@ OWN = ("prefect", "prefect_ecs_plugin")
 #: Modules that bring in the packages which programs will want.
 WANTED = (
     *("boto3", "botocore.session", "prometheus_client", "prefect.cli"),
-    *("prefect_ecs_plugin.agent", "prefect_ecs_plugin.cli"),
-    "prefect_ecs_plugin.check.command",
+    *("prefect_ecs_plugin.agent", "prefect_ecs_plugin.cli.start"),
+    "prefect_ecs_plugin.cli.check.command",
 )
 
 #: Services of AWS whose models are read beforehand.

@@ -17,7 +17,9 @@ from prefect_ecs_plugin.sandbox.environment import KEPT
 
 #: Independent of whether and how the plugin is installed; test_installed.py shows
 #: that `prefect agent ecs` is the same group.
-SCRIPT = "from prefect_ecs_plugin.cli import ecs; ecs(prog_name='prefect agent ecs')"
+SCRIPT = (
+    "from prefect_ecs_plugin.cli.start import ecs; ecs(prog_name='prefect agent ecs')"
+)
 
 
 def command(before: str = "") -> List[str]:

@@ -16,15 +16,15 @@ import click
 import pytest
 
 import prefect_ecs_plugin
-from prefect_ecs_plugin.agent_log import (
+from prefect_ecs_plugin.cli.click_types import one_line_errors
+from prefect_ecs_plugin.errors import ConfigurationError
+from prefect_ecs_plugin.observability.log_formats import (
     JSONFormatter,
     check_format,
     discreet,
     of_run,
     write_json,
 )
-from prefect_ecs_plugin.command_line import one_line_errors
-from prefect_ecs_plugin.errors import ConfigurationError
 
 SECRET = "0123456789abcdef"
 
@@ -153,10 +153,10 @@ def test_a_line_about_a_run_hides_the_secrets_of_this_run(
 #: Breaks off in all ways, in a process that an agent has taken over.
 BREAKS_OFF = """
 import logging, sys, threading
-from prefect_ecs_plugin import agent_log
+from prefect_ecs_plugin.observability import log_formats
 
 secret, log_format = sys.argv[1:]
-agent_log.take_over(logging.getLogger("agent"), log_format).keep(secret)
+log_formats.take_over(logging.getLogger("agent"), log_format).keep(secret)
 
 class Ill:
     def __del__(self):

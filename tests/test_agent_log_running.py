@@ -27,12 +27,12 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 from world import QUICK, World, eventually
 
 from prefect_ecs_plugin import ECSAgent
-from prefect_ecs_plugin.cli import ecs
+from prefect_ecs_plugin.cli.start import ecs
 from prefect_ecs_plugin.errors import ConfigurationError
 from prefect_ecs_plugin.launch_record import launch_of
 from prefect_ecs_plugin.sandbox import environment
 from prefect_ecs_plugin.sandbox.aws import Fault
-from prefect_ecs_plugin.waiting import drive
+from prefect_ecs_plugin.scheduling.steps import drive
 
 ALWAYS = {"timestamp", "level", "logger", "message"}
 SOMETIMES = {"flow_run_id", "task_arn", "exception"}
@@ -194,9 +194,9 @@ def test_what_keeps_a_json_agent_from_starting_is_an_object_too(
 #: Runs `prefect`, and does what is not expected of an agent as soon as it has a log.
 NOISY = """
 import logging, threading, warnings
-from prefect_ecs_plugin import agent_log
+from prefect_ecs_plugin.observability import log_formats
 
-take_over = agent_log.take_over
+take_over = log_formats.take_over
 
 class Ill:
     def __del__(self):
@@ -212,7 +212,7 @@ def noisy(*args):
     Ill()
     return secrets
 
-agent_log.take_over = noisy
+log_formats.take_over = noisy
 
 from prefect.cli import cli
 

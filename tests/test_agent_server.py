@@ -8,8 +8,8 @@ from typing import Iterator, List, Tuple
 
 import pytest
 
-from prefect_ecs_plugin import health
-from prefect_ecs_plugin.health import AgentServer, Health
+from prefect_ecs_plugin.observability import health
+from prefect_ecs_plugin.observability.health import AgentServer, Health
 
 Address = Tuple[str, int]
 

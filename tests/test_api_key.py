@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin import api_key, kwargs, template
+from prefect_ecs_plugin import kwargs, template
 from prefect_ecs_plugin.errors import RunConfigError
 from prefect_ecs_plugin.flow_run import FlowRun
+from prefect_ecs_plugin.launch import api_key
 from prefect_ecs_plugin.run_config import ECSRun
 from prefect_ecs_plugin.settings import AgentSettings, PrefectSettings
 

@@ -8,9 +8,9 @@ from typing import Any, Dict
 
 import pytest
 
-from prefect_ecs_plugin.aws import AWSClients
-from prefect_ecs_plugin.counting import Counts
+from prefect_ecs_plugin.aws.session import AWSClients
 from prefect_ecs_plugin.errors import ConfigurationError
+from prefect_ecs_plugin.observability.counters import Counts
 
 
 @pytest.fixture(autouse=True)

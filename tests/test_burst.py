@@ -18,7 +18,7 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 from world import World, claim, eventually
 
 from prefect_ecs_plugin.sandbox.aws import Fault
-from prefect_ecs_plugin.waiting import drive
+from prefect_ecs_plugin.scheduling.steps import drive
 
 pytestmark = pytest.mark.slow
 
@@ -281,8 +281,8 @@ def test_guarantee_1_a_run_whose_task_does_not_start_for_long_has_a_heartbeat(
     from prefect.utilities.configuration import set_temporary_config
 
     from prefect_ecs_plugin import ECSAgent
+    from prefect_ecs_plugin.launch.launcher import Started
     from prefect_ecs_plugin.launch_record import Launch
-    from prefect_ecs_plugin.launching import Started
 
     for name, value in world.environment.items():
         monkeypatch.setenv(name, value)

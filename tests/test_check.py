@@ -27,16 +27,16 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 from sandbox_aws import ec2_cluster
 from world import World
 
-from prefect_ecs_plugin.check import identity, network, output, preflight, secrets
-from prefect_ecs_plugin.check.asking import AWS, skew_of
-from prefect_ecs_plugin.check.facts import Facts
-from prefect_ecs_plugin.check.findings import Finding, Status, failed, ok
-from prefect_ecs_plugin.check.images import ECRImage, is_public
-from prefect_ecs_plugin.cli import ecs, start
+from prefect_ecs_plugin.aws.secret_arn import SecretARN
+from prefect_ecs_plugin.cli.check import identity, network, output, preflight, secrets
+from prefect_ecs_plugin.cli.check.asking import AWS, skew_of
+from prefect_ecs_plugin.cli.check.facts import Facts
+from prefect_ecs_plugin.cli.check.findings import Finding, Status, failed, ok
+from prefect_ecs_plugin.cli.check.images import ECRImage, is_public
+from prefect_ecs_plugin.cli.start import ecs, start
 from prefect_ecs_plugin.sandbox import environment
 from prefect_ecs_plugin.sandbox.aws import Fault
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
-from prefect_ecs_plugin.secret_arn import SecretARN
 from prefect_ecs_plugin.settings import PrefectSettings
 
 ACCOUNT = "123456789012"
@@ -245,7 +245,7 @@ def test_it_takes_the_options_of_start() -> None:
 
 @dataclass(frozen=True)
 class Broken:
-    """What somebody did wrong, and what the checks that fail then say.
+    """What a user did wrong, and what the checks that fail then say.
 
     Attributes:
         failures: The failed checks, and words of each.
@@ -1176,7 +1176,7 @@ def test_a_key_that_cannot_be_had(
 def test_clock_skew(world: World, ahead: float, status: str) -> None:
     import time
 
-    from prefect_ecs_plugin.aws import AWSClients
+    from prefect_ecs_plugin.aws.session import AWSClients
 
     facts = Facts({}, PrefectSettings("server", ""))
     with environment.only(world.environment):

@@ -158,7 +158,7 @@ def test_our_command_is_offered_where_metadata_is_missing(
 ) -> None:
     monkeypatch.setattr("importlib.metadata.distributions", lambda: iter(()))
     (ours,) = _commands.offers()["ecs"]
-    assert ours.entry_point.value == "prefect_ecs_plugin.cli:ecs"
+    assert ours.entry_point.value == "prefect_ecs_plugin.cli.start:ecs"
 
 
 # The group

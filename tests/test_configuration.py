@@ -8,8 +8,8 @@ from typing import Any, Callable, Dict
 
 import pytest
 
-from prefect_ecs_plugin.cluster import trouble
-from prefect_ecs_plugin.configuration import agent_settings
+from prefect_ecs_plugin.aws.cluster import trouble
+from prefect_ecs_plugin.config.configuration import agent_settings
 from prefect_ecs_plugin.errors import ConfigurationError
 
 LOGGER = logging.getLogger("agent")

@@ -14,9 +14,9 @@ import requests
 from prefect.exceptions import ClientError
 from prefect.utilities.configuration import set_temporary_config
 
-from prefect_ecs_plugin.api import AgentClient
-from prefect_ecs_plugin.connections import retry_after
 from prefect_ecs_plugin.errors import RateLimited
+from prefect_ecs_plugin.prefect_api.client import AgentClient
+from prefect_ecs_plugin.prefect_api.connections import retry_after
 
 HELLO = b'{"data": {"hello": "hi"}}'
 

@@ -6,7 +6,7 @@ from typing import Any, Dict
 
 import pytest
 
-from prefect_ecs_plugin import console
+from prefect_ecs_plugin.aws import console_links
 
 ARN = "arn:aws:ecs:eu-west-1:123456789012:task/prod/0123abc"
 
@@ -32,14 +32,14 @@ def with_logs(**options: str) -> Dict[str, Any]:
     ],
 )
 def test_task_url(arn: str, url: str) -> None:
-    assert console.task_url(arn) == url
+    assert console_links.task_url(arn) == url
 
 
 def test_log_url() -> None:
     definition = with_logs(
         **{"awslogs-group": "/ecs/prefect", "awslogs-stream-prefix": "p"}
     )
-    assert console.log_url(ARN, definition) == (
+    assert console_links.log_url(ARN, definition) == (
         "https://eu-west-1.console.aws.amazon.com/cloudwatch/home?region=eu-west-1"
         "#logsV2:log-groups/log-group/$252Fecs$252Fprefect/log-events/"
         "p$252Fflow$252F0123abc"
@@ -60,4 +60,4 @@ def test_log_url() -> None:
     ],
 )
 def test_no_log_url_without_awslogs_and_a_stream_prefix(definition: Any) -> None:
-    assert console.log_url(ARN, definition) is None
+    assert console_links.log_url(ARN, definition) is None

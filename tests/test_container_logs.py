@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
-from prefect_ecs_plugin.container_logs import ContainerLogs
+from prefect_ecs_plugin.aws.container_logs import ContainerLogs
 
 ARN = "arn:aws:ecs:us-east-1:123456789012:task/prod/0123abc"
 STREAM = "runs/flow/0123abc"

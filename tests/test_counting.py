@@ -12,8 +12,14 @@ from deadlines import DEADLINE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin import connections
-from prefect_ecs_plugin.counting import Answered, Counter, Counts, Histogram, Outcome
+from prefect_ecs_plugin.observability.counters import (
+    Answered,
+    Counter,
+    Counts,
+    Histogram,
+    Outcome,
+)
+from prefect_ecs_plugin.prefect_api import connections
 
 
 def in_threads(action: Any, threads: int = 8) -> None:

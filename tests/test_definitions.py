@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from prefect_ecs_plugin.definitions import DESCRIBED, FAMILIES, TaskDefinitionCache
+from prefect_ecs_plugin.aws.definition_cache import (
+    DESCRIBED,
+    FAMILIES,
+    TaskDefinitionCache,
+)
 
 
 def provide(cache: TaskDefinitionCache, family: str) -> None:

@@ -13,21 +13,21 @@ from deadlines import DEADLINE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin.definitions import TaskDefinitionCache
-from prefect_ecs_plugin.dispatcher import Dispatcher
-from prefect_ecs_plugin.pacing import LIMITS, Pacer
-from prefect_ecs_plugin.polling import Rhythm
-from prefect_ecs_plugin.retrying import (
+from prefect_ecs_plugin.aws.definition_cache import TaskDefinitionCache
+from prefect_ecs_plugin.aws.rate_limiter import LIMITS, Pacer
+from prefect_ecs_plugin.aws.retrying import (
     _CAUSES,
     WORTH_WAITING,
     Answer,
     Patience,
     Refused,
 )
-from prefect_ecs_plugin.schedule import Schedule
-from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.troubles import Troubles, insist
-from prefect_ecs_plugin.waiting import Cause, Pause, Steps, Wait, drive
+from prefect_ecs_plugin.observability.outage_log import Troubles, insist
+from prefect_ecs_plugin.scheduling.dispatcher import Dispatcher
+from prefect_ecs_plugin.scheduling.poll_interval import Rhythm
+from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
+from prefect_ecs_plugin.scheduling.steps import Cause, Pause, Steps, Wait, drive
+from prefect_ecs_plugin.scheduling.timer_heap import Schedule
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 100))))

@@ -19,10 +19,10 @@ import pytest
 import yaml
 
 import prefect_ecs_plugin
-from prefect_ecs_plugin.cli import ecs
-from prefect_ecs_plugin.install.place import Place
-from prefect_ecs_plugin.install.plan import Plan
-from prefect_ecs_plugin.install.policy import agent as agent_policy
+from prefect_ecs_plugin.cli.install.place import Place
+from prefect_ecs_plugin.cli.install.plan import Plan
+from prefect_ecs_plugin.cli.install.policy import agent as agent_policy
+from prefect_ecs_plugin.cli.start import ecs
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(prefect_ecs_plugin.__file__).parent

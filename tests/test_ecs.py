@@ -13,12 +13,12 @@ from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from botocore.session import get_session
 
-from prefect_ecs_plugin.ecs import ECS, region_of
+from prefect_ecs_plugin.aws.ecs import ECS, region_of
+from prefect_ecs_plugin.aws.rate_limiter import LIMITS, Pacer
+from prefect_ecs_plugin.aws.retrying import Patience, Refused, Verdict
 from prefect_ecs_plugin.errors import ConfigurationError
-from prefect_ecs_plugin.pacing import LIMITS, Pacer
-from prefect_ecs_plugin.retrying import Patience, Refused, Verdict
-from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.waiting import Pause, Steps
+from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
+from prefect_ecs_plugin.scheduling.steps import Pause, Steps
 
 CLUSTER = {"cluster": "default"}
 

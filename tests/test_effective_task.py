@@ -22,8 +22,9 @@ from prefect.run_configs import ECSRun as PrefectECSRun
 from prefect.storage import Docker, Local
 from prefect.utilities.graphql import GraphQLResult
 
-from prefect_ecs_plugin import configuration, kwargs, template
-from prefect_ecs_plugin.aws import AWSClients
+from prefect_ecs_plugin import kwargs, template
+from prefect_ecs_plugin.aws.session import AWSClients
+from prefect_ecs_plugin.config import configuration
 from prefect_ecs_plugin.flow_run import FlowRun, plain
 from prefect_ecs_plugin.run_config import ECSRun
 from prefect_ecs_plugin.settings import AgentSettings, PrefectSettings

@@ -7,11 +7,11 @@ from typing import List, Optional
 
 import pytest
 
-from prefect_ecs_plugin.health import Health
-from prefect_ecs_plugin.retrying import Answer, Refused
-from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.troubles import Troubles, insist
-from prefect_ecs_plugin.waiting import Steps
+from prefect_ecs_plugin.aws.retrying import Answer, Refused
+from prefect_ecs_plugin.observability.health import Health
+from prefect_ecs_plugin.observability.outage_log import Troubles, insist
+from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
+from prefect_ecs_plugin.scheduling.steps import Steps
 
 
 class Agent:

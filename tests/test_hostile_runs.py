@@ -19,7 +19,7 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 from hostile import MIB, put, run_configs
 from world import World, eventually
 
-from prefect_ecs_plugin.configuration import DEFAULT_TASK_DEFINITION_PATH
+from prefect_ecs_plugin.config.configuration import DEFAULT_TASK_DEFINITION_PATH
 from prefect_ecs_plugin.launch_record import read
 
 pytestmark = pytest.mark.slow

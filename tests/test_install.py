@@ -22,12 +22,13 @@ import yaml
 from click.testing import CliRunner
 from deadlines import DEADLINE
 
-from prefect_ecs_plugin import __version__, rules, shapes
+from prefect_ecs_plugin import __version__
+from prefect_ecs_plugin.aws.secret_arn import SecretARN
+from prefect_ecs_plugin.cli.install import cloudformation, hcl, plan, policy
+from prefect_ecs_plugin.cli.install.command import install
+from prefect_ecs_plugin.cli.install.place import Place, Reference
 from prefect_ecs_plugin.errors import ConfigurationError
-from prefect_ecs_plugin.install import cloudformation, hcl, plan, policy
-from prefect_ecs_plugin.install.command import install
-from prefect_ecs_plugin.install.place import Place, Reference
-from prefect_ecs_plugin.secret_arn import SecretARN
+from prefect_ecs_plugin.validation import coercion, rules
 
 SUBNETS = "subnet-0123456789abcdef0,subnet-0fedcba9876543210"
 VPC = "vpc-0123456789abcdef0"
@@ -190,7 +191,7 @@ def test_the_task_definition_in_full() -> None:
 
 
 def _start_options() -> Dict[str, Any]:
-    from prefect_ecs_plugin.cli import start
+    from prefect_ecs_plugin.cli.start import start
 
     return {str(param.name): param for param in start.params}
 
@@ -198,7 +199,7 @@ def _start_options() -> Dict[str, Any]:
 @every_case
 def test_ecs_takes_the_definition(options: List[str]) -> None:
     request = definition(*options)
-    fitted, problems = shapes.fit("RegisterTaskDefinition", request, strict=True)
+    fitted, problems = coercion.fit("RegisterTaskDefinition", request, strict=True)
     assert fitted == request
     assert problems == []
     assert rules.check_definition(request, "FARGATE") == []
@@ -207,7 +208,7 @@ def test_ecs_takes_the_definition(options: List[str]) -> None:
 @every_case
 def test_the_agent_takes_its_command_line(options: List[str]) -> None:
     """What the container runs is what `start` parses."""
-    from prefect_ecs_plugin.cli import start
+    from prefect_ecs_plugin.cli.start import start
 
     command = definition(*options)["containerDefinitions"][0]["command"]
     assert command[:4] == ["prefect", "agent", "ecs", "start"]
@@ -474,7 +475,7 @@ NEEDS_STAR = [
     ("RESOURCE_STAR", ["ecs:ListTasks"]),
 ]
 
-#: Without them what is printed is read by nobody but us.
+#: Without them what is printed is read by these tests only.
 LINTERS = "pip install 'prefect-ecs-plugin[dev]' brings the linters"
 
 
@@ -1255,7 +1256,7 @@ def test_no_key_of_this_machine_is_printed(
 
 def test_importing_the_command_imports_nothing_heavy() -> None:
     code = (
-        "import sys, prefect_ecs_plugin.install.command; "
+        "import sys, prefect_ecs_plugin.cli.install.command; "
         "print(sorted({'boto3', 'botocore', 'prefect', 'yaml', 'requests'} "
         "& set(sys.modules)))"
     )

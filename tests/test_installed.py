@@ -575,7 +575,8 @@ def test_installed_as_editable_and_uninstalled(
     newest.pip("install", "--no-deps", setting, "--editable", str(sources))
     assert_ours(newest)
     assert str(sources) in newest.python(
-        "import prefect_ecs_plugin.cli as m, os; print(os.path.realpath(m.__file__))"
+        "import os, prefect_ecs_plugin.cli.start as module; "
+        "print(os.path.realpath(module.__file__))"
     )
     newest.pip("uninstall", "--yes", "prefect-ecs-plugin")
     assert_prefects_own(newest)
@@ -663,7 +664,7 @@ def test_the_script_works_from_a_target_folder(
 
 
 def assert_says_why(environment: Environment, *words: str) -> None:
-    """One line and exit code 1, whatever is asked; nobody else notices."""
+    """One line and exit code 1, whatever is asked; no other program notices."""
     for command in (
         ["prefect", "agent", "ecs", "start"],
         ["prefect", *START_HELP],

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from prefect_ecs_plugin import kwargs
 from prefect_ecs_plugin.errors import RunConfigError
-from prefect_ecs_plugin.excerpt import quoted
 from prefect_ecs_plugin.flow_run import FlowRun
 from prefect_ecs_plugin.run_config import ECSRun
 from prefect_ecs_plugin.settings import AgentSettings, PrefectSettings
+from prefect_ecs_plugin.validation.excerpt import quoted
 
 DEFINITION: Dict[str, Any] = {
     "networkMode": "awsvpc",

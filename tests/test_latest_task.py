@@ -9,14 +9,14 @@ from typing import Any, Dict, List
 
 import pytest
 
-from prefect_ecs_plugin.claims import Claims
+from prefect_ecs_plugin.launch.claims import Claims
+from prefect_ecs_plugin.launch.launcher import Started
 from prefect_ecs_plugin.launch_record import Launch, LaunchRecord
-from prefect_ecs_plugin.launching import Started
-from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.supervising import Supervisor
-from prefect_ecs_plugin.troubles import Troubles
-from prefect_ecs_plugin.waiting import Pause, Steps
-from prefect_ecs_plugin.watcher import Watched
+from prefect_ecs_plugin.monitoring.supervisor import Supervisor
+from prefect_ecs_plugin.monitoring.watcher import Watched
+from prefect_ecs_plugin.observability.outage_log import Troubles
+from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
+from prefect_ecs_plugin.scheduling.steps import Pause, Steps
 
 RUN = "run"
 

@@ -20,7 +20,7 @@ from world import World, eventually
 
 from prefect_ecs_plugin import ECSRun, __version__
 
-#: More than a RunTask request has room for.
+#: More than a RunTask request takes.
 LARGE = {"A": "a" * 5, "B": "b" * 5000, "C": "c" * 6000}
 
 

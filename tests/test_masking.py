@@ -15,13 +15,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin.known_secrets import (
+from prefect_ecs_plugin.observability.known_secrets import (
     MOST_SECRETS,
     MOST_SLICES,
     is_worth_looking_for,
     sliced,
 )
-from prefect_ecs_plugin.masking import (
+from prefect_ecs_plugin.observability.redaction import (
     LONGEST_TEXT,
     SHORTEST,
     STARS,
@@ -302,7 +302,9 @@ def test_secrets_belong_to_their_run() -> None:
 
 
 def test_no_run_pushes_secrets_of_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prefect_ecs_plugin.masking._MOST_OF_ALL_RUNS", 2000)
+    monkeypatch.setattr(
+        "prefect_ecs_plugin.observability.redaction._MOST_OF_ALL_RUNS", 2000
+    )
     secrets = Secrets()
     secrets.keep("agents-token")
     secrets.learn("good", {"env": {"A_TOKEN": "token-of-good"}})

@@ -21,7 +21,9 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from prefect_ecs_plugin import __version__
-from prefect_ecs_plugin.counting import (
+from prefect_ecs_plugin.aws.rate_limiter import BUCKETS_OF, LIMITS, Pacer
+from prefect_ecs_plugin.monitoring.metrics import Metrics
+from prefect_ecs_plugin.observability.counters import (
     DELAY_BUCKETS,
     Answered,
     Counts,
@@ -30,11 +32,9 @@ from prefect_ecs_plugin.counting import (
     Reason,
     Source,
 )
-from prefect_ecs_plugin.health import Health
-from prefect_ecs_plugin.metrics import Metrics
-from prefect_ecs_plugin.pacing import BUCKETS_OF, LIMITS, Pacer
-from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.waiting import Cause, Pause, Steps, Wait
+from prefect_ecs_plugin.observability.health import Health
+from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
+from prefect_ecs_plugin.scheduling.steps import Cause, Pause, Steps, Wait
 
 #: A sample's name and its labels.
 Sample = Tuple[str, Tuple[Tuple[str, str], ...]]

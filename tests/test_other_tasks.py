@@ -32,8 +32,8 @@ from runs import (
 )
 from world import QUICK, World, eventually
 
-from prefect_ecs_plugin.api import AgentClient
 from prefect_ecs_plugin.launch_record import LaunchRecord, latest_claim
+from prefect_ecs_plugin.prefect_api.client import AgentClient
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
 
@@ -202,7 +202,7 @@ def test_guarantee_1_a_claim_of_task_runs_that_fails_half_way_starts_one_task(
     world: World, wide_run: str
 ) -> None:
     """The API takes a thousand with one mutation; here it is one."""
-    one = f"import prefect_ecs_plugin.api\nprefect_ecs_plugin.api.PAGE = 1\n{QUICK}"
+    one = f"from prefect_ecs_plugin.prefect_api import client\nclient.PAGE = 1\n{QUICK}"
     for task_run in world.api.store.task_runs(wide_run):
         retry(world, task_run.id)
     mutations: List[str] = []
@@ -277,9 +277,9 @@ def test_guarantee_1_a_task_that_starts_after_its_run_was_started_anew_is_stoppe
     world: World, new_run: Callable[[], str]
 ) -> None:
     """By the agent that asked for it, which sees that the answer came late."""
-    late = f"from prefect_ecs_plugin import launching\n{QUICK}".replace(
-        "launching._LATE, other_tasks._LATE = 0.2, 1.0, (1.0,)",
-        "launching._LATE, other_tasks._LATE = 0.2, 0.0, ()",
+    late = f"from prefect_ecs_plugin.launch import launcher\n{QUICK}".replace(
+        "launcher._LATE, other_tasks._LATE = 0.2, 1.0, (1.0,)",
+        "launcher._LATE, other_tasks._LATE = 0.2, 0.0, ()",
     )
     held = HeldBack(world)
     run_id = new_run()
@@ -573,12 +573,13 @@ def test_guarantee_2_an_internal_error_after_the_start_leaves_the_run_to_its_tas
     world: World, new_run: Callable[[], str]
 ) -> None:
     broken = """
-from prefect_ecs_plugin import kwargs, launching
+from prefect_ecs_plugin import kwargs
+from prefect_ecs_plugin.launch import launcher
 
 def broken(*arguments, **options):
     raise LookupError("of the agent's own")
 
-launching._with_links = kwargs.notes = broken
+launcher._with_links = kwargs.notes = broken
 """
     run_id = new_run()
     command = [sys.executable, "-c", broken + QUICK, "agent", "ecs", "start"]

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin import ECSRun, overflow, rules, template
+from prefect_ecs_plugin import ECSRun, template
 from prefect_ecs_plugin.errors import RunConfigError
 from prefect_ecs_plugin.flow_run import FlowRun
+from prefect_ecs_plugin.launch import overflow
 from prefect_ecs_plugin.settings import AgentSettings
+from prefect_ecs_plugin.validation import rules
 
 RUN_ID = "PREFECT__CONTEXT__FLOW_RUN_ID"
 API_KEY = "PREFECT__CLOUD__API_KEY"

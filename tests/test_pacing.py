@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin.pacing import LIMITS, Bucket, Limit, Pacer, limits_for
-from prefect_ecs_plugin.simulation import Simulation
+from prefect_ecs_plugin.aws.rate_limiter import LIMITS, Bucket, Limit, Pacer, limits_for
+from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 
 FARGATE = "RunTask on Fargate"
 

@@ -23,10 +23,10 @@ from prefect.utilities.configuration import set_temporary_config
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
 from prefect_ecs_plugin import template
-from prefect_ecs_plugin.cli import ecs
-from prefect_ecs_plugin.ecs import batches
-from prefect_ecs_plugin.prune import account as accounts
-from prefect_ecs_plugin.prune import command, owning
+from prefect_ecs_plugin.aws.ecs import batches
+from prefect_ecs_plugin.cli.prune import account as accounts
+from prefect_ecs_plugin.cli.prune import command, owning
+from prefect_ecs_plugin.cli.start import ecs
 from prefect_ecs_plugin.sandbox import environment
 from prefect_ecs_plugin.sandbox.aws import AWS, Fault
 
@@ -38,7 +38,7 @@ NO_API = {"cloud.api": "http://127.0.0.1:1", "cloud.graphql": "http://127.0.0.1:
 
 
 class Time:
-    """The time of day at AWS, and seconds that pass when somebody sleeps."""
+    """The time of day at AWS, and seconds that pass when the command sleeps."""
 
     def __init__(self) -> None:
         self.days_ago = 0.0
@@ -267,7 +267,7 @@ def test_without_the_api_it_says_what_is_not_known(world: World, prune: Prune) -
 
 
 def test_what_agents_register_is_what_is_pruned(world: World, prune: Prune) -> None:
-    """The name and the tag are those of the template's room, not of this test."""
+    """The name and the tag are those of the template module, not of this test."""
     request = template.named(
         {
             "networkMode": "awsvpc",
@@ -364,8 +364,8 @@ def test_what_ecs_keeps_is_named_and_exits_1(world: World, prune: Prune) -> None
 
 
 def test_without_credentials_it_is_one_line(world: World) -> None:
-    nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
-    with environment.only({**world.environment, **nobody}):
+    no_keys = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    with environment.only({**world.environment, **no_keys}):
         result = CliRunner().invoke(ecs, ["prune"])
     assert result.exit_code == 1
     assert len(result.output.strip().splitlines()) == 1

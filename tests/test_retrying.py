@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin.errors import LaunchError
-from prefect_ecs_plugin.retrying import (
+from prefect_ecs_plugin.aws.retrying import (
     BACKOFF,
     TABLE,
     UNUSABLE_REGION,
@@ -25,7 +24,8 @@ from prefect_ecs_plugin.retrying import (
     is_worth_waiting,
     judge,
 )
-from prefect_ecs_plugin.waiting import Cause, Pause, Steps, drive
+from prefect_ecs_plugin.errors import LaunchError
+from prefect_ecs_plugin.scheduling.steps import Cause, Pause, Steps, drive
 
 
 def failures(*reasons: str) -> Answer:

@@ -20,11 +20,11 @@ from prefect.run_configs import ECSRun
 from sandbox_aws import definition
 from world import World, eventually
 
-from prefect_ecs_plugin import rights
-from prefect_ecs_plugin.install import place, plan, policy
-from prefect_ecs_plugin.rights import On
+from prefect_ecs_plugin.aws.secret_arn import SecretARN
+from prefect_ecs_plugin.cli import rights
+from prefect_ecs_plugin.cli.install import place, plan, policy
+from prefect_ecs_plugin.cli.rights import On
 from prefect_ecs_plugin.sandbox.aws import Hold
-from prefect_ecs_plugin.secret_arn import SecretARN
 
 #: In the policy, though the agent never calls it, and why.
 NEVER_CALLED = {

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin import rules
-from prefect_ecs_plugin.rules import Problem, definition, fargate, run_task
+from prefect_ecs_plugin.validation import rules
+from prefect_ecs_plugin.validation.rules import Problem, definition, fargate, run_task
 
 # No test fails because a machine is slow.
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -28,7 +28,7 @@ from prefect_ecs_plugin import (
     SourceError,
     UnsupportedRunConfig,
 )
-from prefect_ecs_plugin.yaml_text import parse_mapping
+from prefect_ecs_plugin.validation.yaml_text import parse_mapping
 
 ROLE = "arn:aws:iam::123456789012:role/flows"
 

@@ -14,12 +14,12 @@ pytest.importorskip("graphql", reason="the sandbox needs its extra and Python 3.
 
 from sandbox_prefect import new_flow
 
-from prefect_ecs_plugin.api import AgentClient
-from prefect_ecs_plugin.run_states import READING, RunStates
+from prefect_ecs_plugin.observability.outage_log import Troubles
+from prefect_ecs_plugin.prefect_api.client import AgentClient
+from prefect_ecs_plugin.prefect_api.run_states import READING, RunStates
 from prefect_ecs_plugin.sandbox.prefect_api import Fault, PrefectAPI
-from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.troubles import Troubles
-from prefect_ecs_plugin.waiting import Steps
+from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
+from prefect_ecs_plugin.scheduling.steps import Steps
 
 
 class World:

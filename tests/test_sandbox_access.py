@@ -1,4 +1,4 @@
-"""The sandbox answers its own user's programs, and nobody else on the machine.
+"""The sandbox answers its own user's programs, and no other user's on the machine.
 
 Each request here is a good one with one thing changed, so that nothing else can be why
 it is refused; most have even the session's secret.

@@ -231,7 +231,7 @@ def test_a_task_with_a_role_gets_the_sessions_access_key(aws: AWS) -> None:
 
 
 def test_a_process_can_read_what_the_user_can(aws: AWS, tmp_path: Path) -> None:
-    """docs/sandbox.md says so, for nobody should rely on the contrary."""
+    """docs/sandbox.md says so, so that users do not rely on the contrary."""
     (tmp_path / ".netrc").write_text("in the home directory")
     shell = subprocess.Popen(
         ["sleep", "3600"], env={"PATH": os.environ["PATH"], "OF_A_SHELL": "in its env"}

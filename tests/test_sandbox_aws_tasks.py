@@ -22,12 +22,7 @@ from sandbox_aws import (
     wait_for,
 )
 
-from prefect_ecs_plugin.sandbox.aws import (
-    Hold,
-    StartFailure,
-    TaskChanged,
-    TaskView,
-)
+from prefect_ecs_plugin.sandbox.aws import Hold, StartFailure, TaskChanged, TaskView
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""A web page of somebody else's in a real browser, beside a running sandbox.
+"""A web page of another origin in a real browser, beside a running sandbox.
 
 The page knows more than any page can: the ports, the token, the access key. It tries
 what pages can do across origins, and what they can where their name resolves to
@@ -388,7 +388,7 @@ def test_a_page_of_another_origin_runs_and_reads_nothing(
 def test_an_address_typed_into_the_browser_shows_nothing(
     api: PrefectAPI, tmp_path: Path
 ) -> None:
-    """Somebody who got hold of a link cannot have the user click on it."""
+    """A person who got hold of a link cannot have the user click on it."""
     with browser(tmp_path, "--dump-dom", f"{api.url}?query={{hello}}") as process:
         shown, _ = process.communicate(timeout=DEADLINE)
     assert "The sandbox does not answer browsers" in shown

@@ -24,10 +24,10 @@ from click.testing import CliRunner
 from deadlines import DEADLINE
 from shell import Shell, without_looks
 
+from prefect_ecs_plugin.cli.start_options import LikeStart, typed
 from prefect_ecs_plugin.sandbox import command, flows
 from prefect_ecs_plugin.sandbox.display import Lines
 from prefect_ecs_plugin.sandbox.watch import Watch
-from prefect_ecs_plugin.start_options import LikeStart, typed
 
 #: Of an account that the sandbox does not see.
 SECRET = "arn:aws:secretsmanager:eu-west-1:999999999999:secret:prefect-AbCdEf:key::"
@@ -643,7 +643,7 @@ def deadline() -> Iterator[List[subprocess.Popen[str]]]:
         process.wait(DEADLINE)
 
 
-#: What somebody does in another terminal.
+#: What a user does in another terminal.
 OTHER_TERMINAL = """
 . {script}
 prefect() {{ "$PYTHON" -m prefect "$@"; }}
@@ -681,7 +681,7 @@ def test_another_terminal_joins_a_sandbox_that_keeps_running(
     script = re.findall(r"^or, all of them at once:  \. (\S+)$", "".join(heard), re.M)
     done = subprocess.run(
         ["/bin/sh", "-c", OTHER_TERMINAL.format(script=script[0])],
-        env={**shell.environment, "PYTHON": sys.executable, "AWS_PROFILE": "nobody"},
+        env={**shell.environment, "PYTHON": sys.executable, "AWS_PROFILE": "unknown"},
         cwd=shell.work,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -734,7 +734,7 @@ def read(terminal: int) -> str:
 
 
 def read_all(terminal: int) -> None:
-    """Nobody is kept waiting for a reader."""
+    """Read on, so that the writer does not wait."""
     try:
         while os.read(terminal, 65536):
             pass

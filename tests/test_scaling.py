@@ -17,10 +17,10 @@ pytest.importorskip("moto", reason="AWS's buckets are the sandbox's")
 sys.path.append(str(Path(__file__).parents[1]))
 
 from benchmarks import scaling  # found by the line above
-from prefect_ecs_plugin.retrying import Answer, Patience, Refused
+from prefect_ecs_plugin.aws.retrying import Answer, Patience, Refused
 from prefect_ecs_plugin.sandbox.aws.buckets import Limits
-from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.waiting import Pause, Steps
+from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
+from prefect_ecs_plugin.scheduling.steps import Pause, Steps
 
 RUNS = 600
 

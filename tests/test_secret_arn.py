@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from prefect_ecs_plugin.aws.secret_arn import SecretARN, parse
 from prefect_ecs_plugin.errors import ConfigurationError
-from prefect_ecs_plugin.secret_arn import SecretARN, parse
 
 SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prefect/key-AbC1eF"
 PARAMETER = "arn:aws:ssm:eu-west-1:123456789012:parameter"

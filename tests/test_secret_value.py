@@ -8,8 +8,8 @@ from typing import Any, Callable, Dict
 
 import pytest
 
+from prefect_ecs_plugin.aws.secret_value import read
 from prefect_ecs_plugin.errors import ConfigurationError
-from prefect_ecs_plugin.secret_value import read
 
 ACCOUNT = "123456789012"
 ABSENT = f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:absent-AbCdEf"

@@ -17,8 +17,8 @@ from box import Box
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin import shapes
-from prefect_ecs_plugin.rules import Problem
+from prefect_ecs_plugin.validation import coercion
+from prefect_ecs_plugin.validation.rules import Problem
 
 # No test fails because a machine is slow.
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,7 +34,7 @@ class Port(enum.IntEnum):
 
 def fit_container(**members: Any) -> Any:
     """One container definition, fitted, and the problems with it."""
-    fitted, problems = shapes.fit(
+    fitted, problems = coercion.fit(
         "RegisterTaskDefinition", {"containerDefinitions": [members]}
     )
     return fitted["containerDefinitions"][0], problems
@@ -160,11 +160,11 @@ def test_no_value_stands_in_a_problem() -> None:
 def test_an_unknown_key_is_named_with_the_likely_one(
     request_: Dict[str, Any], problem: Problem
 ) -> None:
-    assert shapes.fit("RunTask", request_)[1] == [problem]
+    assert coercion.fit("RunTask", request_)[1] == [problem]
 
 
 def test_an_unknown_key_is_an_error_for_who_sends_the_request() -> None:
-    fitted, problems = shapes.fit("RunTask", {"retries": {"n": None}}, strict=True)
+    fitted, problems = coercion.fit("RunTask", {"retries": {"n": None}}, strict=True)
     assert problems == [Problem("retries", "unknown key")]
     assert fitted == {"retries": {}}
 
@@ -205,16 +205,16 @@ def test_likely_meant(key: str, meant: List[str]) -> None:
         "hostname",
         "cluster",
     ]
-    assert shapes.likely_meant(key, known) == meant
+    assert coercion.likely_meant(key, known) == meant
 
 
 def test_the_nearest_key_is_named_alone() -> None:
-    assert shapes.likely_meant("Names", ["named", "name"]) == ["name"]
+    assert coercion.likely_meant("Names", ["named", "name"]) == ["name"]
 
 
 def test_equally_near_keys_are_all_named() -> None:
     known = ["cpuOverride", "gpuOverride", "other"]
-    assert shapes.likely_meant("xpuOverride", known) == ["cpuOverride", "gpuOverride"]
+    assert coercion.likely_meant("xpuOverride", known) == ["cpuOverride", "gpuOverride"]
 
 
 @pytest.mark.parametrize("operation", ["RunTask", "RegisterTaskDefinition"])
@@ -223,7 +223,7 @@ def test_no_known_key_looks_like_a_misspelling_of_its_sibling(operation: str) ->
     for members in _structures(operation):
         for name in members:
             others = [other for other in members if other != name]
-            assert shapes.likely_meant(name, others) == []
+            assert coercion.likely_meant(name, others) == []
 
 
 @lru_cache(maxsize=None)
@@ -261,18 +261,18 @@ def _structures(operation: str) -> List[List[str]]:
     ],
 )
 def test_the_case_of_an_enum(request_: Dict[str, Any], problem: Problem) -> None:
-    assert shapes.fit("RunTask", request_) == (request_, [problem])
+    assert coercion.fit("RunTask", request_) == (request_, [problem])
 
 
 def test_an_unlisted_value_of_an_enum_may_be_new() -> None:
-    fitted, (problem,) = shapes.fit("RunTask", {"launchType": "MOON"})
+    fitted, (problem,) = coercion.fit("RunTask", {"launchType": "MOON"})
     assert fitted == {"launchType": "MOON"}
     assert (problem.place, problem.certain) == ("launchType", False)
     assert problem.message.startswith("'MOON' is none of EC2, FARGATE, ")
 
 
 def test_missing_keys_count_inside_only() -> None:
-    assert shapes.fit("RegisterTaskDefinition", {}) == ({}, [])
+    assert coercion.fit("RegisterTaskDefinition", {}) == ({}, [])
     assert fit_container(secrets=[{"name": "KEY", "valueFrom": None}]) == (
         {"secrets": [{"name": "KEY"}]},
         [
@@ -286,14 +286,14 @@ def test_missing_keys_count_inside_only() -> None:
 
 @pytest.mark.parametrize("params", [None, [], "family: x"])
 def test_params_that_are_no_mapping(params: Any) -> None:
-    fitted, (problem,) = shapes.fit("RunTask", params)
+    fitted, (problem,) = coercion.fit("RunTask", params)
     assert fitted == {}
     assert problem.message.startswith("a mapping is wanted here")
 
 
 def test_boxes_and_proxies_become_plain() -> None:
     box = Box({"containerDefinitions": [{"name": "flow", "command": ["a"]}]})
-    fitted, problems = shapes.fit("RegisterTaskDefinition", MappingProxyType(box))
+    fitted, problems = coercion.fit("RegisterTaskDefinition", MappingProxyType(box))
     assert problems == []
     (flow,) = fitted["containerDefinitions"]
     found = [type(fitted), type(fitted["containerDefinitions"]), type(flow)]
@@ -302,13 +302,13 @@ def test_boxes_and_proxies_become_plain() -> None:
 
 
 def test_knows() -> None:
-    assert shapes.knows("RunTask", "startedBy")
-    assert not shapes.knows("RunTask", "started_by")
+    assert coercion.knows("RunTask", "startedBy")
+    assert not coercion.knows("RunTask", "started_by")
 
 
 def test_nothing_of_aws_is_imported_before_it_is_asked_for() -> None:
     program = (
-        "import sys, prefect_ecs_plugin.shapes; "
+        "import sys, prefect_ecs_plugin.validation.coercion; "
         "assert not [name for name in sys.modules if name.startswith('boto')]"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -363,9 +363,9 @@ def test_fitting_twice_is_fitting_once_and_changes_no_input(
 ) -> None:
     written = data.draw(_requests(operation, SCALARS))
     before = copy.deepcopy(written)
-    fitted, _ = shapes.fit(operation, written)
+    fitted, _ = coercion.fit(operation, written)
     assert written == before
-    assert shapes.fit(operation, fitted)[0] == fitted
+    assert coercion.fit(operation, fitted)[0] == fitted
     assert json.loads(json.dumps(fitted)) == fitted
 
 
@@ -373,7 +373,7 @@ def test_fitting_twice_is_fitting_once_and_changes_no_input(
 @given(data=st.data())
 def test_what_can_be_turned_is_what_botocore_takes(data: Any) -> None:
     written = data.draw(_requests("RunTask", st.nothing()))
-    fitted, problems = shapes.fit("RunTask", written, strict=True)
+    fitted, problems = coercion.fit("RunTask", written, strict=True)
     assert [p for p in problems if "is written" not in p.message if p.certain] == []
     assert _refused_by_botocore("RunTask", fitted) == set()
 
@@ -382,7 +382,7 @@ def test_what_can_be_turned_is_what_botocore_takes(data: Any) -> None:
 @given(data=st.data())
 def test_what_botocore_refuses_is_a_problem(data: Any) -> None:
     written = data.draw(_requests("RunTask", SCALARS))
-    fitted, problems = shapes.fit(
+    fitted, problems = coercion.fit(
         "RunTask", {**written, "taskDefinition": "f:1"}, strict=True
     )
     if _refused_by_botocore("RunTask", fitted):

@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from benchmarks import simulations  # found by the line above
 from benchmarks.simulated import World
-from prefect_ecs_plugin.api import PAGE
+from prefect_ecs_plugin.prefect_api.client import PAGE
 
 
 def test_guarantee_1_and_2_runs_that_an_earlier_process_claimed_are_recovered() -> None:
@@ -29,7 +29,7 @@ def test_guarantee_1_and_2_runs_that_an_earlier_process_claimed_are_recovered() 
 
 
 def test_claimed_runs_are_read_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prefect_ecs_plugin.api.PAGE", 50)
+    monkeypatch.setattr("prefect_ecs_plugin.prefect_api.client.PAGE", 50)
 
     found = simulations.recover(120)
 

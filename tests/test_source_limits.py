@@ -18,14 +18,16 @@ from urllib.parse import unquote
 import pytest
 from deadlines import DEADLINE
 
-from prefect_ecs_plugin import kwargs, sources, template, yaml_text
-from prefect_ecs_plugin.configuration import agent_settings
+from prefect_ecs_plugin import kwargs, template
+from prefect_ecs_plugin.config import sources
+from prefect_ecs_plugin.config.configuration import agent_settings
+from prefect_ecs_plugin.config.http_source import is_here
+from prefect_ecs_plugin.config.sources import Reader, load_mapping
 from prefect_ecs_plugin.errors import ConfigurationError, SourceError
-from prefect_ecs_plugin.http_source import is_here
 from prefect_ecs_plugin.run_config import ECSRun
-from prefect_ecs_plugin.sources import Reader, load_mapping
-from prefect_ecs_plugin.waiting import drive
-from prefect_ecs_plugin.yaml_text import parse_mapping
+from prefect_ecs_plugin.scheduling.steps import drive
+from prefect_ecs_plugin.validation import yaml_text
+from prefect_ecs_plugin.validation.yaml_text import parse_mapping
 
 TEMPLATE = b"cpu: 512\n"
 CONTENT = {"cpu": 512}
@@ -408,7 +410,7 @@ def test_a_password_in_an_address_is_not_repeated(site: Site) -> None:
 
 
 def test_https_leads_to_no_http(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefect_ecs_plugin.http_source import _redirected
+    from prefect_ecs_plugin.config.http_source import _redirected
 
     said = refusal(lambda: _redirected("https://a.example/x", "http://a.example/x"))
     assert said == "it is redirected from https to http, which is not followed"

@@ -9,8 +9,8 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
+from prefect_ecs_plugin.config.sources import load_mapping
 from prefect_ecs_plugin.errors import SourceError
-from prefect_ecs_plugin.sources import load_mapping
 
 TEMPLATE = b"cpu: 512\ncontainerDefinitions:\n  - name: flow\n"
 CONTENT = {"cpu": 512, "containerDefinitions": [{"name": "flow"}]}

@@ -8,14 +8,14 @@ from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 
-from prefect_ecs_plugin.ecs import ECS
+from prefect_ecs_plugin.aws.ecs import ECS
+from prefect_ecs_plugin.aws.rate_limiter import LIMITS, Pacer
+from prefect_ecs_plugin.aws.retrying import Patience
 from prefect_ecs_plugin.errors import LaunchError
-from prefect_ecs_plugin.pacing import LIMITS, Pacer
-from prefect_ecs_plugin.retrying import Patience
-from prefect_ecs_plugin.simulation import Simulation
+from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
+from prefect_ecs_plugin.scheduling.steps import Pause, Steps, drive
 from prefect_ecs_plugin.submission import ASK_FOR_TAGS_AGAIN, Submission
 from prefect_ecs_plugin.template import named
-from prefect_ecs_plugin.waiting import Pause, Steps, drive
 
 RUN_ID = "11111111-2222-3333-4444-555555555555"
 

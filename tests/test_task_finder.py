@@ -6,13 +6,13 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
-from prefect_ecs_plugin.ecs import ECS
+from prefect_ecs_plugin.aws.ecs import ECS
+from prefect_ecs_plugin.aws.network import default_subnets
+from prefect_ecs_plugin.aws.rate_limiter import LIMITS, Pacer
+from prefect_ecs_plugin.aws.retrying import Refused
 from prefect_ecs_plugin.flow_run import RUN_ID
-from prefect_ecs_plugin.network import default_subnets
-from prefect_ecs_plugin.pacing import LIMITS, Pacer
-from prefect_ecs_plugin.retrying import Refused
-from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.task_finder import FEW, Place, TaskFinder
+from prefect_ecs_plugin.monitoring.task_finder import FEW, Place, TaskFinder
+from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 
 
 class Own:

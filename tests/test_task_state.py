@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin import hints
 from prefect_ecs_plugin.launch_record import Launch
-from prefect_ecs_plugin.task_state import (
+from prefect_ecs_plugin.monitoring import stop_reasons
+from prefect_ecs_plugin.monitoring.task_state import (
     GRACE,
     RELAUNCH_BACKOFF,
     Judgement,
@@ -737,7 +737,7 @@ def test_what_a_task_says_of_its_end() -> None:
 
 
 def test_words_of_two_places_are_not_read_as_one() -> None:
-    assert hints.find("OutOfMemoryError").name == "memory"
+    assert stop_reasons.find("OutOfMemoryError").name == "memory"
     task = ran(1, stopped_reason="OutOf", container_reason="MemoryError")
     assert described.hint(task).name == "exited"
 
@@ -820,7 +820,7 @@ def test_who_will_go_on_with_a_run(states: List[str], expected: bool) -> None:
         # Being cancelled is no failure.
         (ran(143), Run("Cancelling"), Launch(), False, LOOK_AGAIN),
         (ran(143), Run("Cancelling"), Launch(), True, CANCEL),
-        # Nobody knows the task any more: it may have run.
+        # ECS does not know the task any more: it may have run.
         (None, SUBMITTED, Launch(), False, LOOK_AGAIN),
         (None, SUBMITTED, Launch(), True, FAIL),
         (None, RUNNING, Launch(), True, FAIL),
@@ -917,7 +917,7 @@ def test_why_a_task_is_judged_so(
     """A first look ends nothing that may have run: the flow's last word may come."""
     started = task is None or "startedAt" in task
     judgement = judge(task, run, launch, confirmed=True)
-    hint = hints.VANISHED if task is None else judgement.hint
+    hint = stop_reasons.VANISHED if task is None else judgement.hint
     assert judgement == Judgement(verdict, why, hint, started, launch.attempt, 3)
     if started and verdict in (FAIL, CANCEL):
         verdict, why = LOOK_AGAIN, f"{why}; its last word may be on its way"
@@ -931,7 +931,7 @@ def test_a_launch_is_the_first_of_a_run_that_waited_by_default() -> None:
         "Submitted", waits=False, taken_over=False, version=None, is_claimed=False
     )
     assert Run("Submitted") == run
-    told = Judgement(LEAVE, "", hints.VANISHED)
+    told = Judgement(LEAVE, "", stop_reasons.VANISHED)
     assert (told.started, told.attempt, told.limit) == (True, 1, 3)
 
 
@@ -1018,8 +1018,10 @@ def test_guarantee_1_and_2_as_laws(
 # -- The table of hints ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hint", [*hints.HINTS, hints.VANISHED], ids=lambda h: h.name)
-def test_every_hint_helps_a_reader(hint: hints.Hint) -> None:
+@pytest.mark.parametrize(
+    "hint", [*stop_reasons.HINTS, stop_reasons.VANISHED], ids=lambda h: h.name
+)
+def test_every_hint_helps_a_reader(hint: stop_reasons.Hint) -> None:
     assert hint.cause
     assert hint.remedy
     assert not hint.cause.endswith(".")
@@ -1028,38 +1030,42 @@ def test_every_hint_helps_a_reader(hint: hints.Hint) -> None:
 
 
 def test_names_of_hints_are_unique() -> None:
-    names = [hint.name for hint in (*hints.HINTS, hints.VANISHED)]
+    names = [hint.name for hint in (*stop_reasons.HINTS, stop_reasons.VANISHED)]
     assert len(set(names)) == len(names)
 
 
 def test_every_hint_is_reached_by_a_test() -> None:
     tested = {row[1] for row in NEVER_RAN}
     by_example = {
-        hints.find(example).name for hint in hints.HINTS for example in hint.examples
+        stop_reasons.find(example).name
+        for hint in stop_reasons.HINTS
+        for example in hint.examples
     }
-    by_exit_code = {hints.find("", EXITED, code).name for code in range(256)}
+    by_exit_code = {stop_reasons.find("", EXITED, code).name for code in range(256)}
     by_stop_code = {
-        hints.find("", code).name
+        stop_reasons.find("", code).name
         for code in (
             *("SpotInterruption", "TerminationNotice", "UserInitiated"),
             *("ServiceSchedulerInitiated", EXITED),
         )
     }
     reached = tested | by_example | by_exit_code | by_stop_code
-    assert {hint.name for hint in hints.HINTS} == reached
+    assert {hint.name for hint in stop_reasons.HINTS} == reached
 
 
 @pytest.mark.parametrize(
-    "hint", [h for h in hints.HINTS if h.text and h.examples], ids=lambda h: h.name
+    "hint",
+    [h for h in stop_reasons.HINTS if h.text and h.examples],
+    ids=lambda h: h.name,
 )
-def test_an_example_leads_to_its_own_hint(hint: hints.Hint) -> None:
+def test_an_example_leads_to_its_own_hint(hint: stop_reasons.Hint) -> None:
     for example in hint.examples:
-        assert hints.find(example) is hint
+        assert stop_reasons.find(example) is hint
 
 
 @given(st.text(), st.text(max_size=20), st.none() | st.integers())
 def test_anything_finds_a_hint(text: str, code: str, exit_code: Optional[int]) -> None:
-    assert hints.find(text, code, exit_code).remedy
+    assert stop_reasons.find(text, code, exit_code).remedy
 
 
 # -- The explanation ------------------------------------------------------------------
@@ -1297,7 +1303,7 @@ def test_a_task_that_vanished() -> None:
         "The ECS task stopped before the run was finished because ECS does not know "
         "the run's task any more"
     )
-    remedy = hints.VANISHED.remedy
+    remedy = stop_reasons.VANISHED.remedy
     assert told.message == f"{opening}; {remedy}"
     assert told.log.splitlines()[:2] == [f"{opening}.", f"What to do: {remedy}."]
 

@@ -28,16 +28,16 @@ from deadlines import DEADLINE
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin import ecs as ecs_module
-from prefect_ecs_plugin.dispatcher import Dispatcher
+from prefect_ecs_plugin.aws import ecs as ecs_module
+from prefect_ecs_plugin.aws.rate_limiter import LIMITS, Pacer
+from prefect_ecs_plugin.aws.retrying import Answer, Refused
 from prefect_ecs_plugin.launch_record import Launch
-from prefect_ecs_plugin.pacing import LIMITS, Pacer
-from prefect_ecs_plugin.retrying import Answer, Refused
-from prefect_ecs_plugin.simulation import Simulation
-from prefect_ecs_plugin.troubles import Troubles
-from prefect_ecs_plugin.waiting import Pause, Steps
-from prefect_ecs_plugin.watcher import Watched, Watcher, poll_queue, watching
-from prefect_ecs_plugin.watcher.poll_queue import RUNNING, YOUNG, PollQueue
+from prefect_ecs_plugin.monitoring.watcher import Watched, Watcher, poll_queue, watching
+from prefect_ecs_plugin.monitoring.watcher.poll_queue import RUNNING, YOUNG, PollQueue
+from prefect_ecs_plugin.observability.outage_log import Troubles
+from prefect_ecs_plugin.scheduling.dispatcher import Dispatcher
+from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
+from prefect_ecs_plugin.scheduling.steps import Pause, Steps
 
 ARN = "arn:aws:ecs:us-east-1:123456789012:task/{}/{:032x}"
 

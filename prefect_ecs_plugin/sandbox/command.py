@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 import click
 
-from prefect_ecs_plugin.command_line import Amount
-from prefect_ecs_plugin.start_options import LikeStart, typed
+from prefect_ecs_plugin.cli.click_types import Amount
+from prefect_ecs_plugin.cli.start_options import LikeStart, typed
 
 if TYPE_CHECKING:
     from prefect_ecs_plugin.sandbox.display import Screen

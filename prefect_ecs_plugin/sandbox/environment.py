@@ -1,6 +1,6 @@
 """The environment of everything that runs in the sandbox.
 
-It is built from nothing, not cleaned: a variable that nobody thought of stays
+It is built from nothing, not cleaned: a variable that was not thought of stays
 outside. What the user's shell may bring is the table `KEPT`; home directory, AWS
 and Prefect settings are the sandbox's own, so no profile, key, token, endpoint or
 proxy of the user's is read, whatever it is called.
@@ -33,7 +33,7 @@ KEPT = frozenset(
     ]
 )
 
-#: The script is read by `sh` first, which hands it to Python: a `#!` line has room
+#: The script is read by `sh` first, which hands it to Python: a `#!` line has space
 #: for neither a long path nor one with a space in it. The plugin is found and its
 #: command attached here too, for where it is not installed or start-up files are
 #: skipped: never must the sandbox run Prefect's own ECS agent instead.
@@ -49,7 +49,7 @@ sys.argv[0] = "prefect"
 from prefect.cli import cli
 
 if sys.argv[1:2] == ["agent"]:
-    from prefect_ecs_plugin.cli import ecs
+    from prefect_ecs_plugin.cli.start import ecs
 
     cli.commands["agent"].add_command(ecs)
 cli()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from ... import rules
+from ...validation import rules
 from .answers import Refusal
 from .paging import page
 from .regions import check_region

@@ -1,11 +1,11 @@
 """Moto: everything of AWS that lies around ECS's tasks and their definitions.
 
 Requests for EC2, S3, IAM, logs and the others go to moto as they are; ECS's own
-rooms ask it what they need to know (clusters, subnets, secrets) through the small
+modules ask it what they need to know (clusters, subnets, secrets) through the small
 methods here. Moto keeps its state in plain dicts without locks, and for the whole
 process, so everything goes through one lock and starts from nothing.
 
-Moto calls nobody: it runs as a server application here, without patching any
+Moto makes no calls: it runs as a server application here, without patching any
 client, so there is no request that it could pass through to the real AWS.
 """
 
@@ -71,7 +71,7 @@ class Moto:
     """
 
     def __init__(self) -> None:
-        # Some 700 machine images that nobody asks for here; moto reads this when
+        # Some 700 machine images that are not needed here; moto reads this when
         # its first EC2 backend is made.
         os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
         from moto.backends import get_backend

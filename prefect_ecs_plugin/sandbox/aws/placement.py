@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from ... import rules
+from ...validation import rules
 from .answers import Refusal
 from .neighbours import Neighbours
 

@@ -31,13 +31,7 @@ from .dispatch import Book, Dispatcher
 from .events import Events, Subscriber
 from .faults import Fault, FaultHook
 from .http import HttpServer
-from .lifecycle import (
-    ESSENTIAL_EXITED,
-    SPOT_INTERRUPTION,
-    BeforeStart,
-    Outcome,
-    Phases,
-)
+from .lifecycle import ESSENTIAL_EXITED, SPOT_INTERRUPTION, BeforeStart, Outcome, Phases
 from .task import TaskView, view
 
 
@@ -143,7 +137,7 @@ class AWS:
         """
         if not AWS._one_at_a_time.acquire(blocking=False):
             raise RuntimeError(
-                "An AWS runs in this process already; moto has room for one: stop it "
+                "An AWS runs in this process already; moto serves one only: stop it "
                 "before you start another."
             )
         with ExitStack() as stopping:

@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from ... import rules
+from ...validation import rules
 from .answers import Refusal
 from .definitions import Definitions
 from .idempotency import ClientTokens

@@ -1,0 +1,83 @@
+"""The last lines that a flow's container wrote, from CloudWatch Logs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any, Callable, List, Mapping, Optional
+
+from ..observability.log_formats import of_run
+from . import console_links
+
+#: How many lines a reader gets.
+LINES = 50
+
+
+class ContainerLogs:
+    """Reads logs of containers that use the awslogs driver.
+
+    Reading them is a favour: whatever keeps it from working costs one debug line.
+
+    Args:
+        clients: Makes AWS clients; asked for `logs`, once, when it is first needed.
+        logger: The agent's own log.
+    """
+
+    def __init__(self, clients: Callable[[str], Any], logger: logging.Logger) -> None:
+        self._clients = clients
+        self._logger = logger
+        self._lock = threading.Lock()
+        self._client: Optional[Any] = None
+
+    def last_lines(self, task_arn: str, definition: Mapping[str, Any]) -> List[str]:
+        """The end of what a task's `flow` container wrote.
+
+        Args:
+            task_arn: The task.
+            definition: Its definition, rendered or described.
+
+        Returns:
+            At most 50 lines, the latest last, as they are: they may hold secrets, and
+            are to be cut only when these are out. None where the container does not
+            use awslogs or the log cannot be read.
+        """
+        stream = console_links.log_stream(task_arn, definition)
+        if stream is None:
+            return []
+        try:
+            return self._read(console_links.awslogs_options(definition), stream)
+        except Exception as error:  # of any kind: see above
+            self._logger.debug(
+                "The log of task %s cannot be read: %s: %s",
+                task_arn,
+                type(error).__name__,
+                error,
+                extra=of_run(None, task_arn),
+            )
+            return []
+
+    def _read(self, options: Mapping[str, str], stream: str) -> List[str]:
+        """The last events of a stream.
+
+        https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html
+        """
+        client = self._connected()
+        region = options.get("awslogs-region", client.meta.region_name)
+        if region != client.meta.region_name:
+            raise LookupError(f"it is in another region, {region}")
+        answer = client.get_log_events(
+            logGroupName=options["awslogs-group"],
+            logStreamName=stream,
+            limit=LINES,
+            startFromHead=False,
+        )
+        lines = [
+            line for event in answer["events"] for line in event["message"].splitlines()
+        ]
+        return lines[-LINES:]
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = self._clients("logs")
+            return self._client

@@ -1,0 +1,123 @@
+"""Which task definitions exist, as far as this agent knows. Pure, but for a lock."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from typing import Any, Dict, Generic, Optional, Tuple, TypeVar
+
+from ..scheduling.steps import Cause
+
+#: How many families are remembered, with the ARN of each: about 1 MiB.
+FAMILIES = 2000
+
+#: How many definitions of run configs are remembered in full; one is up to 64 KiB.
+DESCRIBED = 500
+
+Value = TypeVar("Value")
+
+
+class Promise(Future):  # type: ignore[type-arg]  # a subscript fails on Python 3.8
+    """The ARN that a definition will have.
+
+    Attributes:
+        cause: What the wait for it is for.
+    """
+
+    cause = Cause.DEFINITION
+
+
+class _LeastRecentlyUsed(Generic[Value]):
+    """A dict that drops what was not asked for the longest time when it is full."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[str, Value] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: str) -> Optional[Value]:
+        if key in self._values:
+            self._values.move_to_end(key)
+        return self._values.get(key)
+
+    def set(self, key: str, value: Value) -> None:
+        self._values[key] = value
+        self._values.move_to_end(key)
+        while len(self._values) > self._size:
+            self._values.popitem(last=False)
+
+    def remove(self, key: str) -> None:
+        self._values.pop(key, None)
+
+
+class TaskDefinitionCache:
+    """Families that this agent has found or registered, or is about to.
+
+    A family is named after its content, so it stands for one definition. The first
+    launch that needs a family has to provide it; all others get the future of that
+    work. Threads may share the cache.
+
+    Args:
+        families: How many families are remembered. The least recently used is
+            forgotten first, and found again with one DescribeTaskDefinition; one that
+            is being provided is never forgotten.
+        described: The same for definitions that were only read.
+    """
+
+    def __init__(self, families: int = FAMILIES, described: int = DESCRIBED) -> None:
+        self._lock = threading.Lock()
+        self._pending: Dict[str, Promise] = {}
+        self._provided: _LeastRecentlyUsed[Promise] = _LeastRecentlyUsed(families)
+        self._described: _LeastRecentlyUsed[Any] = _LeastRecentlyUsed(described)
+
+    def __len__(self) -> int:
+        """How many families are remembered or are being provided."""
+        with self._lock:
+            return len(self._pending) + len(self._provided)
+
+    def reserve(self, family: str) -> Tuple[Promise, bool]:
+        """The ARN that a family has or will have, and whether to provide it is ours."""
+        with self._lock:
+            promise = self._pending.get(family) or self._provided.get(family)
+            if promise is not None:
+                return promise, False
+            self._pending[family] = Promise()
+            return self._pending[family], True
+
+    def resolve(self, family: str, arn: str) -> None:
+        """Give the ARN of a family that was reserved to all who wait for it."""
+        with self._lock:
+            promise = self._pending.pop(family)
+            self._provided.set(family, promise)
+        promise.set_result(arn)
+
+    def reject(self, family: str, error: BaseException) -> None:
+        """Give up a family that was reserved; a launch that waits may reserve it."""
+        with self._lock:
+            promise = self._pending.pop(family)
+        promise.set_exception(error)
+
+    def forget(self, family: str, arn: str) -> None:
+        """Drop what turned out to be gone, unless it has been replaced meanwhile."""
+        with self._lock:
+            promise = self._provided.get(family)
+            if promise is not None and promise.done() and promise.result() == arn:
+                self._provided.remove(family)
+
+    def described(self, name: str) -> Optional[Any]:
+        """A definition that was read, by the name that a run config gives; or None."""
+        with self._lock:
+            return self._described.get(name)
+
+    def keep_described(self, name: str, definition: Any) -> None:
+        """Remember a definition that was read."""
+        with self._lock:
+            self._described.set(name, definition)
+
+    def forget_described(self, name: str) -> None:
+        """Drop a definition that was read and turned out to be gone."""
+        with self._lock:
+            self._described.remove(name)

@@ -1,0 +1,289 @@
+"""AWS's request limits, kept before AWS has to remind us.
+
+Pure but for a lock; the clock and the timer are passed in. The cast: a `Limit` is a
+line of AWS's table; a `Bucket` models it, and gives way when others in the account
+drink from it too; the `Pacer` has launches queue for tokens, first come first served.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
+
+from ..scheduling.steps import Cause
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A token bucket of AWS.
+
+    Attributes:
+        burst: How many requests it takes at once when it is full.
+        rate: How many per second it takes in the long run.
+    """
+
+    burst: float
+    rate: float
+
+
+#: Per account and region. Categories that share a bucket share a row.
+#: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html
+#: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/throttling.html
+LIMITS: Mapping[str, Limit] = {
+    "register": Limit(20, 1),
+    "definitions": Limit(50, 20),
+    "run": Limit(100, 40),
+    "fargate": Limit(20, 20),
+    "tasks": Limit(100, 20),
+    "clusters": Limit(50, 20),
+}
+
+#: Which buckets a request takes a token from.
+BUCKETS_OF: Mapping[str, Tuple[str, ...]] = {
+    "RegisterTaskDefinition": ("register",),
+    "DescribeTaskDefinition": ("definitions",),
+    "RunTask on Fargate": ("run", "fargate"),
+    "RunTask": ("run",),
+    "StopTask": ("run",),
+    "DescribeTasks": ("tasks",),
+    "ListTasks": ("tasks",),
+}
+
+#: The part of a documented limit that is used: what is sent evenly does not arrive
+#: evenly, and the bucket at AWS sees the arrivals.
+_MARGIN = 0.95
+
+#: Seconds: throttles that come closer together are one event.
+_ONE_EVENT = 1.0
+
+#: Seconds of success in which half the documented rate is won back. Ten agents that
+#: share an account are throttled less the longer it is, and two are slower for it;
+#: docs/scaling.md has the simulation.
+_RECOVERY = 20.0
+
+#: Seconds after which a turn that was granted is stale: the tokens of others that were
+#: granted meanwhile have been used, or will be at the same moment.
+_STALE = 5.0
+
+#: As near to a whole token as adding up fractions gets.
+_ROUNDING = 1e-9
+
+#: The slowest pace, as a part of the documented rate.
+_SLOWEST = 1 / 64
+
+
+def limits_for(launches_per_second: Optional[float]) -> Mapping[str, Limit]:
+    """The limits to keep; RunTask's are the user's, where the user named a rate."""
+    if launches_per_second is None:
+        return LIMITS
+    launches = Limit(max(1.0, launches_per_second), launches_per_second)
+    return {**LIMITS, "run": launches, "fargate": launches}
+
+
+class Bucket:
+    """Tokens for one limit: additive increase, multiplicative decrease.
+
+    Args:
+        limit: What AWS documents.
+        now: The time, in seconds; the bucket is full by then.
+    """
+
+    def __init__(self, limit: Limit, now: float) -> None:
+        self._burst = max(1.0, limit.burst * _MARGIN)
+        self._fastest = limit.rate * _MARGIN
+        self.rate = self._fastest
+        self._tokens = self._burst
+        self._then = now
+        self._throttled_at = -math.inf
+
+    def seconds_to_token(self, now: float) -> float:
+        """How long until there is a token; 0 if there is one."""
+        self._refill(now)
+        missing = 1.0 - self._tokens
+        return missing / self.rate if missing > _ROUNDING else 0.0
+
+    def take(self) -> None:
+        """Take a token; there must be one."""
+        self._tokens -= 1.0
+
+    def throttled(self, now: float) -> None:
+        """AWS says the bucket is empty: believe it, and go at half the pace."""
+        self._refill(now)
+        self._tokens = min(self._tokens, 0.0)
+        if now - self._throttled_at >= _ONE_EVENT:
+            self._throttled_at = now
+            self.rate = max(self.rate / 2, self._fastest * _SLOWEST)
+
+    def succeeded(self) -> None:
+        """Go a little faster: linearly in time, since successes come at the pace."""
+        step = self._fastest / (2 * _RECOVERY * self.rate)
+        self.rate = min(self._fastest, self.rate + step)
+
+    def _refill(self, now: float) -> None:
+        grown = self._tokens + max(0.0, now - self._then) * self.rate
+        self._tokens = min(self._burst, grown)
+        self._then = max(self._then, now)
+
+
+class Turn(Future):  # type: ignore[type-arg]  # a subscript fails on Python 3.8
+    """A place in the queue for a token; done when the token is ours.
+
+    Attributes:
+        cause: What the wait is for.
+        ahead: How many were waiting for the same tokens when it was taken.
+        seconds: How long that takes at the pace of that moment.
+        granted_at: When the token was given to it, by the pacer's clock.
+    """
+
+    cause = Cause.RATE_LIMIT
+    ahead = 0
+    seconds = 0.0
+    granted_at = 0.0
+
+
+#: Who goes first: the lower of two, compared number by number.
+Priority = Tuple[float, ...]
+
+#: A queue's entry: who goes first, the order among equals, the turn.
+_Entry = Tuple[Priority, int, Turn]
+
+
+class Pacer:
+    """Lets requests through at the pace that AWS allows.
+
+    Guarantees:
+
+    * No more requests go out in any time than the buckets allow.
+    * Of those that wait, the one with the lowest priority goes first.
+    * An available token is never withheld while a request waits for it.
+
+    Args:
+        limits: The limits to keep.
+        clock: Tells the time, in seconds.
+        call_later: Calls a function after some seconds.
+    """
+
+    def __init__(
+        self,
+        limits: Mapping[str, Limit],
+        clock: Callable[[], float],
+        call_later: Callable[[float, Callable[[], None]], None],
+    ) -> None:
+        self._clock = clock
+        self._call_later = call_later
+        self._lock = threading.Lock()
+        self._order = itertools.count()
+        self._buckets = {name: Bucket(limits[name], clock()) for name in limits}
+        self._queues: Dict[str, List[_Entry]] = {kind: [] for kind in BUCKETS_OF}
+        self._awaited: Dict[str, bool] = dict.fromkeys(BUCKETS_OF, False)
+
+    def turn(self, kind: str, priority: Priority = ()) -> Turn:
+        """Queue for a request.
+
+        Args:
+            kind: A key of `BUCKETS_OF`.
+            priority: The lower, the sooner; `Patience.place`, for instance.
+
+        Returns:
+            A future that is done when the request may be sent.
+        """
+        turn = Turn()
+        with self._lock:
+            queue = self._queues[kind]
+            turn.ahead = len(queue)
+            turn.seconds = turn.ahead / self.pace(kind)
+            heapq.heappush(queue, (priority, next(self._order), turn))
+        self._let_through(kind)
+        return turn
+
+    def is_stale(self, turn: Turn) -> bool:
+        """Whether a turn was granted so long ago that it is worth nothing now.
+
+        Many requests may have been held up together after their turns were granted. If
+        all were sent when that is over, AWS would throttle them.
+        """
+        return self._clock() - turn.granted_at > _STALE
+
+    def waiting(self, kind: str) -> int:
+        """How many are queueing."""
+        with self._lock:
+            return len(self._queues[kind])
+
+    def backlog(self, *kinds: str) -> float:
+        """How many seconds it takes to let through all who are queueing."""
+        return sum(self.waiting(kind) / self.pace(kind) for kind in kinds)
+
+    def launch_backlog(self) -> float:
+        """How many seconds it takes to launch all who are queueing.
+
+        Registering goes on while others are launched, so the longer of the two counts.
+        """
+        return max(
+            self.backlog("RegisterTaskDefinition"),
+            self.backlog("RunTask on Fargate", "RunTask"),
+        )
+
+    def throttled(self, kind: str) -> None:
+        """AWS throttled a request of this kind all the same."""
+        with self._lock:
+            for bucket in self._buckets_of(kind):
+                bucket.throttled(self._clock())
+
+    def succeeded(self, kind: str) -> None:
+        """AWS took a request of this kind."""
+        with self._lock:
+            for bucket in self._buckets_of(kind):
+                bucket.succeeded()
+
+    def pace(self, kind: str) -> float:
+        """Requests per second in the long run, at present."""
+        return min(bucket.rate for bucket in self._buckets_of(kind))
+
+    def _let_through(self, kind: str) -> None:
+        for turn in self._granted(kind):
+            if turn.set_running_or_notify_cancel():
+                turn.set_result(None)
+
+    def _granted(self, kind: str) -> List[Turn]:
+        """Take out all whose turn it is; the next is looked after when it is due."""
+        granted: List[Turn] = []
+        with self._lock:
+            queue, buckets = self._queues[kind], self._buckets_of(kind)
+            _drop_cancelled(queue)
+            while queue:
+                seconds = max(
+                    bucket.seconds_to_token(self._clock()) for bucket in buckets
+                )
+                if seconds > 0:
+                    self._look_again(kind, seconds)
+                    break
+                turn = heapq.heappop(queue)[2]
+                turn.granted_at = self._clock()
+                granted.append(turn)
+                for bucket in buckets:
+                    bucket.take()
+                _drop_cancelled(queue)
+        return granted
+
+    def _look_again(self, kind: str, seconds: float) -> None:
+        if not self._awaited[kind]:
+            self._awaited[kind] = True
+            self._call_later(seconds, lambda: self._token_is_due(kind))
+
+    def _token_is_due(self, kind: str) -> None:
+        with self._lock:
+            self._awaited[kind] = False
+        self._let_through(kind)
+
+    def _buckets_of(self, kind: str) -> List[Bucket]:
+        return [self._buckets[name] for name in BUCKETS_OF[kind]]
+
+
+def _drop_cancelled(queue: List[_Entry]) -> None:
+    while queue and queue[0][2].cancelled():
+        heapq.heappop(queue)

@@ -1,0 +1,183 @@
+"""The agent's AWS session: credentials the boto3 way, the user's retry settings."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import boto3
+from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import BotoCoreError
+
+from ..errors import ConfigurationError
+from ..observability.counters import Answered, Counts
+from .retrying import Answer, Verdict, judge
+
+#: Services that are asked once, at the start. The model of EC2 takes 15 MiB, which a
+#: session keeps as long as it lives.
+_ASKED_ONCE = frozenset({"ec2"})
+
+
+_SETTINGS = "check AWS_PROFILE, the AWS_* variables and ~/.aws/config"
+
+
+class AWSClients:
+    """Makes clients of one session, with one configuration.
+
+    Args:
+        aws_access_key_id: An explicit key; else boto3's own chain counts.
+        aws_secret_access_key: Its secret.
+        aws_session_token: Its token, for temporary keys.
+        region_name: The region; else boto3's own chain counts.
+        botocore_config: Options of `botocore.config.Config`.
+        max_pool_connections: How many connections a client keeps, unless
+            botocore_config says so itself.
+        counts: Counts the requests of all clients.
+
+    Raises:
+        ConfigurationError: one line with what to set, if there is no region, there
+            are no credentials, or the configuration is not valid.
+    """
+
+    def __init__(
+        self,
+        *,
+        aws_access_key_id: Optional[str] = None,
+        aws_secret_access_key: Optional[str] = None,
+        aws_session_token: Optional[str] = None,
+        region_name: Optional[str] = None,
+        botocore_config: Optional[Mapping[str, Any]] = None,
+        max_pool_connections: int = 10,
+        counts: Optional[Counts] = None,
+    ) -> None:
+        self._requests = (counts or Counts()).aws_requests
+        self._making = threading.Lock()
+        try:
+            self._new_session = functools.partial(
+                self._counted_session,
+                aws_access_key_id=aws_access_key_id,
+                aws_secret_access_key=aws_secret_access_key,
+                aws_session_token=aws_session_token,
+                region_name=region_name,
+            )
+            self.session = self._new_session()
+            self._config = client_config(
+                self.session, botocore_config or {}, max_pool_connections
+            )
+            self._retries_are_the_users = _speaks_of_retries(
+                self.session, botocore_config or {}
+            )
+            has_credentials = self.session.get_credentials() is not None
+        except (BotoCoreError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"The AWS settings cannot be used: {error}; {_SETTINGS}."
+            ) from error
+        if not has_credentials:
+            raise ConfigurationError(
+                "There are no AWS credentials; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY or AWS_PROFILE, run `aws configure`, or give "
+                "the machine or task a role."
+            )
+        if not self.session.region_name:
+            raise ConfigurationError(
+                "There is no AWS region; set AWS_DEFAULT_REGION, or region in "
+                "~/.aws/config."
+            )
+
+    def __call__(self, service: str, region: Optional[str] = None) -> Any:
+        """A new client for a service, such as `ecs`; in the session's region, or not.
+
+        Unless the user has configured retries, botocore does not retry calls to ECS:
+        the caller retries them, through the pacer and without holding a thread.
+
+        Raises:
+            ConfigurationError: if the settings do not go together.
+        """
+        try:
+            session = self._new_session() if service in _ASKED_ONCE else self.session
+            with self._making:  # a session must not make two clients at the same time
+                return session.client(
+                    service, region_name=region, config=self._config_for(service)
+                )
+        except (BotoCoreError, ValueError) as error:
+            raise ConfigurationError(
+                f"The AWS settings cannot be used: {error}; {_SETTINGS}."
+            ) from error
+
+    def _counted_session(self, **options: Any) -> boto3.Session:
+        session = boto3.Session(**options)
+        session.events.register("needs-retry", self._count)
+        return session
+
+    def _count(
+        self,
+        operation: Any,
+        response: Optional[Tuple[Any, Mapping[str, Any]]],
+        **_: Any,
+    ) -> None:
+        """Count one attempt of a request, which botocore is about to judge.
+
+        Returns nothing, which means to botocore: no opinion on whether to retry.
+        """
+        result = _result(response[1] if response else {})
+        self._requests.add(operation.service_model.service_name, operation.name, result)
+
+    def secrets(self) -> List[str]:
+        """The secret key and the token, unless they are fetched anew all the time."""
+        credentials = self.session.get_credentials()
+        if credentials is None or isinstance(credentials, RefreshableCredentials):
+            return []
+        return [each for each in (credentials.secret_key, credentials.token) if each]
+
+    def _config_for(self, service: str) -> Config:
+        if service != "ecs" or self._retries_are_the_users:
+            return self._config
+        retries = {**(self._config.retries or {}), "total_max_attempts": 1}
+        return self._config.merge(Config(retries=retries))
+
+
+def _result(answer: Mapping[str, Any]) -> Answered:
+    """How an attempt went; an empty answer is none."""
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if status is None:
+        return Answered.FAILED
+    if status < 300:
+        return Answered.OK
+    if judge(Answer.from_response(answer)).verdict is Verdict.THROTTLED:
+        return Answered.THROTTLED
+    return Answered.FAILED if status >= 500 else Answered.REFUSED
+
+
+def client_config(
+    session: boto3.Session, options: Mapping[str, Any], max_pool_connections: int
+) -> Config:
+    """The user's options, and `standard` retries where the user said nothing.
+
+    botocore takes a mode in Config before AWS_RETRY_MODE before the config file,
+    and resolves the number of attempts separately, so only the mode is added.
+    https://boto3.amazonaws.com/v1/documentation/api/latest/guide/retries.html
+    """
+    defaults: Dict[str, Any] = {"max_pool_connections": max_pool_connections}
+    config = Config(**{**defaults, **options})
+    retries = dict(config.retries or {})
+    if "mode" in retries or _names_retry_mode(session):
+        return config
+    return config.merge(Config(retries={**retries, "mode": "standard"}))
+
+
+def _names_retry_mode(session: boto3.Session) -> bool:
+    return _says(session, "retry_mode")
+
+
+def _speaks_of_retries(session: boto3.Session, options: Mapping[str, Any]) -> bool:
+    """Whether the user says anything about retries, wherever."""
+    said = _says(session, "retry_mode") or _says(session, "max_attempts")
+    return said or bool(options.get("retries"))
+
+
+def _says(session: boto3.Session, name: str) -> bool:
+    file = session._session.get_scoped_config()  # boto3 has no public way to it
+    return bool(os.environ.get(f"AWS_{name.upper()}") or file.get(name))

@@ -1,0 +1,1 @@
+"""The commands of `prefect agent ecs`; `start` has the group."""

@@ -1,0 +1,180 @@
+"""`prefect agent ecs prune`: the options, the list, the progress."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timedelta, timezone
+from typing import (
+    TYPE_CHECKING,
+    AbstractSet,
+    ContextManager,
+    Iterable,
+    List,
+    Optional,
+    Sequence,
+)
+
+import click
+
+from ...template import agent_tag
+from ..click_types import Amount, NamedCommand, one_line_errors
+from . import owning
+
+if TYPE_CHECKING:
+    from .account import Account
+    from .owning import Definition
+
+HELP = """\
+Deregister unused task definitions that this plugin registered.
+
+They cost nothing, but a family can have at most 1,000,000 revisions, and the console
+handles fewer. The command lists the definitions that carry this plugin's name and tag
+and the agent's tag, that no task in any cluster runs with, that no registered flow
+names as its task_definition_arn, and that are old enough. Without --yes it changes
+nothing. An agent that needs one of them again registers it again.
+
+\b
+  prefect agent ecs prune
+  prefect agent ecs prune --older-than 7 --yes
+
+The command finds credentials and region as boto3 does. It uses at most half of AWS's
+rate limits, one definition every two seconds, so that it does not delay agents.
+"""
+
+
+@click.command("prune", cls=NamedCommand, help=HELP)
+@click.option(
+    "--older-than",
+    type=Amount(min=0, max=36500),
+    default=30.0,
+    show_default=True,
+    metavar="DAYS",
+    help="Only definitions registered at least this many days ago.",
+)
+@click.option(
+    "--name",
+    "-n",
+    help="Name of the agent that registered them. Default: as for `start`, "
+    "PREFECT__CLOUD__AGENT__NAME or `agent`.",
+)
+@click.option(
+    "--all-agents",
+    is_flag=True,
+    help="Definitions of all agents, also those without an agent's tag.",
+)
+@click.option("--yes", is_flag=True, help="Deregister the listed definitions.")
+@click.option(
+    "--delete",
+    is_flag=True,
+    help="Also delete them, and those that were deregistered earlier.",
+)
+def prune(
+    older_than: float, name: Optional[str], all_agents: bool, yes: bool, delete: bool
+) -> None:
+    with one_line_errors():
+        from ...aws.session import AWSClients
+        from . import flows
+        from .account import Account
+
+        account = Account(AWSClients()("ecs"))
+        agent = None if all_agents else agent_tag(flows.agent_name(name))["value"]
+        pinned = flows.pinned_definitions(lambda line: click.echo(line, err=True))
+        found = find(account, timedelta(days=older_than), delete, agent, pinned)
+        if not found:
+            click.echo("There is nothing to prune.")
+        elif not yes:
+            verb = "deletes" if delete else "deregisters"
+            click.echo(f"Nothing was changed; --yes {verb} {_count(found)}.")
+        else:
+            kept = remove(account, found, delete)
+            sys.exit(_report(found, kept, delete))
+
+
+def find(
+    account: Account,
+    age: timedelta,
+    with_inactive: bool = False,
+    agent: Optional[str] = None,
+    pinned: AbstractSet[str] = frozenset(),
+) -> List[Definition]:
+    """Find the definitions that may be removed, and list them.
+
+    Args:
+        account: The account to search.
+        age: Minimum age of a definition.
+        with_inactive: Whether to include definitions that are already deregistered.
+        agent: The value of the agent's tag; None for the definitions of all agents.
+        pinned: The definitions that registered flows name.
+    """
+    statuses = ("ACTIVE", "INACTIVE") if with_inactive else ("ACTIVE",)
+    arns = [arn for status in statuses for arn in account.definitions(status)]
+    ours = [arn for arn in arns if owning.may_be_ours(arn)]
+    with _progress(ours, "Looking at task definitions") as shown:
+        described = [account.described(arn) for arn in shown]
+    used = account.used()  # last of all, so that it is as new as can be
+    now = datetime.now(timezone.utc)
+    found = [
+        each
+        for each in described
+        if owning.may_go(each, used, now, age, agent)
+        and not owning.is_pinned(each, pinned)
+    ]
+    if found:
+        click.echo(_row("REGISTERED", "STATUS", "TASK DEFINITION"))
+    for definition in found:
+        click.echo(_line(definition, now))
+    return found
+
+
+def remove(account: Account, found: Sequence[Definition], delete: bool) -> List[str]:
+    """Deregister definitions and, if asked to, delete them.
+
+    Returns what ECS did not delete, with its reasons.
+    """
+    active = [each.arn for each in found if each.is_active]
+    with _progress(active, "Deregistering") as arns:
+        for arn in arns:
+            account.deregister(arn)
+    if not delete:
+        return []
+    from ...aws.ecs import batches
+    from .account import DELETED_AT_ONCE
+
+    kept: List[str] = []
+    groups = list(batches([each.arn for each in found], DELETED_AT_ONCE))
+    with click.progressbar(groups, label="Deleting", file=sys.stderr) as shown:
+        for group in shown:
+            kept += account.delete(group)
+    return kept
+
+
+def _report(found: Sequence[Definition], kept: Sequence[str], delete: bool) -> int:
+    """Print the result and return the exit code."""
+    for reason in kept:
+        click.echo(f"Not deleted: {reason}", err=True)
+    verb = "Deleted" if delete else "Deregistered"
+    done = len(found) - len(kept)
+    click.echo(f"{verb} {done} task definition{'' if done == 1 else 's'}.")
+    return 1 if kept else 0
+
+
+def _progress(items: List[str], label: str) -> ContextManager[Iterable[str]]:
+    """A progress bar; if the output is no terminal, click prints only the label."""
+    return click.progressbar(items, label=label, file=sys.stderr)
+
+
+def _line(definition: Definition, now: datetime) -> str:
+    assert definition.registered_at is not None  # or it would not be listed
+    days = (now - definition.registered_at).days
+    ago = f"{days} day{'' if days == 1 else 's'} ago" if days else "today"
+    state = "ACTIVE" if definition.is_active else "INACTIVE"
+    return _row(f"{ago:>13}", state, definition.name)
+
+
+def _row(registered: str, status: str, name: str) -> str:
+    """The longest column is last, for terminals of 80 columns."""
+    return f"{registered:<13}   {status:<8}  {name}"
+
+
+def _count(found: Sequence[Definition]) -> str:
+    return f"{len(found)} task definition{'' if len(found) == 1 else 's'}"

@@ -1,0 +1,267 @@
+"""The click group `ecs`: what `prefect agent ecs` is once the plugin is installed."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, ClassVar, Dict, Iterator, List, Mapping, Optional
+
+import click
+from prefect import config
+from prefect.cli.agent import COMMON_START_OPTIONS, start_agent
+from prefect.exceptions import AuthorizationError, ClientError
+from prefect.utilities.cli import add_options
+
+from .. import errors
+from .._startup import REMEDY, stand_in
+from ..aws import secret_arn
+from ..errors import ConfigurationError, PrefectECSError
+from ..observability import log_formats
+from ..observability.redaction import Secrets
+from .click_types import Amount, NamedCommand, NamedGroup, check_values
+
+
+def _check_secret_arn(
+    ctx: click.Context, param: click.Parameter, value: Optional[str]
+) -> Optional[str]:
+    try:
+        if value is not None:
+            secret_arn.parse(param.opts[0], value)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error), ctx) from error
+    return value
+
+
+_START_OPTIONS: Any = [
+    click.option(
+        "--cluster",
+        help="The cluster's name or ARN. Default: the account's cluster `default`.",
+    ),
+    click.option(
+        "--launch-type",
+        type=click.Choice(["FARGATE", "EC2"], case_sensitive=False),
+        help="Where tasks run. Default: FARGATE, unless --run-task-kwargs says else.",
+    ),
+    click.option(
+        "--task-role-arn",
+        help="The task role for runs and templates that name none.",
+    ),
+    click.option(
+        "--execution-role-arn",
+        help="The execution role for runs and templates that name none.",
+    ),
+    click.option(
+        "--task-definition",
+        "task_definition_path",
+        metavar="PATH",
+        help="A task definition template for runs that bring none: a YAML file, "
+        "local or at s3://, gs:// or http(s)://.",
+    ),
+    click.option(
+        "--run-task-kwargs",
+        "run_task_kwargs_path",
+        metavar="PATH",
+        help="A YAML file of further arguments for ECS's RunTask, likewise.",
+    ),
+    click.option(
+        "--template-host",
+        "template_hosts",
+        multiple=True,
+        metavar="HOST",
+        help="A host at which run configs may name a template at http(s)://; give it "
+        "again for further ones. Default: any.",
+    ),
+    click.option(
+        "--launches-per-second",
+        type=Amount(min=0, min_open=True),
+        help="How many tasks to launch per second at most. Default: what AWS "
+        "documents, 20 on Fargate and 40 on EC2.",
+    ),
+    click.option(
+        "--launch-timeout",
+        type=Amount(min=0),
+        default=1800.0,
+        show_default=True,
+        help="Seconds from its start for which a run that ECS puts off is tried "
+        "again. 0: it is tried once.",
+    ),
+    click.option(
+        "--no-watch",
+        "watch",
+        is_flag=True,
+        default=True,
+        flag_value=False,
+        help="Do not look after tasks once they are launched.",
+    ),
+    click.option(
+        "--start-attempts",
+        type=click.IntRange(min=1),
+        default=3,
+        show_default=True,
+        help="How often a task that never ran is started before its run is Failed.",
+    ),
+    click.option(
+        "--cancel-grace",
+        type=Amount(min=0),
+        default=60.0,
+        show_default=True,
+        help="Seconds that a cancelled flow has to end by itself before its task is "
+        "stopped.",
+    ),
+    click.option(
+        "--shutdown-grace",
+        type=Amount(min=0),
+        default=25.0,
+        show_default=True,
+        help="Seconds to finish in after SIGTERM.",
+    ),
+    click.option(
+        "--api-key-secret-arn",
+        metavar="ARN",
+        callback=_check_secret_arn,
+        help="The Secrets Manager secret (a JSON key allowed) or SSM parameter from "
+        "which ECS gives flow runs their API key; without it they get it in plain "
+        "text.",
+    ),
+    click.option(
+        "--key-from-secret",
+        metavar="ARN",
+        callback=_check_secret_arn,
+        help="The secret or parameter from which the agent reads its own API key when "
+        "it starts, in place of --key.",
+    ),
+    click.option(
+        "--log-format",
+        type=click.Choice(log_formats.FORMATS),
+        default="text",
+        show_default=True,
+        help="The agent's own log: as Prefect's configuration has it, or one JSON "
+        "object a line.",
+    ),
+]
+
+
+class _Lazy(NamedGroup):
+    """Imports a command's module only when the command is named or listed."""
+
+    modules: ClassVar[Dict[str, str]] = {
+        "check": "prefect_ecs_plugin.cli.check.command",
+        "install": "prefect_ecs_plugin.cli.install.command",
+        "prune": "prefect_ecs_plugin.cli.prune.command",
+        "sandbox": "prefect_ecs_plugin.sandbox.command",
+    }
+
+    def list_commands(self, ctx: click.Context) -> List[str]:
+        return sorted([*super().list_commands(ctx), *self.modules])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
+        if cmd_name in self.modules:
+            return _imported(self.modules[cmd_name], cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
+def _imported(module: str, name: str) -> click.Command:
+    """The command, or one that says why there is none: the others go on working."""
+    try:
+        command = getattr(import_module(module), name)
+    except Exception as error:  # a file that is damaged can raise anything
+        reason = f"cannot be loaded ({type(error).__name__}: {error}): {REMEDY}"
+        return stand_in(name, reason)
+    assert isinstance(command, click.Command)
+    return command
+
+
+@click.group(cls=_Lazy)
+def ecs() -> None:
+    """Run flows as Amazon ECS tasks.
+
+    \b
+    Example:
+        prefect agent ecs start --label prod --cluster my-cluster
+    """
+
+
+@ecs.command(cls=NamedCommand)
+# Prefect says Option where it means the decorators that click.option makes.
+@add_options(COMMON_START_OPTIONS)  # type: ignore[arg-type]
+@add_options(_START_OPTIONS)
+def start(**options: Any) -> None:
+    """Start an agent that runs flows as ECS tasks.
+
+    \b
+    Examples:
+        prefect agent ecs start --label prod --cluster my-cluster
+        prefect agent ecs start --launch-type EC2 \\
+            --task-definition s3://my-bucket/task_definition.yaml
+    """
+    check_values(options)
+    logger = logging.getLogger(
+        options["name"] or config.cloud.agent.get("name", "agent")
+    )
+    secrets = log_formats.take_over(logger, options["log_format"])
+    with _one_line_errors(options, logger, secrets):
+        from ..agent import ECSAgent
+        from ..observability.malloc_arenas import share_arenas
+
+        share_arenas()
+
+        options["key"] = given_key(**options)
+        del options["key_from_secret"]
+        start_agent(ECSAgent, **options)
+
+
+def given_key(
+    key: Optional[str], key_from_secret: Optional[str], **_: Any
+) -> Optional[str]:
+    """The agent's own API key, as its options say.
+
+    Raises:
+        ConfigurationError: one line, if it has to be read and cannot.
+    """
+    if not key_from_secret:
+        return key
+    from ..aws import secret_value
+    from ..aws.session import AWSClients
+
+    return secret_value.read("--key-from-secret", key_from_secret, AWSClients())
+
+
+@contextmanager
+def _one_line_errors(
+    options: Mapping[str, Any], logger: logging.Logger, secrets: Secrets
+) -> Iterator[None]:
+    """What keeps the agent from starting is one line; the rest is for debugging."""
+    try:
+        yield
+    except Exception as error:
+        sentence = secrets.hidden(_sentence(error, options))
+        is_debugging = _is_debugging(options)
+        if options["log_format"] == "json":
+            logger.critical(sentence, exc_info=error if is_debugging else None)
+            sys.exit(1)
+        if is_debugging:
+            click.echo(secrets.hidden(traceback.format_exc()), err=True)
+        raise click.ClickException(sentence) from error
+
+
+def _is_debugging(options: Mapping[str, Any]) -> bool:
+    level = options.get("log_level") or config.cloud.agent.get("level")
+    return str(level).upper() == "DEBUG"
+
+
+def _sentence(error: Exception, options: Mapping[str, Any]) -> str:
+    if isinstance(error, PrefectECSError):
+        return str(error)
+    api = options.get("api") or config.cloud.api or "''"
+    reason = errors.reason(error.__cause__ or error)
+    if isinstance(error, AuthorizationError):
+        return f"The Prefect API at {api} does not accept the API key: {reason}"
+    if isinstance(error, (OSError, ClientError, RuntimeError)):
+        return (
+            f"The Prefect API at {api} cannot be used: {reason}. Set --api or "
+            "PREFECT__CLOUD__API, and check that it is up."
+        )
+    return f"{type(error).__name__}: {reason}. --log-level DEBUG shows where."

@@ -1,0 +1,88 @@
+"""Commands that have the options of `prefect agent ecs start` besides their own."""
+
+from __future__ import annotations
+
+from typing import Any, Container, Iterator, List, Mapping, Tuple
+
+import click
+
+from .click_types import NamedCommand
+
+
+class LikeStart(NamedCommand):
+    """A command that also has the options of `prefect agent ecs start`.
+
+    Of two options with the same name its own counts.
+
+    Args:
+        refused: Options of `start` that make no sense here, and why.
+        attributes: Those of any command.
+    """
+
+    def __init__(
+        self, *args: Any, refused: Mapping[str, str] = {}, **attributes: Any
+    ) -> None:
+        super().__init__(*args, **attributes)
+        self.refused = refused
+
+    def get_params(self, ctx: click.Context) -> List[click.Parameter]:
+        """Its own parameters and those of the agent's command; --help stays last."""
+        params = super().get_params(ctx)
+        own = {param.name for param in params}
+        return params[:-1] + start_options(self.refused, own) + params[-1:]
+
+
+def start_options(
+    refused: Mapping[str, str] = {}, but: Container[object] = ()
+) -> List[click.Parameter]:
+    """The options of `prefect agent ecs start`.
+
+    Args:
+        refused: Options that make no sense with another command, and why. They are
+            hidden; a user who gives one sees the reason.
+        but: Names of options to leave out.
+    """
+    from .start import start
+
+    return [
+        _refusing(param, refused[param.name]) if param.name in refused else param
+        for param in start.params
+        if param.name not in but
+    ]
+
+
+def _refusing(option: click.Parameter, reason: str) -> click.Option:
+    def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value is not None:
+            raise click.UsageError(f"{param.opts[0]} cannot be used here: {reason}.")
+
+    declared = [*option.opts, str(option.name)]
+    return click.Option(declared, hidden=True, expose_value=False, callback=refuse)
+
+
+def typed(ctx: click.Context, but: Container[object] = ()) -> Tuple[str, ...]:
+    """The options of `start` that stand on a command line, to be typed once more.
+
+    Args:
+        ctx: The command's context.
+        but: The names of some that are left out.
+    """
+    arguments: List[str] = []
+    for option in start_options(but=but):
+        source = ctx.get_parameter_source(str(option.name))
+        if source is click.core.ParameterSource.COMMANDLINE:
+            arguments += _again(option, ctx.params.get(str(option.name)))
+    return tuple(arguments)
+
+
+def _again(option: click.Parameter, value: Any) -> Iterator[str]:
+    if value is True:
+        yield option.opts[0]
+    elif value is not None and value is not False:
+        for item in value if isinstance(value, tuple) else (value,):
+            # With "=" a value may begin with a dash.
+            yield f"{_long(option)}={item}"
+
+
+def _long(option: click.Parameter) -> str:
+    return next((name for name in option.opts if name.startswith("--")), option.opts[0])

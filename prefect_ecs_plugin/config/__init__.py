@@ -1,0 +1,1 @@
+"""Options, files and URLs become settings."""

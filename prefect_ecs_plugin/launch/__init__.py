@@ -1,0 +1,1 @@
+"""The way of one run from the queue to its task."""

@@ -1,0 +1,421 @@
+"""Claims runs for launches and returns them to the queue; one rule settles every doubt.
+
+Guarantees:
+
+* A claim writes the launch record into the states that mark the run taken: into the
+  flow run's, or, for a run that comes back for a task retry, into those of all its due
+  task runs with one mutation.
+* Whatever happens to an answer, the row decides: who holds the run stands in its launch
+  record (`launch_record.standing`).
+* A run is returned to the queue only by the process that holds it, and takes its launch
+  record along, so that a task that was started after all is found.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import time
+import uuid
+from typing import Any, Dict, Mapping, Optional, Sequence
+
+import pendulum
+from prefect.engine.state import Scheduled, Submitted
+
+from ..launch_record import (
+    RESCHEDULED_STATES,
+    LaunchRecord,
+    Standing,
+    claimed_task_runs,
+    holds,
+    is_damaged,
+    latest_claim,
+    launch_of,
+    records_of,
+    standing,
+)
+from ..observability.log_formats import of_run
+from ..observability.outage_log import Troubles, insist
+from ..prefect_api.client import AgentClient
+from ..prefect_api.run_states import READING, RunStates
+from ..scheduling.backoff import Backoff
+from ..scheduling.steps import Cause, Pause, Steps, at_once
+
+#: What the API says of a claim that it refuses, as another one is under way.
+_REFUSED = "State update failed"
+
+#: Between two looks at a run whose claim is not clear. The API refuses a second claim
+#: for 30 s, so it is clear after that.
+_UNCLEAR = Backoff(1.0, 8.0)
+
+#: Looks at a run whose claim is not clear; about a minute.
+_LOOKS = 10
+
+#: Seconds ahead of which a run that was returned starts again: for 30 s the API
+#: refuses that it becomes Submitted once more.
+_RETURN_DELAY = 35
+
+#: Seconds without a heartbeat after which a run has no agent and no container any more;
+#: as for the server's Lazarus.
+_ALIVE = 600.0
+
+CLAIMING = "Flow runs cannot be claimed at the Prefect API"
+
+
+class Claims:
+    """Claims runs at the Prefect API.
+
+    Args:
+        client: The client of the API.
+        states: Asks the API what became of runs.
+        outages: Told what does not work.
+        logger: The agent's own log.
+
+    Attributes:
+        holder: What names this process in launch records.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: AgentClient,
+        states: RunStates,
+        outages: Troubles,
+        logger: logging.Logger,
+    ) -> None:
+        self._client = client
+        self._states = states
+        self._outages = outages
+        self._logger = logger
+        self.holder = uuid.uuid4().hex
+
+    def claim(
+        self, row: Mapping[str, Any], record: LaunchRecord, is_old: bool = False
+    ) -> Steps[bool]:
+        """Mark a run as taken by a launch.
+
+        Args:
+            row: The run as the API gave it; its `task_runs` are those to resume.
+            record: The launch.
+            is_old: Whether the row was read so long ago that another agent may have
+                taken the run meanwhile, and its flow may even have ended.
+
+        Returns:
+            Whether the launch holds the run.
+        """
+        is_resumed = row.get("state") == "Running"
+        look = is_old or is_resumed  # the API locks flow runs only
+
+        def attempt() -> Steps[Standing]:
+            nonlocal look
+            now = Standing.UNCHANGED
+            if look:
+                now = yield from self._standing(row, record)
+            if now is not Standing.UNCHANGED:
+                return now
+            look = True
+            return (yield from self._submit(row, record, is_resumed))
+
+        for looks in itertools.count(1):
+            now = yield from insist(attempt, self._outages, CLAIMING)
+            if now is Standing.HELD:
+                return True
+            if now is Standing.LOST or looks > _LOOKS:
+                break
+            yield Pause(_UNCLEAR.seconds(looks, 1.0), cause=Cause.OUTAGE)
+        self._tell_not_claimed(row["id"], now)
+        return False
+
+    def is_claimed_for_others(
+        self, row: Mapping[str, Any], now: Mapping[str, Any]
+    ) -> bool:
+        """Whether a run that comes back for a task retry has been claimed already.
+
+        That launch's task runs all that is due when it starts. An agent that launches
+        it sends heartbeats; without those an old claim does not count.
+
+        Args:
+            row: The run as the queue gave it, with the task runs that are due.
+            now: The run with the fields of `AgentClient.states_of`.
+        """
+        due = {each["id"] for each in row.get("task_runs") or ()}
+        others = {each["id"] for each in claimed_task_runs(now)} - due
+        claim = latest_claim(now)
+        if not (others and claim and claim.record):
+            return False
+        return time.time() - max(claim.stored_at, _heartbeat(now)) < _ALIVE
+
+    def _submit(
+        self, row: Mapping[str, Any], record: LaunchRecord, is_resumed: bool
+    ) -> Steps[Standing]:
+        """Send the claim; what is not clear then, the row tells."""
+        try:
+            self._send(row, record)
+        except Exception as error:
+            if _REFUSED not in str(error):
+                raise
+        else:
+            if not is_resumed:
+                return Standing.HELD
+        return (yield from self._standing(row, record))
+
+    def _standing(
+        self, row: Mapping[str, Any], record: LaunchRecord
+    ) -> Steps[Standing]:
+        now = yield from self.read(row["id"])
+        found = standing(row, now, record)
+        if found is Standing.UNCHANGED and row.get("state") == "Running":
+            assert now is not None  # it is unchanged
+            if self.is_claimed_for_others(row, now) or not self._are_as_seen(row):
+                return Standing.LOST
+        if found is Standing.LOST and now and self._is_own(now, record):
+            self._logger.warning(
+                "Flow run %s is not launched, although this agent claimed it: it is "
+                "%s, and has changed since it was read; if it stays so, set it to "
+                "Scheduled",
+                row["id"],
+                now.get("state"),
+                extra=of_run(row["id"]),
+            )
+        return found
+
+    def _is_own(self, now: Mapping[str, Any], record: LaunchRecord) -> bool:
+        """Whether a run waits for a task that this very process was to launch."""
+        claim = latest_claim(now)
+        waits = now.get("state") == "Submitted" or bool(claimed_task_runs(now))
+        return bool(
+            waits
+            and claim
+            and claim.record
+            and claim.record.holder == record.holder
+            and claim.record.name == record.name
+        )
+
+    def _are_as_seen(self, row: Mapping[str, Any]) -> bool:
+        """Whether all task runs that are to be resumed are as they were read."""
+        seen = {each["id"]: _version(each) for each in row.get("task_runs") or ()}
+        return self._client.task_run_versions(seen) == seen
+
+    def read(self, run_id: str) -> Steps[Optional[Mapping[str, Any]]]:
+        """What the API says of a run, as soon as it says anything."""
+        return (
+            yield from insist(lambda: self._states.of(run_id), self._outages, READING)
+        )
+
+    def _tell_not_claimed(self, run_id: str, now: Standing) -> None:
+        if now is Standing.LOST:
+            self._logger.debug(
+                "Flow run %s is not launched: another agent took it, or its state has "
+                "changed",
+                run_id,
+                extra=of_run(run_id),
+            )
+            return
+        self._logger.warning(
+            "Flow run %s is not launched: the Prefect API keeps refusing the claim and "
+            "shows no other agent's; if it stays Submitted, set it to Scheduled",
+            run_id,
+            extra=of_run(run_id),
+        )
+
+    def _send(self, row: Mapping[str, Any], record: LaunchRecord) -> None:
+        claimed = {**_submitted(), "context": dict(record.to_context())}
+        state = row.get("serialized_state") or {}
+        if row.get("state") != "Running":
+            self._client.set_run_state(
+                row["id"], row.get("version"), {**claimed, "state": _unclaimed(state)}
+            )
+        changes = [
+            _change(task_run, {**claimed, "state": _unclaimed(_state(task_run))})
+            for task_run in row.get("task_runs") or ()
+            if _unclaimed(_state(task_run)).get("type") in RESCHEDULED_STATES
+        ]
+        if changes:
+            self._client.set_task_states(changes)
+
+    # -- Who holds a run -----------------------------------------------------------
+
+    def held(
+        self, row: Mapping[str, Any], record: LaunchRecord, may_run: bool = False
+    ) -> Steps[Optional[Mapping[str, Any]]]:
+        """Read a run again, and say whether a launch still holds it.
+
+        Args:
+            row: The run as it was before it was claimed.
+            record: The launch.
+            may_run: Whether it may have become Running since.
+
+        Returns:
+            The run as it is now if the launch holds it and its state is that of the
+            claim; else None.
+        """
+        now = yield from self.read(row["id"])
+        expected = {"Running" if row.get("state") == "Running" else "Submitted"}
+        if may_run:
+            expected.add("Running")
+        is_held = now and now["state"] in expected and holds(row, now, record)
+        return now if is_held else None
+
+    def read_idle(self, run_id: str) -> Steps[Optional[Mapping[str, Any]]]:
+        """Read a run; None if it is gone, or one of its task runs is not over."""
+
+        def attempt() -> Steps[Optional[Mapping[str, Any]]]:
+            now = yield from self._states.of(run_id)
+            is_idle = now and not self._client.has_unfinished_task_runs(run_id)
+            return now if is_idle else None
+
+        return (yield from insist(attempt, self._outages, READING))
+
+    # -- Returning a run to the queue ------------------------------------------------
+
+    def requeue(self, row: Mapping[str, Any], record: LaunchRecord) -> bool:
+        """Return a run to the queue, for the next agent to launch it.
+
+        Args:
+            row: The run as it was before it was claimed.
+            record: The launch. It goes with the run, so that a task that was started
+                after all is found by the agent that claims the run next.
+
+        Returns:
+            False if the run stays as it is: the API could not be told, or the launch
+            does not hold the run any more. The next start of an agent finds it if it
+            must.
+        """
+        run_id = row["id"]
+        try:
+            now = self._client.row(run_id)
+            if now is None or standing(row, now, record) is not Standing.HELD:
+                return False
+            if now["state"] == "Cancelling":  # the next start ends it
+                return False
+            self._return(row, now, record)
+        except Exception as error:
+            self._logger.warning(
+                "Flow run %s could not be returned to the queue; an agent of this "
+                "name finds it when it starts: %s",
+                run_id,
+                error,
+                extra=of_run(run_id),
+            )
+            return False
+        return True
+
+    def _return(
+        self, row: Mapping[str, Any], now: Mapping[str, Any], record: LaunchRecord
+    ) -> None:
+        context = dict(record.to_context())
+        if now["state"] == "Submitted":
+            state = Scheduled(
+                message="Returned to the queue, because its agent was stopped",
+                start_time=pendulum.now("UTC").add(seconds=_RETURN_DELAY),
+                context=context,
+            )
+            self._client.set_run_state(row["id"], None, state.serialize())
+        changes = [
+            _change(task_run, _with_context(_unclaimed(_state(task_run)), context))
+            for task_run in now.get("task_runs") or ()
+        ]
+        if changes:
+            self._client.set_task_states(changes)
+
+    def earlier_launch(self, row: Mapping[str, Any]) -> Steps[Optional[LaunchRecord]]:
+        """The latest launch of a run that was started anew since; None for all others.
+
+        Args:
+            row: The run as the queue gave it.
+        """
+        if row.get("state") != "Scheduled" or not was_claimed_before(row):
+            return None
+        now = yield from self.read(row["id"])
+        claim = latest_claim(now) if now else None
+        record = claim.record if claim else None
+        is_returned = record is not None and record.name == launch_of(row).name
+        return None if is_returned else record
+
+    def earlier_records(self, run_id: str, name: str) -> Steps[Sequence[LaunchRecord]]:
+        """The records of a run's other launches, as far as the API shows them.
+
+        Args:
+            run_id: The run.
+            name: The launch whose record is left out.
+        """
+        ask = at_once(lambda: self._client.claims_of(run_id))
+        claims = yield from insist(ask, self._outages, READING)
+        return [each for each in records_of(claims or {}) if each.name != name]
+
+    def is_superseded(self, run_id: str, name: str, attempt: int) -> Steps[bool]:
+        """Whether a run was claimed for another launch, or another start, since.
+
+        Args:
+            run_id: The run.
+            name: The launch's name.
+            attempt: Its start.
+        """
+        now = yield from self.read(run_id)
+        claim = latest_claim(now) if now else None
+        later = claim.record if claim else None
+        return later is not None and not later.is_same_start(name, attempt)
+
+    # -- What was read ---------------------------------------------------------------
+
+    def latest(self, row: Mapping[str, Any]) -> Optional[LaunchRecord]:
+        """The record of a run's latest claim; None if it has none that can be used."""
+        if is_damaged(row.get("serialized_state")):
+            self._logger.debug(
+                "The launch record of flow run %s cannot be read; it is ignored",
+                row["id"],
+                extra=of_run(row["id"]),
+            )
+        claim = latest_claim(row)
+        return claim.record if claim else None
+
+
+@functools.lru_cache(maxsize=1)
+def _submitted() -> Mapping[str, Any]:
+    """The state of a claim, without a context; serialized once, since that is slow."""
+    state: Mapping[str, Any] = Submitted(message="Submitted for execution").serialize()
+    return state
+
+
+def was_claimed_before(row: Mapping[str, Any]) -> bool:
+    """Whether a run in the queue may have been claimed before.
+
+    The first Scheduled state has version 1.
+    """
+    return _version(row) > 1
+
+
+def _version(row: Mapping[str, Any]) -> int:
+    return int(row.get("version") or 0)
+
+
+def _heartbeat(row: Mapping[str, Any]) -> float:
+    """A run's last heartbeat, in seconds since 1970; 0 if it has none."""
+    heartbeat: Any = pendulum.parse(row["heartbeat"]) if row["heartbeat"] else None
+    return float(heartbeat.timestamp()) if heartbeat else 0.0
+
+
+def _state(task_run: Mapping[str, Any]) -> Mapping[str, Any]:
+    return task_run.get("serialized_state") or {}
+
+
+def _unclaimed(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state that a claim was put upon."""
+    while state.get("type") == "Submitted" and isinstance(state.get("state"), Mapping):
+        state = state["state"]
+    return state
+
+
+def _change(task_run: Mapping[str, Any], state: Mapping[str, Any]) -> Dict[str, Any]:
+    return {
+        "task_run_id": task_run["id"],
+        "version": task_run.get("version"),
+        "state": state,
+    }
+
+
+def _with_context(
+    state: Mapping[str, Any], context: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    return {**state, "context": {**(state.get("context") or {}), **context}}

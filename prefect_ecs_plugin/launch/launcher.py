@@ -1,0 +1,673 @@
+"""One run's way from the queue to its task, as steps that can wait.
+
+row of the API -> claims              the launch record, in the state of the run
+               -> FlowRun, ECSRun     plain, frozen values
+               -> kwargs.merge        the agent's and the run's run_task kwargs
+               -> template.build      the register_task_definition request
+               -> kwargs.build        the RunTask request
+               -> overflow            variables beyond 8,192 characters: definition
+               -> Submission          definition found or registered, task launched
+               -> Reporter            a line in the run's log, or Failed
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+    Union,
+)
+
+import pendulum
+
+from .. import kwargs, template
+from ..aws import console_links
+from ..aws.rate_limiter import Turn
+from ..aws.retrying import Patience
+from ..config.sources import ClientFactory, Reader
+from ..errors import ConfigurationError, RunConfigError
+from ..flow_run import FlowRun
+from ..launch_record import (
+    Launch,
+    LaunchRecord,
+    holds,
+    is_same_claim,
+    launch_of,
+    unchanged_since,
+)
+from ..observability.counters import Counts, Outcome, Reason
+from ..observability.log_formats import of_run
+from ..observability.outage_log import Troubles
+from ..prefect_api.reporter import Reporter, seconds_until_start
+from ..run_config import ECSRun
+from ..scheduling.steps import Cause, Interrupted, Pause, Steps, Wait
+from ..settings import AgentSettings, PrefectSettings
+from ..submission import LaunchUncertain, Submission
+from ..validation import rules
+from ..validation.excerpt import shortened
+from . import api_key, overflow
+from .claims import Claims, was_claimed_before
+from .other_tasks import EarlierTasks, OtherTasks, up_to
+
+#: The service of an outage in which tasks cannot be started.
+AWS = "AWS"
+
+STARTING = "Tasks cannot be started"
+
+#: The cluster of those who name none.
+DEFAULT_CLUSTER = "default"
+
+#: Seconds after which a run that was free may have been taken, and be Running: on a
+#: busy agent a row can wait for a worker.
+_OLD = 2.0
+
+#: Seconds since a run was last known to be this launch's after which the answer to
+#: RunTask is late: the run may have been cancelled and started anew meanwhile.
+_LATE = 5.0
+
+#: Seconds until a run that comes back for a task retry is looked at again, if it has a
+#: task at work.
+_AT_WORK = 30.0
+
+#: Seconds of queueing before the run's log says why nothing happens.
+_LONG_QUEUE = 10.0
+
+
+class Started(NamedTuple):
+    """A task that was started.
+
+    Attributes:
+        arn: The task.
+        cluster: Its cluster's name or ARN.
+        run_id: Its flow run.
+        launch: How it came to be.
+        is_late: Whether the run may have been started anew meanwhile.
+        was_listed: Whether it was found in the list of the run's tasks, and may be that
+            of another launch.
+        links: Where to look at it, in words.
+        notes: What the run's log should say besides.
+    """
+
+    arn: str
+    cluster: str
+    run_id: str
+    launch: Launch
+    is_late: bool = False
+    was_listed: bool = False
+    links: str = ""
+    notes: Tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.links
+
+
+#: Told about each task that was started.
+OnLaunched = Callable[[Started], object]
+
+
+class LaunchAbandoned(Exception):
+    """The run is not this launch's to start any more; no task was started for it."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a run asks for, read once.
+
+    Attributes:
+        flow_run: The run's facts.
+        run_config: Its run config.
+        merged: The agent's and the run's run_task kwargs.
+    """
+
+    flow_run: FlowRun
+    run_config: ECSRun
+    merged: Mapping[str, Any]
+
+    @property
+    def cluster(self) -> str:
+        return str(self.merged.get("cluster") or DEFAULT_CLUSTER)
+
+
+class Launcher:
+    """Launches runs.
+
+    Args:
+        settings: The agent's defaults.
+        prefect_settings: Asked for each run what it needs to reach its API.
+        clients: Makes AWS clients, for templates on S3.
+        submission: Launches tasks.
+        claims: Claims runs at the Prefect API.
+        reporter: Tells Prefect.
+        logger: The agent's own log.
+        outages: Told when tasks cannot be started because AWS does not answer.
+        timeout: Seconds from its start for which a run may be refused.
+        agent_id: Asked for the agent's id at the API.
+        region: The region that tasks are launched in.
+        other_tasks: Finds and stops the other tasks of a run.
+        on_claimed: Called when a run has left the queue.
+        on_launched: Called with each task that was started.
+        counts: Counts what becomes of them.
+        learn: Told a run's id, and dicts of the run in which secrets may stand.
+        forget: Told the id of a run whose launch has ended; it may have a task.
+
+    Attributes:
+        region: As given.
+        under_way: Runs that are claimed and have no task yet.
+        being_read: Runs whose requests are not made yet.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: AgentSettings,
+        prefect_settings: Callable[[], PrefectSettings],
+        clients: ClientFactory,
+        submission: Submission,
+        claims: Claims,
+        reporter: Reporter,
+        logger: logging.Logger,
+        outages: Troubles,
+        timeout: float,
+        agent_id: Callable[[], Optional[str]],
+        region: str = "",
+        other_tasks: Optional[OtherTasks] = None,
+        on_claimed: Callable[[], object] = lambda: None,
+        on_launched: OnLaunched = lambda started: None,
+        counts: Optional[Counts] = None,
+        learn: Callable[..., object] = lambda run_id, *structures: None,
+        forget: Callable[[str], object] = lambda run_id: None,
+    ) -> None:
+        self._settings = settings
+        self._prefect_settings = prefect_settings
+        self._files = Reader(clients, settings.template_hosts)
+        self._submission = submission
+        self._claims = claims
+        self._reporter = reporter
+        self._logger = logger
+        self._outages = outages
+        self._timeout = timeout
+        self._agent_id = agent_id
+        self.region = region
+        self._others = other_tasks or OtherTasks()
+        self._on_claimed = on_claimed
+        self._on_launched = on_launched
+        self._counts = counts or Counts()
+        self._learn = learn
+        self._forget = forget
+        self._run_task_kwargs = kwargs.agent_level(settings)
+        self._told: Set[str] = set()
+        self.under_way: Set[str] = set()
+        self.being_read: Set[str] = set()
+
+    # -- From the queue ------------------------------------------------------------
+
+    def claim_and_launch(self, row: Mapping[str, Any], read: float) -> Steps[None]:
+        """Claim a run when it is due, and launch it.
+
+        Args:
+            row: The run as the API gave it.
+            read: When it did, by the monotonic clock.
+        """
+        yield Pause(seconds_until_start(row), cause=Cause.NOT_DUE)
+        if row.get("state") == "Running" and (yield from self._others.has_task(row)):
+            yield Pause(_AT_WORK)  # the task takes up all that is due when it starts
+            return
+        launch = launch_of(row)
+        earlier = yield from self._others.earlier(row)
+        if earlier:
+            launch = replace(launch, after=earlier.last)
+        record = self.record_of(row, launch)
+        is_old = was_claimed_before(row) or time.monotonic() - read > _OLD
+        yield from self.launch(row, record, is_old, earlier)
+
+    def record_of(self, row: Mapping[str, Any], launch: LaunchRecord) -> LaunchRecord:
+        """The launch record of a run that this process is about to launch.
+
+        Args:
+            row: The run as the API gave it.
+            launch: Its name, attempt and `after` are kept.
+        """
+        cluster, definition = DEFAULT_CLUSTER, None
+        with suppress(Exception):  # what is wrong with the run, its launch tells
+            run_config = ECSRun.from_serialized(row.get("run_config"))
+            definition = run_config.task_definition_arn
+            cluster = self._cluster(run_config)
+        return replace(
+            launch,
+            cluster=cluster,
+            region=self.region,
+            definition=definition,
+            holder=self._claims.holder,
+            agent_id=self._agent_id(),
+            time=pendulum.now("UTC").isoformat(),
+        )
+
+    def launch(
+        self,
+        row: Mapping[str, Any],
+        record: LaunchRecord,
+        is_old: bool = True,
+        earlier: Optional[EarlierTasks] = None,
+    ) -> Steps[None]:
+        """Claim a run and launch it, and tell Prefect how that went.
+
+        Args:
+            row: The run as the API gave it.
+            record: The launch.
+            is_old: Whether another agent may have claimed the run since it was read.
+            earlier: The tasks of an earlier launch; those at work are stopped.
+        """
+        if row.get("state") == "Cancelling":  # it has no container that could end it
+            yield from self._end_cancelled(row["id"], is_same_claim(row))
+            return
+        if row.get("state") == "Running" and not row.get("task_runs"):
+            yield from self._end_without_task_runs(row)
+            return
+        try:
+            is_claimed = yield from self._claims.claim(row, record, is_old)
+        except Interrupted:  # the claim may have succeeded all the same
+            if self._claims.requeue(row, record):
+                self._counts.flow_runs.add(Outcome.RETURNED)
+            raise
+        if not is_claimed:
+            self._counts.flow_runs.add(Outcome.NOT_TAKEN)
+            return
+        self.under_way.add(row["id"])
+        try:
+            self._on_claimed()
+            yield from self._launch_claimed(row, record, earlier)
+        finally:
+            self._has_ended(row["id"])
+
+    def _has_ended(self, run_id: str) -> None:
+        self.under_way.discard(run_id)
+        self.being_read.discard(run_id)
+        self._told.discard(run_id)
+        self._forget(run_id)
+
+    def _launch_claimed(
+        self,
+        row: Mapping[str, Any],
+        record: LaunchRecord,
+        earlier: Optional[EarlierTasks],
+    ) -> Steps[None]:
+        run_id, patience = row["id"], self._patience(row)
+        try:
+            if row.get("state") == "Running":
+                # The server counts task runs that are Submitted as dead, and a claim
+                # of task runs sets no heartbeat: Lazarus would start the run again.
+                self._reporter.heartbeats([run_id])
+            if earlier is None and record.after:
+                earlier = up_to(record.after)
+            if earlier:
+                yield from patience.uncounted(self._others.stop(run_id, earlier))
+            self.being_read.add(run_id)
+            task = yield from self.deploy(row, record, patience)
+        except Interrupted:
+            self._requeue(row, record, patience)
+            raise
+        except LaunchAbandoned as abandoned:
+            yield from self._abandon(row, record, abandoned)
+        except LaunchUncertain as uncertain:
+            self._leave(run_id, uncertain)
+        except Exception as error:  # it is this run's alone
+            self._counts.flow_runs.add(Outcome.LAUNCH_FAILED)
+            yield from self.fail(row, record, error)
+        else:
+            self._count(record, row, patience)
+            self._outages.end(STARTING)
+            self._others.stop_late(run_id, record, task.arn)
+            self._tell(task)
+
+    def _tell(self, task: Started) -> None:
+        for note in task.notes:
+            self._reporter.log(task.run_id, note)
+        about = of_run(task.run_id, task.arn)
+        self._logger.info(
+            "Flow run %s was submitted: %s", task.run_id, task, extra=about
+        )
+        if task.run_id in self._told:
+            self._reporter.log(task.run_id, "ECS has accepted the task now")
+        self._reporter.log(task.run_id, f"Submitted for execution: {task}")
+
+    def _leave(self, run_id: str, uncertain: LaunchUncertain) -> None:
+        """Leave a run as it is that may have a task."""
+        self._counts.flow_runs.add(Outcome.LEFT)
+        self._logger.warning(
+            "Flow run %s may have a task that this agent cannot see; if the run stays "
+            "Submitted, set it to Scheduled: %s",
+            run_id,
+            uncertain,
+            extra=of_run(run_id),
+        )
+
+    def _abandon(
+        self,
+        row: Mapping[str, Any],
+        record: LaunchRecord,
+        abandoned: LaunchAbandoned,
+    ) -> Steps[None]:
+        """Leave a run to what became of it; end a resumed one that is Cancelling."""
+        run_id = row["id"]
+        self._counts.flow_runs.add(Outcome.ABANDONED)
+        self._logger.info(
+            "Flow run %s is not launched: %s", run_id, abandoned, extra=of_run(run_id)
+        )
+        if row.get("state") == "Running":  # it has no container that could end it
+            yield from self._end_cancelled(run_id, lambda now: holds(row, now, record))
+
+    def _end_cancelled(
+        self, run_id: str, is_ours: Callable[[Mapping[str, Any]], bool]
+    ) -> Steps[None]:
+        yield from self._reporter.mark_cancelled(
+            run_id,
+            lambda now: now["state"] == "Cancelling" and is_ours(now),
+            "The run was cancelled before a task was started for it.",
+        )
+
+    def _end_without_task_runs(self, row: Mapping[str, Any]) -> Steps[None]:
+        """End a run that was to be resumed, if no task run is left to run."""
+        now = yield from self._claims.read_idle(row["id"])
+        if now is None or now["state"] != "Running":
+            return
+        yield from self._reporter.mark_failed(
+            row["id"],
+            unchanged_since(now),
+            "The task runs that were to be retried have been given other states, and "
+            "no task of the run is at work; restart the run.",
+        )
+
+    def fail(
+        self, row: Mapping[str, Any], record: LaunchRecord, error: Exception
+    ) -> Steps[None]:
+        """Mark a run Failed that cannot be launched, if its launch still holds it.
+
+        Args:
+            row: The run as it was before it was claimed.
+            record: The launch.
+            error: Why, as a sentence.
+        """
+        message = str(error) or type(error).__name__
+        if isinstance(error, ConfigurationError):  # it tells of what the run says
+            message = shortened(message)
+        about = of_run(row["id"])
+        self._logger.error(
+            "Flow run %s cannot be launched: %s", row["id"], message, extra=about
+        )
+        self._logger.debug("The error in full", exc_info=error, extra=about)
+        now = yield from self._claims.held(row, record)
+        if now:
+            yield from self._reporter.mark_failed(
+                row["id"], unchanged_since(now), message
+            )
+
+    def _requeue(
+        self,
+        row: Mapping[str, Any],
+        record: LaunchRecord,
+        patience: Patience,
+    ) -> None:
+        """Return a run, unless it may have a task, which the next start finds."""
+        is_returned = not patience.is_uncertain and self._claims.requeue(row, record)
+        self._counts.flow_runs.add(Outcome.RETURNED if is_returned else Outcome.LEFT)
+
+    # -- From a run to its task ------------------------------------------------------
+
+    def deploy(
+        self,
+        row: Mapping[str, Any],
+        record: Optional[LaunchRecord] = None,
+        patience: Optional[Patience] = None,
+    ) -> Steps[Started]:
+        """Launch a run that has been claimed.
+
+        Args:
+            row: The run as the API gave it.
+            record: The launch; None if the caller has claimed the run.
+            patience: How long it may be refused, if that is counted already.
+
+        Returns:
+            The task.
+
+        Raises:
+            PrefectECSError: one sentence, if the run cannot be launched.
+            LaunchAbandoned: if the run is not this launch's any more.
+            LaunchUncertain: if it cannot be seen whether a task was started.
+        """
+        self._learn(row["id"], row.get("run_config"))
+        plan = self._plan(row, record)
+        flow_run, run_config = plan.flow_run, plan.run_config
+        patience = patience or self._patience(row)
+        confirm = self._confirmation(row, record, patience) if record else None
+        after = record.after if record else None
+        if run_config.task_definition_arn:
+            name = _own_definition(flow_run, run_config)
+            definition = yield from self._submission.described(name, patience)
+            self._learn(flow_run.id, definition)
+            api_key.check_brought(name, definition, self._settings)
+            request = self._request(plan, definition)
+            kwargs.check_request(request, definition)
+            self.being_read.discard(flow_run.id)
+            task_arn = yield from self._submission.launch_by_arn(
+                name, request, patience, confirm=confirm, after=after
+            )
+        else:
+            definition, request = yield from self._both_requests(plan)
+            self.being_read.discard(flow_run.id)
+            task_arn = yield from self._submission.launch(
+                definition, request, patience, confirm=confirm, after=after
+            )
+        is_resumed = row.get("state") == "Running"
+        task = Started(
+            task_arn,
+            plan.cluster,
+            flow_run.id,
+            Launch(flow_run.attempt, is_resumed, flow_run.launch_name),
+            is_late=patience.is_uncertain or patience.seconds_since_confirmed() > _LATE,
+            was_listed=patience.was_listed,
+        )
+        with self._never_failing(task):
+            self._on_launched(task)
+        with self._never_failing(task):
+            task = task._replace(links=_with_links(task_arn, definition))
+        with self._never_failing(task):
+            notes = kwargs.notes(plan.merged, request) if record else ()
+            task = task._replace(notes=tuple(notes))
+        return task
+
+    @contextmanager
+    def _never_failing(self, task: Started) -> Iterator[None]:
+        """Report an internal error; the task was started and its run goes on."""
+        try:
+            yield
+        except Exception as error:
+            about = of_run(task.run_id, task.arn)
+            self._logger.error(
+                "Flow run %s: an internal error after its task %s was started; the run "
+                "is not affected: %s: %s",
+                task.run_id,
+                task.arn,
+                type(error).__name__,
+                error,
+                extra=about,
+            )
+            self._logger.debug("The error in full", exc_info=error, extra=about)
+
+    def _plan(self, row: Mapping[str, Any], record: Optional[LaunchRecord]) -> _Plan:
+        try:
+            flow_run = FlowRun.from_api(row)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunConfigError(
+                "The Prefect API gives no usable description of the run's flow "
+                f"({type(error).__name__}: {error}); register the flow again."
+            ) from error
+        launch = record or launch_of(row)
+        flow_run = replace(flow_run, launch=launch.name, attempt=launch.attempt)
+        run_config = ECSRun.from_serialized(row.get("run_config"))
+        return _Plan(flow_run, run_config, self._merged(run_config))
+
+    def _confirmation(
+        self, row: Mapping[str, Any], record: LaunchRecord, patience: Patience
+    ) -> Callable[[], Steps[None]]:
+        """Steps that read the run again, after a wait in which it may have changed.
+
+        The task of an earlier launch, which is being stopped, may have begun to run it.
+        """
+
+        def confirm() -> Steps[None]:
+            may_run = was_claimed_before(row) and not patience.is_uncertain
+            if not (yield from self._claims.held(row, record, may_run)):
+                raise LaunchAbandoned(
+                    "it was cancelled, finished or rescheduled while it waited"
+                )
+
+        return confirm
+
+    def _count(
+        self, record: LaunchRecord, row: Mapping[str, Any], patience: Patience
+    ) -> None:
+        """Count a task that was accepted.
+
+        The delay of a run without a start of its own, as one that comes back for the
+        retry of a task, counts from when it was claimed.
+        """
+        self._counts.flow_runs.add(Outcome.LAUNCHED)
+        if record.attempt > 1:
+            self._counts.launches.add(Reason.RESTART)
+            return
+        is_resumed = row.get("state") == "Running"
+        self._counts.launches.add(Reason.RETRY if is_resumed else Reason.SCHEDULED)
+        self._counts.launch_delay.observe(max(0.0, time.time() - patience.due))
+
+    def _cluster(self, run_config: ECSRun) -> str:
+        own = (run_config.run_task_kwargs or {}).get("cluster")
+        return str(own or self._run_task_kwargs.get("cluster") or DEFAULT_CLUSTER)
+
+    def cluster_of(self, row: Mapping[str, Any]) -> str:
+        """The cluster that a run would be launched in now."""
+        return self.record_of(row, LaunchRecord("-")).cluster
+
+    def _merged(self, run_config: ECSRun) -> Dict[str, Any]:
+        own = run_config.run_task_kwargs or {}
+        kwargs.check(own)
+        return kwargs.merge(self._run_task_kwargs, own)
+
+    def _patience(self, row: Mapping[str, Any]) -> Patience:
+        """For a run that was found late, the timeout starts when it was claimed."""
+        late = max(0.0, -seconds_until_start(row))
+        return Patience(time.time() - late, self._timeout, time.monotonic)
+
+    def _template(self, plan: _Plan) -> Steps[Mapping[str, Any]]:
+        run_config = plan.run_config
+        if run_config.task_definition:
+            return run_config.task_definition
+        if run_config.task_definition_path:
+            loaded = yield from self._files.mapping(run_config.task_definition_path)
+            self._learn(plan.flow_run.id, loaded)
+            return loaded
+        return self._settings.task_definition
+
+    def _both_requests(
+        self, plan: _Plan
+    ) -> Steps[Tuple[Dict[str, Any], Dict[str, Any]]]:
+        """The definition of a run that names none, and the request to run it."""
+        flow_run, run_config = plan.flow_run, plan.run_config
+        read = yield from self._template(plan)
+        facts = (read, flow_run, run_config, self._settings)
+        definition = template.build(*facts, plan.merged)
+        request, moved = overflow.relieve(self._request(plan, definition), definition)
+        if moved:
+            definition = template.build(*facts, plan.merged, moved)
+            self._logger.info(
+                "Flow run %s: ECS takes %s characters of overrides, so these variables "
+                "go into the task definition: %s",
+                flow_run.id,
+                rules.MAX_OVERRIDES,
+                ", ".join(name for env in moved.values() for name in env),
+                extra=of_run(flow_run.id),
+            )
+        kwargs.check_request(request, definition)
+        return definition, request
+
+    def _request(self, plan: _Plan, definition: Mapping[str, Any]) -> Dict[str, Any]:
+        for name in kwargs.dropped_overrides(plan.merged, definition):
+            self._logger.debug(
+                "Flow run %s has no container %r: the agent's override is left out",
+                plan.flow_run.id,
+                name,
+                extra=of_run(plan.flow_run.id),
+            )
+        return kwargs.build(
+            plan.merged,
+            definition,
+            plan.flow_run,
+            plan.run_config,
+            self._settings,
+            self._prefect_settings(),
+        )
+
+    # -- Telling why nothing happens ----------------------------------------------
+
+    def observe_wait(self, run_id: str, wait: Wait) -> None:
+        """Say in a run's log, once for each launch, why it waits.
+
+        Args:
+            run_id: The run whose steps wait.
+            wait: What they wait for.
+        """
+        if run_id not in self.under_way or run_id in self._told:
+            return
+        if not isinstance(wait, (Pause, Turn)):
+            return
+        reason = _reason(wait)
+        if reason:
+            self._told.add(run_id)
+            is_outage = wait.cause is Cause.OUTAGE
+            if is_outage:  # all runs wait for the same; their logs tell it for each
+                self._outages.begin(STARTING, reason, service=AWS)
+            self._logger.log(
+                logging.DEBUG if is_outage else logging.INFO,
+                "Flow run %s waits: %s",
+                run_id,
+                reason,
+                extra=of_run(run_id),
+            )
+            self._reporter.log(run_id, f"Waiting for ECS: {reason}")
+
+
+def _reason(wait: Union[Pause, Turn]) -> str:
+    if isinstance(wait, Pause):
+        return wait.reason
+    if wait.seconds > _LONG_QUEUE:
+        return (
+            f"AWS limits the rate of launches, and {wait.ahead} others are ahead; "
+            f"about {wait.seconds:.0f} s"
+        )
+    return ""
+
+
+def _own_definition(flow_run: FlowRun, run_config: ECSRun) -> str:
+    """The definition that a run names, if it may name one."""
+    if flow_run.has_docker_storage:
+        raise RunConfigError(
+            "A flow with Docker storage cannot use task_definition_arn, since the "
+            "image is part of the storage; give a task_definition, or other storage."
+        )
+    return str(run_config.task_definition_arn)
+
+
+def _with_links(task_arn: str, definition: Mapping[str, Any]) -> str:
+    links = f"Task {task_arn} ({console_links.task_url(task_arn)})"
+    logs = console_links.log_url(task_arn, definition)
+    return f"{links}; logs: {logs}" if logs else links

@@ -1,0 +1,1 @@
+"""What happens after a launch: watching tasks, supervising runs, recovery, metrics."""

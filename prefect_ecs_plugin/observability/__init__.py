@@ -1,0 +1,1 @@
+"""What operators see: counters, log lines, health, outages; with secrets redacted."""

@@ -1,0 +1,1 @@
+"""The Prefect side: the client, run states and what the agent reports."""

@@ -1,0 +1,537 @@
+"""What the agent asks of the Prefect API, over connections that are kept.
+
+Prefect's own client opens a connection for every request and wraps every answer into
+python-box objects. For the few operations that an agent repeats all day this one
+does neither; everything else it inherits.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from types import MappingProxyType
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+)
+
+import pendulum
+import requests
+from prefect.client import Client
+from prefect.exceptions import AuthorizationError, ClientError
+from prefect.utilities.graphql import EnumValue, parse_graphql, with_args
+
+from ..errors import RateLimited
+from ..launch_record import NEEDS_TASK, RESCHEDULED_STATES
+from ..observability.counters import Counts
+from .connections import kept_session
+
+#: Seconds that runs are shown ahead of their start: the longest pause between looks.
+PREFETCH = 10
+
+#: Seconds for which a retry is left to the container that failed.
+_OWN_RETRY = 3
+
+#: What a launch needs to know of a run, of its flow, and of a task's due retry.
+_RUN_FIELDS = (
+    *("id", "name", "version", "state", "serialized_state", "state_timestamp"),
+    *("run_config", "agent_id", "heartbeat"),
+)
+_FLOW_FIELDS = {"id", "name", "version", "core_version", "storage"}
+_TASK_RUN_FIELDS = {"id", "version", "serialized_state"}
+
+#: What is asked of a run whose task has stopped. Of its task runs, of which there may
+#: be thousands, one that waits.
+_STATE_FIELDS = {"id", "state", "version", "agent_id", "start_time", "heartbeat"}
+_WAITING_TASK_RUNS = with_args(
+    "task_runs",
+    {"where": {"state": {"_in": sorted(RESCHEDULED_STATES)}}, "limit": 1},
+)
+
+#: The states of a task run that has not ended.
+_UNFINISHED = sorted(RESCHEDULED_STATES | {"Submitted", "Running"})
+
+#: Task runs that were claimed once, of which a query about runs shows the claims.
+_RESUMED_SHOWN = 20
+
+#: Where the launch records of a run are: see `launch_record`. A task run is Submitted
+#: only by an agent, so `resumed` is empty for all but resumed runs.
+_CLAIMED = {"state": {"_eq": "Submitted"}}
+_CLAIMS = {"where": _CLAIMED, "order_by": {"version": EnumValue("desc")}}
+_LATEST_CLAIM = with_args("states", {**_CLAIMS, "limit": 1})
+_CLAIM_FIELDS = {"serialized_state", "timestamp"}
+_CLAIMED_NOW = with_args("task_runs", {"where": _CLAIMED})
+_RESUMED = with_args(
+    "task_runs",
+    {
+        "where": {"states": _CLAIMED},
+        "order_by": {"state_timestamp": EnumValue("desc")},
+        "limit": _RESUMED_SHOWN,  # of those that changed last
+    },
+)
+_LAUNCH_FIELDS = {
+    "serialized_state": True,
+    "state_timestamp": True,
+    _LATEST_CLAIM: _CLAIM_FIELDS,
+    f"claimed: {_CLAIMED_NOW}": {"id", "version"},
+    f"resumed: {_RESUMED}": {_LATEST_CLAIM: _CLAIM_FIELDS},
+}
+
+#: Rows that one query asks for at most. One that takes too long is asked again for half
+#: as many, down to the second figure.
+PAGE, LEAST_PAGE = 1000, 50
+
+_QUEUE = """
+mutation($input: get_runs_in_queue_input!) {
+  get_runs_in_queue(input: $input) { flow_run_ids }
+}
+"""
+
+_SET_FLOW_RUN_STATES = """
+mutation($input: set_flow_run_states_input!) {
+  set_flow_run_states(input: $input) { states { id status message } }
+}
+"""
+
+_SET_TASK_RUN_STATES = """
+mutation($input: set_task_run_states_input!) {
+  set_task_run_states(input: $input) { states { id status message } }
+}
+"""
+
+_WRITE_LOGS = """
+mutation($input: write_run_logs_input!) { write_run_logs(input: $input) { success } }
+"""
+
+#: Runs in one request of heartbeats: a body of some 10 kB.
+_HEARTBEATS_AT_ONCE = 50
+
+#: GraphQL errors that say nothing against what was sent.
+_NOT_THE_CONTENT = ("API_ERROR", "UNAUTHENTICATED")
+
+#: HTTP statuses of 400 to 499 that say nothing against it either.
+_NOT_THE_CONTENT_STATUS = frozenset((401, 403, 404, 407, 408, 429))
+
+
+class AgentClient(Client):
+    """Prefect's client for one agent; threads may share it.
+
+    Args:
+        counts: Counts its requests.
+        options: See `prefect.Client`.
+    """
+
+    def __init__(self, counts: Optional[Counts] = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._kept = threading.local()
+        self._quiet_until = 0.0
+        self._requests = (counts or Counts()).api_requests
+
+    def ask(self, query: str, **variables: Any) -> Dict[str, Any]:
+        """Send a query and return its data in plain values.
+
+        Args:
+            query: The GraphQL text.
+            variables: Its variables.
+
+        Raises:
+            ClientError: if the API answers with errors, or not in JSON.
+            RateLimited: if it answers 429, or has lately.
+            requests.RequestException: if it does not answer.
+        """
+        answer = self._answer(query, variables)
+        if answer.get("errors") or answer.get("data") is None:
+            raise ClientError(answer.get("errors") or "The API answered without data.")
+        data: Dict[str, Any] = answer["data"]
+        return data
+
+    def _answer(self, query: str, variables: Mapping[str, Any]) -> Dict[str, Any]:
+        return self.post(
+            path="",
+            server=self.api_server,
+            params={"query": query, "variables": json.dumps(variables)},
+        )
+
+    def post(self, *args: Any, **kwargs: Any) -> Dict[str, Any]:
+        """Prefect's `post`, without its repeats, which sleep in between.
+
+        Raises:
+            RateLimited: if the API has answered 429 and its time is not up.
+        """
+        kwargs["retry_on_api_error"] = False
+        answer: Dict[str, Any] = super().post(*args, **kwargs)
+        return answer
+
+    def _send_request(self, session: Any, *args: Any, **kwargs: Any) -> Any:
+        """Use this thread's kept session in place of the new one.
+
+        Overridden because there is no public way to keep a connection open; each
+        request would pay for one, and on Prefect Cloud for a TLS handshake. The new
+        one would also hold its thread for a minute while the API is down, and for
+        minutes while it limits the rate; the caller knows better how to wait.
+
+        After a 429 nothing is sent until its Retry-After has passed, by any thread.
+        """
+        seconds = self._quiet_until - time.monotonic()
+        if seconds > 0:
+            raise RateLimited(seconds)
+        if not hasattr(self._kept, "session"):
+            self._kept.session = kept_session(self._requests)
+        try:
+            return super()._send_request(self._kept.session, *args, **kwargs)
+        except RateLimited as limited:
+            self._quiet_until = time.monotonic() + limited.retry_after
+            raise
+
+    # -- The queue ----------------------------------------------------------------
+
+    def ready_runs(self, labels: Iterable[str]) -> List[str]:
+        """The ids of runs that are due, or will be in ten seconds; at most 25."""
+        before = pendulum.now("UTC").add(seconds=PREFETCH).isoformat()
+        answer = self.ask(
+            _QUEUE,
+            input={
+                "before": before,
+                "labels": list(labels),
+                "tenant_id": self.tenant_id,
+            },
+        )
+        ids: List[str] = answer["get_runs_in_queue"]["flow_run_ids"]
+        return ids
+
+    def runs_to_take(self, ids: Iterable[str]) -> List[Dict[str, Any]]:
+        """Return the rows of the runs that no agent has taken, the earliest first.
+
+        A run is free if it is Scheduled, or if it is Running and the retry of one of
+        its tasks is due: its container has ended meanwhile.
+        """
+        wanted = list(ids)
+        if not wanted:
+            return []
+        latest = pendulum.now("UTC").subtract(seconds=_OWN_RETRY).isoformat()
+        due = {"state_start_time": {"_lte": latest}}
+        free = [
+            {"state": {"_eq": "Scheduled"}},
+            {"state": {"_eq": "Running"}, "task_runs": due},
+        ]
+        where = {"id": {"_in": wanted}, "_or": free}
+        return sorted(self._flow_runs(_row_fields(due), where), key=_start_time)
+
+    def owned_runs(self) -> Iterator[Dict[str, Any]]:
+        """The states of all runs that this agent claimed and that have not ended.
+
+        They come in pages, in the order of their ids, with the run config and all of
+        `states_of`.
+        """
+        mine = {"agent_id": {"_eq": self.agent_id}}
+        return self._pages({**mine, "state": {"_in": sorted(NEEDS_TASK)}})
+
+    def resumed_runs(self) -> Iterator[Dict[str, Any]]:
+        """As `owned_runs`, those that were resumed and whose row names another agent.
+
+        The row names the agent that claimed the run first; the launch record tells
+        which agent resumed it.
+        """
+        where = {
+            "state": {"_in": ["Running", "Cancelling"]},
+            "task_runs": {"states": _CLAIMED},
+            "_or": [
+                {"agent_id": {"_neq": self.agent_id}},
+                {"agent_id": {"_is_null": True}},
+            ],
+        }
+        return self._pages(where)
+
+    def _pages(self, which: Mapping[str, Any]) -> Iterator[Dict[str, Any]]:
+        fields = {**_all_state_fields(), "run_config": True}
+        return self._paged(which, lambda *query: self._launch_rows(fields, *query))
+
+    def _paged(
+        self,
+        which: Mapping[str, Any],
+        ask: Callable[[Mapping[str, Any], Mapping[str, Any]], List[Dict[str, Any]]],
+    ) -> Iterator[Dict[str, Any]]:
+        """All rows that a query finds, in the order of their ids.
+
+        Args:
+            which: Says which rows.
+            ask: Makes the query, given its `where` and its further arguments.
+        """
+        size, last = PAGE, None
+        while True:
+            where = which if last is None else {**which, "id": {"_gt": last}}
+            try:
+                page = ask(where, {"order_by": {"id": EnumValue("asc")}, "limit": size})
+            except Exception as error:
+                if size <= LEAST_PAGE or not took_too_long(error):
+                    raise
+                size //= 2
+                continue
+            yield from page
+            if len(page) < size:
+                return
+            last = page[-1]["id"]
+
+    def row(self, run_id: str) -> Optional[Dict[str, Any]]:
+        """The whole row of a run that is claimed; None if it is gone.
+
+        Its `task_runs` are those that are claimed and have not begun.
+        """
+        fields = {**_LAUNCH_FIELDS, **_row_fields(_CLAIMED)}
+        rows = self._launch_rows(fields, {"id": {"_eq": run_id}})
+        return rows[0] if rows else None
+
+    # -- What became of runs ------------------------------------------------------
+
+    @property
+    def agent_id(self) -> Optional[str]:
+        """The id under which the agent is registered; it goes with every request.
+
+        Agents of the same type, name and labels share one.
+        """
+        return self._attached_headers.get("X-PREFECT-AGENT-ID")
+
+    def states_of(self, run_ids: Iterable[str]) -> Dict[str, Dict[str, Any]]:
+        """The states of runs by id, their launch records, and task runs that wait.
+
+        Args:
+            run_ids: At most some hundred; a run that is gone is left out.
+        """
+        where = {"id": {"_in": list(run_ids)}}
+        rows = self._launch_rows(_all_state_fields(), where)
+        return {row["id"]: row for row in rows}
+
+    def task_run_versions(self, task_run_ids: Iterable[str]) -> Dict[str, int]:
+        """The versions of the states of task runs, by id; one that is gone is left out.
+
+        Args:
+            task_run_ids: Any number; they are asked about by the page.
+        """
+        ids, versions = list(task_run_ids), {}
+        for first in range(0, len(ids), PAGE):
+            where = {"id": {"_in": ids[first : first + PAGE]}}
+            for task_run in self._task_runs({"id", "version"}, where):
+                versions[task_run["id"]] = int(task_run["version"] or 0)
+        return versions
+
+    def claims_of(self, run_id: str) -> Optional[Dict[str, Any]]:
+        """The last ten claims of a run, and those of its task runs; None if gone."""
+        states = with_args("states", {**_CLAIMS, "limit": 10})
+        resumed = f"resumed: {_RESUMED}"
+        fields = {
+            "id": True,
+            states: _CLAIM_FIELDS,
+            resumed: {_LATEST_CLAIM: _CLAIM_FIELDS},
+        }
+        rows = self._flow_runs(fields, {"id": {"_eq": run_id}})
+        return rows[0] if rows else None
+
+    def states_after(self, run_id: str, version: int) -> List[Dict[str, Any]]:
+        """The states of a run that are later than a version, the oldest first."""
+        later = {
+            "where": {"version": {"_gt": version}},
+            "order_by": {"version": EnumValue("asc")},
+        }
+        fields = {with_args("states", later): {"version", "serialized_state"}}
+        rows = self._flow_runs(fields, {"id": {"_eq": run_id}})
+        states: List[Dict[str, Any]] = rows[0]["states"] if rows else []
+        return states
+
+    def has_unfinished_task_runs(self, run_id: str) -> bool:
+        """Whether a task run of a run is at work, waits, or is claimed."""
+        where = {
+            "flow_run_id": {"_eq": run_id},
+            "state": {"_in": _UNFINISHED},
+        }
+        return bool(self._task_runs({"id"}, where, {"limit": 1}))
+
+    def blames(self, error: Exception) -> bool:
+        """Whether the API finds fault with what was sent, and is well itself.
+
+        It reports an outage of its own database as it reports a bad request, so what
+        it refuses proves nothing until it has answered another question.
+        """
+        if not refuses_content(error):
+            return False
+        if isinstance(error.__cause__ or error, requests.HTTPError):
+            return True  # 400 and the like, before any database was asked
+        try:
+            self._flow_runs({"id"}, {"id": {"_in": []}})
+        except Exception:
+            return False
+        return True
+
+    def cancelled_of(self, run_ids: Iterable[str]) -> Dict[str, Dict[str, Any]]:
+        """Those of some runs that are cancelled, or being cancelled, by their id."""
+        ids, rows = list(run_ids), {}
+        for first in range(0, len(ids), PAGE):
+            where = {
+                "id": {"_in": ids[first : first + PAGE]},
+                "state": {"_in": ["Cancelling", "Cancelled"]},
+            }
+            for row in self._flow_runs({"id", "state", "start_time"}, where):
+                rows[row["id"]] = row
+        return rows
+
+    def _launch_rows(
+        self,
+        fields: Any,
+        where: Mapping[str, Any],
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> List[Dict[str, Any]]:
+        """Rows of runs with the launch fields, of which none hides the latest claim.
+
+        The task runs that changed last need not be those that were claimed last. Where
+        there may be more than a query shows, all are asked for.
+        """
+        rows = self._flow_runs(fields, where, options)
+        for row in rows:
+            if len(row.get("resumed") or ()) >= _RESUMED_SHOWN:
+                row["resumed"] = list(self._all_resumed(row["id"]))
+        return rows
+
+    def _all_resumed(self, run_id: str) -> Iterator[Dict[str, Any]]:
+        which = {"flow_run_id": {"_eq": run_id}, "states": _CLAIMED}
+        fields = {"id": True, _LATEST_CLAIM: _CLAIM_FIELDS}
+        return self._paged(which, lambda *query: self._task_runs(fields, *query))
+
+    def _flow_runs(
+        self,
+        fields: Any,
+        where: Mapping[str, Any],
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> List[Dict[str, Any]]:
+        return self._select("flow_run", fields, where, options)
+
+    def _task_runs(
+        self,
+        fields: Any,
+        where: Mapping[str, Any],
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> List[Dict[str, Any]]:
+        return self._select("task_run", fields, where, options)
+
+    def _select(
+        self,
+        table: str,
+        fields: Any,
+        where: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> List[Dict[str, Any]]:
+        arguments = {"where": where, **options}
+        query = {"query": {with_args(table, arguments): fields}}
+        rows: List[Dict[str, Any]] = self.ask(parse_graphql(query))[table]
+        return rows
+
+    # -- States and logs ----------------------------------------------------------
+
+    def set_run_state(
+        self, run_id: str, version: Optional[int], state: Mapping[str, Any]
+    ) -> None:
+        """Set the serialized state of a flow run."""
+        change = {"flow_run_id": run_id, "version": version, "state": state}
+        self.ask(_SET_FLOW_RUN_STATES, input={"states": [change]})
+
+    def set_task_states(self, changes: Sequence[Mapping[str, Any]]) -> None:
+        """Set the serialized states of task runs with one mutation.
+
+        Of more than a thousand, with one for each thousand: the API takes 5 MB.
+
+        Args:
+            changes: Mappings with `task_run_id`, `version` and `state`.
+        """
+        for first in range(0, len(changes), PAGE):
+            some = list(changes[first : first + PAGE])
+            self.ask(_SET_TASK_RUN_STATES, input={"states": some})
+
+    def write_logs(self, lines: List[Dict[str, Any]]) -> None:
+        """Write lines into the logs of runs."""
+        self.ask(_WRITE_LOGS, input={"logs": lines})
+
+    def send_heartbeats(self, run_ids: Iterable[str]) -> None:
+        """Tell the API that runs are being looked after, 50 with one request.
+
+        Each run is a mutation of its own: one that the API refuses, because the run
+        is gone, costs the others nothing and is no error.
+
+        Raises:
+            ClientError: if the API refuses a whole request.
+            requests.RequestException, RateLimited: if it does not answer one.
+        """
+        wanted = list(run_ids)
+        for first in range(0, len(wanted), _HEARTBEATS_AT_ONCE):
+            self._send_heartbeats(wanted[first : first + _HEARTBEATS_AT_ONCE])
+
+    def _send_heartbeats(self, run_ids: List[str]) -> None:
+        names = [f"run{number}" for number in range(len(run_ids))]
+        declared = ", ".join(
+            f"${name}: update_flow_run_heartbeat_input!" for name in names
+        )
+        mutations = "\n".join(
+            f"{name}: update_flow_run_heartbeat(input: ${name}) {{ success }}"
+            for name in names
+        )
+        inputs = [{"flow_run_id": run_id} for run_id in run_ids]
+        answer = self._answer(
+            f"mutation({declared}) {{\n{mutations}\n}}", dict(zip(names, inputs))
+        )
+        if answer.get("data") is None:
+            raise ClientError(answer.get("errors") or "The API answered without data.")
+
+
+def refuses_content(error: Exception) -> bool:
+    """Whether the API read a request and found fault with what it says.
+
+    If so, a part of it may be accepted; if not, the same will be when the API is well.
+    """
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        status = error.response.status_code
+        return 400 <= status < 500 and status not in _NOT_THE_CONTENT_STATUS
+    if not isinstance(error, ClientError) or isinstance(error, AuthorizationError):
+        return False
+    is_json = not isinstance(error.__cause__, ValueError)
+    return is_json and not any(code in str(error) for code in _NOT_THE_CONTENT)
+
+
+def is_unanswered(error: object) -> bool:
+    """Whether the API did not answer a request, or not yet: an outage, or a 429."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code >= 500
+    return isinstance(error, (requests.RequestException, RateLimited))
+
+
+def took_too_long(error: object) -> bool:
+    """Whether an answer did not come in time: one about less may."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return bool(error.response.status_code == 504)
+    return isinstance(error, requests.Timeout)
+
+
+def _row_fields(task_runs: Mapping[str, Any]) -> Dict[str, Any]:
+    """What a launch needs to know of a run, and of some of its task runs."""
+    return {
+        **dict.fromkeys(_RUN_FIELDS, True),
+        "flow": _FLOW_FIELDS,
+        with_args("task_runs", {"where": task_runs}): _TASK_RUN_FIELDS,
+    }
+
+
+def _all_state_fields() -> Dict[str, Any]:
+    return {
+        **dict.fromkeys(_STATE_FIELDS, True),
+        **_LAUNCH_FIELDS,
+        _WAITING_TASK_RUNS: {"state"},
+    }
+
+
+def _start_time(row: Mapping[str, Any]) -> str:
+    """When a run starts; one without a start time has begun already."""
+    return str((row.get("serialized_state") or {}).get("start_time") or "")

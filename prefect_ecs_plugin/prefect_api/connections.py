@@ -1,0 +1,112 @@
+"""HTTP connections to the Prefect API that are kept, one session for each thread.
+
+What Prefect's own client does about trouble is switched off, because each of its
+remedies sleeps in the thread that asks, or sends a mutation a second time:
+
+* 429 raises `RateLimited` at once.
+* A request that timed out is not sent again. One is, on a new connection, if the API
+  had closed the kept one while it was idle.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import ssl
+import time
+from typing import Any, Optional, Tuple
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from ..errors import RateLimited
+from ..observability.counters import Answered, Counter
+
+#: Seconds to wait after a 429: the least, the most, and where its answer does not say.
+_LEAST, _MOST, _DEFAULT = 1.0, 300.0, 15.0
+
+#: How sending on a connection fails that the other side has closed.
+_CLOSED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+
+
+def kept_session(counter: Counter) -> requests.Session:
+    """A session for one thread.
+
+    Args:
+        counter: Counts its requests by how they went.
+    """
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Adapter(counter))
+    return session
+
+
+class _Adapter(HTTPAdapter):
+    """Sends requests for one thread, one after the other.
+
+    Raises:
+        RateLimited: if the API answers 429.
+        requests.RequestException: if it does not answer.
+    """
+
+    def __init__(self, counter: Counter, **options: Any) -> None:
+        super().__init__(**options)  # whose default is to repeat nothing
+        self._counter = counter
+        self._is_kept = False
+
+    def send(self, *args: Any, **options: Any) -> requests.Response:
+        try:
+            response = self._send(*args, **options)
+        except Exception:
+            self._counter.add(Answered.FAILED)
+            raise
+        self._counter.add(_result(response.status_code))
+        if response.status_code == 429:
+            response.close()
+            raise RateLimited(retry_after(response.headers.get("Retry-After")))
+        return response
+
+    def _send(self, *args: Any, **options: Any) -> requests.Response:
+        """Send once, or twice where the connection from before was closed."""
+        is_kept, self._is_kept = self._is_kept, False
+        try:
+            response = super().send(*args, **options)
+        except requests.ConnectionError as error:
+            if not is_kept or not _was_closed(error):
+                raise
+            response = super().send(*args, **options)
+        self._is_kept = True
+        return response
+
+
+def _was_closed(error: requests.ConnectionError) -> bool:
+    """Whether the API closed the connection before it answered anything."""
+    wrapped = error.args[0] if error.args else error
+    args: Tuple[Any, ...] = getattr(getattr(wrapped, "reason", wrapped), "args", ())
+    return bool(args) and isinstance(args[-1], _CLOSED)
+
+
+def _result(status: int) -> Answered:
+    if status == 429:
+        return Answered.THROTTLED
+    if status >= 500:
+        return Answered.FAILED
+    return Answered.OK if status < 400 else Answered.REFUSED
+
+
+def retry_after(header: Optional[str]) -> float:
+    """How long to wait after a 429, in seconds, between 1 and 300.
+
+    Args:
+        header: `Retry-After`: a number of seconds or a date (RFC 9110, 10.2.3); 15
+            seconds if it is missing or neither.
+    """
+    return min(max(_seconds(header or ""), _LEAST), _MOST)
+
+
+def _seconds(header: str) -> float:
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        return email.utils.parsedate_to_datetime(header).timestamp() - time.time()
+    except (TypeError, ValueError, OverflowError):
+        return _DEFAULT

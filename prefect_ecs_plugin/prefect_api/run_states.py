@@ -1,0 +1,146 @@
+"""What the Prefect API says of runs, asked about many at a time.
+
+Guarantees:
+
+* What is answered was read after the question was put: asked after a task was seen
+  STOPPED, it holds everything that the flow had told the API before.
+* However many ask, one query is under way at a time, and goes on through an outage.
+* A run counts as gone only if the API has been asked about it alone.
+* One run that the API refuses to speak of is found by halving, and does not hold up the
+  others; the one who asked for it gets the API's error.
+* After a query that took too long, half as many runs are asked about; a run that is too
+  slow by itself goes to the end of the line.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+from ..observability.outage_log import Troubles, insist
+from ..scheduling.steps import Pause, Steps, at_once
+from .client import AgentClient, took_too_long
+
+#: Seconds for which questions are collected into one query, and how many: as many as
+#: one DescribeTasks shows.
+_COLLECT, _AT_ONCE = 0.25, 100
+
+READING = "The states of flow runs cannot be read from the Prefect API"
+
+#: The answer to a question: the run's row, None if it is gone.
+_Answer = Optional[Mapping[str, Any]]
+
+#: A run, and where its answer is awaited.
+_Question = Tuple[str, "Future[_Answer]"]
+
+
+class RunStates:
+    """Asks for the states of runs.
+
+    Args:
+        client: The client of the Prefect API.
+        troubles: Told what does not work.
+        start: Starts the steps that ask.
+    """
+
+    def __init__(
+        self,
+        client: AgentClient,
+        troubles: Troubles,
+        start: Callable[[Steps[None]], None],
+    ) -> None:
+        self._client = client
+        self._troubles = troubles
+        self._start = start
+        self._lock = threading.Lock()
+        self._questions: List[_Question] = []
+        self._is_asking = False
+        self._size = _AT_ONCE
+
+    def of(self, run_id: str) -> Steps[_Answer]:
+        """What the API says of a run from now on, as soon as it says anything.
+
+        Args:
+            run_id: The run.
+
+        Returns:
+            Its row with `AgentClient.states_of`'s fields, None if the run is gone.
+
+        Raises:
+            ClientError, requests.HTTPError: if the API refuses this question.
+        """
+        answer: Future[_Answer] = Future()
+        with self._lock:
+            self._questions.append((run_id, answer))
+            is_first, self._is_asking = not self._is_asking, True
+        if is_first:
+            self._start(self._ask())
+        yield answer
+        return answer.result()
+
+    def _ask(self) -> Steps[None]:
+        """Answer questions until there are none."""
+        while self._has_questions():
+            yield Pause(_COLLECT)
+            yield from insist(at_once(self._query), self._troubles, READING)
+
+    def _has_questions(self) -> bool:
+        with self._lock:
+            self._is_asking = bool(self._questions)
+            return self._is_asking
+
+    def _query(self) -> None:
+        with self._lock:
+            questions = self._questions[: self._size]
+            del self._questions[: self._size]
+        try:
+            self._answer(questions)
+        except Exception as error:
+            left = [each for each in questions if not each[1].done()]
+            is_slow = took_too_long(error)
+            if is_slow:
+                self._size = max(1, len(questions) // 2)
+            with self._lock:
+                if is_slow and len(questions) == 1:
+                    self._questions += left
+                else:
+                    self._questions[:0] = left
+            raise
+        self._size = min(2 * self._size, _AT_ONCE)
+
+    def _answer(self, questions: Sequence[_Question]) -> None:
+        """Answer questions; halve them where the API finds fault with one of them."""
+        try:
+            rows = self._rows({run_id for run_id, _ in questions})
+        except Exception as error:
+            if not self._client.blames(error):
+                raise
+            if len(questions) > 1:
+                middle = len(questions) // 2
+                self._answer(questions[:middle])
+                self._answer(questions[middle:])
+                return
+            ((_, answer),) = questions
+            answer.set_exception(error)
+            return
+        for run_id, answer in questions:
+            answer.set_result(rows.get(run_id))
+
+    def _rows(self, run_ids: Set[str]) -> Dict[str, Dict[str, Any]]:
+        """The rows of runs; one that an answer about many leaves out is asked for."""
+        rows = self._client.states_of(run_ids)
+        if len(run_ids) > 1:
+            for run_id in run_ids.difference(rows):
+                rows.update(self._client.states_of([run_id]))
+        return rows
