@@ -314,7 +314,7 @@ def test_the_rights_of_the_docs_are_those_of_the_policy() -> None:
 
 
 def test_every_right_is_told() -> None:
-    source = (PACKAGE / "install" / "policy.py").read_text(encoding="utf-8")
+    source = (PACKAGE / "cli" / "install" / "policy.py").read_text(encoding="utf-8")
     pages = [prose(ROOT / "docs" / f"{name}.md") for name in ("production", "security")]
     rights = set(re.findall(r'"(\w+:[A-Z]\w+)"(?!:)', source))  # no conditions' keys
     told = {name for page in pages for name in INLINE.findall(page)}
