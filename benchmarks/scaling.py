@@ -17,8 +17,8 @@ import random
 from dataclasses import dataclass
 from typing import Dict, List, Sequence, Tuple
 
-from prefect_ecs_plugin.aws.rate_limiter import Pacer, limits_for
-from prefect_ecs_plugin.aws.retrying import Answer, Patience, Refused, Verdict
+from prefect_ecs_plugin.aws.rate_limiter import RateLimiter, limits_for
+from prefect_ecs_plugin.aws.retrying import Answer, AWSCallError, RetryBudget, Verdict
 from prefect_ecs_plugin.errors import LaunchError
 from prefect_ecs_plugin.sandbox.aws.buckets import Limits
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
@@ -128,13 +128,13 @@ class Account:
         if not (allowed and self._limits.allow_launch("FARGATE", 1)):
             self.throttled += 1
             yield self._on_the_way()
-            raise Refused("RunTask", _THROTTLED)
+            raise AWSCallError("RunTask", _THROTTLED)
         if token not in self._tokens:
             self._tokens[token] = self.last = self._simulation.now
             self.tasks.append(token)
         yield self._on_the_way()
         if self._chance.random() < LOST:
-            raise Refused("RunTask", _RESET)
+            raise AWSCallError("RunTask", _RESET)
 
     def _on_the_way(self) -> Pause:
         return Pause(LATENCY / 2 * self._chance.uniform(0.75, 1.25))
@@ -156,7 +156,9 @@ class Agent:
         self._clock = dispatcher.clock
         self._account = account
         self._chance = chance
-        self._pacer = Pacer(limits_for(None), dispatcher.clock, dispatcher.call_later)
+        self._pacer = RateLimiter(
+            limits_for(None), dispatcher.clock, dispatcher.call_later
+        )
         self.failed = 0
         self.finished = 0.0
 
@@ -165,19 +167,19 @@ class Agent:
         self._start(self._launch(run_id))
 
     def _launch(self, run_id: str) -> Steps[None]:
-        patience = Patience(0.0, TIMEOUT, self._clock, self._chance.random)
+        patience = RetryBudget(0.0, TIMEOUT, self._clock, self._chance.random)
         try:
             yield from patience.attempts(lambda: self._call(run_id, patience))
         except LaunchError:
             self.failed += 1
         self.finished = self._clock()
 
-    def _call(self, run_id: str, patience: Patience) -> Steps[None]:
+    def _call(self, run_id: str, patience: RetryBudget) -> Steps[None]:
         """As `Submission._call`."""
         yield from patience.queue(self._pacer.turn(_KIND, patience.place))
         try:
             yield from self._botocore(run_id)
-        except Refused as refused:
+        except AWSCallError as refused:
             if refused.verdict is Verdict.THROTTLED:
                 self._pacer.throttled(_KIND)
             raise
@@ -188,7 +190,7 @@ class Agent:
         for attempt in range(self._attempts - 1):
             try:
                 return (yield from self._account.run_task(run_id))
-            except Refused:
+            except AWSCallError:
                 yield Pause(min(20.0, self._chance.random() * 2**attempt))
         return (yield from self._account.run_task(run_id))
 

@@ -308,7 +308,7 @@ def register(runs: int, second_after: float = 30.0) -> Registered:
             if len(agents) == 1 and world.simulation.now >= second_after:
                 agents.append(world.agent("second"))
             for number, agent in enumerate(agents):
-                claimed = len(agent._launcher.under_way)
+                claimed = len(agent._launcher.pending_run_ids)
                 most[number] = max(most[number], claimed)
             return len(world.ecs.tasks) >= runs
 

@@ -27,7 +27,7 @@ from prefect_ecs_plugin.aws.retrying import Row, Verdict
 from prefect_ecs_plugin.cli import rights
 from prefect_ecs_plugin.cli.start import ecs, start
 from prefect_ecs_plugin.monitoring import stop_reasons
-from prefect_ecs_plugin.monitoring.stop_reasons import Hint
+from prefect_ecs_plugin.monitoring.stop_reasons import StopReason
 
 DOCS = Path(__file__).parent
 COMMAND = "python docs/generate.py"
@@ -228,20 +228,20 @@ def stopped_tasks() -> str:
     )
 
 
-def _hints(heading: str, rows: Iterable[Hint]) -> str:
+def _hints(heading: str, rows: Iterable[StopReason]) -> str:
     lines = [f"### {heading}\n", "| ECS says | because | what to do |"]
     lines += ["| --- | --- | --- |", *map(_hint, rows)]
     return "\n".join([*lines, ""])
 
 
-def _hint(hint: Hint) -> str:
+def _hint(hint: StopReason) -> str:
     said = "<br>".join(_symptoms(hint))
     again = " (tried again)" if hint.transient else ""
     remedy = f"{_text(_sentence(hint.remedy))} [More]({hint.source})"
     return f"| {said} | {_text(hint.cause)}{again} | {remedy} |"
 
 
-def _symptoms(hint: Hint) -> Iterator[str]:
+def _symptoms(hint: StopReason) -> Iterator[str]:
     """What a reader may have before the eyes."""
     yield from (_code(example) for example in hint.examples)
     if hint.stop_code != ".*":

@@ -25,8 +25,8 @@ from . import kwargs
 from .aws import cluster as clusters
 from .aws.container_logs import ContainerLogs
 from .aws.ecs import ECS
-from .aws.rate_limiter import Pacer, limits_for
-from .aws.retrying import Refused, Verdict
+from .aws.rate_limiter import RateLimiter, limits_for
+from .aws.retrying import AWSCallError, Verdict
 from .aws.session import AWSClients
 from .config.configuration import agent_settings
 from .errors import RateLimited
@@ -41,14 +41,14 @@ from .monitoring.recovery import Recovery
 from .monitoring.supervisor import Supervisor
 from .monitoring.task_finder import TaskFinder
 from .observability import log_formats, redaction
-from .observability.counters import Counts, Outcome
+from .observability.counters import AgentCounters, Outcome
 from .observability.health import AgentServer, Exposition, Health
-from .observability.outage_log import Troubles
+from .observability.outage_log import OutageLog
 from .prefect_api.client import AgentClient, is_unanswered
 from .prefect_api.reporter import Reporter
 from .prefect_api.run_states import RunStates
 from .scheduling.dispatcher import Dispatcher
-from .scheduling.poll_interval import Rhythm
+from .scheduling.poll_interval import PollInterval
 from .scheduling.steps import Steps, drive
 from .settings import PrefectSettings
 from .submission import Submission
@@ -194,11 +194,11 @@ class ECSAgent(Agent):
         )
         self.heartbeat_period = _HEARTBEAT
         self._heartbeats = 0
-        self._counts = Counts()
+        self._counts = AgentCounters()
         self.client = AgentClient(self._counts, api_server=prefect.config.cloud.api)
         if log_format == "json":  # Prefect 1.0 has just given it a handler
             log_formats.reformat(self.client.logger.handlers)
-        self._secrets = log_formats.discreet(self.logger, self.client.logger)
+        self._secrets = log_formats.install_redaction(self.logger, self.client.logger)
         self._secrets.keep(
             self.client.api_key,
             prefect.config.cloud.api_key,
@@ -238,8 +238,8 @@ class ECSAgent(Agent):
             )
         )
         self._dispatcher = Dispatcher.threaded(_WORKERS, self._report_crash)
-        self._troubles = Troubles(self.logger, self._dispatcher.clock, _unanswering)
-        self._rhythm = Rhythm(self._loop_intervals)
+        self._troubles = OutageLog(self.logger, self._dispatcher.clock, _unanswering)
+        self._rhythm = PollInterval(self._loop_intervals)
         self._shutdown_grace = shutdown_grace
         self._watches = watch
         self._health = Health(
@@ -261,14 +261,14 @@ class ECSAgent(Agent):
     ) -> None:
         """Build the components and wire them together."""
         dispatcher, logger, counts = self._dispatcher, self.logger, self._counts
-        pacer = self._pacer = Pacer(
+        pacer = self._pacer = RateLimiter(
             limits_for(launches_per_second), dispatcher.clock, dispatcher.call_later
         )
         ecs = ECS(
             self.ecs_client,
             pacer,
             client_in=lambda region: self._clients("ecs", region),
-            new_pacer=lambda: Pacer(
+            new_pacer=lambda: RateLimiter(
                 limits_for(None), dispatcher.clock, dispatcher.call_later
             ),
         )
@@ -392,7 +392,7 @@ class ECSAgent(Agent):
         for ten minutes, and so does an agent of the same name that starts meanwhile.
         """
         self._heartbeats += 1
-        waiting = self._launcher.under_way | self._supervisor.restarting()
+        waiting = self._launcher.pending_run_ids | self._supervisor.restarting()
         if self._heartbeats % _EVERY == 0:
             waiting |= self._supervisor.slow_starters()
         if waiting:
@@ -544,7 +544,7 @@ class ECSAgent(Agent):
             "Stopped: %d flow runs returned to the queue, %d left for the next start "
             "of an agent of this name, %d tasks go on",
             runs[Outcome.RETURNED],
-            runs[Outcome.LEFT] + len(self._launcher.under_way),
+            runs[Outcome.LEFT] + len(self._launcher.pending_run_ids),
             len(self._watcher),
         )
         if not is_flushed or not _done_by(end, self._dispatcher.close):
@@ -591,7 +591,7 @@ class ECSAgent(Agent):
 
     def _forget_ended(self, run_id: str) -> None:
         """Forget a run's secrets, unless it is being launched or has a task."""
-        is_launched = run_id in self._launcher.under_way
+        is_launched = run_id in self._launcher.pending_run_ids
         if not is_launched and not self._supervisor.is_watched(run_id):
             self._secrets.forget(run_id)
 
@@ -621,7 +621,7 @@ class ECSAgent(Agent):
         self, what: str, error: BaseException, run_id: Optional[str]
     ) -> None:
         self._counts.internal_errors.add()
-        about = log_formats.of_run(run_id) if run_id else None
+        about = log_formats.log_context(run_id) if run_id else None
         self.logger.error("%s: %s: %s", what, type(error).__name__, error, extra=about)
         self.logger.debug("The error in full", exc_info=error, extra=about)
 
@@ -642,7 +642,7 @@ def _unanswering(reason: object) -> str:
     """Which service did not answer, if that is why something failed."""
     if is_unanswered(reason):
         return "Prefect API"
-    if isinstance(reason, Refused) and reason.verdict is Verdict.RETRY:
+    if isinstance(reason, AWSCallError) and reason.verdict is Verdict.RETRY:
         return AWS
     return ""
 

@@ -20,9 +20,9 @@ from typing import Any, Dict, Mapping, Optional
 
 from .aws.definition_cache import TaskDefinitionCache
 from .aws.ecs import ECS, BeforeSend, belongs_to_launch
-from .aws.retrying import Answer, Patience, Refused, Verdict
+from .aws.retrying import Answer, AWSCallError, RetryBudget, Verdict
 from .errors import LaunchError
-from .observability.counters import Counts, Source
+from .observability.counters import AgentCounters, Source
 from .scheduling.steps import Steps
 from .template import without_own_tags
 
@@ -50,11 +50,11 @@ class Submission:
     """
 
     def __init__(
-        self, ecs: ECS, logger: logging.Logger, counts: Optional[Counts] = None
+        self, ecs: ECS, logger: logging.Logger, counts: Optional[AgentCounters] = None
     ) -> None:
         self._ecs = ecs
         self._logger = logger
-        self._sources = (counts or Counts()).task_definitions
+        self._sources = (counts or AgentCounters()).task_definitions
         self._definitions = TaskDefinitionCache()
         self._may_look = True
         self._leaves_out_tags_until: Dict[str, float] = {}
@@ -63,7 +63,7 @@ class Submission:
         self,
         definition: Mapping[str, Any],
         request: Mapping[str, Any],
-        patience: Patience,
+        patience: RetryBudget,
         *,
         confirm: Optional[BeforeSend] = None,
         after: Optional[str] = None,
@@ -91,7 +91,7 @@ class Submission:
         arn = yield from self._provided(definition, patience)
         try:
             return (yield from self._launch(arn, request, patience, confirm, after))
-        except Refused as refused:
+        except AWSCallError as refused:
             if refused.verdict is not Verdict.FORGET:
                 raise
         self._definitions.forget(definition["family"], arn)
@@ -102,7 +102,7 @@ class Submission:
         self,
         task_definition: str,
         request: Mapping[str, Any],
-        patience: Patience,
+        patience: RetryBudget,
         *,
         confirm: Optional[BeforeSend] = None,
         after: Optional[str] = None,
@@ -128,7 +128,7 @@ class Submission:
                     task_definition, request, patience, confirm, after
                 )
             )
-        except Refused as refused:
+        except AWSCallError as refused:
             if refused.verdict is not Verdict.FORGET:
                 raise
             self._definitions.forget_described(task_definition)
@@ -138,7 +138,7 @@ class Submission:
         self,
         task_definition: str,
         request: Mapping[str, Any],
-        patience: Patience,
+        patience: RetryBudget,
         confirm: Optional[BeforeSend],
         after: Optional[str],
     ) -> Steps[str]:
@@ -156,7 +156,7 @@ class Submission:
                 raise
             return started
 
-    def described(self, task_definition: str, patience: Patience) -> Steps[Any]:
+    def described(self, task_definition: str, patience: RetryBudget) -> Steps[Any]:
         """The definition that a run config names.
 
         Args:
@@ -176,7 +176,7 @@ class Submission:
                 known = yield from patience.attempts(
                     lambda: self._read(task_definition, patience)
                 )
-            except Refused as refused:
+            except AWSCallError as refused:
                 raise _unusable(task_definition, refused) from refused
             if ":" in task_definition.rpartition("/")[2]:
                 self._definitions.keep_described(task_definition, known)
@@ -187,25 +187,25 @@ class Submission:
     def _run(
         self,
         request: Mapping[str, Any],
-        patience: Patience,
+        patience: RetryBudget,
         before_send: Optional[BeforeSend],
     ) -> Steps[str]:
         try:
             answer = yield from self._tagged_call(
                 "RunTask", request, patience, before_send
             )
-        except Refused as refused:
+        except AWSCallError as refused:
             if refused.verdict is Verdict.ADOPT and refused.answer.resource_ids:
                 return refused.answer.resource_ids[0]
             raise
         if answer.get("tasks"):
             return str(answer["tasks"][0]["taskArn"])
-        raise Refused("RunTask", Answer.from_failures(answer.get("failures", [])))
+        raise AWSCallError("RunTask", Answer.from_failures(answer.get("failures", [])))
 
     def _started_after_all(
         self,
         request: Mapping[str, Any],
-        patience: Patience,
+        patience: RetryBudget,
         after: Optional[str],
         error: Exception,
     ) -> Steps[Optional[str]]:
@@ -214,10 +214,10 @@ class Submission:
             return None
         run_id, cluster = request["startedBy"], request.get("cluster", "default")
         try:
-            tasks = yield from patience.insist(
+            tasks = yield from patience.retry_until_success(
                 lambda: self._ecs.tasks_of(run_id, cluster)
             )
-        except Refused as refused:
+        except AWSCallError as refused:
             raise LaunchUncertain(
                 f"{str(error).rstrip('.')}. Whether a task was started all the same "
                 f"cannot be seen: {refused}"
@@ -232,7 +232,7 @@ class Submission:
         patience.was_listed = bool(mine)
         return str(mine[-1]) if mine else None
 
-    def _read(self, task_definition: str, patience: Patience) -> Steps[Any]:
+    def _read(self, task_definition: str, patience: RetryBudget) -> Steps[Any]:
         answer = yield from self._ecs.call(
             "DescribeTaskDefinition", {"taskDefinition": task_definition}, patience
         )
@@ -245,7 +245,7 @@ class Submission:
         return definition
 
     def _register(
-        self, definition: Mapping[str, Any], patience: Patience
+        self, definition: Mapping[str, Any], patience: RetryBudget
     ) -> Steps[str]:
         answer = yield from self._tagged_call(
             "RegisterTaskDefinition", definition, patience
@@ -255,7 +255,7 @@ class Submission:
         self._sources.add(Source.REGISTERED)
         return arn
 
-    def _find(self, family: str, patience: Patience) -> Steps[Optional[str]]:
+    def _find(self, family: str, patience: RetryBudget) -> Steps[Optional[str]]:
         """The newest active revision of a family, None where there is none.
 
         An agent that may not look registers instead, as Prefect's own would.
@@ -266,7 +266,7 @@ class Submission:
             )
             self._sources.add(Source.FOUND)
             return str(answer["taskDefinition"]["taskDefinitionArn"])
-        except Refused as refused:
+        except AWSCallError as refused:
             if "AccessDenied" in refused.answer.code:
                 self._stop_looking()
             elif refused.verdict is not Verdict.FORGET:
@@ -276,7 +276,7 @@ class Submission:
     # -- Providing a definition -------------------------------------------------
 
     def _provided(
-        self, definition: Mapping[str, Any], patience: Patience
+        self, definition: Mapping[str, Any], patience: RetryBudget
     ) -> Steps[str]:
         """The ARN of a rendered definition, found or registered on first need."""
         family = definition["family"]
@@ -289,10 +289,14 @@ class Submission:
             if error is None:
                 self._sources.add(Source.REMEMBERED)
                 return str(promise.result())
-            if isinstance(error, Refused):  # ECS would refuse ours for the same cause
+            if isinstance(
+                error, AWSCallError
+            ):  # ECS would refuse ours for the same cause
                 raise LaunchError(str(error)) from error
 
-    def _provide(self, definition: Mapping[str, Any], patience: Patience) -> Steps[str]:
+    def _provide(
+        self, definition: Mapping[str, Any], patience: RetryBudget
+    ) -> Steps[str]:
         family = definition["family"]
         try:
             arn = yield from self._find_or_register(definition, patience)
@@ -303,7 +307,7 @@ class Submission:
         return arn
 
     def _find_or_register(
-        self, definition: Mapping[str, Any], patience: Patience
+        self, definition: Mapping[str, Any], patience: RetryBudget
     ) -> Steps[str]:
         """Look, then register; look again where a lost answer may have registered."""
         look = True
@@ -316,7 +320,7 @@ class Submission:
             look = False
             try:
                 return found or (yield from self._register(definition, patience))
-            except Refused as refused:
+            except AWSCallError as refused:
                 look = refused.verdict is not Verdict.THROTTLED
                 raise
 
@@ -335,7 +339,7 @@ class Submission:
         self,
         operation: str,
         request: Mapping[str, Any],
-        patience: Patience,
+        patience: RetryBudget,
         before_send: Optional[BeforeSend] = None,
     ) -> Steps[Dict[str, Any]]:
         """Call with tags, or without the agent's own where AWS refuses those.
@@ -350,7 +354,7 @@ class Submission:
             return (
                 yield from self._ecs.call(operation, request, patience, before_send)
             )
-        except Refused as refused:
+        except AWSCallError as refused:
             if bare == request or not _is_about_tags(refused.answer):
                 raise
             denied = refused
@@ -359,7 +363,7 @@ class Submission:
         return answer
 
     def _leave_out_own_tags(
-        self, operation: str, refused: Refused, patience: Patience
+        self, operation: str, refused: AWSCallError, patience: RetryBudget
     ) -> None:
         if not self._leaves_out_tags_until:
             self._logger.warning(
@@ -371,7 +375,7 @@ class Submission:
         self._leaves_out_tags_until[operation] = patience.clock() + ASK_FOR_TAGS_AGAIN
 
 
-def _unusable(task_definition: str, refused: Refused) -> LaunchError:
+def _unusable(task_definition: str, refused: AWSCallError) -> LaunchError:
     """Why a definition that a run config names cannot be used, with its name."""
     if refused.verdict is Verdict.FORGET:
         return LaunchError(
@@ -384,7 +388,7 @@ def _unusable(task_definition: str, refused: Refused) -> LaunchError:
     )
 
 
-def _confirming(confirm: BeforeSend, patience: Patience) -> BeforeSend:
+def _confirming(confirm: BeforeSend, patience: RetryBudget) -> BeforeSend:
     """Confirm a run that has waited; one that has not is as it was read."""
 
     def before_send() -> Steps[None]:

@@ -121,12 +121,12 @@ def flow_container(definition: Dict[str, Any]) -> Dict[str, Any]:
     containers = definition.setdefault("containerDefinitions", [])
     for container in containers:
         if container.get("name") == FLOW_CONTAINER:
-            return dict_of(container)
+            return expect_dict(container)
     containers.append({"name": FLOW_CONTAINER})
-    return dict_of(containers[-1])
+    return expect_dict(containers[-1])
 
 
-def dict_of(value: Any) -> Dict[str, Any]:
+def expect_dict(value: Any) -> Dict[str, Any]:
     """Narrow a value that the service model has vouched for."""
     assert isinstance(value, dict)
     return value

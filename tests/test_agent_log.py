@@ -21,8 +21,8 @@ from prefect_ecs_plugin.errors import ConfigurationError
 from prefect_ecs_plugin.observability.log_formats import (
     JSONFormatter,
     check_format,
-    discreet,
-    of_run,
+    install_redaction,
+    log_context,
     write_json,
 )
 
@@ -79,7 +79,7 @@ def test_messages_are_masked(
     arguments: Any,
     expected: str,
 ) -> None:
-    discreet(logger).keep(SECRET)
+    install_redaction(logger).keep(SECRET)
     logger.info(message, *arguments)
     assert lines.getvalue() == f"INFO {expected}\n"
 
@@ -87,7 +87,7 @@ def test_messages_are_masked(
 def test_tracebacks_and_stacks_are_masked(
     logger: logging.Logger, lines: io.StringIO
 ) -> None:
-    discreet(logger).keep(SECRET)
+    install_redaction(logger).keep(SECRET)
     logger.debug("in full", exc_info=error_with(SECRET))
     stack = {"levelno": logging.INFO, "stack_info": f"Stack: {SECRET}"}
     logger.handle(logging.makeLogRecord(stack))
@@ -104,7 +104,7 @@ def test_no_handler_is_given_what_it_could_format_anew(logger: logging.Logger) -
     handler = logging.Handler()
     handler.emit = kept.append  # type: ignore[assignment]
     logger.addHandler(handler)
-    discreet(logger).keep(SECRET)
+    install_redaction(logger).keep(SECRET)
     logger.error("key %s", SECRET, exc_info=error_with(SECRET))
     assert SECRET not in repr([vars(record) for record in kept])
 
@@ -112,8 +112,8 @@ def test_no_handler_is_given_what_it_could_format_anew(logger: logging.Logger) -
 def test_a_logger_keeps_its_secrets_and_what_it_is_given_later_counts(
     logger: logging.Logger, lines: io.StringIO
 ) -> None:
-    secrets = discreet(logger)
-    assert discreet(logger) is secrets
+    secrets = install_redaction(logger)
+    assert install_redaction(logger) is secrets
     assert len(logger.filters) == 1
     secrets.learn("run-1", {"env": {"A_TOKEN": SECRET}})
     logger.info(SECRET)
@@ -123,7 +123,7 @@ def test_a_logger_keeps_its_secrets_and_what_it_is_given_later_counts(
 def test_others_hide_the_same(logger: logging.Logger, lines: io.StringIO) -> None:
     other = logging.Logger("other")
     other.addHandler(logger.handlers[-1])
-    discreet(logger, other).keep(SECRET)
+    install_redaction(logger, other).keep(SECRET)
     other.info(SECRET)
     assert lines.getvalue() == "INFO ***\n"
 
@@ -138,10 +138,10 @@ def test_a_line_about_a_run_hides_the_secrets_of_this_run(
     logger: logging.Logger, lines: io.StringIO
 ) -> None:
     """Another run cannot make it unreadable."""
-    secrets = discreet(logger)
+    secrets = install_redaction(logger)
     secrets.learn("run-1", {"env": {"A_TOKEN": SECRET}})
     secrets.learn("run-2", {"env": {"A_TOKEN": "cannot be launched"}})
-    for extra in (of_run("run-1"), of_run("run-2"), {}):
+    for extra in (log_context("run-1"), log_context("run-2"), {}):
         logger.info("run cannot be launched: %s", SECRET, extra=extra)
     assert lines.getvalue().splitlines() == [
         "INFO run cannot be launched: ***",
@@ -222,9 +222,9 @@ def expected(**members: Any) -> Dict[str, Any]:
         ({"msg": 'two\nlines, "é" \ud800'}, {"message": 'two\nlines, "é" \ud800'}),
         ({"msg": "%s and %d", "args": ("a", 1)}, {"message": "a and 1"}),
         ({"msg": {"a": object}}, {"message": "{'a': <class 'object'>}"}),
-        (of_run("r-1"), {"flow_run_id": "r-1"}),
-        (of_run("r-1", "arn:1"), {"flow_run_id": "r-1", "task_arn": "arn:1"}),
-        (of_run(None, "arn:1"), {"task_arn": "arn:1"}),
+        (log_context("r-1"), {"flow_run_id": "r-1"}),
+        (log_context("r-1", "arn:1"), {"flow_run_id": "r-1", "task_arn": "arn:1"}),
+        (log_context(None, "arn:1"), {"task_arn": "arn:1"}),
         ({"exc_text": "Traceback"}, {"exception": "Traceback"}),
         ({"exc_text": "T", "stack_info": "Stack"}, {"exception": "T\nStack"}),
         ({"flow_run_id": "Prefect's", "color": "red"}, {}),
@@ -244,7 +244,7 @@ def test_an_error_that_was_not_formatted_before() -> None:
 def test_extra_never_overwrites_what_prefect_puts_on_records() -> None:
     """logging raises a KeyError then, which would be the launch's."""
     record = logging.makeLogRecord({"flow_run_id": "Prefect's", "task_run_id": "t"})
-    assert not set(of_run("r-1", "arn:1")) & set(vars(record))
+    assert not set(log_context("r-1", "arn:1")) & set(vars(record))
 
 
 def log_calls() -> Iterator[Tuple[str, ast.Call]]:

@@ -10,7 +10,7 @@ import pytest
 
 from prefect_ecs_plugin.aws.session import AWSClients
 from prefect_ecs_plugin.errors import ConfigurationError
-from prefect_ecs_plugin.observability.counters import Counts
+from prefect_ecs_plugin.observability.counters import AgentCounters
 
 
 @pytest.fixture(autouse=True)
@@ -190,7 +190,7 @@ def _answer(status: int, code: str = "", message: str = "") -> Dict[str, Any]:
 def test_an_attempt_is_counted_by_how_it_went(
     answer: Dict[str, Any], result: str
 ) -> None:
-    counts = Counts()
+    counts = AgentCounters()
     clients = AWSClients(**KEYS, counts=counts)
     ecs = clients("ecs")
     assert ecs.meta.events.emit(

@@ -261,7 +261,7 @@ def test_a_run_that_waits_has_a_heartbeat(
     before = world.api.store.flow_run(run_id).heartbeat
     with set_temporary_config({"cloud.api": world.api.url}):
         agent = ECSAgent()
-        agent._launcher.under_way.add(run_id)
+        agent._launcher.pending_run_ids.add(run_id)
         agent.heartbeat()
     assert world.api.store.flow_run(run_id).heartbeat != before
 

@@ -30,7 +30,7 @@ from world import World
 from prefect_ecs_plugin.aws.secret_arn import SecretARN
 from prefect_ecs_plugin.cli.check import identity, network, output, preflight, secrets
 from prefect_ecs_plugin.cli.check.asking import AWS, skew_of
-from prefect_ecs_plugin.cli.check.facts import Facts
+from prefect_ecs_plugin.cli.check.facts import CheckContext
 from prefect_ecs_plugin.cli.check.findings import Finding, Status, failed, ok
 from prefect_ecs_plugin.cli.check.images import ECRImage, is_public
 from prefect_ecs_plugin.cli.start import ecs, start
@@ -1178,7 +1178,7 @@ def test_clock_skew(world: World, ahead: float, status: str) -> None:
 
     from prefect_ecs_plugin.aws.session import AWSClients
 
-    facts = Facts({}, PrefectSettings("server", ""))
+    facts = CheckContext({}, PrefectSettings("server", ""))
     with environment.only(world.environment):
         facts.aws = AWS(AWSClients(), lambda: time.time() + ahead)
         list(identity.identity(facts))
@@ -1188,7 +1188,7 @@ def test_clock_skew(world: World, ahead: float, status: str) -> None:
 
 
 def test_no_clock_is_skipped() -> None:
-    (finding,) = identity.clock(Facts({}, PrefectSettings("server", "")))
+    (finding,) = identity.clock(CheckContext({}, PrefectSettings("server", "")))
     assert finding.status is Status.SKIPPED
 
 
@@ -1435,7 +1435,7 @@ def test_the_command_itself(world: World, account: Account) -> None:
 
 
 def test_a_check_that_breaks_off_is_skipped_and_the_next_is_made() -> None:
-    def breaks(facts: Facts) -> Iterator[Finding]:
+    def breaks(facts: CheckContext) -> Iterator[Finding]:
         yield ok("so far")
         raise ZeroDivisionError("oops")
 
@@ -1444,7 +1444,7 @@ def test_a_check_that_breaks_off_is_skipped_and_the_next_is_made() -> None:
         preflight.Check("second", lambda facts: iter([ok("fine")])),
         preflight.Check("third", lambda facts: iter([ok("fine")]), ("aws",)),
     ]
-    facts = Facts({}, PrefectSettings("server", ""))
+    facts = CheckContext({}, PrefectSettings("server", ""))
     assert [
         (each.status.value, each.check, each.message)
         for each in preflight.findings(facts, checks)

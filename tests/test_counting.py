@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_ecs_plugin.observability.counters import (
+    AgentCounters,
     Answered,
     Counter,
-    Counts,
     Histogram,
     Outcome,
 )
@@ -41,7 +41,7 @@ def in_threads(action: Any, threads: int = 8) -> None:
 
 
 def test_what_has_not_happened_is_zero() -> None:
-    counts = Counts()
+    counts = AgentCounters()
     assert counts.flow_runs.items() == {
         ("launched",): 0,
         ("launch_failed",): 0,
@@ -55,7 +55,7 @@ def test_what_has_not_happened_is_zero() -> None:
 
 
 def test_the_first_of_a_kind_brings_its_siblings() -> None:
-    counts = Counts()
+    counts = AgentCounters()
     counts.aws_requests.add("ecs", "RunTask", Answered.THROTTLED)
     assert counts.aws_requests.items() == {
         ("ecs", "RunTask", "ok"): 0,
@@ -66,7 +66,7 @@ def test_the_first_of_a_kind_brings_its_siblings() -> None:
 
 
 def test_labels_are_plain_text() -> None:
-    counts = Counts()
+    counts = AgentCounters()
     counts.flow_runs.add(Outcome.LAUNCHED)
     (labels,) = (labels for labels, n in counts.flow_runs.items().items() if n)
     assert [type(label) for label in labels] == [str]
@@ -132,7 +132,7 @@ def test_an_answer_of_the_api_is_counted_by_its_status(
 
 
 def test_no_answer_of_the_api_is_counted_as_failed() -> None:
-    counts = Counts()
+    counts = AgentCounters()
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"

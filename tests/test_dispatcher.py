@@ -14,17 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_ecs_plugin.aws.definition_cache import TaskDefinitionCache
-from prefect_ecs_plugin.aws.rate_limiter import LIMITS, Pacer
+from prefect_ecs_plugin.aws.rate_limiter import LIMITS, RateLimiter
 from prefect_ecs_plugin.aws.retrying import (
     _CAUSES,
     WORTH_WAITING,
     Answer,
-    Patience,
-    Refused,
+    AWSCallError,
+    RetryBudget,
 )
-from prefect_ecs_plugin.observability.outage_log import Troubles, insist
+from prefect_ecs_plugin.observability.outage_log import OutageLog, retry_until_success
 from prefect_ecs_plugin.scheduling.dispatcher import Dispatcher
-from prefect_ecs_plugin.scheduling.poll_interval import Rhythm
+from prefect_ecs_plugin.scheduling.poll_interval import PollInterval
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 from prefect_ecs_plugin.scheduling.steps import Cause, Pause, Steps, Wait, drive
 from prefect_ecs_plugin.scheduling.timer_heap import Schedule
@@ -423,11 +423,11 @@ def iter_steps(*waits: Wait) -> Steps[None]:
 
 def _after(answer: Answer) -> Any:
     """The first wait of a launch that got an answer."""
-    patience = Patience(0, 3600, lambda: 0.0, lambda: 0.5)
+    patience = RetryBudget(0, 3600, lambda: 0.0, lambda: 0.5)
 
     def attempt() -> Steps[None]:
         yield from ()
-        raise Refused("RunTask", answer)
+        raise AWSCallError("RunTask", answer)
 
     return next(patience.attempts(attempt))
 
@@ -437,12 +437,14 @@ def _outage() -> Any:
         yield from ()
         raise OSError("refused")
 
-    return next(insist(attempt, Troubles(logging.getLogger("agent")), "It fails"))
+    return next(
+        retry_until_success(attempt, OutageLog(logging.getLogger("agent")), "It fails")
+    )
 
 
 def _turn() -> Any:
     """A turn behind as many as the bucket has tokens for."""
-    pacer = Pacer(LIMITS, lambda: 0.0, lambda seconds, action: None)
+    pacer = RateLimiter(LIMITS, lambda: 0.0, lambda seconds, action: None)
     return [pacer.turn("RunTask") for _ in range(200)][-1]
 
 
@@ -493,12 +495,12 @@ INTERVALS = {0: 0.25, 1: 0.5, 2: 1.0, 3: 10.0}
     ],
 )
 def test_rhythm(looks: Any, pauses: List[float]) -> None:
-    rhythm = Rhythm(INTERVALS)
+    rhythm = PollInterval(INTERVALS)
     assert [rhythm.after(seen, new) for seen, new in looks] == pauses
 
 
 def test_rhythm_knows_when_something_may_be_behind_the_window() -> None:
-    rhythm = Rhythm(INTERVALS)
+    rhythm = PollInterval(INTERVALS)
     rhythm.after(25, 0)
     assert rhythm.window_is_full
     rhythm.after(24, 0)

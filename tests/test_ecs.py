@@ -14,8 +14,8 @@ from botocore.credentials import RefreshableCredentials
 from botocore.session import get_session
 
 from prefect_ecs_plugin.aws.ecs import ECS, region_of
-from prefect_ecs_plugin.aws.rate_limiter import LIMITS, Pacer
-from prefect_ecs_plugin.aws.retrying import Patience, Refused, Verdict
+from prefect_ecs_plugin.aws.rate_limiter import LIMITS, RateLimiter
+from prefect_ecs_plugin.aws.retrying import AWSCallError, RetryBudget, Verdict
 from prefect_ecs_plugin.errors import ConfigurationError
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 from prefect_ecs_plugin.scheduling.steps import Pause, Steps
@@ -33,7 +33,7 @@ class Caller:
         self.client = client_of("ecs")
         self.asked: List[str] = []
         self._regions = regions
-        self.pacers: List[Pacer] = []
+        self.pacers: List[RateLimiter] = []
         self.ecs = ECS(
             self.client,
             self.new_pacer(),
@@ -45,9 +45,9 @@ class Caller:
         self.asked.append(region)
         return self._regions(region)
 
-    def new_pacer(self) -> Pacer:
+    def new_pacer(self) -> RateLimiter:
         dispatcher = self.simulation.dispatcher
-        self.pacers.append(Pacer(LIMITS, dispatcher.clock, dispatcher.call_later))
+        self.pacers.append(RateLimiter(LIMITS, dispatcher.clock, dispatcher.call_later))
         return self.pacers[-1]
 
     def result_of(self, steps: Any) -> Any:
@@ -95,7 +95,7 @@ def test_another_region_has_one_client_and_its_own_limits(
         caller.result_of(caller.ecs.call("ListTasks", in_region, region="eu-west-1"))
     assert caller.asked == ["eu-west-1"]
     assert len(caller.pacers) == 2
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(AWSCallError) as refused:
         caller.result_of(caller.ecs.call("ListTasks", in_region))
     assert refused.value.answer.code == "ClusterNotFoundException"
 
@@ -104,7 +104,7 @@ def test_a_region_without_a_client_is_refused_and_asked_for_again(
     caller: Caller,
 ) -> None:
     for _ in range(2):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(AWSCallError) as refused:
             caller.result_of(caller.ecs.tasks_in("default", "nowhere", dict))
         assert refused.value.verdict is Verdict.FINAL
         assert str(refused.value) == (
@@ -205,10 +205,10 @@ def test_a_turn_that_was_granted_long_ago_is_not_used(
     """Else all requests that an outage held up would be sent at one moment."""
     simulation = Simulation()
     dispatcher = simulation.dispatcher
-    pacer = Pacer(LIMITS, dispatcher.clock, dispatcher.call_later)
+    pacer = RateLimiter(LIMITS, dispatcher.clock, dispatcher.call_later)
     ecs = ECS(client_of("ecs"), pacer)
     back_at, sent_at = 3600.0, []
-    patience = Patience(0.0, 60.0, dispatcher.clock)
+    patience = RetryBudget(0.0, 60.0, dispatcher.clock)
 
     def read_again() -> Steps[None]:
         yield Pause(back_at - simulation.now)
@@ -230,9 +230,9 @@ def test_a_turn_that_was_granted_long_ago_is_not_used(
 # -- What a call can fail with -------------------------------------------------------
 
 
-def verdict_of(caller: Caller, client: Any) -> Refused:
+def verdict_of(caller: Caller, client: Any) -> AWSCallError:
     ecs = ECS(client, caller.new_pacer())
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(AWSCallError) as refused:
         caller.result_of(ecs.call("ListTasks", CLUSTER))
     return refused.value
 

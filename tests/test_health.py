@@ -7,9 +7,9 @@ from typing import List, Optional
 
 import pytest
 
-from prefect_ecs_plugin.aws.retrying import Answer, Refused
+from prefect_ecs_plugin.aws.retrying import Answer, AWSCallError
 from prefect_ecs_plugin.observability.health import Health
-from prefect_ecs_plugin.observability.outage_log import Troubles, insist
+from prefect_ecs_plugin.observability.outage_log import OutageLog, retry_until_success
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 from prefect_ecs_plugin.scheduling.steps import Steps
 
@@ -62,7 +62,7 @@ def test_an_outage_is_told_once_and_once_when_it_is_over(
 ) -> None:
     caplog.set_level(logging.INFO)
     simulation = Simulation()
-    troubles = Troubles(logging.getLogger("agent"), lambda: simulation.now)
+    troubles = OutageLog(logging.getLogger("agent"), lambda: simulation.now)
     answers: List[object] = [OSError("refused\nand more"), OSError("refused"), "ok"]
 
     def attempt() -> Steps[object]:
@@ -72,7 +72,9 @@ def test_an_outage_is_told_once_and_once_when_it_is_over(
             raise answer
         return answer
 
-    assert simulation.result_of(insist(attempt, troubles, "It fails")) == "ok"
+    assert (
+        simulation.result_of(retry_until_success(attempt, troubles, "It fails")) == "ok"
+    )
     assert [record.getMessage() for record in caplog.records] == [
         "It fails: refused. It is tried again.",
         "It fails: over after 3 s.",
@@ -89,7 +91,7 @@ def test_no_attempt_comes_sooner_than_the_other_side_asks(
         retry_after = asked
 
     simulation = Simulation()
-    troubles = Troubles(logging.getLogger("agent"), lambda: simulation.now)
+    troubles = OutageLog(logging.getLogger("agent"), lambda: simulation.now)
     attempts: List[float] = []
 
     def attempt() -> Steps[None]:
@@ -98,7 +100,7 @@ def test_no_attempt_comes_sooner_than_the_other_side_asks(
         if len(attempts) < 4:
             raise Busy("429")
 
-    simulation.result_of(insist(attempt, troubles, "It fails"))
+    simulation.result_of(retry_until_success(attempt, troubles, "It fails"))
     assert [b - a for a, b in zip(attempts, attempts[1:])] == pauses
 
 
@@ -106,7 +108,7 @@ def test_trouble_in_several_places_is_told_once_and_over_when_all_are_well(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    troubles = Troubles(logging.getLogger("agent"), lambda: 0.0)
+    troubles = OutageLog(logging.getLogger("agent"), lambda: 0.0)
     for place in ("in a", "in b", "in a"):
         troubles.begin("It fails", "because", place)
     for place in ("in a", "in c"):
@@ -120,21 +122,21 @@ def test_trouble_in_several_places_is_told_once_and_over_when_all_are_well(
 def test_what_aws_refuses_is_told_once_for_each_cause(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    troubles = Troubles(logging.getLogger("agent"))
+    troubles = OutageLog(logging.getLogger("agent"))
     for code in ("ServerException", "AccessDenied", "ServiceUnavailable"):
-        troubles.begin("It fails", Refused("ListTasks", Answer(code)))
+        troubles.begin("It fails", AWSCallError("ListTasks", Answer(code)))
     told = [record for record in caplog.records if record.levelname == "ERROR"]
     assert len(told) == 2
 
 
 class Outages:
-    """Troubles of which those with an OSError are a service's outage."""
+    """OutageLog of which those with an OSError are a service's outage."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
         self.caplog = caplog
         self.now = 0.0
-        self.troubles = Troubles(
+        self.troubles = OutageLog(
             logging.getLogger("agent"),
             lambda: self.now,
             lambda reason: "API" if isinstance(reason, OSError) else "",
@@ -197,11 +199,13 @@ def test_what_is_refused_during_an_outage_is_told_for_itself(
 
 
 def test_what_is_final_is_not_insisted_on() -> None:
-    troubles = Troubles(logging.getLogger("agent"))
+    troubles = OutageLog(logging.getLogger("agent"))
 
     def attempt() -> Steps[None]:
         yield from ()
         raise ValueError("never")
 
     with pytest.raises(ValueError, match="never"):
-        Simulation().result_of(insist(attempt, troubles, "It", lambda _: True))
+        Simulation().result_of(
+            retry_until_success(attempt, troubles, "It", lambda _: True)
+        )

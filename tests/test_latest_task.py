@@ -14,7 +14,7 @@ from prefect_ecs_plugin.launch.launcher import Started
 from prefect_ecs_plugin.launch_record import Launch, LaunchRecord
 from prefect_ecs_plugin.monitoring.supervisor import Supervisor
 from prefect_ecs_plugin.monitoring.watcher import Watched
-from prefect_ecs_plugin.observability.outage_log import Troubles
+from prefect_ecs_plugin.observability.outage_log import OutageLog
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 from prefect_ecs_plugin.scheduling.steps import Pause, Steps
 
@@ -57,10 +57,10 @@ class World:
         self.simulation = Simulation()
         self.forgotten: List[str] = []
         dispatcher, logger = self.simulation.dispatcher, logging.getLogger("agent")
-        outages = Troubles(logger, dispatcher.clock)
+        outages = OutageLog(logger, dispatcher.clock)
         states: Any = States(record)
         nothing: Any = SimpleNamespace(
-            under_way=set(), agent_id="agent", cancelled_of=lambda run_ids: {}
+            pending_run_ids=set(), agent_id="agent", cancelled_of=lambda run_ids: {}
         )
         self.supervisor = Supervisor(
             client=nothing,

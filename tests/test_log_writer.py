@@ -13,7 +13,7 @@ pytest.importorskip("graphql", reason="the sandbox needs its extra and Python 3.
 
 from sandbox_prefect import new_flow
 
-from prefect_ecs_plugin.observability.outage_log import Troubles
+from prefect_ecs_plugin.observability.outage_log import OutageLog
 from prefect_ecs_plugin.observability.redaction import Secrets
 from prefect_ecs_plugin.prefect_api.client import AgentClient
 from prefect_ecs_plugin.prefect_api.reporter import LogWriter, Reporter
@@ -37,7 +37,7 @@ class World:
         self.simulation = Simulation()
         dispatcher = self.simulation.dispatcher
         logger = logging.getLogger("agent")
-        troubles = Troubles(logger, dispatcher.clock)
+        troubles = OutageLog(logger, dispatcher.clock)
         shared: Dict[str, Any] = {
             "client": self.client,
             "name": "agent",

@@ -21,12 +21,12 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from prefect_ecs_plugin import __version__
-from prefect_ecs_plugin.aws.rate_limiter import BUCKETS_OF, LIMITS, Pacer
+from prefect_ecs_plugin.aws.rate_limiter import BUCKETS_OF, LIMITS, RateLimiter
 from prefect_ecs_plugin.monitoring.metrics import Metrics
 from prefect_ecs_plugin.observability.counters import (
     DELAY_BUCKETS,
+    AgentCounters,
     Answered,
-    Counts,
     Ending,
     Outcome,
     Reason,
@@ -62,7 +62,7 @@ class Agent:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.counts = Counts()
+        self.counts = AgentCounters()
         self.problem: List[str] = []
         self.simulation = Simulation()
         self.tasks = [SimpleNamespace(last_status=s) for s in ("RUNNING", "", "NEW")]
@@ -71,8 +71,8 @@ class Agent:
             reasons=[lambda: next(iter(self.problem), None)],
             clock=lambda: self.now,
         )
-        self.pacer = Pacer(LIMITS, lambda: 0.0, lambda seconds, action: None)
-        launcher: Any = SimpleNamespace(under_way={"a", "b"})
+        self.pacer = RateLimiter(LIMITS, lambda: 0.0, lambda seconds, action: None)
+        launcher: Any = SimpleNamespace(pending_run_ids={"a", "b"})
         watcher: Any = SimpleNamespace(in_flight=lambda: self.tasks)
         self.metrics = Metrics(
             counts=self.counts,

@@ -50,28 +50,28 @@ def env_of(request_: Dict[str, Any], container: str) -> Dict[str, str]:
 
 def test_nothing_moves_within_the_limit() -> None:
     small = request(flow={"A": "x" * 8000})
-    assert overflow.relieve(small, definition()) == (small, {})
+    assert overflow.move_env_to_definition(small, definition()) == (small, {})
 
 
 def test_the_largest_goes_and_no_more_than_has_to() -> None:
     large = request(flow={"A": "a", "B": "b" * 5000, "C": "c" * 4000})
-    relieved, moved = overflow.relieve(large, definition())
+    relieved, moved = overflow.move_env_to_definition(large, definition())
     assert moved == {"flow": {"B": "b" * 5000}}
     assert relieved == request(flow={"A": "a", "C": "c" * 4000})
 
 
 def test_sidecars_too() -> None:
     large = request(flow={"A": "a" * 5000}, sidecar={"B": "b" * 6000})
-    relieved, moved = overflow.relieve(large, definition())
+    relieved, moved = overflow.move_env_to_definition(large, definition())
     assert moved == {"sidecar": {"B": "b" * 6000}}
     assert relieved == request(flow={"A": "a" * 5000}, sidecar={})
 
 
 def test_what_moves_has_one_order_whatever_the_order_of_the_request() -> None:
     env = {"Z": "z" * 5000, "A": "a" * 9000, "M": "m" * 7000}
-    moved = overflow.relieve(request(flow=env), definition())[1]
+    moved = overflow.move_env_to_definition(request(flow=env), definition())[1]
     turned = dict(reversed(list(env.items())))
-    again = overflow.relieve(request(flow=turned), definition())[1]
+    again = overflow.move_env_to_definition(request(flow=turned), definition())[1]
     assert json.dumps(moved) == json.dumps(again)
     assert list(moved["flow"]) == ["A", "M"]
 
@@ -87,14 +87,14 @@ def test_what_moves_has_one_order_whatever_the_order_of_the_request() -> None:
 )
 def test_what_never_moves(name: str, secrets: Dict[str, str]) -> None:
     large = request(flow={name: "x" * 9000, "A": "a" * 100})
-    relieved, moved = overflow.relieve(large, definition(**secrets))
+    relieved, moved = overflow.move_env_to_definition(large, definition(**secrets))
     assert moved == {"flow": {"A": "a" * 100}}
     assert env_of(relieved, "flow") == {name: "x" * 9000}
 
 
 def test_what_looks_like_a_secret_stays_while_anything_else_can_move() -> None:
     large = request(flow={"DB_PASSWORD": "p" * 7000, "A": "a" * 900, "B": "b" * 600})
-    relieved, moved = overflow.relieve(large, definition())
+    relieved, moved = overflow.move_env_to_definition(large, definition())
     assert moved == {"flow": {"A": "a" * 900}}
     assert env_of(relieved, "flow") == {"DB_PASSWORD": "p" * 7000, "B": "b" * 600}
 
@@ -111,7 +111,7 @@ def test_a_secret_never_moves_and_the_run_fails_naming_it(
     variables: Dict[str, str], named: str
 ) -> None:
     with pytest.raises(RunConfigError) as error:
-        overflow.relieve(request(flow=variables), definition())
+        overflow.move_env_to_definition(request(flow=variables), definition())
     assert str(error.value) == (
         "The run's overrides are longer than the 8192 characters that ECS takes, "
         f"because of {named} (container flow). What looks like a secret is not moved "
@@ -124,7 +124,7 @@ def test_of_several_secrets_those_are_named_that_would_have_to_go() -> None:
     tokens = {"A_TOKEN": "a" * 5000, "B_TOKEN": "b" * 4000, "C_TOKEN": "c" * 4500}
     large = request(flow={"A_TOKEN": "a" * 5000}, sidecar=tokens)
     with pytest.raises(RunConfigError) as error:
-        overflow.relieve(large, definition())
+        overflow.move_env_to_definition(large, definition())
     named = (
         "because of A_TOKEN (container flow), A_TOKEN (container sidecar), C_TOKEN "
         "(container sidecar). "
@@ -134,13 +134,15 @@ def test_of_several_secrets_those_are_named_that_would_have_to_go() -> None:
 
 def test_a_request_too_long_for_another_reason_is_not_blamed_on_a_secret() -> None:
     large = request(flow={"A_TOKEN": "a" * 500, RUN_ID: "r" * 9000})
-    assert overflow.relieve(large, definition()) == (large, {})
+    assert overflow.move_env_to_definition(large, definition()) == (large, {})
 
 
 def test_it_is_measured_as_it_is_sent() -> None:
     """Text that ASCII cannot say takes six characters for each of its own."""
     large = request(flow={"A": "é" * 1400})
-    assert overflow.relieve(large, definition())[1] == {"flow": {"A": "é" * 1400}}
+    assert overflow.move_env_to_definition(large, definition())[1] == {
+        "flow": {"A": "é" * 1400}
+    }
 
 
 # -- Laws --------------------------------------------------------------------------
@@ -176,7 +178,7 @@ def test_no_value_changes_for_its_container(
     ]
     sent = request(flow=flow_env, sidecar=sidecar_env)
     untouched = copy.deepcopy((own, sent))
-    relieved, moved = overflow.relieve(sent, own)
+    relieved, moved = overflow.move_env_to_definition(sent, own)
     assert (own, sent) == untouched
     rendered = built(own, moved, flow_run)
     assert [
@@ -187,10 +189,13 @@ def test_no_value_changes_for_its_container(
 
 @given(environments)
 def test_it_fits_then_or_all_has_moved_that_may(env: Dict[str, str]) -> None:
-    relieved, _ = overflow.relieve(request(flow=env), definition())
+    relieved, _ = overflow.move_env_to_definition(request(flow=env), definition())
     fits = rules.overrides_length(relieved["overrides"]) <= rules.MAX_OVERRIDES
     assert fits or set(env_of(relieved, "flow")) <= {RUN_ID, API_KEY}
-    assert overflow.relieve(relieved, definition()) == (relieved, {}) or not fits
+    assert (
+        overflow.move_env_to_definition(relieved, definition()) == (relieved, {})
+        or not fits
+    )
 
 
 def built(template_: Dict[str, Any], moved: Any, run: FlowRun) -> Dict[str, Any]:

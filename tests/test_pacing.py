@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefect_ecs_plugin.aws.rate_limiter import LIMITS, Bucket, Limit, Pacer, limits_for
+from prefect_ecs_plugin.aws.rate_limiter import (
+    LIMITS,
+    Bucket,
+    Limit,
+    RateLimiter,
+    limits_for,
+)
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 
 FARGATE = "RunTask on Fargate"
@@ -19,7 +25,7 @@ class Queue:
 
     def __init__(self, limits: Any = LIMITS) -> None:
         self.simulation = Simulation()
-        self.pacer = Pacer(
+        self.pacer = RateLimiter(
             limits, lambda: self.simulation.now, self.simulation.dispatcher.call_later
         )
         self.sent: List[Tuple[float, int]] = []

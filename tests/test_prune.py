@@ -429,8 +429,8 @@ def test_what_may_go(change: Dict[str, Any], expected: bool) -> None:
     }
     definition = owning.Definition(**members)
     age = timedelta(days=30)
-    assert owning.may_go(definition, set(), NOW, age) is expected
-    assert owning.may_go(definition, {definition.arn}, NOW, age) is False
+    assert owning.is_prunable(definition, set(), NOW, age) is expected
+    assert owning.is_prunable(definition, {definition.arn}, NOW, age) is False
 
 
 @pytest.mark.parametrize(

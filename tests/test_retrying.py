@@ -16,9 +16,9 @@ from prefect_ecs_plugin.aws.retrying import (
     UNUSABLE_REGION,
     WORTH_WAITING,
     Answer,
+    AWSCallError,
     Backoff,
-    Patience,
-    Refused,
+    RetryBudget,
     Row,
     Verdict,
     is_worth_waiting,
@@ -492,7 +492,7 @@ def test_an_answer_of_nothing_has_no_words() -> None:
 
 def test_a_refusal_says_why_what_to_do_and_what_aws_said() -> None:
     answer = Answer("ClusterNotFoundException", "Cluster not found.")
-    refused = Refused("RunTask", answer)
+    refused = AWSCallError("RunTask", answer)
     assert str(refused) == (
         "RunTask failed because the cluster is not there or not ACTIVE; create it, or "
         "name another with --cluster or the run's run_task_kwargs: "
@@ -504,7 +504,7 @@ def test_a_refusal_says_why_what_to_do_and_what_aws_said() -> None:
 
 
 def test_a_refusal_without_a_remedy() -> None:
-    assert str(Refused("RunTask", Answer.from_failures([]))) == (
+    assert str(AWSCallError("RunTask", Answer.from_failures([]))) == (
         "RunTask failed because ECS found no place for the task: failures: no reason "
         "given"
     )
@@ -514,8 +514,8 @@ def test_a_refusal_without_a_remedy() -> None:
     "error, expected",
     [
         (OSError("no answer at all"), True),
-        (Refused("ListTasks", Answer("ThrottlingException")), True),
-        (Refused("ListTasks", Answer("AccessDeniedException")), False),
+        (AWSCallError("ListTasks", Answer("ThrottlingException")), True),
+        (AWSCallError("ListTasks", Answer("AccessDeniedException")), False),
     ],
 )
 def test_what_is_worth_waiting(error: Exception, expected: bool) -> None:
@@ -552,8 +552,8 @@ class Service:
         yield from ()
         answer = self.answers.pop(0)
         if isinstance(answer, Answer):
-            raise Refused("RunTask", answer)
-        if isinstance(answer, Refused):
+            raise AWSCallError("RunTask", answer)
+        if isinstance(answer, AWSCallError):
             raise answer
         return str(answer)
 
@@ -571,8 +571,8 @@ def run(steps: Steps[str], now: List[float]) -> Any:
         pauses.append(wait)
 
 
-def patience(now: List[float], deadline: float) -> Patience:
-    return Patience(0, deadline, lambda: now[0], lambda: 1.0)
+def patience(now: List[float], deadline: float) -> RetryBudget:
+    return RetryBudget(0, deadline, lambda: now[0], lambda: 1.0)
 
 
 BUSY = Answer("ThrottlingException", "Rate exceeded", 400)
@@ -603,7 +603,7 @@ def test_a_launch_gives_up_at_its_deadline_and_says_what_was_tried() -> None:
 def test_what_is_final_is_not_tried_again() -> None:
     now = [0.0]
     service = Service(Answer("BlockedException"), "never")
-    with pytest.raises(Refused):
+    with pytest.raises(AWSCallError):
         run(patience(now, 10).attempts(service.attempt), now)
     assert service.answers == ["never"]
 
@@ -611,7 +611,7 @@ def test_what_is_final_is_not_tried_again() -> None:
 def test_a_launch_keeps_its_place_in_every_queue() -> None:
     now = [0.0]
     first, second = patience(now, 10), patience(now, 10)
-    earlier = Patience(-1, 10, lambda: now[0])
+    earlier = RetryBudget(-1, 10, lambda: now[0])
     assert earlier.place < first.place < second.place
     assert (earlier.due, first.due, second.due) == (-1, 0, 0)
 
@@ -620,7 +620,7 @@ def test_what_a_launch_does_besides_is_not_taken_from_its_time() -> None:
     """Such as reading its run again at an API that is away for an hour."""
     now = [100.0]
     launch = patience(now, 10)
-    answers: List[Any] = [Refused("RunTask", Answer("ThrottlingException")), "arn"]
+    answers: List[Any] = [AWSCallError("RunTask", Answer("ThrottlingException")), "arn"]
 
     def reads_again() -> Steps[str]:
         now[0] += 3600
@@ -659,7 +659,7 @@ def test_the_pauses_of_each_verdict(
     answer: Answer, first: float, longest: float, cause: Cause, way: str
 ) -> None:
     now = [0.0]
-    launch = Patience(0, 10_000, lambda: now[0], lambda: 1.0)
+    launch = RetryBudget(0, 10_000, lambda: now[0], lambda: 1.0)
     service = Service(*[answer] * 9, "arn")
     pauses, result = run(getattr(launch, way)(service.attempt), now)
     assert result == "arn"
@@ -692,15 +692,20 @@ def test_a_launch_gives_up_where_a_pause_would_pass_its_deadline(
         f"{said} AWS limits the rate of requests; the last answer to RunTask was "
         "ThrottlingException: Rate exceeded"
     )
-    assert isinstance(error.value.__cause__, Refused)
+    assert isinstance(error.value.__cause__, AWSCallError)
 
 
 def test_what_is_insisted_on_outlasts_the_deadline_but_not_a_final_answer() -> None:
     now = [100.0]
     launch = patience(now, 10)
-    assert run(launch.insist(Service(*[BUSY] * 9, "arn").attempt), now)[1] == "arn"
-    with pytest.raises(Refused):
-        run(launch.insist(Service(Answer("BlockedException")).attempt), now)
+    assert (
+        run(launch.retry_until_success(Service(*[BUSY] * 9, "arn").attempt), now)[1]
+        == "arn"
+    )
+    with pytest.raises(AWSCallError):
+        run(
+            launch.retry_until_success(Service(Answer("BlockedException")).attempt), now
+        )
     # None of that time was the launch's own: it has all of its ten seconds.
     pauses, result = run(launch.attempts(Service(*[BUSY] * 3, "arn").attempt), now)
     assert ([pause.seconds for pause in pauses], result) == ([1, 2, 4], "arn")
@@ -723,7 +728,7 @@ def test_only_a_lost_answer_to_run_task_leaves_a_launch_uncertain(
     now = [0.0]
     launch = patience(now, 10)
     assert launch.is_uncertain is False
-    run(launch.attempts(Service(Refused(operation, answer), "arn").attempt), now)
+    run(launch.attempts(Service(AWSCallError(operation, answer), "arn").attempt), now)
     assert launch.is_uncertain is expected
 
 
@@ -758,6 +763,6 @@ def test_a_launch_knows_when_its_run_was_last_seen_to_wait() -> None:
 
 def test_jitter_comes_from_chance_by_default() -> None:
     now = [0.0]
-    launch = Patience(0, 10_000, lambda: now[0])
+    launch = RetryBudget(0, 10_000, lambda: now[0])
     pauses, _ = run(launch.attempts(Service(*[BUSY] * 9, "arn").attempt), now)
     assert len({pause.seconds for pause in pauses}) == 9

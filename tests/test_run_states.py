@@ -14,7 +14,7 @@ pytest.importorskip("graphql", reason="the sandbox needs its extra and Python 3.
 
 from sandbox_prefect import new_flow
 
-from prefect_ecs_plugin.observability.outage_log import Troubles
+from prefect_ecs_plugin.observability.outage_log import OutageLog
 from prefect_ecs_plugin.prefect_api.client import AgentClient
 from prefect_ecs_plugin.prefect_api.run_states import READING, RunStates
 from prefect_ecs_plugin.sandbox.prefect_api import Fault, PrefectAPI
@@ -37,7 +37,7 @@ class World:
         self.flow_id = new_flow(api.store)
         self.simulation = Simulation()
         dispatcher = self.simulation.dispatcher
-        troubles = Troubles(logging.getLogger("agent"), dispatcher.clock)
+        troubles = OutageLog(logging.getLogger("agent"), dispatcher.clock)
         self.states = RunStates(client, troubles, dispatcher.start)
         self.queries: List[List[str]] = []
         self.faults: List[Optional[Fault]] = []

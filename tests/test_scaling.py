@@ -17,7 +17,7 @@ pytest.importorskip("moto", reason="AWS's buckets are the sandbox's")
 sys.path.append(str(Path(__file__).parents[1]))
 
 from benchmarks import scaling  # found by the line above
-from prefect_ecs_plugin.aws.retrying import Answer, Patience, Refused
+from prefect_ecs_plugin.aws.retrying import Answer, AWSCallError, RetryBudget
 from prefect_ecs_plugin.sandbox.aws.buckets import Limits
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 from prefect_ecs_plugin.scheduling.steps import Pause, Steps
@@ -116,18 +116,20 @@ class Registering(scaling.Agent):
         self.taken += 1
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        patience = Patience(0.0, scaling.TIMEOUT, self._clock, self._chance.random)
+        patience = RetryBudget(0.0, scaling.TIMEOUT, self._clock, self._chance.random)
         yield from patience.attempts(lambda: self._register(patience))
         yield from super()._launch(run_id)
         self.in_flight -= 1
 
-    def _register(self, patience: Patience) -> Steps[None]:
+    def _register(self, patience: RetryBudget) -> Steps[None]:
         kind = "RegisterTaskDefinition"
         yield from patience.queue(self._pacer.turn(kind, patience.place))
         yield Pause(0.2)
         if not self._limits.allow_call(kind):
             self._pacer.throttled(kind)
-            raise Refused(kind, Answer("ThrottlingException", "Rate exceeded", 400))
+            raise AWSCallError(
+                kind, Answer("ThrottlingException", "Rate exceeded", 400)
+            )
         self._pacer.succeeded(kind)
 
 

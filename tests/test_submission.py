@@ -9,8 +9,8 @@ from typing import Any, Callable, Dict, List, Optional
 import pytest
 
 from prefect_ecs_plugin.aws.ecs import ECS
-from prefect_ecs_plugin.aws.rate_limiter import LIMITS, Pacer
-from prefect_ecs_plugin.aws.retrying import Patience
+from prefect_ecs_plugin.aws.rate_limiter import LIMITS, RateLimiter
+from prefect_ecs_plugin.aws.retrying import RetryBudget
 from prefect_ecs_plugin.errors import LaunchError
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 from prefect_ecs_plugin.scheduling.steps import Pause, Steps, drive
@@ -38,7 +38,7 @@ class Launcher:
     def __init__(self, ecs: Any) -> None:
         self.simulation = Simulation()
         self.ecs = ecs
-        pacer = Pacer(
+        pacer = RateLimiter(
             LIMITS, lambda: self.simulation.now, self.simulation.dispatcher.call_later
         )
         self.submission = Submission(ECS(ecs, pacer), logging.getLogger("agent"))
@@ -50,8 +50,8 @@ class Launcher:
             "tags": [{"key": "prefect:flow-run-id", "value": RUN_ID}],
         }
 
-    def patience(self) -> Patience:
-        return Patience(0, 1800, lambda: self.simulation.now, lambda: 0.01)
+    def patience(self) -> RetryBudget:
+        return RetryBudget(0, 1800, lambda: self.simulation.now, lambda: 0.01)
 
     def steps(self, definition_: Any = None, token: Optional[str] = None) -> Any:
         request = {**self.request, **({"clientToken": token} if token else {})}
@@ -510,7 +510,7 @@ class Confirm:
 
 
 def confirmed_launch(launcher: Launcher, confirm: Confirm, jitter: float) -> str:
-    patience = Patience(0, 1800, lambda: launcher.simulation.now, lambda: jitter)
+    patience = RetryBudget(0, 1800, lambda: launcher.simulation.now, lambda: jitter)
     steps = launcher.submission.launch(
         definition(), launcher.request, patience, confirm=confirm.steps_of(launcher)
     )

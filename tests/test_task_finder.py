@@ -8,8 +8,8 @@ import pytest
 
 from prefect_ecs_plugin.aws.ecs import ECS
 from prefect_ecs_plugin.aws.network import default_subnets
-from prefect_ecs_plugin.aws.rate_limiter import LIMITS, Pacer
-from prefect_ecs_plugin.aws.retrying import Refused
+from prefect_ecs_plugin.aws.rate_limiter import LIMITS, RateLimiter
+from prefect_ecs_plugin.aws.retrying import AWSCallError
 from prefect_ecs_plugin.flow_run import RUN_ID
 from prefect_ecs_plugin.monitoring.task_finder import FEW, Place, TaskFinder
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
@@ -59,7 +59,7 @@ class Finder:
     def __init__(self, client: Any) -> None:
         self.simulation = Simulation()
         later = self.simulation.dispatcher.call_later
-        pacer = Pacer(LIMITS, lambda: self.simulation.now, later)
+        pacer = RateLimiter(LIMITS, lambda: self.simulation.now, later)
         self.finder = TaskFinder(ECS(client, pacer))
         self.found: List[Any] = []
 
@@ -73,7 +73,7 @@ class Finder:
                 found = yield from self.finder.tasks_of(
                     [run_id], Place(cluster), untagged
                 )
-            except Refused as refused:
+            except AWSCallError as refused:
                 self.found.append((run_id, refused))
             else:
                 arns = [task.arn for task in found.get(run_id, ())]

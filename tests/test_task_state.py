@@ -1021,7 +1021,7 @@ def test_guarantee_1_and_2_as_laws(
 @pytest.mark.parametrize(
     "hint", [*stop_reasons.HINTS, stop_reasons.VANISHED], ids=lambda h: h.name
 )
-def test_every_hint_helps_a_reader(hint: stop_reasons.Hint) -> None:
+def test_every_hint_helps_a_reader(hint: stop_reasons.StopReason) -> None:
     assert hint.cause
     assert hint.remedy
     assert not hint.cause.endswith(".")
@@ -1058,7 +1058,7 @@ def test_every_hint_is_reached_by_a_test() -> None:
     [h for h in stop_reasons.HINTS if h.text and h.examples],
     ids=lambda h: h.name,
 )
-def test_an_example_leads_to_its_own_hint(hint: stop_reasons.Hint) -> None:
+def test_an_example_leads_to_its_own_hint(hint: stop_reasons.StopReason) -> None:
     for example in hint.examples:
         assert stop_reasons.find(example) is hint
 

@@ -29,12 +29,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from prefect_ecs_plugin.aws import ecs as ecs_module
-from prefect_ecs_plugin.aws.rate_limiter import LIMITS, Pacer
-from prefect_ecs_plugin.aws.retrying import Answer, Refused
+from prefect_ecs_plugin.aws.rate_limiter import LIMITS, RateLimiter
+from prefect_ecs_plugin.aws.retrying import Answer, AWSCallError
 from prefect_ecs_plugin.launch_record import Launch
 from prefect_ecs_plugin.monitoring.watcher import Watched, Watcher, poll_queue, watching
 from prefect_ecs_plugin.monitoring.watcher.poll_queue import RUNNING, YOUNG, PollQueue
-from prefect_ecs_plugin.observability.outage_log import Troubles
+from prefect_ecs_plugin.observability.outage_log import OutageLog
 from prefect_ecs_plugin.scheduling.dispatcher import Dispatcher
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 from prefect_ecs_plugin.scheduling.steps import Pause, Steps
@@ -132,7 +132,7 @@ class RegionalECS(ecs_module.ECS):
         regions: The region and the tasks of each call.
     """
 
-    def __init__(self, client: Any, pacer: Pacer) -> None:
+    def __init__(self, client: Any, pacer: RateLimiter) -> None:
         super().__init__(client, pacer)
         self.regions: List[Tuple[Optional[str], List[str]]] = []
 
@@ -151,10 +151,10 @@ class World:
         dispatcher = self.simulation.dispatcher
         self.handed: List[Tuple[float, str, Optional[str]]] = []
         self.handle: Callable[[], Steps[None]] = lambda: iter(())  # type: ignore[assignment,return-value]
-        self.pacer = Pacer(LIMITS, dispatcher.clock, dispatcher.call_later)
+        self.pacer = RateLimiter(LIMITS, dispatcher.clock, dispatcher.call_later)
         logger = logging.getLogger("agent")
         self.regional = RegionalECS(self.ecs.client, self.pacer)
-        self.troubles = Troubles(logger, dispatcher.clock)
+        self.troubles = OutageLog(logger, dispatcher.clock)
         self.watcher = Watcher(
             ecs=self.regional,
             dispatcher=dispatcher,
@@ -726,7 +726,7 @@ def test_what_is_not_about_the_request_does_not_split_it(
     ],
 )
 def test_which_answers_split_a_call(code: str, message: str, splits: bool) -> None:
-    refused = Refused("DescribeTasks", Answer(code, message))
+    refused = AWSCallError("DescribeTasks", Answer(code, message))
     assert watching._is_about_content(refused) is splits
 
 
@@ -963,12 +963,14 @@ def test_with_threads_and_the_strict_ecs(
 
     dispatcher = Dispatcher.threaded(2, lambda *report: None)
     logger = logging.getLogger("agent")
-    paced = ecs_module.ECS(ecs, Pacer(LIMITS, dispatcher.clock, dispatcher.call_later))
+    paced = ecs_module.ECS(
+        ecs, RateLimiter(LIMITS, dispatcher.clock, dispatcher.call_later)
+    )
     watcher = Watcher(
         ecs=paced,
         dispatcher=dispatcher,
         on_stopped=on_stopped,
-        troubles=Troubles(logger),
+        troubles=OutageLog(logger),
         logger=logger,
     )
     dispatcher.start(watcher.watch())

@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import Any, Callable, List, Mapping, Optional
 
-from ..observability.log_formats import of_run
+from ..observability.log_formats import log_context
 from . import console_links
 
 #: How many lines a reader gets.
@@ -52,7 +52,7 @@ class ContainerLogs:
                 task_arn,
                 type(error).__name__,
                 error,
-                extra=of_run(None, task_arn),
+                extra=log_context(None, task_arn),
             )
             return []
 

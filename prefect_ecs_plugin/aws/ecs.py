@@ -25,8 +25,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ..errors import ConfigurationError
 from ..scheduling.steps import Steps
 from ..validation import rules
-from .rate_limiter import BUCKETS_OF, Pacer
-from .retrying import UNUSABLE_REGION, Answer, Patience, Refused, Verdict, judge
+from .rate_limiter import BUCKETS_OF, RateLimiter
+from .retrying import UNUSABLE_REGION, Answer, AWSCallError, RetryBudget, Verdict, judge
 
 #: What boto3.client("ecs") returns; boto3 makes its clients' classes at run time.
 ECSClient = Any
@@ -72,7 +72,7 @@ class _Endpoint(NamedTuple):
     """ECS in one region; AWS limits the rate of requests per account and region."""
 
     client: ECSClient
-    pacer: Pacer
+    pacer: RateLimiter
 
 
 class ECS:
@@ -88,10 +88,10 @@ class ECS:
     def __init__(
         self,
         client: ECSClient,
-        pacer: Pacer,
+        pacer: RateLimiter,
         *,
         client_in: Optional[Callable[[str], ECSClient]] = None,
-        new_pacer: Optional[Callable[[], Pacer]] = None,
+        new_pacer: Optional[Callable[[], RateLimiter]] = None,
     ) -> None:
         self._own = _Endpoint(client, pacer)
         self._client_in = client_in
@@ -104,7 +104,7 @@ class ECS:
         self,
         operation: str,
         request: Mapping[str, Any],
-        patience: Optional[Patience] = None,
+        patience: Optional[RetryBudget] = None,
         before_send: Optional[BeforeSend] = None,
         region: Optional[str] = None,
     ) -> Steps[Dict[str, Any]]:
@@ -141,12 +141,12 @@ class ECS:
         try:
             answer = getattr(endpoint.client, xform_name(operation))(**request)
         except _CALL_ERRORS as error:
-            refused = Refused(operation, answer_of(error))
+            refused = AWSCallError(operation, answer_of(error))
             if refused.verdict is Verdict.THROTTLED:
                 endpoint.pacer.throttled(kind)
             raise refused from error
         if not any(member in answer for member in _MEMBERS[operation]):
-            raise Refused(operation, Answer("IncompleteAnswer", "it says nothing"))
+            raise AWSCallError(operation, Answer("IncompleteAnswer", "it says nothing"))
         endpoint.pacer.succeeded(kind)
         return dict(answer)
 
@@ -239,12 +239,12 @@ class ECS:
 
     def _new_endpoint(self, operation: str, region: str) -> _Endpoint:
         if self._client_in is None or self._new_pacer is None:
-            raise Refused(operation, Answer(UNUSABLE_REGION, region))
+            raise AWSCallError(operation, Answer(UNUSABLE_REGION, region))
         try:
             client = self._client_in(region)
         except ConfigurationError as error:
             answer = Answer(UNUSABLE_REGION, f"{region}: {error}")
-            raise Refused(operation, answer) from error
+            raise AWSCallError(operation, answer) from error
         endpoint = _Endpoint(client, self._new_pacer())
         _observe_throttles(endpoint)
         return endpoint

@@ -1,8 +1,8 @@
-"""AWS's request limits, kept before AWS has to remind us.
+"""AWS's request limits, kept before AWS throttles.
 
-Pure but for a lock; the clock and the timer are passed in. The cast: a `Limit` is a
-line of AWS's table; a `Bucket` models it, and gives way when others in the account
-drink from it too; the `Pacer` has launches queue for tokens, first come first served.
+Pure but for a lock; the clock and the timer are passed in. A `Limit` is a row of AWS's
+table. A `Bucket` models it, and slows down when others in the account use its tokens too.
+The `RateLimiter` has launches queue for tokens, in the order of their priority.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Bucket:
         self._then = max(self._then, now)
 
 
-class Turn(Future):  # type: ignore[type-arg]  # a subscript fails on Python 3.8
+class RateLimitTicket(Future):  # type: ignore[type-arg]  # a subscript fails on Python 3.8
     """A place in the queue for a token; done when the token is ours.
 
     Attributes:
@@ -150,10 +150,10 @@ class Turn(Future):  # type: ignore[type-arg]  # a subscript fails on Python 3.8
 Priority = Tuple[float, ...]
 
 #: A queue's entry: who goes first, the order among equals, the turn.
-_Entry = Tuple[Priority, int, Turn]
+_Entry = Tuple[Priority, int, RateLimitTicket]
 
 
-class Pacer:
+class RateLimiter:
     """Lets requests through at the pace that AWS allows.
 
     Guarantees:
@@ -182,17 +182,17 @@ class Pacer:
         self._queues: Dict[str, List[_Entry]] = {kind: [] for kind in BUCKETS_OF}
         self._awaited: Dict[str, bool] = dict.fromkeys(BUCKETS_OF, False)
 
-    def turn(self, kind: str, priority: Priority = ()) -> Turn:
+    def turn(self, kind: str, priority: Priority = ()) -> RateLimitTicket:
         """Queue for a request.
 
         Args:
             kind: A key of `BUCKETS_OF`.
-            priority: The lower, the sooner; `Patience.place`, for instance.
+            priority: The lower, the sooner; `RetryBudget.place`, for instance.
 
         Returns:
             A future that is done when the request may be sent.
         """
-        turn = Turn()
+        turn = RateLimitTicket()
         with self._lock:
             queue = self._queues[kind]
             turn.ahead = len(queue)
@@ -201,7 +201,7 @@ class Pacer:
         self._let_through(kind)
         return turn
 
-    def is_stale(self, turn: Turn) -> bool:
+    def is_stale(self, turn: RateLimitTicket) -> bool:
         """Whether a turn was granted so long ago that it is worth nothing now.
 
         Many requests may have been held up together after their turns were granted. If
@@ -249,9 +249,9 @@ class Pacer:
             if turn.set_running_or_notify_cancel():
                 turn.set_result(None)
 
-    def _granted(self, kind: str) -> List[Turn]:
+    def _granted(self, kind: str) -> List[RateLimitTicket]:
         """Take out all whose turn it is; the next is looked after when it is due."""
-        granted: List[Turn] = []
+        granted: List[RateLimitTicket] = []
         with self._lock:
             queue, buckets = self._queues[kind], self._buckets_of(kind)
             _drop_cancelled(queue)

@@ -1,8 +1,8 @@
 """An answer of AWS becomes a verdict: ask again, wait, look elsewhere or give up.
 
 Pure. The cast: an `Answer` is what came back, whichever way it came; `judge` finds
-its row in `TABLE`; its `Verdict` says what the launch does next; `Refused` carries
-all of it; `Patience` is how long one launch goes on asking, and what it has heard.
+its row in `TABLE`; its `Verdict` says what the launch does next; `AWSCallError` carries
+all of it; `RetryBudget` is how long one launch goes on asking, and what it has heard.
 """
 
 from __future__ import annotations
@@ -386,7 +386,7 @@ def judge(answer: Answer) -> Row:
     return _BAD_GATEWAY if answer.status >= 500 else _UNKNOWN
 
 
-class Refused(LaunchError):
+class AWSCallError(LaunchError):
     """ECS did not do what it was asked; says why, and what to do.
 
     Attributes:
@@ -406,7 +406,7 @@ class Refused(LaunchError):
 
 def is_worth_waiting(error: Exception) -> bool:
     """Whether what was refused may be taken later; so may what was not answered."""
-    return not isinstance(error, Refused) or error.verdict in WORTH_WAITING
+    return not isinstance(error, AWSCallError) or error.verdict in WORTH_WAITING
 
 
 #: Lost answers and throttles pass in seconds, missing capacity in minutes.
@@ -429,7 +429,7 @@ _CAUSES: Mapping[Verdict, Cause] = {
 _places = itertools.count()
 
 
-class Patience:
+class RetryBudget:
     """How long one launch goes on asking, and what it has heard so far.
 
     Args:
@@ -480,14 +480,16 @@ class Patience:
             tries += 1
             try:
                 return (yield from attempt())
-            except Refused as refused:
+            except AWSCallError as refused:
                 if refused.verdict not in WORTH_WAITING:
                     raise
                 if refused.operation == "RunTask" and refused.verdict is Verdict.RETRY:
                     self.is_uncertain = True
                 yield self._pause_after(refused, tries)
 
-    def insist(self, attempt: Callable[[], Steps[Result]]) -> Steps[Result]:
+    def retry_until_success(
+        self, attempt: Callable[[], Steps[Result]]
+    ) -> Steps[Result]:
         """Make attempts until one succeeds, however long that takes.
 
         The time that it takes does not count towards the timeout.
@@ -505,7 +507,7 @@ class Patience:
                 tries += 1
                 try:
                     return (yield from attempt())
-                except Refused as refused:
+                except AWSCallError as refused:
                     if refused.verdict not in WORTH_WAITING:
                         raise
                     yield self._pause(refused, tries)
@@ -539,7 +541,7 @@ class Patience:
         """The run is waiting for this launch now."""
         self.confirmed_at = self.clock()
 
-    def _pause_after(self, refused: Refused, tries: int) -> Pause:
+    def _pause_after(self, refused: AWSCallError, tries: int) -> Pause:
         pause = self._pause(refused, tries)
         if self.clock() + pause.seconds > self._deadline:
             times = "1 try" if tries == 1 else f"{tries} tries"
@@ -550,6 +552,6 @@ class Patience:
             ) from refused
         return pause
 
-    def _pause(self, refused: Refused, tries: int) -> Pause:
+    def _pause(self, refused: AWSCallError, tries: int) -> Pause:
         seconds = BACKOFF[refused.verdict].seconds(tries, self._random())
         return Pause(seconds, refused.cause, _CAUSES[refused.verdict])

@@ -13,7 +13,7 @@ from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError
 
 from ..errors import ConfigurationError
-from ..observability.counters import Answered, Counts
+from ..observability.counters import AgentCounters, Answered
 from .retrying import Answer, Verdict, judge
 
 #: Services that are asked once, at the start. The model of EC2 takes 15 MiB, which a
@@ -51,9 +51,9 @@ class AWSClients:
         region_name: Optional[str] = None,
         botocore_config: Optional[Mapping[str, Any]] = None,
         max_pool_connections: int = 10,
-        counts: Optional[Counts] = None,
+        counts: Optional[AgentCounters] = None,
     ) -> None:
-        self._requests = (counts or Counts()).aws_requests
+        self._requests = (counts or AgentCounters()).aws_requests
         self._making = threading.Lock()
         try:
             self._new_session = functools.partial(

@@ -12,7 +12,7 @@ from ..errors import PrefectECSError
 from ..observability.redaction import hidden
 
 
-class Amount(click.FloatRange):
+class FiniteFloat(click.FloatRange):
     """A range of numbers, in which click itself finds `nan` and `inf` too."""
 
     def convert(

@@ -21,7 +21,7 @@ from ..aws import secret_arn
 from ..errors import ConfigurationError, PrefectECSError
 from ..observability import log_formats
 from ..observability.redaction import Secrets
-from .click_types import Amount, NamedCommand, NamedGroup, check_values
+from .click_types import FiniteFloat, NamedCommand, NamedGroup, check_values
 
 
 def _check_secret_arn(
@@ -76,13 +76,13 @@ _START_OPTIONS: Any = [
     ),
     click.option(
         "--launches-per-second",
-        type=Amount(min=0, min_open=True),
+        type=FiniteFloat(min=0, min_open=True),
         help="How many tasks to launch per second at most. Default: what AWS "
         "documents, 20 on Fargate and 40 on EC2.",
     ),
     click.option(
         "--launch-timeout",
-        type=Amount(min=0),
+        type=FiniteFloat(min=0),
         default=1800.0,
         show_default=True,
         help="Seconds from its start for which a run that ECS puts off is tried "
@@ -105,7 +105,7 @@ _START_OPTIONS: Any = [
     ),
     click.option(
         "--cancel-grace",
-        type=Amount(min=0),
+        type=FiniteFloat(min=0),
         default=60.0,
         show_default=True,
         help="Seconds that a cancelled flow has to end by itself before its task is "
@@ -113,7 +113,7 @@ _START_OPTIONS: Any = [
     ),
     click.option(
         "--shutdown-grace",
-        type=Amount(min=0),
+        type=FiniteFloat(min=0),
         default=25.0,
         show_default=True,
         help="Seconds to finish in after SIGTERM.",
@@ -204,9 +204,9 @@ def start(**options: Any) -> None:
     secrets = log_formats.take_over(logger, options["log_format"])
     with _one_line_errors(options, logger, secrets):
         from ..agent import ECSAgent
-        from ..observability.malloc_arenas import share_arenas
+        from ..observability.malloc_arenas import limit_malloc_arenas
 
-        share_arenas()
+        limit_malloc_arenas()
 
         options["key"] = given_key(**options)
         del options["key_from_secret"]

@@ -9,7 +9,7 @@ import click
 from .click_types import NamedCommand
 
 
-class LikeStart(NamedCommand):
+class WithStartOptions(NamedCommand):
     """A command that also has the options of `prefect agent ecs start`.
 
     Of two options with the same name its own counts.

@@ -35,12 +35,12 @@ from ..launch_record import (
     records_of,
     standing,
 )
-from ..observability.log_formats import of_run
-from ..observability.outage_log import Troubles, insist
+from ..observability.log_formats import log_context
+from ..observability.outage_log import OutageLog, retry_until_success
 from ..prefect_api.client import AgentClient
 from ..prefect_api.run_states import READING, RunStates
 from ..scheduling.backoff import Backoff
-from ..scheduling.steps import Cause, Pause, Steps, at_once
+from ..scheduling.steps import Cause, Pause, Steps, as_steps
 
 #: What the API says of a claim that it refuses, as another one is under way.
 _REFUSED = "State update failed"
@@ -81,7 +81,7 @@ class Claims:
         *,
         client: AgentClient,
         states: RunStates,
-        outages: Troubles,
+        outages: OutageLog,
         logger: logging.Logger,
     ) -> None:
         self._client = client
@@ -118,7 +118,7 @@ class Claims:
             return (yield from self._submit(row, record, is_resumed))
 
         for looks in itertools.count(1):
-            now = yield from insist(attempt, self._outages, CLAIMING)
+            now = yield from retry_until_success(attempt, self._outages, CLAIMING)
             if now is Standing.HELD:
                 return True
             if now is Standing.LOST or looks > _LOOKS:
@@ -176,7 +176,7 @@ class Claims:
                 "Scheduled",
                 row["id"],
                 now.get("state"),
-                extra=of_run(row["id"]),
+                extra=log_context(row["id"]),
             )
         return found
 
@@ -200,7 +200,9 @@ class Claims:
     def read(self, run_id: str) -> Steps[Optional[Mapping[str, Any]]]:
         """What the API says of a run, as soon as it says anything."""
         return (
-            yield from insist(lambda: self._states.of(run_id), self._outages, READING)
+            yield from retry_until_success(
+                lambda: self._states.of(run_id), self._outages, READING
+            )
         )
 
     def _tell_not_claimed(self, run_id: str, now: Standing) -> None:
@@ -209,14 +211,14 @@ class Claims:
                 "Flow run %s is not launched: another agent took it, or its state has "
                 "changed",
                 run_id,
-                extra=of_run(run_id),
+                extra=log_context(run_id),
             )
             return
         self._logger.warning(
             "Flow run %s is not launched: the Prefect API keeps refusing the claim and "
             "shows no other agent's; if it stays Submitted, set it to Scheduled",
             run_id,
-            extra=of_run(run_id),
+            extra=log_context(run_id),
         )
 
     def _send(self, row: Mapping[str, Any], record: LaunchRecord) -> None:
@@ -265,7 +267,7 @@ class Claims:
             is_idle = now and not self._client.has_unfinished_task_runs(run_id)
             return now if is_idle else None
 
-        return (yield from insist(attempt, self._outages, READING))
+        return (yield from retry_until_success(attempt, self._outages, READING))
 
     # -- Returning a run to the queue ------------------------------------------------
 
@@ -296,7 +298,7 @@ class Claims:
                 "name finds it when it starts: %s",
                 run_id,
                 error,
-                extra=of_run(run_id),
+                extra=log_context(run_id),
             )
             return False
         return True
@@ -340,8 +342,8 @@ class Claims:
             run_id: The run.
             name: The launch whose record is left out.
         """
-        ask = at_once(lambda: self._client.claims_of(run_id))
-        claims = yield from insist(ask, self._outages, READING)
+        ask = as_steps(lambda: self._client.claims_of(run_id))
+        claims = yield from retry_until_success(ask, self._outages, READING)
         return [each for each in records_of(claims or {}) if each.name != name]
 
     def is_superseded(self, run_id: str, name: str, attempt: int) -> Steps[bool]:
@@ -365,7 +367,7 @@ class Claims:
             self._logger.debug(
                 "The launch record of flow run %s cannot be read; it is ignored",
                 row["id"],
-                extra=of_run(row["id"]),
+                extra=log_context(row["id"]),
             )
         claim = latest_claim(row)
         return claim.record if claim else None

@@ -33,8 +33,8 @@ import pendulum
 
 from .. import kwargs, template
 from ..aws import console_links
-from ..aws.rate_limiter import Turn
-from ..aws.retrying import Patience
+from ..aws.rate_limiter import RateLimitTicket
+from ..aws.retrying import RetryBudget
 from ..config.sources import ClientFactory, Reader
 from ..errors import ConfigurationError, RunConfigError
 from ..flow_run import FlowRun
@@ -46,9 +46,9 @@ from ..launch_record import (
     launch_of,
     unchanged_since,
 )
-from ..observability.counters import Counts, Outcome, Reason
-from ..observability.log_formats import of_run
-from ..observability.outage_log import Troubles
+from ..observability.counters import AgentCounters, Outcome, Reason
+from ..observability.log_formats import log_context
+from ..observability.outage_log import OutageLog
 from ..prefect_api.reporter import Reporter, seconds_until_start
 from ..run_config import ECSRun
 from ..scheduling.steps import Cause, Interrupted, Pause, Steps, Wait
@@ -177,14 +177,14 @@ class Launcher:
         claims: Claims,
         reporter: Reporter,
         logger: logging.Logger,
-        outages: Troubles,
+        outages: OutageLog,
         timeout: float,
         agent_id: Callable[[], Optional[str]],
         region: str = "",
         other_tasks: Optional[OtherTasks] = None,
         on_claimed: Callable[[], object] = lambda: None,
         on_launched: OnLaunched = lambda started: None,
-        counts: Optional[Counts] = None,
+        counts: Optional[AgentCounters] = None,
         learn: Callable[..., object] = lambda run_id, *structures: None,
         forget: Callable[[str], object] = lambda run_id: None,
     ) -> None:
@@ -202,12 +202,12 @@ class Launcher:
         self._others = other_tasks or OtherTasks()
         self._on_claimed = on_claimed
         self._on_launched = on_launched
-        self._counts = counts or Counts()
+        self._counts = counts or AgentCounters()
         self._learn = learn
         self._forget = forget
         self._run_task_kwargs = kwargs.agent_level(settings)
         self._told: Set[str] = set()
-        self.under_way: Set[str] = set()
+        self.pending_run_ids: Set[str] = set()
         self.being_read: Set[str] = set()
 
     # -- From the queue ------------------------------------------------------------
@@ -283,7 +283,7 @@ class Launcher:
         if not is_claimed:
             self._counts.flow_runs.add(Outcome.NOT_TAKEN)
             return
-        self.under_way.add(row["id"])
+        self.pending_run_ids.add(row["id"])
         try:
             self._on_claimed()
             yield from self._launch_claimed(row, record, earlier)
@@ -291,7 +291,7 @@ class Launcher:
             self._has_ended(row["id"])
 
     def _has_ended(self, run_id: str) -> None:
-        self.under_way.discard(run_id)
+        self.pending_run_ids.discard(run_id)
         self.being_read.discard(run_id)
         self._told.discard(run_id)
         self._forget(run_id)
@@ -333,7 +333,7 @@ class Launcher:
     def _tell(self, task: Started) -> None:
         for note in task.notes:
             self._reporter.log(task.run_id, note)
-        about = of_run(task.run_id, task.arn)
+        about = log_context(task.run_id, task.arn)
         self._logger.info(
             "Flow run %s was submitted: %s", task.run_id, task, extra=about
         )
@@ -349,7 +349,7 @@ class Launcher:
             "Submitted, set it to Scheduled: %s",
             run_id,
             uncertain,
-            extra=of_run(run_id),
+            extra=log_context(run_id),
         )
 
     def _abandon(
@@ -362,7 +362,10 @@ class Launcher:
         run_id = row["id"]
         self._counts.flow_runs.add(Outcome.ABANDONED)
         self._logger.info(
-            "Flow run %s is not launched: %s", run_id, abandoned, extra=of_run(run_id)
+            "Flow run %s is not launched: %s",
+            run_id,
+            abandoned,
+            extra=log_context(run_id),
         )
         if row.get("state") == "Running":  # it has no container that could end it
             yield from self._end_cancelled(run_id, lambda now: holds(row, now, record))
@@ -401,7 +404,7 @@ class Launcher:
         message = str(error) or type(error).__name__
         if isinstance(error, ConfigurationError):  # it tells of what the run says
             message = shortened(message)
-        about = of_run(row["id"])
+        about = log_context(row["id"])
         self._logger.error(
             "Flow run %s cannot be launched: %s", row["id"], message, extra=about
         )
@@ -416,7 +419,7 @@ class Launcher:
         self,
         row: Mapping[str, Any],
         record: LaunchRecord,
-        patience: Patience,
+        patience: RetryBudget,
     ) -> None:
         """Return a run, unless it may have a task, which the next start finds."""
         is_returned = not patience.is_uncertain and self._claims.requeue(row, record)
@@ -428,7 +431,7 @@ class Launcher:
         self,
         row: Mapping[str, Any],
         record: Optional[LaunchRecord] = None,
-        patience: Optional[Patience] = None,
+        patience: Optional[RetryBudget] = None,
     ) -> Steps[Started]:
         """Launch a run that has been claimed.
 
@@ -492,7 +495,7 @@ class Launcher:
         try:
             yield
         except Exception as error:
-            about = of_run(task.run_id, task.arn)
+            about = log_context(task.run_id, task.arn)
             self._logger.error(
                 "Flow run %s: an internal error after its task %s was started; the run "
                 "is not affected: %s: %s",
@@ -518,7 +521,7 @@ class Launcher:
         return _Plan(flow_run, run_config, self._merged(run_config))
 
     def _confirmation(
-        self, row: Mapping[str, Any], record: LaunchRecord, patience: Patience
+        self, row: Mapping[str, Any], record: LaunchRecord, patience: RetryBudget
     ) -> Callable[[], Steps[None]]:
         """Steps that read the run again, after a wait in which it may have changed.
 
@@ -535,7 +538,7 @@ class Launcher:
         return confirm
 
     def _count(
-        self, record: LaunchRecord, row: Mapping[str, Any], patience: Patience
+        self, record: LaunchRecord, row: Mapping[str, Any], patience: RetryBudget
     ) -> None:
         """Count a task that was accepted.
 
@@ -563,10 +566,10 @@ class Launcher:
         kwargs.check(own)
         return kwargs.merge(self._run_task_kwargs, own)
 
-    def _patience(self, row: Mapping[str, Any]) -> Patience:
+    def _patience(self, row: Mapping[str, Any]) -> RetryBudget:
         """For a run that was found late, the timeout starts when it was claimed."""
         late = max(0.0, -seconds_until_start(row))
-        return Patience(time.time() - late, self._timeout, time.monotonic)
+        return RetryBudget(time.time() - late, self._timeout, time.monotonic)
 
     def _template(self, plan: _Plan) -> Steps[Mapping[str, Any]]:
         run_config = plan.run_config
@@ -586,7 +589,9 @@ class Launcher:
         read = yield from self._template(plan)
         facts = (read, flow_run, run_config, self._settings)
         definition = template.build(*facts, plan.merged)
-        request, moved = overflow.relieve(self._request(plan, definition), definition)
+        request, moved = overflow.move_env_to_definition(
+            self._request(plan, definition), definition
+        )
         if moved:
             definition = template.build(*facts, plan.merged, moved)
             self._logger.info(
@@ -595,7 +600,7 @@ class Launcher:
                 flow_run.id,
                 rules.MAX_OVERRIDES,
                 ", ".join(name for env in moved.values() for name in env),
-                extra=of_run(flow_run.id),
+                extra=log_context(flow_run.id),
             )
         kwargs.check_request(request, definition)
         return definition, request
@@ -606,7 +611,7 @@ class Launcher:
                 "Flow run %s has no container %r: the agent's override is left out",
                 plan.flow_run.id,
                 name,
-                extra=of_run(plan.flow_run.id),
+                extra=log_context(plan.flow_run.id),
             )
         return kwargs.build(
             plan.merged,
@@ -626,9 +631,9 @@ class Launcher:
             run_id: The run whose steps wait.
             wait: What they wait for.
         """
-        if run_id not in self.under_way or run_id in self._told:
+        if run_id not in self.pending_run_ids or run_id in self._told:
             return
-        if not isinstance(wait, (Pause, Turn)):
+        if not isinstance(wait, (Pause, RateLimitTicket)):
             return
         reason = _reason(wait)
         if reason:
@@ -641,12 +646,12 @@ class Launcher:
                 "Flow run %s waits: %s",
                 run_id,
                 reason,
-                extra=of_run(run_id),
+                extra=log_context(run_id),
             )
             self._reporter.log(run_id, f"Waiting for ECS: {reason}")
 
 
-def _reason(wait: Union[Pause, Turn]) -> str:
+def _reason(wait: Union[Pause, RateLimitTicket]) -> str:
     if isinstance(wait, Pause):
         return wait.reason
     if wait.seconds > _LONG_QUEUE:

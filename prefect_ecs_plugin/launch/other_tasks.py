@@ -14,10 +14,10 @@ import logging
 from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..aws.ecs import ECS, cluster_of, region_of
-from ..aws.retrying import Refused, is_worth_waiting
+from ..aws.retrying import AWSCallError, is_worth_waiting
 from ..launch_record import LaunchRecord, latest_claim, was_started_anew
-from ..observability.log_formats import of_run
-from ..observability.outage_log import Troubles, insist
+from ..observability.log_formats import log_context
+from ..observability.outage_log import OutageLog, retry_until_success
 from ..scheduling.steps import Pause, Steps
 from .claims import Claims
 
@@ -119,7 +119,7 @@ class TasksAtECS(OtherTasks):
         *,
         claims: Claims,
         ecs: ECS,
-        outages: Troubles,
+        outages: OutageLog,
         logger: logging.Logger,
         start: Callable[[Steps[None]], None],
         is_at_work: Callable[[str], bool],
@@ -168,21 +168,21 @@ class TasksAtECS(OtherTasks):
         """The tasks of a run where a launch of it put them; None if not to be seen."""
         try:
             return (
-                yield from insist(
+                yield from retry_until_success(
                     lambda: self._ecs.tasks_of(run_id, cluster, region or None),
                     self._outages,
                     SEEING,
                     self._is_final(region),
                 )
             )
-        except Refused as refused:
+        except AWSCallError as refused:
             self._logger.warning(
                 "Flow run %s is launched again, and a task of its earlier launch in "
                 "cluster %s cannot be seen, nor stopped: %s",
                 run_id,
                 cluster,
                 refused,
-                extra=of_run(run_id),
+                extra=log_context(run_id),
             )
             return None
 
@@ -247,15 +247,15 @@ class TasksAtECS(OtherTasks):
     def _stop(self, run_id: str, task_arn: str, cluster: str) -> Steps[None]:
         """Stop a task, as soon as AWS does it."""
         request = {"cluster": cluster, "task": task_arn, "reason": STARTED_ANEW}
-        about = of_run(run_id, task_arn)
+        about = log_context(run_id, task_arn)
         try:
-            yield from insist(
+            yield from retry_until_success(
                 lambda: self._ecs.call("StopTask", request, region=region_of(task_arn)),
                 self._outages,
                 STOPPING,
                 self._is_final(region_of(task_arn) or ""),
             )
-        except Refused as refused:
+        except AWSCallError as refused:
             self._logger.warning(
                 "Flow run %s was started anew, and its earlier task %s cannot be "
                 "stopped; stop it: %s",

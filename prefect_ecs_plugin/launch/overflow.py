@@ -17,7 +17,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple
 from ..errors import RunConfigError
 from ..flow_run import RUN_ID, plain
 from ..observability import redaction
-from ..template import API_KEY_NAMES, dict_of, secret_names
+from ..template import API_KEY_NAMES, expect_dict, secret_names
 from ..validation import rules
 
 #: What stays: no two runs would share a definition with the first, and definitions
@@ -28,7 +28,7 @@ _STAY = frozenset({RUN_ID, *API_KEY_NAMES})
 Moved = Dict[str, Dict[str, str]]
 
 
-def relieve(
+def move_env_to_definition(
     request: Mapping[str, Any], definition: Mapping[str, Any]
 ) -> Tuple[Dict[str, Any], Moved]:
     """Take variables out of a request until its overrides are within ECS's limit.
@@ -109,7 +109,7 @@ def _movable(
         stay = _STAY.union(secrets[container["name"]])
         for entry in container.get("environment", []):
             if entry["name"] not in stay:
-                yield dict_of(container), dict_of(entry)
+                yield expect_dict(container), expect_dict(entry)
 
 
 def _largest_first(

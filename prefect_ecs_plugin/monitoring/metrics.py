@@ -26,9 +26,9 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.utils import floatToGoString
 
-from ..aws.rate_limiter import BUCKETS_OF, Pacer
+from ..aws.rate_limiter import BUCKETS_OF, RateLimiter
 from ..launch.launcher import Launcher
-from ..observability.counters import Counter, Counts, Histogram
+from ..observability.counters import AgentCounters, Counter, Histogram
 from ..observability.health import Health
 from ..scheduling.dispatcher import Dispatcher
 from ..version import installed_version
@@ -63,11 +63,11 @@ class Metrics:
     def __init__(
         self,
         *,
-        counts: Counts,
+        counts: AgentCounters,
         name: str,
         health: Health,
         dispatcher: Dispatcher,
-        pacer: Pacer,
+        pacer: RateLimiter,
         launcher: Launcher,
         watcher: Watcher,
     ) -> None:
@@ -139,7 +139,7 @@ class Metrics:
         yield _gauge(
             "flow_runs_submitted",
             "Flow runs that are Submitted and have no task yet.",
-            len(self._launcher.under_way),
+            len(self._launcher.pending_run_ids),
         )
         yield _gauges(
             "tasks_in_flight",

@@ -38,16 +38,16 @@ from typing import (
 import pendulum
 
 from ..aws.ecs import CLOCK_SKEW
-from ..aws.retrying import Refused, is_worth_waiting
+from ..aws.retrying import AWSCallError, is_worth_waiting
 from ..errors import LaunchError
 from ..launch.claims import Claims
 from ..launch.launcher import Launcher
 from ..launch_record import Launch, LaunchRecord, claimed_task_runs, latest_claim
-from ..observability.log_formats import of_run
-from ..observability.outage_log import Troubles, insist
+from ..observability.log_formats import log_context
+from ..observability.outage_log import OutageLog, retry_until_success
 from ..prefect_api.client import AgentClient
 from ..prefect_api.run_states import READING, RunStates
-from ..scheduling.steps import Cause, Pause, Steps, at_once
+from ..scheduling.steps import Cause, Pause, Steps, as_steps
 from .task_finder import FoundTask, Place, TaskFinder, TasksByRun
 
 #: Seconds until a task that was started shows itself for certain, and in which an agent
@@ -140,7 +140,7 @@ class Recovery:
         tasks: TaskFinder,
         launcher: Launcher,
         watch: WatchTask,
-        outages: Troubles,
+        outages: OutageLog,
         logger: logging.Logger,
         heartbeats: Callable[[Iterable[str]], object],
         stop_late: Callable[[str, LaunchRecord, str], object],
@@ -174,8 +174,8 @@ class Recovery:
         yield from self._recover(self._client.owned_runs)
 
     def _recover(self, ask: Callable[[], Iterator[Dict[str, Any]]]) -> Steps[None]:
-        read = at_once(lambda: self._owned(ask()))
-        owned = yield from insist(read, self._outages, RUNS)
+        read = as_steps(lambda: self._owned(ask()))
+        owned = yield from retry_until_success(read, self._outages, RUNS)
         if not owned:
             return
         self._logger.info(
@@ -228,7 +228,7 @@ class Recovery:
         try:
             yield
         except Exception as error:
-            about = of_run(run.id)
+            about = log_context(run.id)
             self._logger.error(
                 "Flow run %s could not be recovered; if it does not go on, set it to "
                 "Scheduled: %s: %s",
@@ -265,7 +265,7 @@ class Recovery:
                     row.get("id"),
                     type(error).__name__,
                     error,
-                    extra=of_run(str(row.get("id"))),
+                    extra=log_context(str(row.get("id"))),
                 )
                 continue
             if run is not None:
@@ -309,7 +309,7 @@ class Recovery:
                     yield from self._launch_left(run)
                 return
             except Exception as error:
-                about = of_run(run.id)
+                about = log_context(run.id)
                 self._logger.error(
                     "Flow run %s could not be recovered; it is tried again in %.0f s: "
                     "%s: %s",
@@ -351,8 +351,8 @@ class Recovery:
             self._tell_of_foreign_claim(run)
 
     def _launch(self, run: _Owned, record: LaunchRecord) -> Steps[None]:
-        ask = at_once(lambda: self._client.row(run.id))
-        row = yield from insist(ask, self._outages, READING)
+        ask = as_steps(lambda: self._client.row(run.id))
+        row = yield from retry_until_success(ask, self._outages, READING)
         if row is None:
             return
         recoveries = 0 if _was_read(run, row) else record.recoveries + 1
@@ -362,7 +362,7 @@ class Recovery:
         if recoveries > 1:
             yield from self._alone(run.id)
         self._logger.info(
-            "Flow run %s has no task; it is launched", run.id, extra=of_run(run.id)
+            "Flow run %s has no task; it is launched", run.id, extra=log_context(run.id)
         )
         renewed = self._launcher.record_of(row, record)
         counted = replace(renewed, recoveries=recoveries)
@@ -395,7 +395,7 @@ class Recovery:
             "to Scheduled",
             run.id,
             run.place.cluster,
-            extra=of_run(run.id),
+            extra=log_context(run.id),
         )
 
     # -- Tasks -----------------------------------------------------------------------
@@ -410,7 +410,7 @@ class Recovery:
             "Flow run %s: its task %s is watched",
             run.id,
             task.arn,
-            extra=of_run(run.id, task.arn),
+            extra=log_context(run.id, task.arn),
         )
         launch = Launch(
             attempt=record.attempt if record else 1,
@@ -428,14 +428,14 @@ class Recovery:
         """The tasks of runs in a place; None if the agent may not see them."""
         try:
             return (
-                yield from insist(
+                yield from retry_until_success(
                     lambda: self._tasks.tasks_of(run_ids, place, untagged),
                     self._outages,
                     TASKS,
                     lambda error: not is_worth_waiting(error),
                 )
             )
-        except Refused as refused:
+        except AWSCallError as refused:
             if refused.answer.code == "ClusterNotFoundException":
                 return {}
             self._logger.warning(

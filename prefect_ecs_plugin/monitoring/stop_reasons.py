@@ -1,7 +1,7 @@
 """Why tasks stop, as a table: what ECS says, what that means, what to do about it.
 
-Pure. A `Hint` is a row; `find` gives the first one that matches what ECS says of a
-task. Each row names the public page that it was made from, so that the docs can be
+Pure. A `StopReason` is a row; `find` gives the first one that matches what ECS says of
+a task. Each row names the public page that it was made from, so that the docs can be
 generated from the table and a reader can go on from there.
 """
 
@@ -24,7 +24,7 @@ _SECRET = r"(secret(?!s or registry auth)|\bssm\b|\basm\b|parameter)"
 
 
 @dataclass(frozen=True)
-class Hint:
+class StopReason:
     """A reason for which tasks stop.
 
     Attributes:
@@ -60,8 +60,8 @@ class Hint:
         )
 
 
-_STOPPED_FROM_OUTSIDE: Tuple[Hint, ...] = (
-    Hint(
+_STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
+    StopReason(
         "host gone",
         cause="the EC2 instance under the task was terminated or deregistered",
         remedy="start the run again; keep instances that run flows out of scale-in, or "
@@ -72,7 +72,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[Hint, ...] = (
         text=r"host ec2 \(instance|container instance deregistration forced"
         r"|container instance .{0,80}(draining|deregistered|terminated)",
     ),
-    Hint(
+    StopReason(
         "spot",
         cause="AWS has no Spot capacity for the task, or took it back",
         remedy="start the run again; use FARGATE instead of FARGATE_SPOT for runs that "
@@ -83,7 +83,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[Hint, ...] = (
         text=r"",
         stop_code="SpotInterruption",
     ),
-    Hint(
+    StopReason(
         "spot notice",
         cause="AWS took the task's Spot capacity back",
         remedy="start the run again; use FARGATE instead of FARGATE_SPOT for runs that "
@@ -93,7 +93,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[Hint, ...] = (
         examples=("Your Spot Task was interrupted.",),
         text=r"spot (task|instance) was interrupted",
     ),
-    Hint(
+    StopReason(
         "maintenance",
         cause="AWS retired the infrastructure under the task for maintenance",
         remedy="start the run again; the account setting "
@@ -106,7 +106,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[Hint, ...] = (
         ),
         text=r"performing maintenance on the underlying infrastructure",
     ),
-    Hint(
+    StopReason(
         "infrastructure",
         cause="the infrastructure under the task failed or was shut down",
         remedy="start the run again; if it happens often, ask AWS Support",
@@ -115,7 +115,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[Hint, ...] = (
         transient=True,
         stop_code="TerminationNotice|InfrastructureHealth",
     ),
-    Hint(
+    StopReason(
         "health check",
         cause="the task failed a health check",
         remedy="take the health check out of the container, or give it a longer "
@@ -124,7 +124,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[Hint, ...] = (
         examples=("Task failed container health checks",),
         text=r"failed (container|elb) health checks",
     ),
-    Hint(
+    StopReason(
         "service scheduler",
         cause="the scheduler of an ECS service stopped the task",
         remedy="keep the run's task out of services; the task's group and the "
@@ -133,7 +133,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[Hint, ...] = (
         examples=("Scaling activity initiated by (deployment ecs-svc/1)",),
         stop_code="ServiceSchedulerInitiated",
     ),
-    Hint(
+    StopReason(
         "user",
         cause="a user or program stopped the task",
         remedy="start the run again if that was a mistake; the StopTask events of AWS "
@@ -144,8 +144,8 @@ _STOPPED_FROM_OUTSIDE: Tuple[Hint, ...] = (
     ),
 )
 
-_NETWORK: Tuple[Hint, ...] = (
-    Hint(
+_NETWORK: Tuple[StopReason, ...] = (
+    StopReason(
         "rate limit",
         cause="the image's registry limits how often images are pulled",
         remedy="copy the image into Amazon ECR (a pull-through cache does that by "
@@ -158,7 +158,7 @@ _NETWORK: Tuple[Hint, ...] = (
         ),
         text=r"toomanyrequests|too many requests|pull rate limit",
     ),
-    Hint(
+    StopReason(
         "throttled",
         cause="an AWS service that the task needs for its start limits requests",
         remedy="start the run again, and fewer runs at once (--launches-per-second)",
@@ -167,7 +167,7 @@ _NETWORK: Tuple[Hint, ...] = (
         examples=("ThrottlingException: Rate exceeded",),
         text=r"throttling(exception)?\b|rate (limit )?exceeded|requestlimitexceeded",
     ),
-    Hint(
+    StopReason(
         "name resolution",
         cause="a host name that the task needs could not be resolved",
         remedy="check the image's registry or the file system's id, and that the VPC "
@@ -179,7 +179,7 @@ _NETWORK: Tuple[Hint, ...] = (
         ),
         text=r"no such host|failed to resolve \"fs-",
     ),
-    Hint(
+    StopReason(
         "file system unreachable",
         cause="the task could not reach its EFS file system",
         remedy="check that the file system has a mount target in the task's zone, and "
@@ -193,7 +193,7 @@ _NETWORK: Tuple[Hint, ...] = (
         ),
         text=r"efs utils.*(time(d )?out|connection reset|mount system call failed)",
     ),
-    Hint(
+    StopReason(
         "network",
         cause="the task could not reach its image's registry or an AWS service over "
         "the network",
@@ -218,8 +218,8 @@ _NETWORK: Tuple[Hint, ...] = (
     ),
 )
 
-_RIGHTS: Tuple[Hint, ...] = (
-    Hint(
+_RIGHTS: Tuple[StopReason, ...] = (
+    StopReason(
         "role",
         cause="ECS could not assume a role of the task",
         remedy="check that the task role and the execution role are there and that "
@@ -233,7 +233,7 @@ _RIGHTS: Tuple[Hint, ...] = (
         text=r"unable to assume (the |the configured )?(role|ecs infrastructure role)"
         r"|sts:assumerole",
     ),
-    Hint(
+    StopReason(
         "logs denied",
         cause="the execution role may not write to the log group",
         remedy="grant the execution role logs:CreateLogStream and logs:PutLogEvents, "
@@ -246,7 +246,7 @@ _RIGHTS: Tuple[Hint, ...] = (
         text=r"logs:(create|put|describe)"
         r"|(cloudwatch|logger|logging driver).*(accessdenied|not authorized)",
     ),
-    Hint(
+    StopReason(
         "log group",
         cause="the task's log group is not there",
         remedy="create it in the region that awslogs-region names, or set "
@@ -260,7 +260,7 @@ _RIGHTS: Tuple[Hint, ...] = (
         text=r"log group does not exist|cannot find the amazon cloudwatch log group"
         r"|failed to create cloudwatch log",
     ),
-    Hint(
+    StopReason(
         "log driver",
         cause="a container's log configuration does not work",
         remedy="check the options of its logConfiguration; awslogs needs "
@@ -272,7 +272,7 @@ _RIGHTS: Tuple[Hint, ...] = (
         ),
         text=r"logger args|logging driver|log driver",
     ),
-    Hint(
+    StopReason(
         "secret missing",
         cause="a secret or parameter that a container asks for is not there",
         remedy="check each valueFrom under secrets: the ARN's name, region, JSON key "
@@ -287,7 +287,7 @@ _RIGHTS: Tuple[Hint, ...] = (
         r"|check whether the (secret|parameter) exists|did not contain json key"
         r"|validation error|no value)",
     ),
-    Hint(
+    StopReason(
         "secret denied",
         cause="the execution role may not read a secret or parameter of the task",
         remedy="grant it secretsmanager:GetSecretValue or ssm:GetParameters on them, "
@@ -302,7 +302,7 @@ _RIGHTS: Tuple[Hint, ...] = (
         + _SECRET
         + r".*(accessdenied|not authorized|\bkms\b|invalidciphertext)",
     ),
-    Hint(
+    StopReason(
         "secret unreachable",
         cause="a secret or parameter of the task could not be fetched",
         remedy="check the execution role's rights on it, and the way from the task's "
@@ -316,7 +316,7 @@ _RIGHTS: Tuple[Hint, ...] = (
         ),
         text=r"(from|registry auth from) (asm|ssm|secrets manager)",
     ),
-    Hint(
+    StopReason(
         "environment file",
         cause="an environment file of a container could not be read",
         remedy="check the S3 ARN under environmentFiles, and that the execution role "
@@ -328,7 +328,7 @@ _RIGHTS: Tuple[Hint, ...] = (
         ),
         text=r"env(ironment)? files?\b",
     ),
-    Hint(
+    StopReason(
         "file system",
         cause="the task's EFS file system could not be mounted",
         remedy="check that the root directory or access point is there, and that the "
@@ -342,8 +342,8 @@ _RIGHTS: Tuple[Hint, ...] = (
     ),
 )
 
-_IMAGE: Tuple[Hint, ...] = (
-    Hint(
+_IMAGE: Tuple[StopReason, ...] = (
+    StopReason(
         "platform",
         cause="the image is not built for the platform of the task",
         remedy="build it for linux/amd64 (`docker build --platform linux/amd64`), or "
@@ -356,7 +356,7 @@ _IMAGE: Tuple[Hint, ...] = (
         text=r"descriptor matching platform|no matching manifest for"
         r"|exec format error|image operating system .* cannot be used",
     ),
-    Hint(
+    StopReason(
         "image name",
         cause="the image's name is not written as a registry wants it",
         remedy="correct `image` in the run config or the template: "
@@ -365,7 +365,7 @@ _IMAGE: Tuple[Hint, ...] = (
         examples=("invalid reference format",),
         text=r"invalid reference format|invalid repository name",
     ),
-    Hint(
+    StopReason(
         "image denied",
         cause="the task may not pull the image, or it is not there",
         remedy="check the image's name; for Amazon ECR grant the execution role "
@@ -383,7 +383,7 @@ _IMAGE: Tuple[Hint, ...] = (
         r"|forbidden|\b40[13]\b|no basic auth|insufficient_scope|authorization failed"
         r"|denied:)",
     ),
-    Hint(
+    StopReason(
         "image missing",
         cause="the image is not in its registry",
         remedy="check the repository, tag and region in `image` of the run config or "
@@ -397,7 +397,7 @@ _IMAGE: Tuple[Hint, ...] = (
         text=r"pull.*(not found|manifest unknown|name unknown|does not exist"
         r"|\(404\)|\b404\b)",
     ),
-    Hint(
+    StopReason(
         "instance disk",
         cause="the disk of the EC2 instance is full",
         remedy="give the instances larger volumes, or have unused images cleaned up "
@@ -409,7 +409,7 @@ _IMAGE: Tuple[Hint, ...] = (
         ),
         text=r"/var/lib/docker.*no space left|thin pool has",
     ),
-    Hint(
+    StopReason(
         "disk",
         cause="the task's disk is too small",
         remedy="set ephemeralStorage in the task definition (up to 200 GiB on "
@@ -420,7 +420,7 @@ _IMAGE: Tuple[Hint, ...] = (
         ),
         text=r"no space left on device",
     ),
-    Hint(
+    StopReason(
         "image layers",
         cause="the image's layers cannot be unpacked",
         remedy="build and push the image again, with gzip-compressed layers",
@@ -431,7 +431,7 @@ _IMAGE: Tuple[Hint, ...] = (
         ),
         text=r"failed to (unpack image|extract layer|register layer)",
     ),
-    Hint(
+    StopReason(
         "image",
         cause="the image could not be pulled",
         remedy="check the image's name, the execution role's rights on its registry, "
@@ -447,8 +447,8 @@ _IMAGE: Tuple[Hint, ...] = (
     ),
 )
 
-_PLACE: Tuple[Hint, ...] = (
-    Hint(
+_PLACE: Tuple[StopReason, ...] = (
+    StopReason(
         "network interface denied",
         cause="AWS refused to make the task's network interface",
         remedy="check the account's tag and service control policies on "
@@ -461,7 +461,7 @@ _PLACE: Tuple[Hint, ...] = (
         text=r"network interface.*(tagpolicyviolation|unauthorizedoperation"
         r"|explicit deny|invalidsubnet|invalidgroup)",
     ),
-    Hint(
+    StopReason(
         "subnet full",
         cause="the task's subnet has no free IP address",
         remedy="use larger subnets, or more of them",
@@ -474,7 +474,7 @@ _PLACE: Tuple[Hint, ...] = (
         text=r"insufficientfreeaddresses|insufficient free addresses"
         r"|create network interface",
     ),
-    Hint(
+    StopReason(
         "network interface",
         cause="AWS did not provide the task's network interface in time",
         remedy="start the run again; on EC2, check how many network interfaces the "
@@ -484,7 +484,7 @@ _PLACE: Tuple[Hint, ...] = (
         examples=("Timeout waiting for network interface provisioning to complete.",),
         text=r"network interface|configure eni|\beni\b|unused device index",
     ),
-    Hint(
+    StopReason(
         "volume provisioning",
         cause="AWS did not provide the task's storage in time",
         remedy="start the run again",
@@ -493,7 +493,7 @@ _PLACE: Tuple[Hint, ...] = (
         examples=("Timeout waiting for EphemeralStorage provisioning to complete.",),
         text=r"timeout waiting for \w+ provisioning|ebs volume.*(timed? ?out|timeout)",
     ),
-    Hint(
+    StopReason(
         "quota",
         cause="the task asks for more than the account may have",
         remedy="ask for less cpu or memory, or have the account's Fargate quota raised",
@@ -501,7 +501,7 @@ _PLACE: Tuple[Hint, ...] = (
         examples=("The requested MEMORY configuration is above your limit.",),
         text=r"configuration is above your limit",
     ),
-    Hint(
+    StopReason(
         "capacity",
         cause="there is no capacity for the task at present",
         remedy="start the run again later; use subnets in several zones, have the "
@@ -520,7 +520,7 @@ _PLACE: Tuple[Hint, ...] = (
         r"|reached the limit on the number"
         r"|not enough capacity|(^|: )agent\b",
     ),
-    Hint(
+    StopReason(
         "placement",
         cause="no container instance has what the task needs",
         remedy="compare the placement constraints, the launch type or capacity "
@@ -537,8 +537,8 @@ _PLACE: Tuple[Hint, ...] = (
     ),
 )
 
-_RUNTIME: Tuple[Hint, ...] = (
-    Hint(
+_RUNTIME: Tuple[StopReason, ...] = (
+    StopReason(
         "memory",
         cause="a container used more memory than it may have and was killed",
         remedy="give it more memory",
@@ -546,7 +546,7 @@ _RUNTIME: Tuple[Hint, ...] = (
         examples=("OutOfMemoryError: Container killed due to memory usage",),
         text=r"outofmemory|killed due to memory usage|\boom-?kill",
     ),
-    Hint(
+    StopReason(
         "dependency",
         cause="a container on which another one depends did not do its part",
         remedy="read that container's log, and check dependsOn in the task definition",
@@ -554,7 +554,7 @@ _RUNTIME: Tuple[Hint, ...] = (
         examples=("dependent container migrate exited with non-zero status",),
         text=r"dependent container|dependency|depends on",
     ),
-    Hint(
+    StopReason(
         "device",
         cause="the task asks for a device that its host does not have",
         remedy="correct linuxParameters or resourceRequirements in the task "
@@ -567,7 +567,7 @@ _RUNTIME: Tuple[Hint, ...] = (
         ),
         text=r"device information|nvidia|could not select device driver",
     ),
-    Hint(
+    StopReason(
         "command",
         cause="the container's command cannot be started",
         remedy="check entryPoint and command in the template and the run's overrides, "
@@ -581,7 +581,7 @@ _RUNTIME: Tuple[Hint, ...] = (
         text=r"executable file not found|exec: |no such file or directory"
         r"|cannot ?start.*permission denied",
     ),
-    Hint(
+    StopReason(
         "volume",
         cause="a volume of the task could not be made",
         remedy="check volumes and mountPoints in the task definition",
@@ -589,7 +589,7 @@ _RUNTIME: Tuple[Hint, ...] = (
         examples=("CannotCreateVolumeError",),
         text=r"cannotcreatevolume",
     ),
-    Hint(
+    StopReason(
         "runtime",
         cause="the container runtime of the host failed",
         remedy="start the run again; if it happens often, read the ECS agent's log or "
@@ -606,7 +606,7 @@ _RUNTIME: Tuple[Hint, ...] = (
         r"|create|inspect|stop)container|internalerror|internal error"
         r"|taskstoppedbeforepull|containervanished|dockerstate",
     ),
-    Hint(
+    StopReason(
         "initialization",
         cause="AWS could not set up what the task needs",
         remedy="check the task definition's roles, secrets, volumes and log "
@@ -618,8 +618,8 @@ _RUNTIME: Tuple[Hint, ...] = (
     ),
 )
 
-_EXITED: Tuple[Hint, ...] = (
-    Hint(
+_EXITED: Tuple[StopReason, ...] = (
+    StopReason(
         "killed",
         cause="the flow's container was killed, probably because it used more memory "
         "than it may have",
@@ -628,7 +628,7 @@ _EXITED: Tuple[Hint, ...] = (
         examples=("Essential container in task exited (exit code 137)",),
         exit_codes=frozenset({137}),
     ),
-    Hint(
+    StopReason(
         "crashed",
         cause="the flow's process crashed in native code",
         remedy="look for a library of the flow that does not fit the image or its "
@@ -637,7 +637,7 @@ _EXITED: Tuple[Hint, ...] = (
         examples=("Essential container in task exited (exit code 139)",),
         exit_codes=frozenset({132, 134, 135, 136, 139}),
     ),
-    Hint(
+    StopReason(
         "terminated",
         cause="the flow's container was told to end",
         remedy="look at the task's other containers: when an essential one ends, ECS "
@@ -646,7 +646,7 @@ _EXITED: Tuple[Hint, ...] = (
         examples=("Essential container in task exited (exit code 143)",),
         exit_codes=frozenset({130, 143}),
     ),
-    Hint(
+    StopReason(
         "command not found",
         cause="the container's command cannot be executed in this image",
         remedy="check entryPoint and command in the template and the run's overrides, "
@@ -655,7 +655,7 @@ _EXITED: Tuple[Hint, ...] = (
         examples=("Essential container in task exited (exit code 127)",),
         exit_codes=frozenset({125, 126, 127, 128, 255}),
     ),
-    Hint(
+    StopReason(
         "silent end",
         cause="the flow's process ended as if all were well, and never told Prefect so",
         remedy="check that the task can reach Prefect's API: its URL as seen from "
@@ -664,7 +664,7 @@ _EXITED: Tuple[Hint, ...] = (
         examples=("Essential container in task exited (exit code 0)",),
         exit_codes=frozenset({0}),
     ),
-    Hint(
+    StopReason(
         "exited",
         cause="the flow's process ended before the run was finished",
         remedy="read the container's log; check that the image has the flow's storage "
@@ -673,7 +673,7 @@ _EXITED: Tuple[Hint, ...] = (
         examples=("Essential container in task exited (exit code 1)",),
         exit_codes=frozenset(range(1, 256)),
     ),
-    Hint(
+    StopReason(
         "ended",
         cause="an essential container of the task ended, and with it the whole task",
         remedy="read the logs of its containers",
@@ -683,7 +683,7 @@ _EXITED: Tuple[Hint, ...] = (
     ),
 )
 
-_UNKNOWN = Hint(
+_UNKNOWN = StopReason(
     "unknown",
     cause="of something that this agent does not know",
     remedy="look at the task in the AWS console",
@@ -693,7 +693,7 @@ _UNKNOWN = Hint(
 )
 
 #: For a task that ECS does not know any more.
-VANISHED = Hint(
+VANISHED = StopReason(
     "vanished",
     cause="ECS does not know the run's task any more",
     remedy="start the run again; ECS forgets a stopped task after about an hour, and "
@@ -703,7 +703,7 @@ VANISHED = Hint(
 )
 
 #: The table, under headings for readers. The first row that matches counts.
-GROUPS: Mapping[str, Tuple[Hint, ...]] = {
+GROUPS: Mapping[str, Tuple[StopReason, ...]] = {
     "The task was stopped from outside": _STOPPED_FROM_OUTSIDE,
     "The network": _NETWORK,
     "Roles, logs, secrets and files": _RIGHTS,
@@ -714,10 +714,10 @@ GROUPS: Mapping[str, Tuple[Hint, ...]] = {
     "Nothing else fits": (_UNKNOWN,),
 }
 
-HINTS: Tuple[Hint, ...] = tuple(hint for rows in GROUPS.values() for hint in rows)
+HINTS: Tuple[StopReason, ...] = tuple(hint for rows in GROUPS.values() for hint in rows)
 
 
-def find(text: str, stop_code: str = "", exit_code: Optional[int] = None) -> Hint:
+def find(text: str, stop_code: str = "", exit_code: Optional[int] = None) -> StopReason:
     """The row that explains a task.
 
     Args:

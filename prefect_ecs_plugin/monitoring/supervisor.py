@@ -22,7 +22,7 @@ from typing import (
 )
 
 from ..aws.ecs import ECS, region_of
-from ..aws.retrying import Patience, Refused
+from ..aws.retrying import AWSCallError, RetryBudget
 from ..errors import PrefectECSError
 from ..launch.claims import Claims
 from ..launch.launcher import Launcher, Started
@@ -34,14 +34,14 @@ from ..launch_record import (
     situation,
     unchanged_since,
 )
-from ..observability.counters import Counts, Ending
-from ..observability.log_formats import of_run
-from ..observability.outage_log import Troubles, insist
+from ..observability.counters import AgentCounters, Ending
+from ..observability.log_formats import log_context
+from ..observability.outage_log import OutageLog, retry_until_success
 from ..prefect_api.client import AgentClient
 from ..prefect_api.reporter import Reporter
 from ..prefect_api.run_states import READING, RunStates
 from ..scheduling.dispatcher import Dispatcher
-from ..scheduling.steps import Cause, Pause, Steps, at_once
+from ..scheduling.steps import Cause, Pause, Steps, as_steps
 from ..submission import Submission
 from . import task_state
 from .task_state import Explanation, Judgement, Run, Verdict
@@ -100,13 +100,13 @@ class Supervisor:
         submission: Submission,
         launcher: Launcher,
         reporter: Reporter,
-        outages: Troubles,
+        outages: OutageLog,
         logger: logging.Logger,
         read_log: ReadLog,
         dispatcher: Dispatcher,
         start_attempts: int,
         cancel_grace: float,
-        counts: Optional[Counts] = None,
+        counts: Optional[AgentCounters] = None,
         secrets_of: Callable[[str], Sequence[str]] = lambda run_id: (),
         forget: Callable[[str], object] = lambda run_id: None,
     ) -> None:
@@ -126,7 +126,7 @@ class Supervisor:
         self._start = dispatcher.start
         self._start_attempts = start_attempts
         self._cancel_grace = cancel_grace
-        self._counts = counts or Counts()
+        self._counts = counts or AgentCounters()
         self._latest: Dict[str, str] = {}  # the last known task by its run
         self._unsettled: Set[Tuple[str, str]] = set()  # and of which it is not known
         self._superseded: Set[str] = set()  # tasks whose run was started anew
@@ -183,7 +183,7 @@ class Supervisor:
         self, task_arn: str, cluster: str, run_id: str, launch: Launch
     ) -> None:
         """Look after a task that was found; the run may have a later one by now."""
-        if run_id not in self._launcher.under_way:
+        if run_id not in self._launcher.pending_run_ids:
             self._latest.setdefault(run_id, task_arn)
         self._starting.add(run_id)  # it may have been starting for long
         self._add(task_arn, cluster, run_id, launch)
@@ -239,7 +239,7 @@ class Supervisor:
                 watched.task_arn,
                 judgement.verdict.value,
                 judgement.why,
-                extra=of_run(watched.flow_run_id, watched.task_arn),
+                extra=log_context(watched.flow_run_id, watched.task_arn),
             )
             is_done = yield from self._act(watched, task, judgement, row)
         self._counts.stopped_tasks.add(_ENDINGS[judgement.verdict])
@@ -273,7 +273,7 @@ class Supervisor:
                 "Flow run %s has failed: %s",
                 watched.flow_run_id,
                 told.message,
-                extra=of_run(watched.flow_run_id, watched.task_arn),
+                extra=log_context(watched.flow_run_id, watched.task_arn),
             )
             return (
                 yield from self._reporter.mark_failed(
@@ -321,7 +321,7 @@ class Supervisor:
     def _is_taken_over(self, watched: Watched, row: Mapping[str, Any]) -> bool:
         """Whether the run was launched again, or is being launched again just now."""
         is_launched_now = (
-            watched.flow_run_id in self._launcher.under_way
+            watched.flow_run_id in self._launcher.pending_run_ids
             or watched.flow_run_id in self._restarting
         )
         if is_launched_now or not self._is_latest(watched):
@@ -363,7 +363,7 @@ class Supervisor:
         name = (task or {}).get("taskDefinitionArn")
         if not name:
             return None
-        patience = Patience(0.0, 0.0, lambda: 0.0)
+        patience = RetryBudget(0.0, 0.0, lambda: 0.0)
         with suppress(PrefectECSError):
             definition: Mapping[str, Any] = yield from self._submission.described(
                 name, patience
@@ -381,7 +381,7 @@ class Supervisor:
         """Start the task of a run again, unless something has happened to the run."""
         run_id, launch = watched.flow_run_id, watched.launch
         told = yield from self._explained(watched, task, judgement)
-        about = of_run(run_id, watched.task_arn)
+        about = log_context(run_id, watched.task_arn)
         self._logger.warning("Flow run %s: %s", run_id, told.message, extra=about)
         self._reporter.log(run_id, told.log, "WARNING")
         row = yield from self._row_after_pause(run_id, launch.attempt)
@@ -403,8 +403,8 @@ class Supervisor:
         self._restarting.add(run_id)
         try:
             yield Pause(seconds, cause=Cause.RESTART)
-            ask = at_once(lambda: self._client.row(run_id))
-            return (yield from insist(ask, self._outages, READING))
+            ask = as_steps(lambda: self._client.row(run_id))
+            return (yield from retry_until_success(ask, self._outages, READING))
         finally:
             self._restarting.discard(run_id)
 
@@ -488,12 +488,12 @@ class Supervisor:
             "task": task_arn,
             "reason": reason,
         }
-        about = of_run(run_id, task_arn)
+        about = log_context(run_id, task_arn)
         is_stopped = False
         try:
             yield from self._ecs.call("StopTask", request, region=region_of(task_arn))
             is_stopped = True
-        except Refused as refused:  # the next round tries again
+        except AWSCallError as refused:  # the next round tries again
             self._logger.warning(
                 "Flow run %s: its task %s cannot be stopped (%s): %s",
                 run_id,

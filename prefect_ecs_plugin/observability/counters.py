@@ -148,7 +148,7 @@ class Histogram:
             return list(itertools.accumulate(self._buckets)), self._sum
 
 
-class Counts:
+class AgentCounters:
     """All that one agent counts.
 
     Attributes:

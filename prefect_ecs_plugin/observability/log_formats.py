@@ -32,7 +32,9 @@ FORMATS = ("text", "json")
 _ABOUT = "speaks_of"
 
 
-def of_run(run_id: Optional[str], task_arn: Optional[str] = None) -> Dict[str, Any]:
+def log_context(
+    run_id: Optional[str], task_arn: Optional[str] = None
+) -> Dict[str, Any]:
     """What a line speaks of, to be given to a logger as `extra`.
 
     Args:
@@ -46,7 +48,7 @@ def of_run(run_id: Optional[str], task_arn: Optional[str] = None) -> Dict[str, A
 # -- No secret ----------------------------------------------------------------------
 
 
-def discreet(logger: logging.Logger, *others: logging.Filterer) -> Secrets:
+def install_redaction(logger: logging.Logger, *others: logging.Filterer) -> Secrets:
     """Let no secret pass through a logger.
 
     Args:
@@ -56,14 +58,14 @@ def discreet(logger: logging.Logger, *others: logging.Filterer) -> Secrets:
     Returns:
         The secrets it hides; always the same ones for the same logger.
     """
-    known = (each for each in logger.filters if isinstance(each, _Discretion))
-    discretion = next(known, None) or _Discretion(Secrets())
+    known = (each for each in logger.filters if isinstance(each, RedactingFilter))
+    discretion = next(known, None) or RedactingFilter(Secrets())
     for each in (logger, *others):
         each.addFilter(discretion)
     return discretion.secrets
 
 
-class _Discretion(logging.Filter):
+class RedactingFilter(logging.Filter):
     """Lets every record pass, without secrets."""
 
     def __init__(self, secrets: Secrets) -> None:
@@ -178,7 +180,7 @@ def take_over(logger: logging.Logger, log_format: str) -> Secrets:
         logging.captureWarnings(True)
         write_json(logging.getLogger("py.warnings"))
         reformat(_handlers())
-    secrets = discreet(logger, *_handlers())
+    secrets = install_redaction(logger, *_handlers())
     _catch_the_rest(_logging_to(logger) if log_format == "json" else _printing(secrets))
     return secrets
 

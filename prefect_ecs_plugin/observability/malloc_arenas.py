@@ -13,7 +13,7 @@ _M_ARENA_MAX = -8
 _ARENAS = 2
 
 
-def share_arenas() -> None:
+def limit_malloc_arenas() -> None:
     """Let the agent's threads share memory that they have freed.
 
     glibc gives threads heaps of their own, eight for each core, and what one of them

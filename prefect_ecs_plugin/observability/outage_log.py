@@ -43,7 +43,7 @@ class _Trouble:
 _ECHO = 2.0
 
 
-class Troubles:
+class OutageLog:
     """What is going wrong at present, by kind.
 
     Args:
@@ -136,9 +136,9 @@ class Troubles:
             self._logger.info("%s: over after %.0f s.", each, seconds)
 
 
-def insist(
+def retry_until_success(
     attempt: Callable[[], Steps[Result]],
-    troubles: Troubles,
+    troubles: OutageLog,
     kind: str,
     is_final: Callable[[Exception], bool] = lambda error: False,
 ) -> Steps[Result]:

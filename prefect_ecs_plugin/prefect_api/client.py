@@ -31,7 +31,7 @@ from prefect.utilities.graphql import EnumValue, parse_graphql, with_args
 
 from ..errors import RateLimited
 from ..launch_record import NEEDS_TASK, RESCHEDULED_STATES
-from ..observability.counters import Counts
+from ..observability.counters import AgentCounters
 from .connections import kept_session
 
 #: Seconds that runs are shown ahead of their start: the longest pause between looks.
@@ -129,11 +129,11 @@ class AgentClient(Client):
         options: See `prefect.Client`.
     """
 
-    def __init__(self, counts: Optional[Counts] = None, **options: Any) -> None:
+    def __init__(self, counts: Optional[AgentCounters] = None, **options: Any) -> None:
         super().__init__(**options)
         self._kept = threading.local()
         self._quiet_until = 0.0
-        self._requests = (counts or Counts()).api_requests
+        self._requests = (counts or AgentCounters()).api_requests
 
     def ask(self, query: str, **variables: Any) -> Dict[str, Any]:
         """Send a query and return its data in plain values.

@@ -15,10 +15,10 @@ import pendulum
 from prefect.engine.state import Cancelled, Failed, State
 
 from ..errors import reason
-from ..observability.log_formats import of_run
-from ..observability.outage_log import Troubles, insist
+from ..observability.log_formats import log_context
+from ..observability.outage_log import OutageLog, retry_until_success
 from ..observability.redaction import hidden
-from ..scheduling.steps import Interrupted, Pause, Steps, at_once
+from ..scheduling.steps import Interrupted, Pause, Steps, as_steps
 from .client import AgentClient
 from .run_states import RunStates
 
@@ -62,7 +62,7 @@ class Reporter:
         states: RunStates,
         name: str,
         logger: logging.Logger,
-        troubles: Troubles,
+        troubles: OutageLog,
         start: Callable[[Steps[None]], None],
         hide: Hide = lambda text, run_id: hidden(text),
     ) -> None:
@@ -136,7 +136,7 @@ class Reporter:
                     run_id,
                     now["state"] if now else "gone",
                     type(state).__name__,
-                    extra=of_run(run_id),
+                    extra=log_context(run_id),
                 )
                 return False
             if not is_logged:
@@ -146,9 +146,9 @@ class Reporter:
             self._set_state(run_id, state)
             return True
 
-        is_set = yield from insist(attempt, self._troubles, STATES)
+        is_set = yield from retry_until_success(attempt, self._troubles, STATES)
         if is_set:
-            yield from insist(
+            yield from retry_until_success(
                 lambda: self._keep_other(run_id, version, state), self._troubles, STATES
             )
         return is_set
@@ -176,7 +176,7 @@ class Reporter:
             overwritten.get("type"),
             kind,
             overwritten.get("type"),
-            extra=of_run(run_id),
+            extra=log_context(run_id),
         )
         self._client.set_run_state(run_id, None, overwritten)
 
@@ -187,7 +187,10 @@ class Reporter:
             if _TAKEN not in str(error):
                 raise
             self._logger.debug(
-                "The API keeps flow run %s: %s", run_id, error, extra=of_run(run_id)
+                "The API keeps flow run %s: %s",
+                run_id,
+                error,
+                extra=log_context(run_id),
             )
 
     def heartbeats(self, run_ids: Iterable[str]) -> None:
@@ -221,7 +224,7 @@ class LogWriter:
         client: AgentClient,
         name: str,
         logger: logging.Logger,
-        troubles: Troubles,
+        troubles: OutageLog,
         start: Callable[[Steps[None]], None],
         hide: Hide = lambda text, run_id: hidden(text),
     ) -> None:
@@ -286,7 +289,9 @@ class LogWriter:
         try:
             while self._has_lines():
                 yield Pause(_COLLECT)
-                yield from insist(at_once(self._write_collected), self._troubles, LOGS)
+                yield from retry_until_success(
+                    as_steps(self._write_collected), self._troubles, LOGS
+                )
         except Interrupted:
             self.flush()
 
@@ -334,7 +339,7 @@ class LogWriter:
             run_id,
             reason(error),
             line["message"],
-            extra=of_run(run_id),
+            extra=log_context(run_id),
         )
 
 

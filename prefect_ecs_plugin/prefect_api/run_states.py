@@ -28,8 +28,8 @@ from typing import (
     Tuple,
 )
 
-from ..observability.outage_log import Troubles, insist
-from ..scheduling.steps import Pause, Steps, at_once
+from ..observability.outage_log import OutageLog, retry_until_success
+from ..scheduling.steps import Pause, Steps, as_steps
 from .client import AgentClient, took_too_long
 
 #: Seconds for which questions are collected into one query, and how many: as many as
@@ -57,7 +57,7 @@ class RunStates:
     def __init__(
         self,
         client: AgentClient,
-        troubles: Troubles,
+        troubles: OutageLog,
         start: Callable[[Steps[None]], None],
     ) -> None:
         self._client = client
@@ -93,7 +93,9 @@ class RunStates:
         """Answer questions until there are none."""
         while self._has_questions():
             yield Pause(_COLLECT)
-            yield from insist(at_once(self._query), self._troubles, READING)
+            yield from retry_until_success(
+                as_steps(self._query), self._troubles, READING
+            )
 
     def _has_questions(self) -> bool:
         with self._lock:

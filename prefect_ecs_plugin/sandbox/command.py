@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 import click
 
-from prefect_ecs_plugin.cli.click_types import Amount
-from prefect_ecs_plugin.cli.start_options import LikeStart, typed
+from prefect_ecs_plugin.cli.click_types import FiniteFloat
+from prefect_ecs_plugin.cli.start_options import WithStartOptions, typed
 
 if TYPE_CHECKING:
     from prefect_ecs_plugin.sandbox.display import Screen
@@ -82,7 +82,7 @@ def screen() -> Screen:
     return Lines(click.echo)
 
 
-@click.command("sandbox", cls=LikeStart, refused=REFUSED, help=HELP)
+@click.command("sandbox", cls=WithStartOptions, refused=REFUSED, help=HELP)
 @click.argument("paths", metavar="[FLOW.py]...", nargs=-1)
 @click.option(
     "--keep-running",
@@ -91,7 +91,7 @@ def screen() -> Screen:
 )
 @click.option(
     "--timeout",
-    type=Amount(min=1),
+    type=FiniteFloat(min=1),
     default=300.0,
     show_default=True,
     help="Give a run up when nothing has happened to it for so many seconds, counted "

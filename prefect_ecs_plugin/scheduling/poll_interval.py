@@ -13,7 +13,7 @@ from typing import Mapping
 WINDOW = 25
 
 
-class Rhythm:
+class PollInterval:
     """Seconds between two looks, longer and longer while there is nothing new.
 
     Args:

@@ -77,7 +77,7 @@ def drive(steps: Steps[Result], sleep: Callable[[float], None]) -> Result:
             wait.exception()
 
 
-def at_once(call: Callable[[], Result]) -> Callable[[], Steps[Result]]:
+def as_steps(call: Callable[[], Result]) -> Callable[[], Steps[Result]]:
     """An ordinary call as steps that do not wait, for those who drive steps."""
 
     def steps() -> Steps[Result]:

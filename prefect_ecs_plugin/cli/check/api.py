@@ -8,7 +8,7 @@ from typing import Any, Iterator, Mapping
 from prefect import config
 
 from .api_access import API, APIKeyRejected, APIUnavailable
-from .facts import Facts
+from .facts import CheckContext
 from .findings import Finding, failed, ok, sentence, skipped, warning
 
 _SET_API = "Set --api or PREFECT__CLOUD__API, and check that it is up."
@@ -21,7 +21,7 @@ _SET_KEY = (
 # -- The checks ------------------------------------------------------------------
 
 
-def reachable(facts: Facts) -> Iterator[Finding]:
+def reachable(facts: CheckContext) -> Iterator[Finding]:
     """Whether something that speaks GraphQL answers; it may still refuse the key."""
     try:
         api = API.configured()
@@ -42,7 +42,7 @@ def reachable(facts: Facts) -> Iterator[Finding]:
     yield ok(f"{api.url} answers (backend {config.backend})")
 
 
-def key(facts: Facts) -> Iterator[Finding]:
+def key(facts: CheckContext) -> Iterator[Finding]:
     """Whether the key opens the API, and whether one is needed."""
     api = _api(facts)
     if facts.options.get("key_trouble"):
@@ -69,7 +69,7 @@ def key(facts: Facts) -> Iterator[Finding]:
     yield ok("accepted" if api.key else "none is given, and none is wanted")
 
 
-def tenant(facts: Facts) -> Iterator[Finding]:
+def tenant(facts: CheckContext) -> Iterator[Finding]:
     """Whether there is a tenant, and the one that is named is among them."""
     api = _api(facts)
     if config.backend != "cloud":
@@ -107,7 +107,7 @@ def _server_tenant(api: API, data: Mapping[str, Any]) -> Iterator[Finding]:
         yield ok(api.tenant)
 
 
-def agent_config(facts: Facts) -> Iterator[Finding]:
+def agent_config(facts: CheckContext) -> Iterator[Finding]:
     """Whether the agent config that `--agent-config-id` names is there."""
     wanted = facts.options.get("agent_config_id")
     if not wanted:
@@ -125,6 +125,6 @@ def agent_config(facts: Facts) -> Iterator[Finding]:
         yield failed(f"There is no agent config {wanted}.", "Check --agent-config-id.")
 
 
-def _api(facts: Facts) -> API:
+def _api(facts: CheckContext) -> API:
     assert facts.api is not None  # preflight asks only where it is known
     return facts.api

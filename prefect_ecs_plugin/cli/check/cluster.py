@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Iterator, List, Mapping
 
 from .asking import AWS, NotAllowed, NotKnown, Refused, Unanswered, names_of
-from .facts import Facts
+from .facts import CheckContext
 from .findings import Finding, failed, ok, skipped, warning
 from .identity import NEW_CREDENTIALS
 from .preview import LaunchPreview
@@ -17,14 +17,14 @@ _ENABLE_REGION = (
 )
 
 
-def clusters(facts: Facts) -> Iterator[Finding]:
+def clusters(facts: CheckContext) -> Iterator[Finding]:
     """Whether each cluster that runs are sent to is there and ACTIVE."""
     assert facts.aws is not None  # preflight asks only where it is known
     for name in facts.clusters():
         yield _active(facts, facts.aws, name).of("", name)
 
 
-def _active(facts: Facts, aws: AWS, name: str) -> Finding:
+def _active(facts: CheckContext, aws: AWS, name: str) -> Finding:
     arn = name.split(":")
     region = arn[3] if len(arn) > 5 else aws.region
     if region != aws.region:
@@ -72,7 +72,7 @@ def _others(aws: AWS) -> str:
     return f"there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
 
 
-def capacity(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
+def capacity(facts: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether tasks would have somewhere to run."""
     assert facts.aws is not None  # preflight asks only where it is known
     try:

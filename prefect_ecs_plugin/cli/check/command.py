@@ -11,7 +11,7 @@ from prefect.cli.agent import start_agent
 from ...errors import PrefectECSError
 from ..click_types import check_values
 from ..start import given_key
-from ..start_options import LikeStart
+from ..start_options import WithStartOptions
 
 HELP = """\
 Say what would fail, before anything runs.
@@ -29,7 +29,7 @@ one has failed.
 """
 
 
-@click.command("check", cls=LikeStart, help=HELP)
+@click.command("check", cls=WithStartOptions, help=HELP)
 @click.option(
     "--flow",
     "flow_path",

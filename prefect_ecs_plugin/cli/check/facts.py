@@ -32,7 +32,7 @@ class Identity:
 
 
 @dataclass
-class Facts:
+class CheckContext:
     """What was asked for, and what is known; None is not known.
 
     Attributes:

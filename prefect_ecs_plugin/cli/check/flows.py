@@ -12,14 +12,14 @@ from typing import Any, Dict, Iterator, List, Mapping
 import prefect
 from slugify import slugify
 
-from .facts import Facts
+from .facts import CheckContext
 from .findings import Finding, failed, ok, sentence, warning
 
 #: What stands for the ids that only the API can give.
 MADE_UP_ID = str(uuid.UUID(int=0))
 
 
-def runs(facts: Facts) -> Iterator[Finding]:
+def runs(facts: CheckContext) -> Iterator[Finding]:
     """A run of each flow in the file of `--flow`; without one, of a flow that says
     nothing about ECS.
     """

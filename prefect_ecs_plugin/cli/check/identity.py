@@ -8,7 +8,7 @@ from typing import Iterator, Optional
 from ...aws.session import AWSClients
 from ...errors import ConfigurationError
 from .asking import AWS, NotKnown, Unanswered
-from .facts import Facts, Identity
+from .facts import CheckContext, Identity
 from .findings import Finding, failed, ok, skipped, warning
 
 #: An agent may wait for minutes; a person at a terminal wants to know.
@@ -25,7 +25,7 @@ NEW_CREDENTIALS = (
 )
 
 
-def settings(facts: Facts) -> Iterator[Finding]:
+def settings(facts: CheckContext) -> Iterator[Finding]:
     """Whether boto3 finds credentials and a region, as for the agent."""
     known = inspect.signature(AWSClients).parameters
     given = {name: value for name, value in facts.options.items() if name in known}
@@ -38,7 +38,7 @@ def settings(facts: Facts) -> Iterator[Finding]:
     yield ok(f"region {facts.aws.region}, credentials found")
 
 
-def region(facts: Facts) -> Iterator[Finding]:
+def region(facts: CheckContext) -> Iterator[Finding]:
     """Whether there is such a region; a botocore of last year knows no new ones."""
     aws = _aws(facts)
     if aws.is_known_region("ecs"):
@@ -50,7 +50,7 @@ def region(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def identity(facts: Facts) -> Iterator[Finding]:
+def identity(facts: CheckContext) -> Iterator[Finding]:
     """Who the credentials belong to."""
     try:
         answer = _aws(facts).ask("sts", "get_caller_identity")
@@ -64,7 +64,7 @@ def identity(facts: Facts) -> Iterator[Finding]:
     yield ok(f"account {facts.identity.account}, {facts.identity.arn}")
 
 
-def clock(facts: Facts) -> Iterator[Finding]:
+def clock(facts: CheckContext) -> Iterator[Finding]:
     """Whether this machine's clock agrees with AWS's and the API's."""
     aws = facts.aws.skew if facts.aws is not None else None
     api = facts.api.skew if facts.api is not None else None
@@ -89,6 +89,6 @@ def _skewed(whose: str, skew: float, aws: Optional[float]) -> Finding:
     return ok(f"within {abs(skew):.0f} s of {whose}")
 
 
-def _aws(facts: Facts) -> AWS:
+def _aws(facts: CheckContext) -> AWS:
     assert facts.aws is not None  # preflight asks only where it is known
     return facts.aws

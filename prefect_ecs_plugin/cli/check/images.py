@@ -6,7 +6,7 @@ import re
 from typing import Dict, Iterator, NamedTuple, Optional
 
 from .asking import Refused, Unanswered
-from .facts import Facts
+from .facts import CheckContext
 from .findings import Finding, failed, ok, skipped
 from .preview import LaunchPreview
 
@@ -53,13 +53,13 @@ def is_public(image: str) -> bool:
     return not is_host or host in _PUBLIC
 
 
-def images(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
+def images(facts: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether each image is in its registry."""
     for image in launch.images():
         yield _found(facts, image).of("", image)
 
 
-def _found(facts: Facts, image: str) -> Finding:
+def _found(facts: CheckContext, image: str) -> Finding:
     assert facts.aws is not None  # preflight asks only where it is known
     parts = ECRImage.of(image)
     if parts is None:

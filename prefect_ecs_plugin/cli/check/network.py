@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Set
 
 from .asking import AWS, Refused, names_of
-from .facts import Facts
+from .facts import CheckContext
 from .findings import Finding, failed, ok, warning
 from .images import ECRImage, is_public
 from .preview import LaunchPreview
@@ -26,7 +26,7 @@ _OUTWARD = (
 _IN_FILE = "in networkConfiguration of the run-task kwargs"
 
 
-def subnets(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
+def subnets(facts: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether the subnets are there, all in one VPC."""
     if not launch.network:
         mode = launch.definition.get("networkMode", "bridge")
@@ -52,7 +52,7 @@ def subnets(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
         yield ok(f"{count} in {', '.join(vpcs)}")
 
 
-def groups(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
+def groups(facts: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether the security groups are there, and in the subnets' VPC."""
     wanted = launch.network.get("securityGroups")
     if not wanted:
@@ -84,7 +84,7 @@ def groups(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
         yield ok(", ".join(wanted))
 
 
-def routes(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
+def routes(facts: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether a task could reach its image's registry and the Prefect API."""
     if not launch.network:
         return
@@ -201,6 +201,6 @@ def _target(route: Mapping[str, Any]) -> Optional[str]:
     return None
 
 
-def _aws(facts: Facts) -> AWS:
+def _aws(facts: CheckContext) -> AWS:
     assert facts.aws is not None  # preflight asks only where it is known
     return facts.aws

@@ -21,7 +21,7 @@ from ...config.configuration import infers_network
 from .. import rights
 from ..rights import On, Right
 from .asking import AWS, NotAllowed, Refused, Unanswered
-from .facts import Facts, Identity
+from .facts import CheckContext, Identity
 from .findings import Finding, failed, ok, skipped, warning
 from .preview import LaunchPreview
 from .roles import arn_of
@@ -53,7 +53,7 @@ class Need:
         return f"{self.action} {self.resource.rpartition('/')[2]}"
 
 
-def permissions(facts: Facts) -> Iterator[Finding]:
+def permissions(facts: CheckContext) -> Iterator[Finding]:
     """What the policies say, or what harmless calls say, or that it is not known."""
     assert facts.aws is not None  # preflight asks only where they are known
     assert facts.identity is not None
@@ -101,7 +101,7 @@ def _denied(need: Need, answer: str) -> Finding:
 # -- Which rights ------------------------------------------------------------------
 
 
-def _needs(facts: Facts, identity: Identity, region: str) -> Iterator[Need]:
+def _needs(facts: CheckContext, identity: Identity, region: str) -> Iterator[Need]:
     """`rights.AGENT` on everything that runs would use, each once."""
     found: Dict[Tuple[str, str], Need] = {}
     for launch in facts.launches:
@@ -158,7 +158,7 @@ def _need(right: Right, resource: str, cluster: str, launch: LaunchPreview) -> N
     )
 
 
-def _of_agent(facts: Facts, partition: str) -> Iterator[Need]:
+def _of_agent(facts: CheckContext, partition: str) -> Iterator[Need]:
     """What the agent itself uses at its start."""
     settings = facts.settings
     urls = [

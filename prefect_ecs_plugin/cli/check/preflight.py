@@ -14,7 +14,7 @@ from . import api, cluster, flows, identity, images, network, rendering, roles, 
 from . import permissions as rights
 from . import settings as agent
 from .asking import Unanswered
-from .facts import Facts
+from .facts import CheckContext
 from .findings import Finding, has_failed, skipped
 from .output import Lines
 from .preview import LaunchPreview
@@ -31,19 +31,19 @@ class Check:
     """
 
     name: str
-    make: Callable[[Facts], Iterator[Finding]]
+    make: Callable[[CheckContext], Iterator[Finding]]
     needs: Tuple[str, ...] = ()
 
 
 def of_each_launch(
-    make: Callable[[Facts, LaunchPreview], Iterator[Finding]],
-) -> Callable[[Facts], Iterator[Finding]]:
+    make: Callable[[CheckContext, LaunchPreview], Iterator[Finding]],
+) -> Callable[[CheckContext], Iterator[Finding]]:
     """A check of the facts out of one of a single launch.
 
     What is the same for all flows is said once.
     """
 
-    def made(facts: Facts) -> Iterator[Finding]:
+    def made(facts: CheckContext) -> Iterator[Finding]:
         found: Dict[Finding, List[str]] = {}
         for launch in facts.launches:
             for finding in guarded(make(facts, launch)):
@@ -95,7 +95,9 @@ _FOUND_BY = {
 }
 
 
-def findings(facts: Facts, checks: Iterable[Check] = CHECKS) -> Iterator[Finding]:
+def findings(
+    facts: CheckContext, checks: Iterable[Check] = CHECKS
+) -> Iterator[Finding]:
     """Make the checks.
 
     Args:
@@ -148,7 +150,7 @@ class Preflight:
         address = options.get("agent_address") or config.cloud.agent.get(
             "agent_address"
         )
-        self._facts = Facts(
+        self._facts = CheckContext(
             {**options, "agent_address": address},
             _prefect_settings(labels, options.get("no_cloud_logs")),
             plain(env_vars or config.cloud.agent.get("env_vars", {})),

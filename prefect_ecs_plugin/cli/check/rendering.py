@@ -9,12 +9,12 @@ from typing import Any, Iterator, Mapping, Optional, cast
 
 from ...errors import LaunchError, PrefectECSError
 from ...launch.launcher import Launcher
-from ...observability.outage_log import Troubles
+from ...observability.outage_log import OutageLog
 from ...scheduling.steps import Steps, drive
 from ...settings import PrefectSettings
 from ...validation import rules
 from .asking import AWS, Refused
-from .facts import Facts
+from .facts import CheckContext
 from .findings import Finding, failed, ok, sentence, warning
 from .preview import LaunchPreview
 
@@ -22,7 +22,7 @@ from .preview import LaunchPreview
 _NO_TASK = "arn:aws:ecs:nowhere:000000000000:task/none/0"
 
 
-def launches(facts: Facts) -> Iterator[Finding]:
+def launches(facts: CheckContext) -> Iterator[Finding]:
     """Whether a run of each flow could be sent to ECS."""
     for row in facts.rows or []:
         named = facts.options.get("flow_path") is not None
@@ -41,7 +41,7 @@ def _correct(is_of_a_flow: bool) -> str:
     return f"Correct it in {own}the template or the run-task kwargs."
 
 
-def render(row: Mapping[str, Any], name: str, facts: Facts) -> LaunchPreview:
+def render(row: Mapping[str, Any], name: str, facts: CheckContext) -> LaunchPreview:
     """The requests of one run.
 
     Raises:
@@ -60,7 +60,7 @@ def render(row: Mapping[str, Any], name: str, facts: Facts) -> LaunchPreview:
         claims=cast(Any, None),  # a launch that is only rendered claims no run
         reporter=cast(Any, None),  # and Prefect is not told about it
         logger=logger,
-        outages=Troubles(logger),
+        outages=OutageLog(logger),
         timeout=0.0,
         agent_id=lambda: None,
     )
@@ -70,7 +70,7 @@ def render(row: Mapping[str, Any], name: str, facts: Facts) -> LaunchPreview:
     )
 
 
-def _prefect_settings(facts: Facts) -> PrefectSettings:
+def _prefect_settings(facts: CheckContext) -> PrefectSettings:
     """What the agent would tell a run; `facts.prefect` has the rest of it."""
     api = facts.api
     if api is None:

@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterator, List
 
 from ..rights import ECS_TASKS
 from .asking import Refused
-from .facts import Facts, Identity
+from .facts import CheckContext, Identity
 from .findings import Finding, failed, ok
 from .images import ECRImage
 from .preview import LaunchPreview
@@ -18,7 +18,7 @@ _TRUST = (
 )
 
 
-def execution_role(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
+def execution_role(facts: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether there is an execution role where ECS needs one to start the task.
 
     What Fargate and secrets need the requests' own check refuses already; on EC2 the
@@ -39,7 +39,7 @@ def execution_role(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
         )
 
 
-def task_role(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
+def task_role(facts: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether the role that the flow's code has can be taken."""
     role = launch.roles().get("taskRoleArn")
     if role:
@@ -62,7 +62,7 @@ def _reasons(launch: LaunchPreview) -> List[str]:
     return [reason for reason, needed in found.items() if needed]
 
 
-def _usable(facts: Facts, role: str) -> Iterator[Finding]:
+def _usable(facts: CheckContext, role: str) -> Iterator[Finding]:
     assert facts.aws is not None  # preflight asks only where it is known
     account = role.split(":")[4] if role.startswith("arn:") else ""
     if facts.identity and account and account != facts.identity.account:

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, Optional
 from ...aws.secret_arn import SecretARN, parse
 from ...errors import ConfigurationError
 from .asking import AWS, NotAllowed, Refused, Unanswered
-from .facts import Facts, Identity
+from .facts import CheckContext, Identity
 from .findings import Finding, failed, ok, skipped, warning
 from .permissions import Need, simulated
 from .preview import LaunchPreview
@@ -21,7 +21,7 @@ _ABSENT = ("ResourceNotFoundException", "ParameterNotFound")
 _ASK = "Grant iam:SimulatePrincipalPolicy to the identity that runs the check."
 
 
-def secrets(facts: Facts, launch: LaunchPreview) -> Iterator[Finding]:
+def secrets(facts: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether ECS can fetch what the definition's `secrets` name."""
     assert facts.aws is not None  # preflight asks only where they are known
     assert facts.identity is not None

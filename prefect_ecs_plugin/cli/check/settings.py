@@ -11,7 +11,7 @@ from ...errors import ConfigurationError
 from ...launch import api_key
 from ...observability.health import listen
 from ...settings import AgentSettings
-from .facts import Facts
+from .facts import CheckContext
 from .findings import Finding, failed, ok, sentence, skipped, warning
 
 #: The files: what each is called, what counts where none is given, and the option.
@@ -21,7 +21,7 @@ _FILES = {
 }
 
 
-def settings(facts: Facts) -> Iterator[Finding]:
+def settings(facts: CheckContext) -> Iterator[Finding]:
     """Whether the agent would start with its files and the default VPC."""
     options = _options(facts)
     heard: List[str] = []
@@ -43,7 +43,7 @@ def settings(facts: Facts) -> Iterator[Finding]:
         yield ok(f"{count} subnet{plural} of the default VPC").of("default network")
 
 
-def agent_address(facts: Facts) -> Iterator[Finding]:
+def agent_address(facts: CheckContext) -> Iterator[Finding]:
     """Whether the agent could serve its health check where it is told to."""
     address = facts.options.get("agent_address")
     if not address:
@@ -57,14 +57,16 @@ def agent_address(facts: Facts) -> Iterator[Finding]:
         yield ok(f"{address} is free")
 
 
-def _options(facts: Facts) -> Dict[str, Any]:
+def _options(facts: CheckContext) -> Dict[str, Any]:
     """What the agent takes its settings from, by the names of their parameters."""
     known = set(inspect.signature(agent_settings).parameters) - {"clients", "logger"}
     given = {name: value for name, value in facts.options.items() if name in known}
     return {**dict.fromkeys(_FILES), **given, "env": facts.env_vars}
 
 
-def _read(facts: Facts, options: Mapping[str, Any], heard: List[str]) -> AgentSettings:
+def _read(
+    facts: CheckContext, options: Mapping[str, Any], heard: List[str]
+) -> AgentSettings:
     assert facts.aws is not None  # preflight asks only where it is known
     logger = logging.Logger("prefect_ecs_plugin.cli.check", logging.WARNING)
     logger.addHandler(_Keeping(heard))
@@ -72,7 +74,7 @@ def _read(facts: Facts, options: Mapping[str, Any], heard: List[str]) -> AgentSe
 
 
 def _blamed(
-    facts: Facts, options: Mapping[str, Any], error: ConfigurationError
+    facts: CheckContext, options: Mapping[str, Any], error: ConfigurationError
 ) -> Iterator[Finding]:
     """Which part it is: each file is read once more, without the other."""
     guilty: List[str] = []

@@ -16,7 +16,7 @@ from ...aws.secret_arn import parse
 from ...errors import ConfigurationError
 from ...observability.redaction import is_secret_name
 from ..click_types import check_values, one_line_errors
-from ..start_options import LikeStart, typed
+from ..start_options import WithStartOptions, typed
 from . import plan as planning
 from .plan import Plan
 
@@ -87,7 +87,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     )
 
 
-@click.command("install", cls=LikeStart, refused=REFUSED, help=HELP)
+@click.command("install", cls=WithStartOptions, refused=REFUSED, help=HELP)
 @click.option(
     "--format",
     "output_format",

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ...aws.ecs import DESCRIBED_AT_ONCE, answer_of, batches
 from ...aws.rate_limiter import LIMITS, Bucket, Limit
-from ...aws.retrying import Refused, Verdict
+from ...aws.retrying import AWSCallError, Verdict
 from ...errors import PrefectECSError
 from .owning import Definition
 
@@ -132,7 +132,7 @@ class Account:
             try:
                 answer = getattr(self._ecs, xform_name(operation))(**params)
             except (ClientError, BotoCoreError) as error:
-                refused = Refused(operation, answer_of(error))
+                refused = AWSCallError(operation, answer_of(error))
                 is_throttled = refused.verdict is Verdict.THROTTLED
                 if not is_throttled or attempt == _ATTEMPTS:
                     raise Refusal(f"ecs:{refused}") from error

@@ -17,7 +17,7 @@ from typing import (
 import click
 
 from ...template import agent_tag
-from ..click_types import Amount, NamedCommand, one_line_errors
+from ..click_types import FiniteFloat, NamedCommand, one_line_errors
 from . import owning
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ rate limits, one definition every two seconds, so that it does not delay agents.
 @click.command("prune", cls=NamedCommand, help=HELP)
 @click.option(
     "--older-than",
-    type=Amount(min=0, max=36500),
+    type=FiniteFloat(min=0, max=36500),
     default=30.0,
     show_default=True,
     metavar="DAYS",
@@ -116,7 +116,7 @@ def find(
     found = [
         each
         for each in described
-        if owning.may_go(each, used, now, age, agent)
+        if owning.is_prunable(each, used, now, age, agent)
         and not owning.is_pinned(each, pinned)
     ]
     if found:

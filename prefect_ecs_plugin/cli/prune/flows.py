@@ -7,7 +7,7 @@ from typing import Any, Callable, FrozenSet, Mapping, Optional
 import prefect
 
 from ...errors import reason
-from ...observability.counters import Counts
+from ...observability.counters import AgentCounters
 from ...prefect_api.client import AgentClient
 
 _QUERY = {"query": {"flow(where: {archived: {_eq: false}})": {"run_config"}}}
@@ -25,7 +25,7 @@ def pinned_definitions(tell: Callable[[str], object]) -> FrozenSet[str]:
         tell: Told that it does not.
     """
     try:
-        client = AgentClient(Counts(), api_server=prefect.config.cloud.api)
+        client = AgentClient(AgentCounters(), api_server=prefect.config.cloud.api)
         flows = client.graphql(_QUERY).data.flow
     except Exception as error:  # the client's own, requests', or none configured
         tell(

@@ -76,7 +76,7 @@ def is_pinned(definition: Definition, pinned: AbstractSet[str]) -> bool:
     return not pinned.isdisjoint({definition.arn, definition.name, family})
 
 
-def may_go(
+def is_prunable(
     definition: Definition,
     used: AbstractSet[str],
     now: datetime,

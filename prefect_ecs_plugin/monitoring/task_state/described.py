@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, List, Mapping, Optional
 
 from ...flow_run import FLOW_CONTAINER
-from ..stop_reasons import Hint, find
+from ..stop_reasons import StopReason, find
 
 Described = Mapping[str, Any]
 
@@ -25,7 +25,7 @@ def exit_code(task: Described) -> Optional[int]:
     return None if code is None else int(code)
 
 
-def surely_never_ran(task: Described) -> bool:
+def never_started(task: Described) -> bool:
     """Whether the flow cannot have run, not even for a moment.
 
     A task gets `startedAt` when it becomes RUNNING, but where there are sidecars its
@@ -49,7 +49,7 @@ def reasons(task: Described) -> List[str]:
     return [str(reason) for reason in found if reason]
 
 
-def hint(task: Described) -> Hint:
+def hint(task: Described) -> StopReason:
     """The row of the table of hints that explains why the task stopped."""
     return find(
         "\n".join(reasons(task)), str(task.get("stopCode") or ""), exit_code(task)

@@ -12,7 +12,7 @@ from typing import Iterable, NamedTuple, Optional
 
 from ...launch_record import NEEDS_TASK, RESCHEDULED_STATES, Launch
 from ...scheduling.backoff import Backoff
-from ..stop_reasons import VANISHED, Hint
+from ..stop_reasons import VANISHED, StopReason
 from . import described
 from .described import Described
 
@@ -77,7 +77,7 @@ class Judgement:
 
     verdict: Verdict
     why: str
-    hint: Hint
+    hint: StopReason
     started: bool = True
     attempt: int = 1
     limit: int = START_ATTEMPTS
@@ -116,7 +116,7 @@ def judge(
         limit: How often the run may be started.
         confirmed: Whether this is the second look, `GRACE` seconds after the first.
     """
-    started = task is None or not described.surely_never_ran(task)
+    started = task is None or not described.never_started(task)
     hint = VANISHED if task is None else described.hint(task)
     decision = _if_settled(task, run)
     if decision is None and started:
@@ -149,7 +149,7 @@ def _if_settled(task: Optional[Described], run: Run) -> Optional[_Decision]:
     return None
 
 
-def _if_never_ran(run: Run, launch: Launch, hint: Hint, limit: int) -> _Decision:
+def _if_never_ran(run: Run, launch: Launch, hint: StopReason, limit: int) -> _Decision:
     if run.state != "Submitted" and not launch.resumed:
         return _Decision(Verdict.LEAVE, f"another task made the run {run.state}")
     if run.state == "Cancelling":

@@ -22,10 +22,10 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from ...aws.ecs import DESCRIBED_AT_ONCE, ECS, answer_of
-from ...aws.retrying import Refused, Verdict
+from ...aws.retrying import AWSCallError, Verdict
 from ...launch_record import Launch
-from ...observability.log_formats import of_run
-from ...observability.outage_log import Troubles
+from ...observability.log_formats import log_context
+from ...observability.outage_log import OutageLog
 from ...scheduling.dispatcher import Dispatcher
 from ...scheduling.steps import Pause, Steps, Wait
 from .poll_queue import Place, PollQueue, Watched
@@ -92,7 +92,7 @@ class Watcher:
         ecs: ECS,
         dispatcher: Dispatcher,
         on_stopped: Handler,
-        troubles: Troubles,
+        troubles: OutageLog,
         logger: logging.Logger,
     ) -> None:
         self._ecs = ecs
@@ -234,7 +234,7 @@ class Watcher:
     def _describe_halves(
         self,
         batch: List[Watched],
-        refused: Refused,
+        refused: AWSCallError,
         over: List[Tuple[Watched, _Task]],
     ) -> Steps[bool]:
         """Find out which task ECS refuses to describe; the others are described."""
@@ -249,7 +249,7 @@ class Watcher:
                 return False
         return True
 
-    def _set_apart(self, watched: Watched, refused: Refused) -> None:
+    def _set_apart(self, watched: Watched, refused: AWSCallError) -> None:
         """Have a task described alone from now on, and say so once."""
         if watched.is_refused:
             return
@@ -261,7 +261,7 @@ class Watcher:
             watched.task_arn,
             MISSING_GRACE,
             refused,
-            extra=of_run(watched.flow_run_id, watched.task_arn),
+            extra=log_context(watched.flow_run_id, watched.task_arn),
         )
 
     def _call(self, place: Place, batch: List[Watched]) -> Steps[_Found]:
@@ -279,7 +279,7 @@ class Watcher:
             return _found(end.value)
 
     def _give_way(
-        self, place: Place, batch: List[Watched], refused: Refused
+        self, place: Place, batch: List[Watched], refused: AWSCallError
     ) -> List[Tuple[Watched, _Task]]:
         """Leave a place alone for a while; the tasks that are over all the same."""
         failures = self._queue.failed(place, self._dispatcher.clock())
@@ -316,7 +316,7 @@ class Watcher:
         try:
             yield from self._on_stopped(watched, task)
         except Exception as error:  # the run would be lost in silence
-            about = of_run(watched.flow_run_id, watched.task_arn)
+            about = log_context(watched.flow_run_id, watched.task_arn)
             self._logger.error(
                 "Flow run %s: its stopped task %s could not be dealt with, next try in "
                 "%.0f s: %s: %s",
@@ -347,13 +347,13 @@ def _words(place: Place) -> str:
     return f"in cluster {place.cluster}{region}"
 
 
-def _is_about_content(refused: Refused) -> bool:
+def _is_about_content(refused: AWSCallError) -> bool:
     """Whether another selection of tasks may get another answer."""
     return refused.verdict is Verdict.FINAL and refused.answer.code in _ABOUT_CONTENT
 
 
-def _refusal(error: Exception) -> Refused:
+def _refusal(error: Exception) -> AWSCallError:
     """What an answer means that could not be read, or never came."""
-    if isinstance(error, Refused):
+    if isinstance(error, AWSCallError):
         return error
-    return Refused("DescribeTasks", answer_of(error))
+    return AWSCallError("DescribeTasks", answer_of(error))

@@ -12,7 +12,7 @@ from prefect_ecs_plugin.sandbox import access
 from .ecs import RegionalECS
 from .events import Events
 from .lifecycle import BeforeStart, Lifecycle, Phases, Runner, Slots
-from .neighbours import Moto, Neighbours
+from .neighbours import Moto, OtherServices
 from .processes import default_most
 from .running import ProcessRunner
 from .task import Task
@@ -161,5 +161,5 @@ class Account:
             now=self._settings.now,
         )
 
-    def _neighbours(self, task: Task) -> Neighbours:
+    def _neighbours(self, task: Task) -> OtherServices:
         return self.region(task.region).neighbours

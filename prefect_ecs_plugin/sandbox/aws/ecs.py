@@ -15,7 +15,7 @@ from .answers import THROTTLED, Refusal
 from .buckets import Limits
 from .definitions import Definitions, Tags
 from .lifecycle import Lifecycle
-from .neighbours import ACCOUNT, Moto, Neighbours
+from .neighbours import ACCOUNT, Moto, OtherServices
 from .regions import check_region
 from .tasks import Tasks
 
@@ -82,7 +82,7 @@ class RegionalECS:
         self._region = region
         arn_prefix = f"arn:aws:ecs:{region}:{ACCOUNT}:"
         self._limits = Limits(clock) if limited else None
-        self.neighbours = Neighbours(moto, region)
+        self.neighbours = OtherServices(moto, region)
         self.definitions = Definitions(arn_prefix, now)
         self.tasks = Tasks(
             arn_prefix,

@@ -124,7 +124,7 @@ class Moto:
             ) from None
 
 
-class Neighbours:
+class OtherServices:
     """What ECS has to know about the rest of AWS in its region.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from ...validation import rules
 from .answers import Refusal
-from .neighbours import Neighbours
+from .neighbours import OtherServices
 
 FARGATE_PROVIDERS = ("FARGATE", "FARGATE_SPOT")
 
@@ -45,7 +45,7 @@ def places(
     request: Mapping[str, Any],
     cluster: Any,
     needs: Mapping[str, int],
-    neighbours: Neighbours,
+    neighbours: OtherServices,
 ) -> Iterator[Place]:
     """A place for each task of the request, found one after the other.
 
@@ -129,7 +129,7 @@ def _place(
     provider: Optional[str],
     cluster: Any,
     needs: Mapping[str, int],
-    neighbours: Neighbours,
+    neighbours: OtherServices,
 ) -> Place:
     if launch_type == "FARGATE" or provider in FARGATE_PROVIDERS:
         return Place("FARGATE", provider)

@@ -17,7 +17,7 @@ from typing import Callable, Dict, List, Mapping, Optional
 from . import container as containers
 from .events import Events, LineWritten
 from .lifecycle import Lifecycle, Runner, StartFailure
-from .neighbours import Neighbours
+from .neighbours import OtherServices
 from .processes import ContainerProcess
 from .task import Container, Task
 from .timers import Timers
@@ -45,7 +45,7 @@ class ProcessRunner(Runner):
         events: Events,
         image_environment: Mapping[str, str],
         url: str,
-        neighbours: Callable[[Task], Neighbours],
+        neighbours: Callable[[Task], OtherServices],
     ) -> None:
         super().__init__(timers)
         self._lock = lock

@@ -12,7 +12,7 @@ from .answers import Refusal
 from .definitions import Definitions
 from .idempotency import ClientTokens
 from .lifecycle import USER_INITIATED, Lifecycle
-from .neighbours import Neighbours
+from .neighbours import OtherServices
 from .paging import page
 from .placement import NoCapacity, Place, needs_of, places
 from .regions import check_region
@@ -40,7 +40,7 @@ class Tasks:
         arn_prefix: str,
         lock: threading.RLock,
         definitions: Definitions,
-        neighbours: Neighbours,
+        neighbours: OtherServices,
         lifecycle: Lifecycle,
         throttle: Callable[[str, int], None],
         visible_after: Callable[[], float],
@@ -261,7 +261,7 @@ def _all_or_none(
     cluster: Any,
     params: Mapping[str, Any],
     needs: Mapping[str, int],
-    neighbours: Neighbours,
+    neighbours: OtherServices,
 ) -> List[Place]:
     """Places for all tasks; if one finds no capacity, the others' places are freed."""
     found: List[Place] = []
