@@ -1,7 +1,7 @@
 """AWS's request limits, kept before AWS throttles.
 
 Pure but for a lock; the clock and the timer are passed in. A `Limit` is a row of AWS's
-table. A `Bucket` models it, and slows down when others in the account use its tokens too.
+table. A `Bucket` models it, and slows down when others in the account use its tokens.
 The `RateLimiter` has launches queue for tokens, in the order of their priority.
 """
 
