@@ -272,7 +272,10 @@ DAMAGES: Dict[str, Callable[[bytes], Optional[bytes]]] = {
 }
 #: Files that every start of Python or of `prefect` reads, but for the two that Python
 #: itself reads.
-READ_AT_STARTS = ["__init__.py", "_startup.py", "_commands.py", "errors.py", "cli.py"]
+READ_AT_STARTS = [
+    *("__init__.py", "_startup.py", "_commands.py", "errors.py"),
+    *("cli/__init__.py", "cli/start.py"),
+]
 
 
 @pytest.fixture(scope="session")
@@ -700,7 +703,7 @@ def test_with_an_old_boto3_one_line_says_what_to_install(
 
 @packaging
 def test_a_damaged_command_is_never_prefects_own(installed: Environment) -> None:
-    cli = installed.site_packages / "prefect_ecs_plugin" / "cli.py"
+    cli = installed.site_packages / "prefect_ecs_plugin" / "cli" / "start.py"
     cli.unlink()
     cli.write_text("raise RuntimeError('two\\nlines')", encoding="utf-8")
     assert_says_why(installed, "0.1.0 cannot be loaded (RuntimeError: two lines)")

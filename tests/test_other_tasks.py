@@ -376,6 +376,7 @@ def test_a_stop_of_an_earlier_task_is_asked_for_until_aws_does_it(
 def test_guarantee_1_the_next_agent_stops_an_earlier_task_that_could_not_be_stopped(
     world: World, new_run: Callable[[], str], stop: int, left: str
 ) -> None:
+    at_once = "from prefect_ecs_plugin.launch import claims\nclaims._RETURN_DELAY = 0\n"
     run_id = new_run()
     with world.quick_agent() as agent:
         (old,) = tasks_of(world, run_id, 1)
@@ -387,7 +388,8 @@ def test_guarantee_1_the_next_agent_stops_an_earlier_task_that_could_not_be_stop
         if operation == "ecs.StopTask"
         else None
     )
-    with world.quick_agent() as agent:
+    command = [sys.executable, "-c", at_once + QUICK, "agent", "ecs", "start"]
+    with world.child(command) as agent:
         assert eventually(lambda: world.aws.calls["ecs.StopTask"] > 1)
         kill(agent, stop)
     assert world.states([run_id]) == [left]

@@ -654,7 +654,7 @@ BUSY_FAMILY = "Too many concurrent attempts to create a new revision of the fami
     ],
     ids=str,
 )
-@pytest.mark.parametrize("way", ["attempts", "insist"])
+@pytest.mark.parametrize("way", ["attempts", "retry_until_success"])
 def test_the_pauses_of_each_verdict(
     answer: Answer, first: float, longest: float, cause: Cause, way: str
 ) -> None:
