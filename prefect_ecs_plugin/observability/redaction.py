@@ -185,8 +185,8 @@ class Secrets:
         """
         if run_id is None:
             return _hidden(text, (self._own, self._of_all_runs))
-        log_context = _slices_of(self._of_runs.get(run_id, ()))
-        return _hidden(text, (self._own, log_context))
+        of_this_run = _slices_of(self._of_runs.get(run_id, ()))
+        return _hidden(text, (self._own, of_this_run))
 
     def _put_in(self, run_id: str, known: Tuple[str, ...]) -> None:
         self._of_runs[run_id] = known
