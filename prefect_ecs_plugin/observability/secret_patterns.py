@@ -133,10 +133,13 @@ def spans(text: str) -> List[Span]:
     lower = text.lower()
     found = _by_shape(text, lower)
     for pattern, hints in _BESIDE:
-        if any(hint in lower for hint in hints):
+        if any(map(lower.__contains__, hints)):
             found += _Values(text).beside(pattern)
     return [(a, b) for a, b in found if a < b and not is_open(text[a:b])]
 
+
+#: Patterns that find any name; it is judged then.
+_WITH_NAME = (_PAIR, _ENTRY)
 
 #: What a value stands beside, and what text has in it, one of which is needed.
 _BESIDE = (
@@ -151,7 +154,7 @@ _BESIDE = (
 def _by_shape(text: str, lower: str) -> List[Span]:
     """Those that are secrets whatever stands beside them."""
     found: List[Span] = []
-    if any(hint in lower for hint in _HINTS):
+    if any(map(lower.__contains__, _HINTS)):
         found += (match.span(match.lastgroup or 0) for match in _SHAPE.finditer(text))
     if "://" in text:
         found += _in_urls(text)
@@ -232,9 +235,9 @@ class _Values:
 
 def _makes_secret(match: Match[str], text: str) -> bool:
     """Whether what stands before a value makes it a secret."""
-    name = match.groupdict().get("name")
-    if name is None:  # the pattern has named it
+    if match.re not in _WITH_NAME:  # the pattern itself says it
         return True
+    name = match["name"]
     if match.re is _ENTRY:
         return is_secret_name(name)
     before = text[match.start() - 1] if match.start() else " "
