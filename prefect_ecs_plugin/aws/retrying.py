@@ -472,20 +472,10 @@ class RetryBudget:
             attempt: Starts the steps of one attempt.
 
         Raises:
-            Refused: if the answer is not worth waiting for.
+            AWSCallError: if the answer is not worth waiting for.
             LaunchError: if the deadline would pass before the next attempt.
         """
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                return (yield from attempt())
-            except AWSCallError as refused:
-                if refused.verdict not in WORTH_WAITING:
-                    raise
-                if refused.operation == "RunTask" and refused.verdict is Verdict.RETRY:
-                    self.is_uncertain = True
-                yield self._pause_after(refused, tries)
+        return (yield from self._attempts(attempt, self._pause_after))
 
     def retry_until_success(
         self, attempt: Callable[[], Steps[Result]]
@@ -498,21 +488,26 @@ class RetryBudget:
             attempt: Starts the steps of one attempt.
 
         Raises:
-            Refused: if the answer is not worth waiting for.
+            AWSCallError: if the answer is not worth waiting for.
         """
+        return (yield from self.uncounted(self._attempts(attempt, self._pause)))
 
-        def attempts() -> Steps[Result]:
-            tries = 0
-            while True:
-                tries += 1
-                try:
-                    return (yield from attempt())
-                except AWSCallError as refused:
-                    if refused.verdict not in WORTH_WAITING:
-                        raise
-                    yield self._pause(refused, tries)
-
-        return (yield from self.uncounted(attempts()))
+    def _attempts(
+        self,
+        attempt: Callable[[], Steps[Result]],
+        pause_after: Callable[[AWSCallError, int], Pause],
+    ) -> Steps[Result]:
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return (yield from attempt())
+            except AWSCallError as refused:
+                if refused.verdict not in WORTH_WAITING:
+                    raise
+                if refused.operation == "RunTask" and refused.verdict is Verdict.RETRY:
+                    self.is_uncertain = True
+                yield pause_after(refused, tries)
 
     def queue(self, turn: Future[Any]) -> Steps[None]:
         """Wait for a turn; the wait does not count towards the timeout."""
