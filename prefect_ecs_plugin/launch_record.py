@@ -219,8 +219,7 @@ class Claim(NamedTuple):
     @property
     def stored_at(self) -> float:
         """The same in seconds since 1970; 0 if it is not known."""
-        moment: Any = pendulum.parse(self.timestamp) if self.timestamp else None
-        return float(moment.timestamp()) if moment else 0.0
+        return _seconds(self.timestamp)
 
 
 def latest_claim(row: Mapping[str, Any]) -> Optional[Claim]:
@@ -284,10 +283,10 @@ def situation(row: Mapping[str, Any]) -> Situation:
     claim = latest_claim(row)
     return Situation(
         state=row.get("state"),
-        version=_version(row),
+        version=version_of(row),
         launch=claim.record if claim else None,
         claimed=frozenset(
-            (each["id"], _version(each)) for each in claimed_task_runs(row)
+            (each["id"], version_of(each)) for each in claimed_task_runs(row)
         ),
         waits=bool(row.get("task_runs")),
     )
@@ -363,7 +362,7 @@ def _by_agent(now: Mapping[str, Any], record: LaunchRecord) -> Standing:
 def _is_next(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether exactly one state was set since, and it is a claim without a record."""
     if now.get("state") == "Submitted":
-        return _version(now) == _version(seen) + 1
+        return version_of(now) == version_of(seen) + 1
     return _same(seen, now) and not _same_task_runs(seen, now)
 
 
@@ -372,22 +371,34 @@ def _is_unchanged(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 
 def _same(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    return seen.get("state") == now.get("state") and _version(seen) == _version(now)
+    return seen.get("state") == now.get("state") and version_of(seen) == version_of(now)
 
 
 def _same_task_runs(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether no task run that is to be resumed was claimed since."""
-    versions = {each["id"]: _version(each) for each in _list(seen.get("task_runs"))}
+    versions = {each["id"]: version_of(each) for each in _list(seen.get("task_runs"))}
     return all(
-        _version(each) == versions.get(each["id"], _version(each))
+        version_of(each) == versions.get(each["id"], version_of(each))
         for each in claimed_task_runs(now)
     )
 
 
-def _version(row: Mapping[str, Any]) -> int:
+def version_of(row: Mapping[str, Any]) -> int:
+    """The version of the state of a run or task run; 0 if it is not known."""
     return int(row.get("version") or 0)
+
+
+def heartbeat_of(row: Mapping[str, Any]) -> float:
+    """A run's last heartbeat, in seconds since 1970; 0 if it has none."""
+    return _seconds(row["heartbeat"])
 
 
 def claimed_task_runs(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The ids and versions of task runs that are claimed and have not begun."""
     return _list(row.get("claimed"))
+
+
+def _seconds(timestamp: Optional[str]) -> float:
+    """An ISO 8601 time in seconds since 1970; 0 for none."""
+    moment: Any = pendulum.parse(timestamp) if timestamp else None
+    return float(moment.timestamp()) if moment else 0.0

@@ -28,12 +28,14 @@ from ..launch_record import (
     LaunchRecord,
     Standing,
     claimed_task_runs,
+    heartbeat_of,
     holds,
     is_damaged,
     latest_claim,
     launch_of,
     records_of,
     standing,
+    version_of,
 )
 from ..observability.log_formats import log_context
 from ..observability.outage_log import OutageLog, retry_until_success
@@ -144,7 +146,7 @@ class Claims:
         claim = latest_claim(now)
         if not (others and claim and claim.record):
             return False
-        return time.time() - max(claim.stored_at, _heartbeat(now)) < _ALIVE
+        return time.time() - max(claim.stored_at, heartbeat_of(now)) < _ALIVE
 
     def _submit(
         self, row: Mapping[str, Any], record: LaunchRecord, is_resumed: bool
@@ -194,7 +196,7 @@ class Claims:
 
     def _are_as_seen(self, row: Mapping[str, Any]) -> bool:
         """Whether all task runs that are to be resumed are as they were read."""
-        seen = {each["id"]: _version(each) for each in row.get("task_runs") or ()}
+        seen = {each["id"]: version_of(each) for each in row.get("task_runs") or ()}
         return self._client.task_run_versions(seen) == seen
 
     def read(self, run_id: str) -> Steps[Optional[Mapping[str, Any]]]:
@@ -385,17 +387,7 @@ def was_claimed_before(row: Mapping[str, Any]) -> bool:
 
     The first Scheduled state has version 1.
     """
-    return _version(row) > 1
-
-
-def _version(row: Mapping[str, Any]) -> int:
-    return int(row.get("version") or 0)
-
-
-def _heartbeat(row: Mapping[str, Any]) -> float:
-    """A run's last heartbeat, in seconds since 1970; 0 if it has none."""
-    heartbeat: Any = pendulum.parse(row["heartbeat"]) if row["heartbeat"] else None
-    return float(heartbeat.timestamp()) if heartbeat else 0.0
+    return version_of(row) > 1
 
 
 def _state(task_run: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -35,14 +35,18 @@ from typing import (
     Sequence,
 )
 
-import pendulum
-
 from ..aws.ecs import CLOCK_SKEW
 from ..aws.retrying import AWSCallError, is_worth_waiting
 from ..errors import LaunchError
 from ..launch.claims import Claims
 from ..launch.launcher import Launcher
-from ..launch_record import Launch, LaunchRecord, claimed_task_runs, latest_claim
+from ..launch_record import (
+    Launch,
+    LaunchRecord,
+    claimed_task_runs,
+    heartbeat_of,
+    latest_claim,
+)
 from ..observability.log_formats import log_context
 from ..observability.outage_log import OutageLog, retry_until_success
 from ..prefect_api.client import AgentClient
@@ -465,8 +469,7 @@ def _waits_as_before(row: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def _was_read(run: _Owned, row: Mapping[str, Any]) -> bool:
     """Whether the agent that claimed a run was alive when it had read it."""
-    heartbeat: Any = pendulum.parse(row["heartbeat"]) if row["heartbeat"] else None
-    return bool(heartbeat and heartbeat.timestamp() > run.claimed_at + READ_BY)
+    return heartbeat_of(row) > run.claimed_at + READ_BY
 
 
 def _fatal(recoveries: int) -> LaunchError:
