@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any, Iterator, List, Mapping, Optional
+from typing import Any, Iterable, Iterator, List, Mapping, Optional
 
 from ..excerpt import quoted
 from . import fargate, tags
@@ -258,8 +258,13 @@ def _secrets_or_environment(definition: Request) -> Iterator[Problem]:
 
 
 def _variables_have_names(definition: Request) -> Iterator[Problem]:
+    yield from unnamed_variables(containers(definition))
+
+
+def unnamed_variables(some: Iterable[Entry]) -> Iterator[Problem]:
+    """The variables without a name of containers, or of their overrides."""
     # Not certain: ECS has been seen to drop such entries in silence.
-    for entry in containers(definition):
+    for entry in some:
         for variable in entries(entry.value, "environment", entry.place):
             if not variable.value.get("name"):
                 yield Problem(

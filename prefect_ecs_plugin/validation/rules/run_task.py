@@ -7,7 +7,13 @@ from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Set
 
 from ..excerpt import quoted, shortened
 from . import fargate, tags
-from .definition import MAX_PLACEMENT_CONSTRAINTS, network_mode, roles, task_size
+from .definition import (
+    MAX_PLACEMENT_CONSTRAINTS,
+    network_mode,
+    roles,
+    task_size,
+    unnamed_variables,
+)
 from .problem import Problem, Request, Rule, apply
 from .values import (
     Entry,
@@ -320,14 +326,7 @@ def _overrides_once(request: Request) -> Iterator[Problem]:
 
 
 def _variables_have_names(request: Request) -> Iterator[Problem]:
-    for entry in _container_overrides(request):
-        for variable in entries(entry.value, "environment", entry.place):
-            if not variable.value.get("name"):
-                yield Problem(
-                    inside(variable.place, "name"),
-                    "an environment variable needs a name",
-                    certain=False,
-                )
+    yield from unnamed_variables(_container_overrides(request))
 
 
 def _override_sizes(request: Request) -> Iterator[Problem]:
