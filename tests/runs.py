@@ -68,6 +68,11 @@ def task_run_state(world: World, run_id: str) -> Any:
     return task_run.state
 
 
+def refuse(world: World, operation: str, fault: Fault) -> None:
+    """Have an operation of AWS refused, such as `ecs.RunTask`."""
+    world.aws.fault = lambda asked, _: fault if asked == operation else None
+
+
 def kill(agent: Any, number: int) -> None:
     os.kill(agent._process.pid, number)
     agent._process.wait(timeout=DEADLINE)

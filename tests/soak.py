@@ -297,8 +297,8 @@ class Agents:
             str(self._world.home / each) if each.endswith(".yaml") else each
             for each in self._random.choice(OPTIONS)
         ]
-        command = [sys.executable, "-c", TLS_FAULTS + QUICK, "agent", "ecs", "start"]
-        return self._world.child([*command, "--cancel-grace", "2", *options])
+        code = TLS_FAULTS + QUICK
+        return self._world.agent_of(code, "--cancel-grace", "2", *options)
 
     def disturb(self) -> None:
         number = self._random.randrange(2)

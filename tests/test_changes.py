@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
@@ -24,6 +23,7 @@ from runs import (
     kill,
     now,
     reaches,
+    refuse,
     retry,
     says,
     sent_tokens,
@@ -80,10 +80,6 @@ class Heard:
         """Wait until the agent has looked for cancelled runs so often again."""
         before = self.cancellation_looks
         assert eventually(lambda: self.cancellation_looks >= before + count)
-
-
-def refuse_launches(world: World, fault: Optional[Fault] = NO_CAPACITY) -> None:
-    world.aws.fault = lambda operation, _: fault if operation == "ecs.RunTask" else None
 
 
 # -- A run is cancelled and restarted ----------------------------------------------
@@ -174,8 +170,7 @@ def test_a_task_that_was_asked_to_stop_is_looked_at_soon(
     hourly = QUICK.replace("RUNNING = 0.1, 0.2", "RUNNING = 0.1, 3600")
     assert hourly != QUICK
     run_id = new_run()
-    command = [sys.executable, "-c", hourly, "agent", "ecs", "start"]
-    with world.child([*command, "--cancel-grace", "0"]):
+    with world.agent_of(hourly, "--cancel-grace", "0"):
         starts_task(world, run_id)
         set_state(world, run_id, "Cancelling")
         assert world.finished([run_id]) == ["Cancelled"]
@@ -220,7 +215,7 @@ def test_a_run_that_has_been_cancelling_for_long_has_its_task_stopped(
 def test_a_run_that_ends_while_it_waits_is_never_started(
     world: World, new_run: Callable[[], str], state: str
 ) -> None:
-    refuse_launches(world)
+    refuse(world, "ecs.RunTask", NO_CAPACITY)
     run_id = new_run()
     with world.quick_agent() as agent:
         assert waits(agent, run_id)
@@ -236,7 +231,7 @@ def test_a_run_that_ends_while_it_waits_is_never_started(
 def test_guarantee_1_a_run_that_is_rescheduled_while_it_waits_starts_once(
     world: World, new_run: Callable[[], str]
 ) -> None:
-    refuse_launches(world)
+    refuse(world, "ecs.RunTask", NO_CAPACITY)
     run_id = new_run()
     with world.quick_agent() as agent:
         assert waits(agent, run_id)
@@ -253,7 +248,7 @@ def test_a_resumed_run_that_is_cancelled_while_it_waits_ends_cancelled(
     world: World, new_run: Callable[[], str]
 ) -> None:
     """It has no container that could end it."""
-    refuse_launches(world)
+    refuse(world, "ecs.RunTask", NO_CAPACITY)
     run_id = new_run()
     comes_back(world, run_id)
     with world.quick_agent() as agent:
@@ -315,7 +310,7 @@ def test_a_run_that_changes_before_its_start_is_not_started(
 def test_a_resumed_run_that_was_cancelled_and_whose_agent_died_ends_cancelled(
     world: World, new_run: Callable[[], str]
 ) -> None:
-    refuse_launches(world)
+    refuse(world, "ecs.RunTask", NO_CAPACITY)
     run_id = new_run()
     comes_back(world, run_id)
     with world.quick_agent() as agent:
@@ -336,7 +331,7 @@ def test_a_resumed_run_that_was_cancelled_and_whose_agent_died_ends_cancelled(
 def test_guarantee_2_a_resumed_run_is_returned_when_its_agent_stops(
     world: World, new_run: Callable[[], str]
 ) -> None:
-    refuse_launches(world)
+    refuse(world, "ecs.RunTask", NO_CAPACITY)
     run_id = new_run()
     comes_back(world, run_id)
     with world.quick_agent() as agent:
@@ -356,7 +351,7 @@ def test_guarantee_2_a_resumed_run_is_returned_when_its_agent_stops(
 def test_guarantee_2_a_resumed_run_is_found_again_after_a_kill(
     world: World, new_run: Callable[[], str]
 ) -> None:
-    refuse_launches(world)
+    refuse(world, "ecs.RunTask", NO_CAPACITY)
     run_id = new_run()
     comes_back(world, run_id)
     with world.quick_agent() as agent:

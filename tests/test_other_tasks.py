@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
@@ -23,6 +22,7 @@ from runs import (
     kill,
     now,
     reaches,
+    refuse,
     retry,
     says,
     set_state,
@@ -167,11 +167,7 @@ def test_guarantee_2_a_task_retry_is_launched_by_an_agent_that_cannot_see_tasks(
     world: World, new_run: Callable[[], str]
 ) -> None:
     """Without ecs:DescribeTasks it does not see that the earlier one has ended."""
-    world.aws.fault = lambda operation, _: (
-        Fault(error_code="AccessDeniedException")
-        if operation == "ecs.DescribeTasks"
-        else None
-    )
+    refuse(world, "ecs.DescribeTasks", Fault(error_code="AccessDeniedException"))
     run_id = new_run()
     with world.quick_agent():
         (task,) = tasks_of(world, run_id, 1)
@@ -214,7 +210,7 @@ def test_guarantee_1_a_claim_of_task_runs_that_fails_half_way_starts_one_task(
         return APIFault(status=503) if len(mutations) == 2 else None
 
     world.api.fault = fault
-    with world.child([sys.executable, "-c", one, "agent", "ecs", "start"]):
+    with world.agent_of(one):
         (task,) = tasks_of(world, wide_run, 1)
         assert reaches(world, task, "RUNNING")
         polls(world, 5)
@@ -273,6 +269,16 @@ def start_anew(world: World, run_id: str) -> None:
     set_state(world, run_id, "Scheduled", start_time=now())
 
 
+def is_started_anew_beside_its_task(world: World, run_id: str) -> Any:
+    """Start a run anew whose task is RUNNING and whose agent is gone; the task."""
+    with world.quick_agent() as agent:
+        (old,) = tasks_of(world, run_id, 1)
+        assert reaches(world, old, "RUNNING")
+        kill(agent, signal.SIGKILL)
+    start_anew(world, run_id)
+    return old
+
+
 def test_guarantee_1_a_task_that_starts_after_its_run_was_started_anew_is_stopped(
     world: World, new_run: Callable[[], str]
 ) -> None:
@@ -283,11 +289,10 @@ def test_guarantee_1_a_task_that_starts_after_its_run_was_started_anew_is_stoppe
     )
     held = HeldBack(world)
     run_id = new_run()
-    command = [sys.executable, "-c", late, "agent", "ecs", "start"]
-    with world.child(command):
+    with world.agent_of(late):
         assert eventually(held.waiting.is_set)
         start_anew(world, run_id)
-        with world.child([*command, "--name", "other"]):
+        with world.agent_of(late, "--name", "other"):
             (new,) = tasks_of(world, run_id, 1)
             assert reaches(world, new, "RUNNING")
             set_state(world, run_id, "Running")
@@ -335,7 +340,7 @@ def test_guarantee_1_a_task_that_starts_late_is_stopped_by_the_agent_after_the_n
         assert eventually(held.waiting.is_set)
         kill(agent, signal.SIGKILL)
     start_anew(world, run_id)
-    with world.child([sys.executable, "-c", never, "agent", "ecs", "start"]) as agent:
+    with world.agent_of(never) as agent:
         (new,) = tasks_of(world, run_id, 1)
         told = f"Flow run {run_id} was submitted"
         assert says(agent, told)
@@ -351,11 +356,7 @@ def test_a_stop_of_an_earlier_task_is_asked_for_until_aws_does_it(
     world: World, new_run: Callable[[], str]
 ) -> None:
     run_id = new_run()
-    with world.quick_agent() as agent:
-        (old,) = tasks_of(world, run_id, 1)
-        assert reaches(world, old, "RUNNING")
-        kill(agent, signal.SIGKILL)
-    start_anew(world, run_id)
+    old = is_started_anew_beside_its_task(world, run_id)
     refusals = [Fault(status=503, error_code="ServerException")] * 2
 
     def fault(operation: str, _: Any) -> Optional[Fault]:
@@ -378,18 +379,9 @@ def test_guarantee_1_the_next_agent_stops_an_earlier_task_that_could_not_be_stop
 ) -> None:
     at_once = "from prefect_ecs_plugin.launch import claims\nclaims._RETURN_DELAY = 0\n"
     run_id = new_run()
-    with world.quick_agent() as agent:
-        (old,) = tasks_of(world, run_id, 1)
-        assert reaches(world, old, "RUNNING")
-        kill(agent, signal.SIGKILL)
-    start_anew(world, run_id)
-    world.aws.fault = lambda operation, _: (
-        Fault(status=503, error_code="ServerException")
-        if operation == "ecs.StopTask"
-        else None
-    )
-    command = [sys.executable, "-c", at_once + QUICK, "agent", "ecs", "start"]
-    with world.child(command) as agent:
+    old = is_started_anew_beside_its_task(world, run_id)
+    refuse(world, "ecs.StopTask", Fault(status=503, error_code="ServerException"))
+    with world.agent_of(at_once + QUICK) as agent:
         assert eventually(lambda: world.aws.calls["ecs.StopTask"] > 1)
         kill(agent, stop)
     assert world.states([run_id]) == [left]
@@ -434,14 +426,8 @@ def test_guarantee_2_a_run_that_its_earlier_task_made_running_is_launched_all_th
 ) -> None:
     """That task is being stopped, and the launch waits for capacity meanwhile."""
     run_id = new_run()
-    with world.quick_agent() as agent:
-        (old,) = tasks_of(world, run_id, 1)
-        assert reaches(world, old, "RUNNING")
-        kill(agent, signal.SIGKILL)
-    start_anew(world, run_id)
-    world.aws.fault = lambda operation, _: (
-        NO_CAPACITY if operation == "ecs.RunTask" else None
-    )
+    is_started_anew_beside_its_task(world, run_id)
+    refuse(world, "ecs.RunTask", NO_CAPACITY)
     with world.quick_agent() as agent:
         assert waits(agent, run_id)
         set_state(world, run_id, "Running")
@@ -505,9 +491,7 @@ def test_a_run_that_is_started_anew_as_it_becomes_cancelled_is_started(
 def test_a_recovered_run_without_a_claimed_task_run_is_failed_if_it_is_idle(
     world: World, new_run: Callable[[], str], state: str, ends: str
 ) -> None:
-    world.aws.fault = lambda operation, _: (
-        NO_CAPACITY if operation == "ecs.RunTask" else None
-    )
+    refuse(world, "ecs.RunTask", NO_CAPACITY)
     run_id = new_run()
     task_run_id = comes_back(world, run_id)
     with world.quick_agent() as agent:
@@ -584,8 +568,7 @@ def broken(*arguments, **options):
 launcher._with_links = kwargs.notes = broken
 """
     run_id = new_run()
-    command = [sys.executable, "-c", broken + QUICK, "agent", "ecs", "start"]
-    with world.child(command) as agent:
+    with world.agent_of(broken + QUICK) as agent:
         (task,) = tasks_of(world, run_id, 1)
         assert reaches(world, task, "RUNNING")
         told = f"Flow run {run_id} was submitted"

@@ -143,10 +143,12 @@ class World:
 
     def quick_agent(self, *options: str, **variables: str) -> Child:
         """Start an agent whose long pauses are short, for tests that wait for them."""
-        return self.child(
-            [sys.executable, "-c", QUICK, "agent", "ecs", "start", *options],
-            **variables,
-        )
+        return self.agent_of(QUICK, *options, **variables)
+
+    def agent_of(self, code: str, *options: str, **variables: str) -> Child:
+        """Start an agent from Python code that runs `prefect`, as `QUICK` is."""
+        command = [sys.executable, "-c", code, "agent", "ecs", "start", *options]
+        return self.child(command, **variables)
 
     def child(
         self,
