@@ -120,7 +120,7 @@ class Account:
         """One request and its answer.
 
         Raises:
-            Refused: as the agent would hear of it.
+            AWSCallError: as the agent would hear of it.
         """
         yield self._on_the_way()
         self.calls += 1

@@ -1,7 +1,7 @@
 """The ECS agent: Prefect's hooks, the polling loop, and the wiring of the components.
 
-docs/architecture.md has the map. This module and `api` are the only ones that override
-private methods of Prefect, which is frozen; the tests run with its 1.0 and 1.4.
+docs/architecture.md has the map. Only this module and `prefect_api.client` override
+private methods of Prefect, which is frozen. The tests run with Prefect 1.0 and 1.4.
 """
 
 from __future__ import annotations

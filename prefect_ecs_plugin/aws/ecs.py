@@ -123,7 +123,7 @@ class ECS:
             region: The region to call; None is the agent's own.
 
         Raises:
-            Refused: if AWS did not do it, or did not say so.
+            AWSCallError: if AWS did not do it, or did not say so.
         """
         endpoint = self._endpoint(operation, region)
         kind = _kind(operation, request)
@@ -163,7 +163,7 @@ class ECS:
             region: The cluster's region; None is the agent's own.
 
         Raises:
-            Refused: if AWS does not say.
+            AWSCallError: if AWS does not say.
         """
         which = {"cluster": cluster, "startedBy": run_id}
         tasks: Dict[str, Dict[str, Any]] = yield from self._tasks(which, region, dict)
@@ -191,7 +191,7 @@ class ECS:
             What is kept of each task, by its ARN.
 
         Raises:
-            Refused: if AWS does not say.
+            AWSCallError: if AWS does not say.
         """
         return (yield from self._tasks({"cluster": cluster}, region, read, known))
 

@@ -32,7 +32,6 @@ STARTED_ANEW = "The flow run was started anew and has another task"
 #: ListTasks shows its task.
 _LATE = (3.0, 12.0)
 
-
 #: Seconds for which a region other than the agent's is asked, if it does not answer.
 _OTHER_REGION = 120.0
 

@@ -99,7 +99,7 @@ class TaskFinder:
                 at all tasks of the cluster.
 
         Raises:
-            Refused: if AWS does not say.
+            AWSCallError: if AWS does not say.
         """
         answer: Future[TasksByRun] = Future()
         key = (place, untagged)

@@ -1,6 +1,6 @@
 """Drives many launches with few threads: one that waits holds none of them.
 
-A launch is a generator (see `waiting`). The dispatcher lets a worker run it up to
+A launch is a generator (see `steps`). The dispatcher lets a worker run it up to
 its next wait, then puts it aside: into the schedule until it is due, or behind the
 future it waits for. One timer thread watches the schedule.
 """

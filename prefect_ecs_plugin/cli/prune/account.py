@@ -22,7 +22,7 @@ from .owning import Definition
 #: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeleteTaskDefinitions.html
 DELETED_AT_ONCE = 10
 
-#: Which of the rates in `pacing.LIMITS` an operation falls under.
+#: Which of the rates in `rate_limiter.LIMITS` an operation falls under.
 _LIMIT_OF: Mapping[str, str] = {
     "ListTaskDefinitions": "definitions",
     "DescribeTaskDefinition": "definitions",

@@ -4,7 +4,7 @@
     judging       task and run -> verdict
     explaining    verdict -> the words for the run's state and log
 
-Pure. The table of causes and remedies is in `hints`.
+Pure. The table of causes and remedies is in `stop_reasons`.
 """
 
 from .explaining import Explanation, explain

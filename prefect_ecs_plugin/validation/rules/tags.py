@@ -40,7 +40,7 @@ def keys(request: Request) -> Iterator[Problem]:
     for entry in entries(request, "tags"):
         place, key = f"{entry.place}.key", text(entry.value, "key")
         if key is None and entry.value.get("key") is not None:
-            continue  # of a wrong type, which is for `shapes` to say
+            continue  # of a wrong type, which is for `coercion` to say
         if not key:
             yield Problem(place, "a tag needs a key of 1 to 128 characters")
             continue

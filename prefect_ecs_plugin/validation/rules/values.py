@@ -1,6 +1,6 @@
 """Reads members of a request that may be malformed.
 
-The rules also read requests whose types `shapes` has not checked yet. Values of the
+The rules also read requests whose types `coercion` has not checked yet. Values of the
 wrong type are therefore skipped here instead of raising errors. A null counts as a
 member that is not given.
 """
