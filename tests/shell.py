@@ -15,7 +15,7 @@ from deadlines import DEADLINE
 import prefect_ecs_plugin
 from prefect_ecs_plugin.sandbox.environment import KEPT
 
-#: Independent of whether and how the plugin is installed; test_installed.py shows
+#: Independent of whether and how the plugin is installed; test_distribution.py shows
 #: that `prefect agent ecs` is the same group.
 SCRIPT = (
     "from prefect_ecs_plugin.cli.start import ecs; ecs(prog_name='prefect agent ecs')"

@@ -1,8 +1,8 @@
 """What the agent has to be allowed on AWS, as one table. Pure.
 
 `install` prints it as a policy, `check` asks IAM about it, and docs/production.md shows
-it. tests/test_rights.py compares it with what the agent really calls. Each right is as
-narrow as AWS lets it be:
+it. tests/cli/test_rights.py compares it with what the agent really calls. Each right is
+as narrow as AWS lets it be:
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
 """
 

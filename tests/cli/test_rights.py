@@ -179,7 +179,7 @@ def test_only_actions_that_the_agent_does_not_call_have_a_reason() -> None:
 
 # -- The docs --------------------------------------------------------------------------
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 in_checkout = pytest.mark.skipif(not DOCS.exists(), reason="needs the docs")
 
 

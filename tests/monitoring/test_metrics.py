@@ -177,7 +177,7 @@ def test_agents_in_one_process_do_not_meet() -> None:
 
 # -- What the docs say -------------------------------------------------------------
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 needs_docs = pytest.mark.skipif(not DOCS.exists(), reason="the docs are not installed")
 

@@ -1270,7 +1270,7 @@ def test_importing_the_command_imports_nothing_heavy() -> None:
 
 
 def test_the_docs_build_the_image_that_the_templates_name() -> None:
-    docs = Path(__file__).parents[1] / "docs"
+    docs = Path(__file__).parents[2] / "docs"
     if not docs.exists():
         pytest.skip("the docs are not installed")
     text = (docs / "production.md").read_text(encoding="utf-8")
@@ -1283,8 +1283,8 @@ def test_the_docs_build_the_image_that_the_templates_name() -> None:
     "command",
     re.findall(
         r"^prefect agent ecs install((?:[^\n]*\\\n)*[^\n]*)$",
-        (Path(__file__).parents[1] / "docs" / "production.md").read_text("utf-8")
-        if (Path(__file__).parents[1] / "docs" / "production.md").exists()
+        (Path(__file__).parents[2] / "docs" / "production.md").read_text("utf-8")
+        if (Path(__file__).parents[2] / "docs" / "production.md").exists()
         else "",
         re.MULTILINE,
     ),

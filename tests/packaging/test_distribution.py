@@ -3,7 +3,7 @@
 The quick tests build a wheel and use it beside the libraries of this environment. The
 others, marked `packaging`, install everything afresh, Prefect 1.0 and 1.4 among it:
 
-    pytest -m packaging tests/test_installed.py
+    pytest -m packaging tests/packaging/test_distribution.py
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SOURCES = ["prefect_ecs_plugin", "docs"]
 PREFECT_VERSIONS = ["1.0.0", "1.4.1"]
 OURS = "From prefect-ecs-plugin 0.1.0."
