@@ -22,6 +22,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Seque
 
 import click
 
+import prefect_ecs_plugin
 from prefect_ecs_plugin.aws import retrying
 from prefect_ecs_plugin.aws.retrying import Row, Verdict
 from prefect_ecs_plugin.cli import rights
@@ -30,6 +31,9 @@ from prefect_ecs_plugin.monitoring import stop_reasons
 from prefect_ecs_plugin.monitoring.stop_reasons import StopReason
 
 DOCS = Path(__file__).parent
+sys.path.append(str(DOCS))
+from messages import messages  # noqa: E402  (`docs` is no package)
+
 COMMAND = "python docs/generate.py"
 
 _PART = re.compile(
@@ -324,6 +328,25 @@ def _codes(pattern: str) -> Iterator[str]:
         yield code.replace(".*", "...")
 
 
+# -- Messages by their codes ------------------------------------------------------
+
+
+def message_codes() -> str:
+    """Every message with a code, under its code."""
+    found: Dict[str, List[str]] = {}
+    for each in messages(Path(prefect_ecs_plugin.__file__).parent):
+        sentences = found.setdefault(each.code, [])
+        if each.text not in sentences:
+            sentences.append(each.text)
+    lines = ["| code | the agent or a command says |", "| --- | --- |"]
+    lines += [
+        f'| <a id="{code}"></a>`{code}` '
+        f"| {'<br>'.join(_text(_sentence(text)) for text in sentences)} |"
+        for code, sentences in found.items()
+    ]
+    return "\n".join([*lines, ""])
+
+
 # -- What the agent has to be allowed ---------------------------------------------
 
 
@@ -378,6 +401,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "answers-that-wait": answers_that_wait,
     "answers-that-fail": answers_that_fail,
     "agent-rights": agent_rights,
+    "message-codes": message_codes,
 }
 
 PAGES = ("cli.md", "production.md", "troubleshooting.md")

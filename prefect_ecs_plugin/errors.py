@@ -1,8 +1,9 @@
 """What can go wrong, in a few kinds.
 
 Every message is one line that says what happened, to which run or file, and what
-to do next. Code that catches one of these shows `str(error)` and nothing more; the
-traceback is logged at debug level.
+to do next. It ends with its code in brackets, such as `[no-credentials]`: a stable name
+in kebab-case, listed in docs/troubleshooting.md. Code that catches one of these shows
+`str(error)` and nothing more; the traceback is logged at debug level.
 """
 
 from __future__ import annotations
@@ -19,8 +20,43 @@ _WRAPPING = re.compile(
 )
 
 
+#: A code at the end of a message.
+_CODE = re.compile(r" \[([a-z0-9]+(?:-[a-z0-9]+)*)\]\Z")
+
+
+def with_code(message: str, code: str) -> str:
+    """A message that ends with a code, in place of the one that it ends with so far.
+
+    Args:
+        message: A sentence.
+        code: In kebab-case; empty keeps the message as it is.
+    """
+    return f"{without_code(message)} [{code}]" if code else message
+
+
+def without_code(message: str) -> str:
+    """A message without the code at its end, so that more can be said after it."""
+    return _CODE.sub("", message)
+
+
+def code_of(message: object) -> str:
+    """The code that a message, or an error's, ends with; empty where it has none."""
+    found = _CODE.search(str(message))
+    return found[1] if found else ""
+
+
 class PrefectECSError(Exception):
-    """The base of every error this plugin raises on purpose."""
+    """The base of every error this plugin raises on purpose.
+
+    Attributes:
+        message: What happened and what to do, without the code.
+        code: Names the kind of problem; as said above.
+    """
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        self.code = code or code_of(message)
+        self.message = without_code(message)
+        super().__init__(with_code(self.message, self.code))
 
 
 class ConfigurationError(PrefectECSError, ValueError):
@@ -57,7 +93,8 @@ class RateLimited(PrefectECSError):
     def __init__(self, retry_after: float) -> None:
         super().__init__(
             "the Prefect API limits the rate of requests (429); the next one is sent "
-            f"in {retry_after:.0f} s"
+            f"in {retry_after:.0f} s",
+            code="prefect-rate-limit",
         )
         self.retry_after = retry_after
 

@@ -77,6 +77,15 @@ def test_generated_parts_are_what_the_code_says(name: str) -> None:
         )
 
 
+def test_codes_of_messages_are_written_alike() -> None:
+    """In kebab-case, and few words."""
+    found = sys.modules["messages"].messages(PACKAGE)
+    assert found
+    for each in found:
+        assert sys.modules["messages"].CODE.match(each.code), each
+        assert len(each.code) <= 32, each
+
+
 def test_every_part_stands_in_a_page() -> None:
     pages = "".join(text_of(ROOT / "docs" / name) for name in generate.PAGES)
     found = re.findall(r"<!-- generated: begin ([\w-]+) -->", pages)

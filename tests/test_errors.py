@@ -8,7 +8,13 @@ import pytest
 import requests
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ReadTimeoutError
 
-from prefect_ecs_plugin.errors import reason
+from prefect_ecs_plugin.errors import (
+    ConfigurationError,
+    code_of,
+    reason,
+    with_code,
+    without_code,
+)
 
 
 def refused(wrapping: str) -> requests.ConnectionError:
@@ -50,3 +56,35 @@ def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(requests.RequestException) as caught:
         requests.get(url, timeout=1)
     assert reason(caught.value) == "it is no http:// or https:// URL"
+
+
+def test_a_message_ends_with_its_code() -> None:
+    error = ConfigurationError("There is no AWS region.", code="no-region")
+    assert str(error) == "There is no AWS region. [no-region]"
+    assert (error.message, error.code) == ("There is no AWS region.", "no-region")
+    assert code_of(error) == "no-region"
+
+
+def test_a_message_around_another_one_keeps_its_code_at_the_end() -> None:
+    inner = ConfigurationError("unknown key 'x'", code="unknown-key")
+    outer = ConfigurationError(f"kwargs.yaml: {inner}")
+    assert str(outer) == "kwargs.yaml: unknown key 'x' [unknown-key]"
+    assert outer.code == "unknown-key"
+    told = ConfigurationError(f"{inner.message}; correct it", code=inner.code)
+    assert str(told) == "unknown key 'x'; correct it [unknown-key]"
+
+
+@pytest.mark.parametrize(
+    "text, code",
+    [
+        ("no code", ""),
+        ("labels=[a]", ""),
+        ("a list [A b]", ""),
+        ("a code [in-the] middle", ""),
+        ("sentence [fargate-size]", "fargate-size"),
+    ],
+)
+def test_a_code_is_a_word_in_brackets_at_the_end(text: str, code: str) -> None:
+    assert code_of(text) == code
+    assert with_code(text, "").startswith(without_code(text))
+    assert code_of(with_code(text, "other")) == "other"

@@ -1341,7 +1341,14 @@ def test_json_is_one_document(check: Check) -> None:
     (found,) = [each for each in document["checks"] if each["status"] == "failed"]
     assert found["check"] == "cluster"
     assert found["about"] == "nowhere"
-    assert set(found) == {"check", "about", "status", "message", "advice"}
+    assert set(found) == {
+        "check",
+        "about",
+        "status",
+        "code",
+        "message",
+        "advice",
+    }
     assert "Create it" in found["advice"]
 
 

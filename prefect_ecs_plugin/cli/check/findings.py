@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Iterable
 
+from ...errors import with_code
+
 
 class Status(Enum):
     """How a check ended."""
@@ -26,6 +28,7 @@ class Finding:
         advice: What to do, empty where there is nothing to do.
         check: The check's name.
         about: Which flow, role or image it is about, where there may be several.
+        code: Names what was found, unless all is well.
     """
 
     status: Status
@@ -33,6 +36,7 @@ class Finding:
     advice: str = ""
     check: str = ""
     about: str = ""
+    code: str = ""
 
     @property
     def title(self) -> str:
@@ -41,9 +45,10 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """What was found and what to do, as one line of sentences."""
+        """What was found and what to do, as one line of sentences, and the code."""
         sentences = (self.message, self.advice)
-        return " ".join(" ".join(text.split()) for text in sentences if text)
+        line = " ".join(" ".join(text.split()) for text in sentences if text)
+        return with_code(line, self.code)
 
     def of(self, check: str, about: str = "") -> Finding:
         """The same finding under a check's name, unless it has one of its own."""
@@ -61,19 +66,25 @@ def ok(message: str, about: str = "") -> Finding:
     return Finding(Status.OK, message, about=about)
 
 
-def warning(message: str, advice: str = "", about: str = "") -> Finding:
+def warning(
+    message: str, advice: str = "", about: str = "", *, code: str = ""
+) -> Finding:
     """It may work all the same."""
-    return Finding(Status.WARNING, message, advice, about=about)
+    return Finding(Status.WARNING, message, advice, about=about, code=code)
 
 
-def failed(message: str, advice: str = "", about: str = "") -> Finding:
+def failed(
+    message: str, advice: str = "", about: str = "", *, code: str = ""
+) -> Finding:
     """It will not work."""
-    return Finding(Status.FAILED, message, advice, about=about)
+    return Finding(Status.FAILED, message, advice, about=about, code=code)
 
 
-def skipped(message: str, advice: str = "", about: str = "") -> Finding:
+def skipped(
+    message: str, advice: str = "", about: str = "", *, code: str = ""
+) -> Finding:
     """It could not be found out."""
-    return Finding(Status.SKIPPED, message, advice, about=about)
+    return Finding(Status.SKIPPED, message, advice, about=about, code=code)
 
 
 def has_failed(findings: Iterable[Finding]) -> bool:

@@ -136,6 +136,7 @@ def _plain(finding: Finding) -> Dict[str, str]:
         "check": finding.check,
         "about": finding.about,
         "status": finding.status.value,
+        "code": finding.code,
         "message": finding.message,
         "advice": finding.advice,
     }

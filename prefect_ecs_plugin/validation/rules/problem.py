@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, List, Mapping, Sequence
 
+from ...errors import with_code
 from ..excerpt import shortened
 
 #: Characters of a place, which has the request's own keys in it, and of a message.
@@ -24,11 +25,13 @@ class Problem:
         message: a sentence that says what is wrong and what would be right.
         certain: True where ECS must refuse the request; False where it may accept
             it all the same, so that it is worth a warning only.
+        code: names the rule that is broken; stands in brackets at the end.
     """
 
     place: str
     message: str
     certain: bool = True
+    code: str = ""
 
     def __post_init__(self) -> None:
         """Repeat a part only of what the request has written in it."""
@@ -36,7 +39,8 @@ class Problem:
         object.__setattr__(self, "message", shortened(self.message, _MAX_MESSAGE))
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.message}" if self.place else self.message
+        line = f"{self.place}: {self.message}" if self.place else self.message
+        return with_code(line, self.code)
 
 
 @dataclass(frozen=True)
