@@ -6,7 +6,6 @@ Where the documentation is vague, the words of ECS's own refusal are quoted.
 from __future__ import annotations
 
 import re
-from functools import partial as with_arguments
 from typing import Any, Iterable, Iterator, List, Mapping, Optional
 
 from ..excerpt import quoted
@@ -33,7 +32,6 @@ _REGISTER = _API + "API_RegisterTaskDefinition.html"
 _CONTAINER = _API + "API_ContainerDefinition.html"
 _SECRET = _API + "API_Secret.html"
 _GUIDE = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/"
-_QUOTAS = _GUIDE + "service-quotas.html"
 _SIZE = _GUIDE + "task_definition_parameters.html#task_size"
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
@@ -90,7 +88,9 @@ def _family(definition: Part) -> Iterator[Problem]:
         )
 
 
-def _small_enough(definition: Part) -> Iterator[Problem]:
+def _limits(definition: Part) -> Iterator[Problem]:
+    yield from at_most(definition, "containerDefinitions", _MAX_CONTAINERS)
+    yield from at_most(definition, "placementConstraints", MAX_PLACEMENT_CONSTRAINTS)
     untagged = {key: value for key, value in definition.value.items() if key != "tags"}
     size = len(compact_json(untagged).encode("utf-8", "surrogatepass"))
     if size > _MAX_BYTES:
@@ -139,6 +139,7 @@ def roles(task: Part) -> Iterator[Problem]:
 
 def _names_and_images(definition: Part) -> Iterator[Problem]:
     # "Container.image contains invalid characters."
+    yield from each_once(definition, "containerDefinitions")
     for container in definition.parts("containerDefinitions"):
         name, image = container.text("name"), container.text("image")
         if name and not _NAME.match(name):
@@ -223,11 +224,8 @@ def unnamed_variables(containers: Iterable[Part]) -> Iterator[Problem]:
             yield from required(variable, "name", certain=False)
 
 
-def _variables_have_names(definition: Part) -> Iterator[Problem]:
+def _secrets_and_variables(definition: Part) -> Iterator[Problem]:
     yield from unnamed_variables(definition.parts("containerDefinitions"))
-
-
-def _secrets(definition: Part) -> Iterator[Problem]:
     # "The secret name must be unique and not shared with any new or existing
     # environment variables set on the container"
     for container in definition.parts("containerDefinitions"):
@@ -355,25 +353,18 @@ def _dependencies(definition: Part) -> Iterator[Problem]:
                 )
 
 
-def _limit(key: str, limit: int) -> Any:
-    return with_arguments(at_most, key=key, limit=limit)
-
-
 RULES = (
     Rule(_required_members, _REGISTER, whole=True),
     Rule(_family, _REGISTER + "#ECS-RegisterTaskDefinition-request-family"),
-    Rule(_limit("containerDefinitions", _MAX_CONTAINERS), _QUOTAS),
-    Rule(_small_enough, _QUOTAS),
+    Rule(_limits, _GUIDE + "service-quotas.html"),
     *tags.RULES,
     Rule(_names_and_images, _CONTAINER),
-    Rule(with_arguments(each_once, key="containerDefinitions"), _CONTAINER),
     Rule(_an_essential_container, _CONTAINER, whole=True),
     Rule(task_size, _SIZE),
     Rule(_memory_somewhere, _CONTAINER, whole=True),
     Rule(_memory_within_limits, _CONTAINER),
     Rule(_cpu_within_task, _CONTAINER),
-    Rule(_variables_have_names, _API + "API_KeyValuePair.html"),
-    Rule(_secrets, _SECRET),
+    Rule(_secrets_and_variables, _SECRET),
     Rule(_role_for_secrets, _SECRET, whole=True),
     Rule(roles, _REGISTER),
     Rule(_network_members, _CONTAINER),
@@ -381,5 +372,4 @@ RULES = (
     Rule(_awslogs_options, _API + "API_LogConfiguration.html", whole=True),
     Rule(_volumes, _API + "API_MountPoint.html", whole=True),
     Rule(_dependencies, _API + "API_ContainerDependency.html", whole=True),
-    Rule(_limit("placementConstraints", MAX_PLACEMENT_CONSTRAINTS), _REGISTER),
 )

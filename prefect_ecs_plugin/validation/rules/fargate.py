@@ -7,7 +7,8 @@ the task that is launched on Fargate.
 from __future__ import annotations
 
 import re
-from typing import Any, Iterator
+from functools import partial
+from typing import Any, Iterator, Optional
 
 from ..excerpt import quoted
 from .request import Part, Problem, Rule, in_range
@@ -58,22 +59,13 @@ def not_on_fargate(part: Part, key: str, certain: bool = True) -> Iterator[Probl
         )
 
 
-def _network_mode(definition: Part) -> Iterator[Problem]:
+def _network_mode(definition: Part, default: Optional[str] = None) -> Iterator[Problem]:
     # "Fargate only supports network mode 'awsvpc'."
-    mode = definition.text("networkMode")
-    if mode is not None and mode != "awsvpc":
+    mode = definition.text("networkMode") or default
+    if mode not in (None, "awsvpc"):
         yield definition.problem(
             "networkMode",
-            f"Fargate needs awsvpc, not {quoted(mode)}",
-            code="fargate-network-mode",
-        )
-
-
-def _has_network_mode(definition: Part) -> Iterator[Problem]:
-    if definition.get("networkMode") is None:
-        yield definition.problem(
-            "networkMode",
-            "Fargate needs awsvpc, but the default is bridge",
+            f"Fargate needs network mode awsvpc, not {quoted(mode)}",
             code="fargate-network-mode",
         )
 
@@ -165,25 +157,19 @@ def _execution_role(definition: Part) -> Iterator[Problem]:
             )
 
 
-def _ephemeral_storage(definition: Part) -> Iterator[Problem]:
+def _limits(definition: Part) -> Iterator[Problem]:
     yield from in_range(definition.part("ephemeralStorage"), "sizeInGiB", 21, 200)
-
-
-def _stop_timeout(definition: Part) -> Iterator[Problem]:
     for container in definition.parts("containerDefinitions"):
-        yield from in_range(
-            container, "stopTimeout", 0, MAX_STOP_TIMEOUT, certain=False
-        )
+        yield from in_range(container, "stopTimeout", 0, MAX_STOP_TIMEOUT, False)
 
 
 RULES = (
-    Rule(_has_network_mode, GUIDE, whole=True),
     Rule(_network_mode, GUIDE),
+    Rule(partial(_network_mode, default="bridge"), GUIDE, whole=True),
     Rule(_has_size, GUIDE + "#fargate-tasks-size", whole=True),
     Rule(_size, GUIDE + "#fargate-tasks-size"),
     Rule(_unsupported_members, GUIDE),
     Rule(_log_drivers, GUIDE + "#fargate-tasks-logging"),
     Rule(_execution_role, _EXECUTION_ROLE, whole=True),
-    Rule(_ephemeral_storage, GUIDE + "#fargate-tasks-storage"),
-    Rule(_stop_timeout, GUIDE),
+    Rule(_limits, GUIDE + "#fargate-tasks-storage"),
 )

@@ -181,19 +181,20 @@ class Rule:
 
 
 def apply(rules: Iterable[Rule], request: Any, *, partial: bool) -> List[Problem]:
-    """The problems of a request, in the order of the rules.
+    """The problems of a request, each once, in the order of the rules.
 
     Args:
         rules: The rules to apply.
         request: What their `check` takes.
         partial: More will be added to the request, so what is missing is no problem.
     """
-    return [
+    found = (
         problem
         for rule in rules
         if not (partial and rule.whole)
         for problem in rule.check(request)
-    ]
+    )
+    return list(dict.fromkeys(found))
 
 
 def compact_json(value: Any) -> str:

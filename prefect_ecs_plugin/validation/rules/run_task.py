@@ -44,9 +44,7 @@ _LARGEST = 3
 _API = "https://docs.aws.amazon.com/AmazonECS/latest/APIReference/"
 _RUN_TASK = _API + "API_RunTask.html"
 _MEMBER = _RUN_TASK + "#ECS-RunTask-request-"
-_NETWORK = _API + "API_AwsVpcConfiguration.html"
 _OVERRIDE = _API + "API_ContainerOverride.html"
-_STRATEGY = _API + "API_CapacityProviderStrategyItem.html"
 
 _STARTED_BY = re.compile(r"[A-Za-z0-9_/-]*\Z")
 _CLIENT_TOKEN = re.compile(r"[!-~]*\Z")
@@ -196,7 +194,11 @@ def _strategy(request: Part) -> Iterator[Problem]:
         )
 
 
-def _network_limits(request: Part) -> Iterator[Problem]:
+def _limits(request: Part) -> Iterator[Problem]:
+    yield from in_range(request, "count", 1, _MAX_COUNT)
+    yield from at_most(request, "capacityProviderStrategy", _MAX_PROVIDERS)
+    yield from at_most(request, "placementConstraints", MAX_PLACEMENT_CONSTRAINTS)
+    yield from at_most(request, "placementStrategy", _MAX_PLACEMENT_STRATEGIES)
     network = request.part("networkConfiguration").part("awsvpcConfiguration")
     yield from at_most(network, "subnets", _MAX_SUBNETS)
     yield from at_most(network, "securityGroups", _MAX_SECURITY_GROUPS)
@@ -274,62 +276,36 @@ def _overrides_have_names(request: Part) -> Iterator[Problem]:
             yield from required(override, "name")
 
 
-def _overrides_once(request: Part) -> Iterator[Problem]:
+def _overrides(request: Part) -> Iterator[Problem]:
     overrides = request.part("overrides")
     yield from each_once(overrides, "containerOverrides", certain=False)
-
-
-def _variables_have_names(request: Part) -> Iterator[Problem]:
-    yield from unnamed_variables(_container_overrides(request))
-
-
-def _override_sizes(request: Part) -> Iterator[Problem]:
-    yield from task_size(request.part("overrides"))
-
-
-def _override_roles(request: Part) -> Iterator[Problem]:
-    yield from roles(request.part("overrides"))
-
-
-def _override_fargate_size(request: Part) -> Iterator[Problem]:
-    overrides = request.part("overrides")
+    yield from unnamed_variables(overrides.parts("containerOverrides"))
+    yield from task_size(overrides)
+    yield from roles(overrides)
     if placed_on_fargate(request.value):
-        yield from fargate.size(
-            overrides.get("cpu"), overrides.get("memory"), "overrides"
-        )
+        cpu, memory = overrides.get("cpu"), overrides.get("memory")
+        yield from fargate.size(cpu, memory, "overrides")
 
 
 def _container_overrides(request: Part) -> List[Part]:
     return request.part("overrides").parts("containerOverrides")
 
 
-def _limit(key: str, limit: int) -> Any:
-    return with_arguments(at_most, key=key, limit=limit)
-
-
 RULES = (
     Rule(_has_definition, _RUN_TASK, whole=True),
-    Rule(with_arguments(in_range, key="count", low=1, high=_MAX_COUNT), _RUN_TASK),
+    Rule(_limits, _RUN_TASK),
     Rule(_started_by, _MEMBER + "startedBy"),
     Rule(_client_token, _MEMBER + "clientToken"),
     Rule(_propagate_tags, _MEMBER + "propagateTags"),
     Rule(_group, _MEMBER + "group"),
     *tags.RULES,
-    Rule(_limit("capacityProviderStrategy", _MAX_PROVIDERS), _STRATEGY),
-    Rule(_strategy, _STRATEGY),
-    Rule(_has_subnets, _NETWORK, whole=True),
-    Rule(_network_limits, _NETWORK),
+    Rule(_strategy, _API + "API_CapacityProviderStrategyItem.html"),
+    Rule(_has_subnets, _API + "API_AwsVpcConfiguration.html", whole=True),
     Rule(_only_on_fargate, _MEMBER + "platformVersion"),
     Rule(_placement, fargate.GUIDE),
-    Rule(_limit("placementConstraints", MAX_PLACEMENT_CONSTRAINTS), _RUN_TASK),
-    Rule(_limit("placementStrategy", _MAX_PLACEMENT_STRATEGIES), _RUN_TASK),
     Rule(_overrides_short_enough, _MEMBER + "overrides"),
     Rule(_overrides_have_names, _OVERRIDE, whole=True),
-    Rule(_overrides_once, _OVERRIDE),
-    Rule(_variables_have_names, _API + "API_KeyValuePair.html"),
-    Rule(_override_sizes, _API + "API_TaskOverride.html"),
-    Rule(_override_roles, _API + "API_TaskOverride.html"),
-    Rule(_override_fargate_size, fargate.GUIDE + "#fargate-tasks-size"),
+    Rule(_overrides, _API + "API_TaskOverride.html"),
 )
 
 
@@ -411,14 +387,12 @@ def _takes_no_network(
 ) -> Iterator[Problem]:
     # "Network Configuration is not valid for the given networkMode of this task
     # definition."
-    mode = launch.definition.text("networkMode")
-    if (mode is None) is (default is None):
-        return
-    if launch.request.get("networkConfiguration") and mode != "awsvpc":
+    mode = launch.definition.text("networkMode") or default
+    if mode not in (None, "awsvpc") and launch.request.get("networkConfiguration"):
         yield launch.request.problem(
             "networkConfiguration",
-            "cannot be used with the task definition's network mode "
-            f"{mode or default}, only with awsvpc",
+            f"cannot be used with the task definition's network mode {mode}, only with "
+            "awsvpc",
             code="network-mode-conflict",
         )
 
@@ -427,27 +401,30 @@ def _compatible(launch: Launch) -> Iterator[Problem]:
     # "Task definition does not support launch_type FARGATE." ECS works out
     # `compatibilities` itself; a definition that requires FARGATE runs on EC2 too.
     launch_type = launch.request.text("launchType")
-    compatible = launch.definition.items("compatibilities")
-    if launch_type and compatible and launch_type not in compatible:
+    supported = launch.definition.items("compatibilities")
+    required = launch.definition.items("requiresCompatibilities")
+    if launch_type and supported and launch_type not in supported:
         yield launch.request.problem(
             "launchType",
             f"the task definition does not support {launch_type}, only "
-            f"{', '.join(map(str, compatible))}",
+            f"{', '.join(map(str, supported))}",
             code="incompatible-launch-type",
         )
-
-
-def _requires(launch: Launch) -> Iterator[Problem]:
-    required = launch.definition.items("requiresCompatibilities")
-    if launch.definition.items("compatibilities") or not required:
-        return
-    if placed_on_fargate(launch.request.value) and "FARGATE" not in required:
+    on_fargate = placed_on_fargate(launch.request.value)
+    if on_fargate and not supported and required and "FARGATE" not in required:
         yield launch.request.problem(
             launch.chosen_by,
             "the task definition requires the compatibility "
             f"{', '.join(map(str, required))}, not FARGATE",
             code="incompatible-launch-type",
             certain=False,
+        )
+    # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere.html
+    if launch_type == "EXTERNAL" and launch.definition.text("networkMode") == "awsvpc":
+        yield launch.request.problem(
+            "launchType",
+            "EXTERNAL does not support network mode awsvpc: use bridge, host or none",
+            code="incompatible-launch-type",
         )
 
 
@@ -457,17 +434,6 @@ def _fit_for_fargate(launch: Launch) -> Iterator[Problem]:
             yield problem.because_of(
                 launch.chosen_by, "the task definition cannot run on Fargate"
             )
-
-
-def _fit_for_external(launch: Launch) -> Iterator[Problem]:
-    # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere.html
-    is_external = launch.request.text("launchType") == "EXTERNAL"
-    if is_external and launch.definition.text("networkMode") == "awsvpc":
-        yield launch.request.problem(
-            "launchType",
-            "EXTERNAL does not support network mode awsvpc: use bridge, host or none",
-            code="incompatible-launch-type",
-        )
 
 
 def _effective_size(launch: Launch) -> Iterator[Problem]:
@@ -506,9 +472,7 @@ LAUNCH_RULES = (
         whole=True,
     ),
     Rule(_compatible, _API + "API_TaskDefinition.html"),
-    Rule(_requires, _API + "API_TaskDefinition.html"),
     Rule(_fit_for_fargate, fargate.GUIDE, whole=True),
-    Rule(_fit_for_external, _API + "API_TaskDefinition.html"),
     Rule(_effective_size, fargate.GUIDE + "#fargate-tasks-size", whole=True),
     Rule(_task_role_to_exec, _MEMBER + "enableExecuteCommand", whole=True),
 )
