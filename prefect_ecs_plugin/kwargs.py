@@ -330,7 +330,7 @@ def _set_network(
     if given or definition.get("networkMode") != "awsvpc" or not settings.subnets:
         return
     # Only Fargate assigns public addresses; elsewhere ECS refuses them. An empty
-    # strategy stands for the cluster's default one. Like Prefect's own agent, this one
+    # strategy means the cluster's default one. Like Prefect's own agent, this one
     # assumes that it is Fargate's, unless the agent's launch type is EC2.
     on_fargate = rules.placed_on_fargate(merged)
     if merged.get("capacityProviderStrategy") == []:

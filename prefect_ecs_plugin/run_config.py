@@ -24,7 +24,6 @@ from typing import (
     Dict,
     Iterable,
     Iterator,
-    List,
     Mapping,
     Optional,
     Tuple,
@@ -64,7 +63,7 @@ _MEMBERS = _STRINGS + _MAPPINGS
 #: Types of run configs that the agent supports, and the members that each of them has.
 _MEMBERS_OF = {"ECSRun": _MEMBERS, "UniversalRun": ("env",)}
 
-#: Arguments that stand for members of the definition with other names.
+#: Members of a definition, and the arguments that set them.
 _ARGUMENTS = {
     "taskRoleArn": "task_role_arn",
     "executionRoleArn": "execution_role_arn",
@@ -333,7 +332,7 @@ def _problems(run: ECSRun) -> Iterator[rules.Problem]:
 
 
 def _problems_of_arguments(run: ECSRun) -> Iterator[rules.Problem]:
-    """Check the arguments as the members of the definition that they stand for."""
+    """Check the arguments as members of a definition."""
     container = {"name": FLOW_CONTAINER, "image": run.image or None}
     as_definition = {
         "taskRoleArn": run.task_role_arn,
@@ -351,40 +350,32 @@ def _problems_of_requests(
 ) -> Iterator[rules.Problem]:
     register, problems = coercion.coerce("RegisterTaskDefinition", definition)
     request, request_problems = coercion.coerce("RunTask", kwargs)
-    overrides = request.get("overrides")
-    overrides = overrides if isinstance(overrides, dict) else {}
+    overrides = rules.Part("", request).part("overrides").value
     # Without the sizes that arguments of the run config replace.
     left = {
         key: value
         for key, value in overrides.items()
         if key not in ("cpu", "memory") or not getattr(run, key)
     }
+    # The definition as the agent will complete it.
+    written = rules.Part("", register)
+    containers = written.items("containerDefinitions")
+    if FLOW_CONTAINER not in written.texts("containerDefinitions"):
+        containers.append({"name": FLOW_CONTAINER})
     on_fargate = rules.placed_on_fargate(request)
     launch_type = "FARGATE" if on_fargate else None
     problems += rules.check_definition(register, launch_type, partial=True)
     request_problems += rules.check_run_task(
         {**request, "overrides": left},
-        _with_flow_container(register) if definition else None,
+        {**register, "containerDefinitions": containers} if definition else None,
         partial=True,
     )
     yield from (problem.within("task_definition") for problem in problems)
     yield from (problem.within("run_task_kwargs") for problem in request_problems)
-    required = "FARGATE" in _listed(register.get("requiresCompatibilities"))
+    required = "FARGATE" in written.items("requiresCompatibilities")
     if on_fargate or (on_fargate is None and required):
         yield from rules.check_fargate_size(
             run.cpu or overrides.get("cpu"),
             run.memory or overrides.get("memory"),
             "cpu and memory" if run.cpu or run.memory else "run_task_kwargs.overrides",
         )
-
-
-def _with_flow_container(definition: Mapping[str, Any]) -> Dict[str, Any]:
-    """The definition as the agent will complete it."""
-    containers = _listed(definition.get("containerDefinitions"))
-    names = [item.get("name") for item in containers if isinstance(item, dict)]
-    added = [] if FLOW_CONTAINER in names else [{"name": FLOW_CONTAINER}]
-    return {**definition, "containerDefinitions": [*containers, *added]}
-
-
-def _listed(value: Any) -> List[Any]:
-    return value if isinstance(value, list) else []

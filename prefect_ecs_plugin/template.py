@@ -80,10 +80,11 @@ def build(
         LaunchError: If the flow's Docker storage has no image.
     """
     definition = coerce_template(template)
-    flow = flow_container(definition)
+    containers = definition.setdefault("containerDefinitions", [])
+    flow = named_entry(containers, FLOW_CONTAINER)
     flow["image"] = _image(flow_run, run_config, flow)
     _set_environment(flow, {"PREFECT__CONTEXT__IMAGE": flow["image"]})
-    for container in definition["containerDefinitions"]:
+    for container in containers:
         added = (environment or {}).get(container.get("name"), {})
         _set_environment(container, added)
     api_key = settings.api_key_secret_arn or _own_api_key(flow)
@@ -104,7 +105,7 @@ def build(
 
 
 def coerce_template(template: Mapping[str, Any]) -> Dict[str, Any]:
-    """A new copy of a template, its values in the types that ECS takes.
+    """A new copy of a template, its values in the types that ECS accepts.
 
     Raises:
         RunConfigError: If it has an unknown key or a value of the wrong type.
@@ -114,13 +115,6 @@ def coerce_template(template: Mapping[str, Any]) -> Dict[str, Any]:
     )
     rules.raise_certain(problems, RunConfigError)
     return definition
-
-
-def flow_container(definition: Dict[str, Any]) -> Dict[str, Any]:
-    """The container `flow` of a definition, added to it where it has none."""
-    return named_entry(
-        definition.setdefault("containerDefinitions", []), FLOW_CONTAINER
-    )
 
 
 def named_entry(entries: List[Any], name: str) -> Dict[str, Any]:
@@ -166,10 +160,8 @@ def with_content_hash_family(
         agent_name: The agent's name, empty for none.
     """
     digest = content_digest(definition)
-    stem = definition.get("family")
-    if not stem:
-        images = {each["name"]: each for each in definition["containerDefinitions"]}
-        stem = f"prefect-{images[FLOW_CONTAINER]['image']}"
+    flow = named_entry(definition["containerDefinitions"], FLOW_CONTAINER)
+    stem = definition.get("family") or f"prefect-{flow['image']}"
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")
     left = rules.MAX_FAMILY - len(digest) - 1
     family = f"{slug[:left].rstrip('-_') or 'prefect'}-{digest}"
@@ -183,15 +175,15 @@ def agent_tag(name: str) -> Dict[str, str]:
 
 
 def content_digest(definition: Mapping[str, Any]) -> str:
-    """Equal content gives equal digests, whatever the order of the keys."""
+    """A digest of the content that does not depend on the order of keys."""
     canonical = json.dumps(definition, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
 def with_tags(request: Dict[str, Any], ours: List[Dict[str, str]]) -> Dict[str, Any]:
-    """Add tags of ours where they fit; the user's always win.
+    """Add tags of ours up to ECS's limit; the user's tags take precedence.
 
-    ECS takes at most 50 tags on a resource, each key once:
+    ECS accepts at most 50 tags on a resource, each key once:
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-using-tags.html
     """
     theirs = request.get("tags", [])
@@ -223,7 +215,7 @@ def _image(flow_run: FlowRun, run_config: ECSRun, container: Mapping[str, Any]) 
 def _set_environment(container: Dict[str, Any], env: Mapping[str, str]) -> None:
     """Set variables, except those that the container already gets as secrets.
 
-    ECS takes a name either in `environment` or in `secrets`.
+    ECS accepts a name either in `environment` or in `secrets`.
     """
     secrets = secret_names(container)
     ours = {name: value for name, value in env.items() if name not in secrets}
@@ -254,7 +246,7 @@ def _own_api_key(container: Mapping[str, Any]) -> Optional[str]:
 def _add_api_key(container: Dict[str, Any], secret_arn: str) -> None:
     """Add the API key to a container's secrets, under each name that is missing.
 
-    ECS takes a name either in `environment` or in `secrets`, and there once.
+    ECS accepts a name either in `environment` or in `secrets`, and there once.
     """
     missing = [name for name in API_KEY_NAMES if name not in secret_names(container)]
     ours = [{"name": name, "valueFrom": secret_arn} for name in missing]

@@ -44,7 +44,7 @@ _models: List[ServiceModel] = []
 def coerce(
     operation: str, params: Mapping[str, Any], *, strict: bool = False
 ) -> Tuple[Dict[str, Any], List[Problem]]:
-    """`params` in the types that an operation of ECS takes.
+    """`params` in the types of an operation of ECS.
 
     Args:
         operation: An operation of ECS, such as "RunTask".
@@ -62,11 +62,6 @@ def coerce(
     walk = _Walk(strict)
     coerced = walk.structure(_input_shape(operation), params, "")
     return (coerced if isinstance(coerced, dict) else {}), walk.problems
-
-
-def knows(operation: str, member: str) -> bool:
-    """Whether the model's `operation` takes the keyword argument `member`."""
-    return member in _input_shape(operation).members
 
 
 def use(model: ServiceModel) -> None:

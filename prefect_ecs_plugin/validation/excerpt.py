@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable
 
-#: Characters of a message about input: longer ones help no more and fill logs.
+#: Characters of a message about input: longer ones only fill logs.
 MAX_LINE = 500
 
 #: Characters of a value that a message quotes.

@@ -1,8 +1,8 @@
-"""A mapping out of YAML text, or one line that says where the text goes wrong.
+"""A mapping from YAML text, or one line that says where the text is wrong.
 
 Everyone who may register a flow may write a template, so the cost of reading one is
 bounded. The text is read as a stream of events and refused at the first event over a
-limit: nothing is built before, and aliases are counted with all that they stand for.
+limit: nothing is built before, and aliases are counted with their expansion.
 """
 
 from __future__ import annotations

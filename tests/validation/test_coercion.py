@@ -294,11 +294,6 @@ def test_boxes_and_proxies_become_plain() -> None:
     assert type(flow["command"]) is list
 
 
-def test_knows() -> None:
-    assert coercion.knows("RunTask", "startedBy")
-    assert not coercion.knows("RunTask", "started_by")
-
-
 def test_nothing_of_aws_is_imported_before_it_is_asked_for() -> None:
     program = (
         "import sys, prefect_ecs_plugin.validation.coercion; "

@@ -12,8 +12,13 @@ from hypothesis import strategies as st
 
 from prefect_ecs_plugin.errors import RunConfigError
 from prefect_ecs_plugin.validation import rules
-from prefect_ecs_plugin.validation.rules import Problem, definition, fargate, run_task
-from prefect_ecs_plugin.validation.rules.request import Part
+from prefect_ecs_plugin.validation.rules import (
+    Part,
+    Problem,
+    definition,
+    fargate,
+    run_task,
+)
 
 # No test fails because a machine is slow.
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

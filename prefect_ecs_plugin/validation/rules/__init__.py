@@ -17,10 +17,10 @@ False and the problem is a warning: a request that ECS accepts is never an error
 
 from __future__ import annotations
 
-from .definition import MAX_FAMILY, check_definition, is_family
+from .definition import MAX_FAMILY, check_definition
 from .fargate import MAX_STOP_TIMEOUT
 from .fargate import size as check_fargate_size
-from .request import Problem, raise_certain
+from .request import Part, Problem, raise_certain
 from .run_task import (
     MAX_OVERRIDES,
     check_one_task,
@@ -37,6 +37,7 @@ __all__ = [
     "MAX_OVERRIDES",
     "MAX_STOP_TIMEOUT",
     "MAX_TAGS",
+    "Part",
     "Problem",
     "as_tag_value",
     "check_definition",
@@ -45,7 +46,6 @@ __all__ = [
     "check_run_task",
     "cpu_units",
     "fits_fargate",
-    "is_family",
     "memory_mib",
     "overrides_length",
     "placed_on_fargate",

@@ -62,11 +62,6 @@ def check_definition(
     return problems
 
 
-def is_family(family: str) -> bool:
-    """Whether `family` may name a family of task definitions."""
-    return bool(_NAME.match(family))
-
-
 # --- the definition as a whole ------------------------------------------------------
 
 
@@ -79,7 +74,7 @@ def _required_members(definition: Part) -> Iterator[Problem]:
 
 def _family(definition: Part) -> Iterator[Problem]:
     family = definition.text("family")
-    if family and not is_family(family):
+    if family and not _NAME.match(family):
         yield definition.problem(
             "family",
             f"invalid family {quoted(family)}: use up to {MAX_FAMILY} letters, digits, "

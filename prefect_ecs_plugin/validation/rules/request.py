@@ -97,7 +97,7 @@ class Part(NamedTuple):
         return ".".join(filter(None, (self.place, key)))
 
     def get(self, key: str) -> Any:
-        """The value of the member `key`, of whatever type."""
+        """The value of the member `key`, of any type."""
         return self.value.get(key)
 
     def text(self, key: str) -> Optional[str]:
