@@ -388,7 +388,8 @@ def _code(text: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+    end = "" if not text or text.endswith(("...", "?")) else "."
+    return f"{text[:1].upper()}{text[1:]}".rstrip("." if end else "") + end
 
 
 # -- The pages --------------------------------------------------------------------

@@ -31,7 +31,7 @@ _NO_SENTENCES = frozenset(
 )
 
 #: Calls whose first positional argument is no sentence but a place in a request.
-_PLACE_FIRST = frozenset({"Problem", "ECSProblem"})
+_PLACE_FIRST = frozenset({"Problem", "ECSProblem", "problem"})
 
 _GAP = "..."
 

@@ -1,13 +1,14 @@
 """The agent's and the run's run_task kwargs become the RunTask request of a run.
 
-Pure: `merge` lays one set of kwargs over another, `build` makes the request out of
-the merged set and the definition it will run, `check_request` holds it against what
-ECS accepts. No input is ever changed.
+Pure: `merge` merges one set of kwargs over another, `build` builds the request from
+the merged set and the definition it will run, `check_request` checks it by the rules
+of ECS. No input is ever changed.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Tuple
 
 from .errors import RunConfigError
 from .flow_run import FLOW_CONTAINER, RUN_ID, FlowRun, plain
@@ -17,11 +18,13 @@ from .template import (
     FLOW_RUN_ID,
     STARTED_BY,
     brings_api_key,
-    raise_problems,
+    leave_out_variables,
+    named_entry,
     with_tags,
 )
 from .validation import coercion, rules
 from .validation.excerpt import quoted, shortened
+from .validation.plain import without_nulls
 
 if TYPE_CHECKING:
     from .run_config import ECSRun
@@ -34,34 +37,32 @@ _PLACEMENT = {
 
 
 def check(kwargs: Mapping[str, Any]) -> None:
-    """Refuse kwargs whose keys or types ECS cannot take.
+    """Refuse kwargs whose keys or types ECS does not accept.
 
     Args:
         kwargs: One level's run_task kwargs, as the user wrote them.
 
     Raises:
-        RunConfigError: naming each key that is wrong and the likely right one.
+        RunConfigError: With each key that is wrong and the likely right one.
     """
-    _, problems = coercion.fit("RunTask", kwargs, strict=True)
-    raise_problems(problems + rules.check_one_task(kwargs))
-    _check_override_names(kwargs)
-
-
-def _check_override_names(kwargs: Mapping[str, Any]) -> None:
+    _, problems = coercion.coerce("RunTask", kwargs, strict=True)
+    rules.raise_certain(problems + rules.check_one_task(kwargs), RunConfigError)
     for index, override in enumerate(_container_overrides(kwargs)):
         if not override.get("name"):
             raise RunConfigError(
-                f"overrides.containerOverrides[{index}]: name is missing; "
-                f"say which container is meant, such as {FLOW_CONTAINER!r}"
+                f"overrides.containerOverrides[{index}].name is missing; name a "
+                f"container, such as {FLOW_CONTAINER!r}",
+                code="missing-key",
             )
 
 
 def agent_level(settings: AgentSettings) -> Dict[str, Any]:
     """The agent's own kwargs: its file, its launch type and its cluster.
 
-    `--launch-type` beats the file's launchType, and the file's strategy beats
-    both, as in Prefect's own agent. Without either, FARGATE. A `launchType: null`
-    in the file leaves the choice to the cluster's default strategy.
+    `--launch-type` takes precedence over the file's launchType, and the file's
+    strategy over both, as in Prefect's own agent. Without any of them the launch type
+    is FARGATE. A `launchType: null` in the file leaves the choice to the cluster's
+    default strategy.
     """
     kwargs = plain(settings.run_task_kwargs)
     launch_type = settings.launch_type or kwargs.get("launchType", "FARGATE")
@@ -70,11 +71,11 @@ def agent_level(settings: AgentSettings) -> Dict[str, Any]:
     kwargs.pop("launchType", None)
     placement = {"launchType": launch_type.upper()} if launch_type else {}
     cluster = {"cluster": settings.cluster} if settings.cluster else {}
-    return {**_without_nulls(kwargs), **placement, **cluster}
+    return {**without_nulls(kwargs), **placement, **cluster}
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Dict[str, Any]:
-    """Lay one set of run_task kwargs over another; `over` wins.
+    """Merge two sets of run_task kwargs; `over` takes precedence.
 
     Keys replace each other; `overrides` is merged key by key, its
     `containerOverrides` are paired by container name and their `environment` by
@@ -88,68 +89,51 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Dict[str, Any]:
     Returns:
         A new dict that shares nothing with its inputs.
     """
-    lower, upper = _merge_level({}, plain(base)), plain(over)
+    lower, upper = _merge_dicts({}, plain(base), _MERGES), plain(over)
     for key, excluded in _PLACEMENT.items():
         if upper.get(key) is not None:
             lower.pop(excluded, None)
-    return _merge_level(lower, upper)
+    return _merge_dicts(lower, upper, _MERGES)
 
 
-def _merge_level(base: Dict[str, Any], over: Dict[str, Any]) -> Dict[str, Any]:
-    return _merge_keys(base, over, {"overrides": _merge_overrides})
-
-
-def _merge_keys(
-    base: Dict[str, Any], over: Dict[str, Any], deeper: Mapping[str, Any]
+def _merge_dicts(
+    base: Dict[str, Any], over: Dict[str, Any], merges: Mapping[str, Any]
 ) -> Dict[str, Any]:
+    """Merge key by key; `merges` has the keys whose values are merged themselves."""
     merged = dict(base)
     for key, value in over.items():
-        merge_value = deeper.get(key)
         if value is None:
             merged.pop(key, None)
-        elif merge_value is not None:
-            merged[key] = merge_value(merged.get(key) or type(value)(), value)
+        elif key in merges:
+            merged[key] = merges[key](merged.get(key) or type(value)(), value)
         else:
-            merged[key] = _without_nulls(value)
+            merged[key] = without_nulls(value)
     return merged
 
 
-def _merge_overrides(base: Dict[str, Any], over: Dict[str, Any]) -> Dict[str, Any]:
-    return _merge_keys(base, over, {"containerOverrides": _merge_containers})
-
-
-def _merge_containers(base: List[Any], over: List[Any]) -> List[Dict[str, Any]]:
-    return _merge_named(base, over, _merge_container)
-
-
-def _merge_container(base: Dict[str, Any], over: Dict[str, Any]) -> Dict[str, Any]:
-    return _merge_keys(base, over, {"environment": _merge_environment})
+def _merge_lists(
+    base: Iterable[Dict[str, Any]], over: Iterable[Dict[str, Any]], merge_entry: Any
+) -> List[Dict[str, Any]]:
+    """Merge two lists whose entries are paired by `name`, in stable order."""
+    merged = {entry.get("name"): entry for entry in base}
+    for entry in over:
+        name = entry.get("name")
+        merged[name] = merge_entry(merged.get(name, {}), entry)
+    return [without_nulls(entry) for entry in merged.values()]
 
 
 def _merge_environment(base: List[Any], over: List[Any]) -> List[Dict[str, Any]]:
     """Pair variables by name; one whose value is null is removed."""
-    merged = _merge_named(base, over, lambda _, entry: entry)
+    merged = _merge_lists(base, over, lambda _, entry: entry)
     return [entry for entry in merged if "value" in entry]
 
 
-def _merge_named(
-    base: Iterable[Dict[str, Any]], over: Iterable[Dict[str, Any]], pair: Any
-) -> List[Dict[str, Any]]:
-    """Merge two lists whose entries are known by their `name`, in stable order."""
-    merged = {entry.get("name"): entry for entry in base}
-    for entry in over:
-        name = entry.get("name")
-        merged[name] = pair(merged.get(name, {}), entry)
-    return [_without_nulls(entry) for entry in merged.values()]
-
-
-def _without_nulls(value: Any) -> Any:
-    """Null means "not given"."""
-    if isinstance(value, dict):
-        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value if item is not None]
-    return value
+_merge_container = partial(_merge_dicts, merges={"environment": _merge_environment})
+_merge_containers = partial(_merge_lists, merge_entry=_merge_container)
+_merge_overrides = partial(
+    _merge_dicts, merges={"containerOverrides": _merge_containers}
+)
+_MERGES = {"overrides": _merge_overrides}
 
 
 def build(
@@ -160,7 +144,7 @@ def build(
     settings: AgentSettings,
     prefect: PrefectSettings,
 ) -> Dict[str, Any]:
-    """Make the RunTask request of a flow run; only `taskDefinition` is left out.
+    """Build the RunTask request of a flow run, without `taskDefinition`.
 
     Args:
         merged: The agent's and the run's run_task kwargs, merged.
@@ -171,35 +155,53 @@ def build(
         prefect: What the flow needs to reach its API.
 
     Raises:
-        RunConfigError: if a value has the wrong type, or the run overrides a container
+        RunConfigError: If a value has the wrong type, or the run overrides a container
             that the definition does not have.
     """
-    _check_own_overrides(run_config, definition)
+    present = _container_names(definition)
+    # The run's own overrides must fit; the agent's are for many definitions.
+    for override in _container_overrides(run_config.run_task_kwargs or {}):
+        if override["name"] not in present:
+            raise RunConfigError(
+                f"run_task_kwargs overrides the container {quoted(override['name'])}, "
+                "but the task definition has no such container, only "
+                f"{shortened(', '.join(present), 200)}",
+                code="unknown-container",
+            )
     request = plain(merged)
     overrides = request.setdefault("overrides", {})
     _set_roles(overrides, definition, run_config, settings)
-    _set_size(overrides, run_config)
-    containers = _present(overrides.get("containerOverrides", []), definition)
-    flow = _named_entry(containers, FLOW_CONTAINER)
+    for key, own in (("cpu", run_config.cpu), ("memory", run_config.memory)):
+        if own:
+            overrides[key] = str(own)
+    given = overrides.get("containerOverrides", [])
+    containers = [override for override in given if override["name"] in present]
+    flow = named_entry(containers, FLOW_CONTAINER)
     flow["command"] = ["/bin/sh", "-c", flow_run.command]
     flow["environment"] = _environment(flow, flow_run, run_config, settings, prefect)
-    _leave_out_api_key(containers, definition, settings)
+    # An API key that ECS gets from a secret is in no override. A definition with its
+    # own secret for the key counts for its flow alone.
+    if settings.api_key_secret_arn:
+        for container in containers:
+            leave_out_variables(container, API_KEY_NAMES)
+    elif brings_api_key(definition):
+        leave_out_variables(flow, API_KEY_NAMES)
     overrides["containerOverrides"] = containers
     _set_network(request, definition, merged, run_config, settings)
     request.update(startedBy=flow_run.id, clientToken=flow_run.client_token)
-    fitted, problems = coercion.fit(
+    coerced, problems = coercion.coerce(
         "RunTask", with_tags(request, _tags(flow_run, merged)), strict=True
     )
-    raise_problems(problems)
-    return fitted
+    rules.raise_certain(problems, RunConfigError)
+    return coerced
 
 
 def notes(merged: Mapping[str, Any], request: Mapping[str, Any]) -> Tuple[str, ...]:
-    """What a run's log should say about its request, a sentence each.
+    """What the run's log says about its request, a sentence each.
 
     Args:
         merged: The agent's and the run's run_task kwargs, merged.
-        request: What `build` made of them.
+        request: What `build` returned for them.
     """
     theirs = merged.get("startedBy")
     if theirs is None:
@@ -208,10 +210,10 @@ def notes(merged: Mapping[str, Any], request: Mapping[str, Any]) -> Tuple[str, .
     where = (
         f"it is kept as the task's tag {STARTED_BY}"
         if is_kept
-        else f"there is no place for it among the task's {rules.MAX_TAGS} tags"
+        else f"it is lost, because the task already has {rules.MAX_TAGS} tags"
     )
     return (
-        f"ECS gets the flow run's id as startedBy, by which the agent finds the task; "
+        "The agent sets startedBy to the flow run's id, by which it finds the task; "
         f"run_task_kwargs gives {quoted(str(theirs))}, and {where}",
     )
 
@@ -226,17 +228,17 @@ def dropped_overrides(
 
 
 def check_request(request: Mapping[str, Any], definition: Mapping[str, Any]) -> None:
-    """Refuse what ECS would.
+    """Refuse a request that ECS would refuse.
 
     Args:
-        request: What `build` made.
+        request: What `build` returned.
         definition: The task definition it will run.
 
     Raises:
-        RunConfigError: if ECS would refuse the request; all reasons are named.
+        RunConfigError: If ECS would refuse the request, with all reasons.
     """
     whole = {"taskDefinition": "known-by-then", **request}
-    raise_problems(rules.check_run_task(whole, definition))
+    rules.raise_certain(rules.check_run_task(whole, definition), RunConfigError)
 
 
 def _container_overrides(kwargs: Mapping[str, Any]) -> List[Dict[str, Any]]:
@@ -249,33 +251,6 @@ def _container_names(definition: Mapping[str, Any]) -> Tuple[str, ...]:
     )
 
 
-def _check_own_overrides(run_config: ECSRun, definition: Mapping[str, Any]) -> None:
-    """The run's own overrides must fit; the agent's are for many definitions."""
-    present = _container_names(definition)
-    for override in _container_overrides(run_config.run_task_kwargs or {}):
-        if override["name"] not in present:
-            raise RunConfigError(
-                f"run_task_kwargs overrides the container {quoted(override['name'])}, "
-                "which the task definition does not have; it has "
-                f"{shortened(', '.join(present), 200)}"
-            )
-
-
-def _present(
-    overrides: List[Dict[str, Any]], definition: Mapping[str, Any]
-) -> List[Dict[str, Any]]:
-    present = _container_names(definition)
-    return [override for override in overrides if override["name"] in present]
-
-
-def _named_entry(entries: List[Dict[str, Any]], name: str) -> Dict[str, Any]:
-    for entry in entries:
-        if entry.get("name") == name:
-            return entry
-    entries.append({"name": name})
-    return entries[-1]
-
-
 def _set_roles(
     overrides: Dict[str, Any],
     definition: Mapping[str, Any],
@@ -284,29 +259,20 @@ def _set_roles(
 ) -> None:
     """Roles: the run config's, else the definition's, else the agent's.
 
-    The definition's own needs no override; one that the kwargs brought would beat
-    it, and is taken out.
+    The definition's own role needs no override, and an override of the kwargs, which
+    would replace it, is removed.
     """
-    for key, own, default in (
-        ("taskRoleArn", run_config.task_role_arn, settings.task_role_arn),
-        (
-            "executionRoleArn",
-            run_config.execution_role_arn,
-            settings.execution_role_arn,
-        ),
+    for key, name in (
+        ("taskRoleArn", "task_role_arn"),
+        ("executionRoleArn", "execution_role_arn"),
     ):
+        own, default = getattr(run_config, name), getattr(settings, name)
         if own and own != definition.get(key):
             overrides[key] = own
         elif definition.get(key):
             overrides.pop(key, None)
         elif default:
             overrides[key] = default
-
-
-def _set_size(overrides: Dict[str, Any], run_config: ECSRun) -> None:
-    for key, own in (("cpu", run_config.cpu), ("memory", run_config.memory)):
-        if own:
-            overrides[key] = str(own)
 
 
 def _environment(
@@ -316,49 +282,19 @@ def _environment(
     settings: AgentSettings,
     prefect: PrefectSettings,
 ) -> List[Dict[str, str]]:
-    """The flow container's variables, the later beating the earlier."""
-    env: Dict[str, Any] = {
-        entry["name"]: entry["value"] for entry in container.get("environment", [])
-    }
+    """The flow container's variables; later ones replace earlier ones."""
     chosen = {
         **environment_entries(settings.env),
         **environment_entries(run_config.env or {}),
     }
-    env.update({"PREFECT__LOGGING__LEVEL": prefect.logging_level, **chosen})
-    env.update(_required(flow_run, prefect))
-    env.update(_log_switch(chosen, prefect))
-    return [{"name": name, "value": value} for name, value in env.items()]
-
-
-def _leave_out_api_key(
-    containers: List[Dict[str, Any]],
-    definition: Mapping[str, Any],
-    settings: AgentSettings,
-) -> None:
-    """A key that comes as a secret is in no override, wherever it came from.
-
-    Where the agent names the secret, no container is told the key in plain text. A
-    definition that brings it by itself, under one of its names or both, speaks for
-    its flow alone.
-    """
-    flow_has_it = brings_api_key(definition)
-    for container in containers:
-        is_flow = container["name"] == FLOW_CONTAINER
-        if settings.api_key_secret_arn or (is_flow and flow_has_it):
-            _leave_out(API_KEY_NAMES, container)
-
-
-def _leave_out(names: Tuple[str, ...], container: Dict[str, Any]) -> None:
-    if "environment" in container:
-        container["environment"] = [
-            entry for entry in container["environment"] if entry["name"] not in names
-        ]
-
-
-def _required(flow_run: FlowRun, prefect: PrefectSettings) -> Dict[str, str]:
-    """What a flow run cannot do without; no user value overrides these."""
     key = prefect.api_key or ""
-    return {
+    # A run may turn its logs off, but not on if the agent has them off.
+    logs = "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS"
+    env = {
+        **{entry["name"]: entry["value"] for entry in container.get("environment", [])},
+        "PREFECT__LOGGING__LEVEL": prefect.logging_level,
+        **chosen,
+        # A flow run needs the following; no value of a user replaces them.
         "PREFECT__BACKEND": prefect.backend,
         "PREFECT__CLOUD__API": prefect.api,
         "PREFECT__CLOUD__API_KEY": key,
@@ -373,15 +309,9 @@ def _required(flow_run: FlowRun, prefect: PrefectSettings) -> Dict[str, str]:
         # Images before Prefect 1.0.0 and 0.15.0 know the next two by these names.
         "PREFECT__CLOUD__AUTH_TOKEN": key,
         "PREFECT__LOGGING__LOG_TO_CLOUD": str(prefect.log_to_api).lower(),
+        logs: chosen.get(logs, "true") if prefect.log_to_api else "false",
     }
-
-
-def _log_switch(chosen: Mapping[str, str], prefect: PrefectSettings) -> Dict[str, str]:
-    """A run may turn its logs off, but not on where the agent has them off."""
-    name = "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS"
-    if not prefect.log_to_api:
-        return {name: "false"}
-    return {name: chosen.get(name, "true")}
+    return [{"name": name, "value": value} for name, value in env.items()]
 
 
 def _set_network(
@@ -391,43 +321,33 @@ def _set_network(
     run_config: ECSRun,
     settings: AgentSettings,
 ) -> None:
-    """Infer the network exactly where the definition is awsvpc and none was given.
+    """Infer the network if the definition is awsvpc and no level gives a network.
 
-    A run that says `networkConfiguration: null` wants none, and gets none.
+    With `networkConfiguration: null` a run asks for no network, and gets none.
     """
     unset = "networkConfiguration" in (run_config.run_task_kwargs or {})
     given = "networkConfiguration" in merged or unset
     if given or definition.get("networkMode") != "awsvpc" or not settings.subnets:
         return
+    # Only Fargate assigns public addresses; elsewhere ECS refuses them. An empty
+    # strategy means the cluster's default one. Like Prefect's own agent, this one
+    # assumes that it is Fargate's, unless the agent's launch type is EC2.
+    on_fargate = rules.placed_on_fargate(merged)
+    if merged.get("capacityProviderStrategy") == []:
+        on_fargate = settings.launch_type in (None, "FARGATE")
     awsvpc: Dict[str, Any] = {"subnets": list(settings.subnets)}
-    if _takes_public_ip(merged, settings):
+    if on_fargate:
         awsvpc["assignPublicIp"] = "ENABLED"
     request["networkConfiguration"] = {"awsvpcConfiguration": awsvpc}
 
 
-def _takes_public_ip(
-    merged: Mapping[str, Any], settings: AgentSettings
-) -> Optional[bool]:
-    """Only Fargate assigns public addresses; elsewhere ECS refuses the wish.
-
-    An empty strategy stands for the cluster's default one. As by Prefect's own agent,
-    that is taken for one of Fargate, unless the agent's launch type is EC2.
-    """
-    if merged.get("capacityProviderStrategy") == []:
-        return settings.launch_type in (None, "FARGATE")
-    return rules.placed_on_fargate(merged)
-
-
 def _tags(flow_run: FlowRun, merged: Mapping[str, Any]) -> List[Dict[str, str]]:
-    theirs = merged.get("startedBy")
-    started_by = (
-        [{"key": STARTED_BY, "value": rules.as_tag_value(str(theirs))}]
-        if theirs is not None
-        else []
-    )
-    return [
+    tags = [
         {"key": "prefect:flow-id", "value": flow_run.flow_id},
         {"key": "prefect:flow-version", "value": str(flow_run.flow_version)},
         {"key": FLOW_RUN_ID, "value": flow_run.id},
-        *started_by,
     ]
+    theirs = merged.get("startedBy")
+    if theirs is not None:
+        tags.append({"key": STARTED_BY, "value": rules.as_tag_value(str(theirs))})
+    return tags

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Collection, Dict, List, Mapping, Optional
 
 from .errors import LaunchError, RunConfigError
 from .flow_run import FLOW_CONTAINER, FlowRun
 from .settings import AgentSettings
 from .validation import coercion, rules
-from .validation.excerpt import joined, quoted
+from .validation.excerpt import quoted
 
 if TYPE_CHECKING:
     from .run_config import ECSRun
@@ -62,8 +62,8 @@ def build(
     """Render the definition with which a flow run is launched.
 
     Args:
-        template: The run's own template or the agent's. Every key that
-            register_task_definition takes may stand in it.
+        template: The run's own template or the agent's. It may have every key of
+            register_task_definition.
         flow_run: The run.
         run_config: Its run config.
         settings: The agent's defaults.
@@ -73,61 +73,61 @@ def build(
             `overflow`.
 
     Returns:
-        The request, named by its own content and ready to be sent.
+        The request, whose family is derived from its content.
 
     Raises:
-        RunConfigError: if ECS would refuse the definition; all reasons are named.
-        LaunchError: if the flow's Docker storage names no image.
+        RunConfigError: If ECS would refuse the definition, with all reasons.
+        LaunchError: If the flow's Docker storage has no image.
     """
-    definition = fitted(template)
-    flow = flow_container(definition)
+    definition = coerce_template(template)
+    containers = definition.setdefault("containerDefinitions", [])
+    flow = named_entry(containers, FLOW_CONTAINER)
     flow["image"] = _image(flow_run, run_config, flow)
     _set_environment(flow, {"PREFECT__CONTEXT__IMAGE": flow["image"]})
-    _take_in(definition, environment or {})
+    for container in containers:
+        added = (environment or {}).get(container.get("name"), {})
+        _set_environment(container, added)
     api_key = settings.api_key_secret_arn or _own_api_key(flow)
     if api_key:
-        _bring_api_key(flow, api_key)
-    _set_execution_role(definition, run_config, settings)
-    _set_compatibilities(definition, placement)
-    request = named(definition, settings.agent_name)
-    raise_problems(rules.check_definition(request))
+        _add_api_key(flow, api_key)
+    role = run_config.execution_role_arn or settings.execution_role_arn
+    if role:
+        definition.setdefault("executionRoleArn", role)
+    # ECS then checks the definition for what the run is placed on.
+    compatibility = placement.get("launchType")
+    if not compatibility and rules.placed_on_fargate(placement):
+        compatibility = "FARGATE"
+    if compatibility:
+        definition.setdefault("requiresCompatibilities", [str(compatibility)])
+    request = with_content_hash_family(definition, settings.agent_name)
+    rules.raise_certain(rules.check_definition(request), RunConfigError)
     return request
 
 
-def fitted(template: Mapping[str, Any]) -> Dict[str, Any]:
-    """A new copy of a template, its values as ECS wants them on the wire.
+def coerce_template(template: Mapping[str, Any]) -> Dict[str, Any]:
+    """A new copy of a template, its values in the types that ECS accepts.
 
     Raises:
-        RunConfigError: if it has an unknown key or a value of the wrong type.
+        RunConfigError: If it has an unknown key or a value of the wrong type.
     """
-    definition, problems = coercion.fit("RegisterTaskDefinition", template, strict=True)
-    raise_problems(problems)
+    definition, problems = coercion.coerce(
+        "RegisterTaskDefinition", template, strict=True
+    )
+    rules.raise_certain(problems, RunConfigError)
     return definition
 
 
-def raise_problems(problems: List[rules.Problem]) -> None:
-    """Raise what ECS must refuse, as one line; what it only may refuse is its to say.
-
-    Raises:
-        RunConfigError: if any problem is certain.
-    """
-    certain = [str(problem) for problem in problems if problem.certain]
-    if certain:
-        raise RunConfigError(joined(certain))
-
-
-def flow_container(definition: Dict[str, Any]) -> Dict[str, Any]:
-    """The container `flow` of a definition, added to it where it has none."""
-    containers = definition.setdefault("containerDefinitions", [])
-    for container in containers:
-        if container.get("name") == FLOW_CONTAINER:
-            return expect_dict(container)
-    containers.append({"name": FLOW_CONTAINER})
-    return expect_dict(containers[-1])
+def named_entry(entries: List[Any], name: str) -> Dict[str, Any]:
+    """The entry of that name in a list of dicts, added to it where it has none."""
+    for entry in entries:
+        if entry.get("name") == name:
+            return expect_dict(entry)
+    entries.append({"name": name})
+    return expect_dict(entries[-1])
 
 
 def expect_dict(value: Any) -> Dict[str, Any]:
-    """Narrow a value that the service model has vouched for."""
+    """Narrow a value that `coerce` has checked."""
     assert isinstance(value, dict)
     return value
 
@@ -146,21 +146,25 @@ def brings_api_key(definition: Mapping[str, Any]) -> bool:
     )
 
 
-def named(definition: Mapping[str, Any], agent_name: str = "") -> Dict[str, Any]:
-    """The definition under a family that is unique to its content.
+def with_content_hash_family(
+    definition: Mapping[str, Any], agent_name: str = ""
+) -> Dict[str, Any]:
+    """The definition with a family that is unique to its content.
 
     The digest covers the whole definition, including the template's own family. The
     tags of the owner and of the agent are added afterwards, if ECS's limit of 50 tags
     allows them, so agents with different names share a definition.
 
     Args:
-        definition: What is to be registered.
+        definition: A rendered definition.
         agent_name: The agent's name, empty for none.
     """
     digest = content_digest(definition)
-    stem = definition.get("family") or _image_family(definition)
+    flow = named_entry(definition["containerDefinitions"], FLOW_CONTAINER)
+    stem = definition.get("family") or f"prefect-{flow['image']}"
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")
     left = rules.MAX_FAMILY - len(digest) - 1
-    family = f"{_slug(stem)[:left].rstrip('-_') or 'prefect'}-{digest}"
+    family = f"{slug[:left].rstrip('-_') or 'prefect'}-{digest}"
     ours = [OWNER_TAG, *([agent_tag(agent_name)] if agent_name else [])]
     return with_tags({**definition, "family": family}, ours)
 
@@ -171,15 +175,15 @@ def agent_tag(name: str) -> Dict[str, str]:
 
 
 def content_digest(definition: Mapping[str, Any]) -> str:
-    """Equal content gives equal digests, whatever the order of the keys."""
+    """A digest of the content that does not depend on the order of keys."""
     canonical = json.dumps(definition, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
 def with_tags(request: Dict[str, Any], ours: List[Dict[str, str]]) -> Dict[str, Any]:
-    """Add tags of ours where they fit; the user's always win.
+    """Add tags of ours up to ECS's limit; the user's tags take precedence.
 
-    ECS takes at most 50 tags on a resource, each key once:
+    ECS accepts at most 50 tags on a resource, each key once:
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-using-tags.html
     """
     theirs = request.get("tags", [])
@@ -197,95 +201,55 @@ def without_own_tags(request: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _image(flow_run: FlowRun, run_config: ECSRun, container: Mapping[str, Any]) -> str:
-    if flow_run.has_docker_storage:
-        if flow_run.docker_image:
-            return flow_run.docker_image
+    if not flow_run.has_docker_storage:
+        return run_config.image or container.get("image") or flow_run.default_image
+    if not flow_run.docker_image:
         raise LaunchError(
-            f"The Docker storage of flow {quoted(flow_run.flow_name)} names no image "
-            "and tag; register the flow again after building its storage."
+            f"The Docker storage of flow {quoted(flow_run.flow_name)} has no image "
+            "and tag; build the storage and register the flow again.",
+            code="no-storage-image",
         )
-    return run_config.image or container.get("image") or flow_run.default_image
+    return flow_run.docker_image
 
 
 def _set_environment(container: Dict[str, Any], env: Mapping[str, str]) -> None:
-    """Set variables, save those that the container already gets as secrets.
+    """Set variables, except those that the container already gets as secrets.
 
-    A name may stand in `environment` or in `secrets`, not in both.
+    ECS accepts a name either in `environment` or in `secrets`.
     """
     secrets = secret_names(container)
     ours = {name: value for name, value in env.items() if name not in secrets}
-    others = [
-        entry
-        for entry in container.get("environment", [])
-        if entry.get("name") not in ours
-    ]
     if ours:
+        leave_out_variables(container, ours)
         entries = [{"name": name, "value": value} for name, value in ours.items()]
-        container["environment"] = entries + others
+        container["environment"] = entries + container.get("environment", [])
 
 
-def _take_in(
-    definition: Mapping[str, Any], environment: Mapping[str, Mapping[str, str]]
-) -> None:
-    for container in definition["containerDefinitions"]:
-        _set_environment(container, environment.get(container.get("name"), {}))
+def leave_out_variables(container: Dict[str, Any], names: Collection[str]) -> None:
+    """Remove variables from the `environment` of a container or an override."""
+    if "environment" in container:
+        container["environment"] = [
+            entry
+            for entry in container["environment"]
+            if entry.get("name") not in names
+        ]
 
 
 def _own_api_key(container: Mapping[str, Any]) -> Optional[str]:
-    """Where a template's own container has the API key from, under either name."""
+    """Which secret a template's own container reads the API key from, if any."""
     for entry in container.get("secrets", []):
         if entry.get("name") in API_KEY_NAMES:
             return str(entry.get("valueFrom"))
     return None
 
 
-def _bring_api_key(container: Dict[str, Any], secret_arn: str) -> None:
+def _add_api_key(container: Dict[str, Any], secret_arn: str) -> None:
     """Add the API key to a container's secrets, under each name that is missing.
 
-    A name may stand in `environment` or in `secrets`, and there once.
+    ECS accepts a name either in `environment` or in `secrets`, and there once.
     """
     missing = [name for name in API_KEY_NAMES if name not in secret_names(container)]
     ours = [{"name": name, "valueFrom": secret_arn} for name in missing]
     container["secrets"] = [*container.get("secrets", []), *ours]
-    container["environment"] = [
-        entry
-        for entry in container.get("environment", [])
-        if entry.get("name") not in API_KEY_NAMES
-    ]
-
-
-def _set_execution_role(
-    definition: Dict[str, Any], run_config: ECSRun, settings: AgentSettings
-) -> None:
-    role = run_config.execution_role_arn or settings.execution_role_arn
-    if role:
-        definition.setdefault("executionRoleArn", role)
-
-
-def _set_compatibilities(
-    definition: Dict[str, Any], placement: Mapping[str, Any]
-) -> None:
-    """Ask for what the run is placed on, so that ECS checks the definition for it."""
-    compatibility = _compatibility(placement)
-    if compatibility:
-        definition.setdefault("requiresCompatibilities", [compatibility])
-
-
-def _compatibility(placement: Mapping[str, Any]) -> Optional[str]:
-    if placement.get("launchType"):
-        return str(placement["launchType"])
-    return "FARGATE" if rules.placed_on_fargate(placement) else None
-
-
-def _image_family(definition: Mapping[str, Any]) -> str:
-    flow = next(
-        container
-        for container in definition["containerDefinitions"]
-        if container["name"] == FLOW_CONTAINER
-    )
-    return f"prefect-{flow['image']}"
-
-
-def _slug(text: str) -> str:
-    """Text as a family may spell it: letters, digits, `-` and `_`."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")
+    container.setdefault("environment", [])
+    leave_out_variables(container, API_KEY_NAMES)

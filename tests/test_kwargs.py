@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Dict
 
 import pytest
+from codes import raises_code
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -705,34 +706,31 @@ def test_guarantee_1_the_token_names_the_launch_and_its_attempt(
 
 
 @pytest.mark.parametrize(
-    "bad, message",
+    "bad, code, message",
     [
-        ({"taskDefinition": "x"}, "task_definition_arn"),
-        ({"clientToken": "x"}, "clientToken"),
-        ({"count": 2}, "one task"),
-        ({"networkconfiguration": {}}, "networkConfiguration"),
-        ({"somethingNew": 1}, "somethingNew"),
-        ({"overrides": {"containerOverrides": [{"cpu": 1}]}}, "name is missing"),
-        ({"overrides": []}, "overrides"),
+        ({"taskDefinition": "x"}, "reserved-key", "task_definition_arn"),
+        ({"clientToken": "x"}, "reserved-key", "clientToken"),
+        ({"count": 2}, "one-task", "count"),
+        ({"networkconfiguration": {}}, "unknown-key", "'networkConfiguration'"),
+        ({"somethingNew": 1}, "unknown-key", "somethingNew"),
+        (
+            {"overrides": {"containerOverrides": [{"name": "flow"}, {"cpu": 1}]}},
+            "missing-key",
+            "overrides.containerOverrides[1].name",
+        ),
+        ({"overrides": []}, "wrong-type", "overrides"),
     ],
 )
-def test_kwargs_that_cannot_be_used_are_refused(bad: Any, message: str) -> None:
-    with pytest.raises(RunConfigError, match=message):
+def test_kwargs_that_cannot_be_used_are_refused(
+    bad: Any, code: str, message: str
+) -> None:
+    with raises_code(code, RunConfigError) as error:
         kwargs.check(bad)
-
-
-def test_an_override_without_a_name_is_named_by_its_place() -> None:
-    overrides = [{"name": "flow"}, {"cpu": 1}]
-    with pytest.raises(RunConfigError) as error:
-        kwargs.check({"overrides": {"containerOverrides": overrides}})
-    assert str(error.value) == (
-        "overrides.containerOverrides[1]: name is missing; say which container is "
-        "meant, such as 'flow'"
-    )
+    assert message in str(error.value)
 
 
 def test_a_request_has_no_key_that_ecs_does_not_know(build: Any) -> None:
-    with pytest.raises(RunConfigError, match="somethingNew"):
+    with raises_code("unknown-key", RunConfigError):
         build(run_task_kwargs={"somethingNew": 1})
 
 
@@ -769,11 +767,8 @@ def test_guarantee_10_the_users_started_by_becomes_a_tag(
     kwargs.check_request(request, DEFINITION)
     (note,) = kwargs.notes(kwargs.merge(agent, run), request)
     theirs = quoted(str({**agent, **run}["startedBy"]))
-    assert note == (
-        "ECS gets the flow run's id as startedBy, by which the agent finds the task; "
-        f"run_task_kwargs gives {theirs}, and it is kept "
-        "as the task's tag prefect:started-by"
-    )
+    assert theirs in note
+    assert note.endswith("tag prefect:started-by")
 
 
 def test_the_users_started_by_goes_where_there_is_no_place_for_its_tag(
@@ -786,9 +781,8 @@ def test_the_users_started_by_goes_where_there_is_no_place_for_its_tag(
     assert len(request["tags"]) == 50
     assert "prefect:started-by" not in tags_of(request)
     (note,) = kwargs.notes(given, request)
-    assert note.endswith(
-        "gives 'airflow', and there is no place for it among the task's 50 tags"
-    )
+    assert "'airflow'" in note
+    assert note.endswith("50 tags")
 
 
 def test_a_tag_of_that_name_that_the_user_gives_stays(build: Any) -> None:
@@ -825,12 +819,10 @@ def test_an_override_of_the_run_for_a_container_that_is_not_there(build: Any) ->
     overrides = {"containerOverrides": [{"name": "nope", "cpu": 1}]}
     containers = [{"name": "flow"}, {"name": "proxy"}]
     definition = {**DEFINITION, "containerDefinitions": containers}
-    with pytest.raises(RunConfigError) as error:
+    with raises_code("unknown-container", RunConfigError) as error:
         build(ECSRun(run_task_kwargs={"overrides": overrides}), definition)
-    assert str(error.value) == (
-        "run_task_kwargs overrides the container 'nope', which the task definition "
-        "does not have; it has flow, proxy"
-    )
+    assert "'nope'" in error.value.message
+    assert error.value.message.endswith("flow, proxy")
 
 
 def test_an_override_of_the_agent_for_such_a_container_is_dropped() -> None:
@@ -839,5 +831,5 @@ def test_an_override_of_the_agent_for_such_a_container_is_dropped() -> None:
 
 
 def test_a_size_that_fargate_lacks_is_refused(build: Any) -> None:
-    with pytest.raises(RunConfigError, match=r"(?i)fargate"):
+    with raises_code("fargate-size", RunConfigError):
         build(ECSRun(cpu=256, memory=8192))

@@ -5,18 +5,20 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
 import venv
 import warnings
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 import cloudpickle
 import prefect
 import pytest
 from box import Box
+from codes import raises_code
 from prefect.run_configs import ECSRun as PrefectECSRun
 from prefect.run_configs import KubernetesRun, UniversalRun
 from prefect.serialization.run_config import RunConfigSchema
@@ -134,81 +136,61 @@ def test_nothing_of_aws_is_imported_with_it() -> None:
 
 ONE_PATH = {"task_definition_path": "s3://b/k"}
 
-MISTAKES = {
-    "labels is a string": (
-        {"labels": "prod"},
-        "labels is a list of strings, this is one: labels=['prod']",
-    ),
-    "a label is a number": (
-        {"labels": [1]},
-        "labels has to be a list of strings, not int",
-    ),
-    "labels is a number": (
-        {"labels": 1},
-        "labels has to be a list of strings, not int",
-    ),
-    "env is a list": ({"env": ["A=1"]}, "env has to be a dict, not list"),
-    "a name in env": (
-        {"env": {1: "a"}},
-        "env: the name 1 has to be a string, not int",
-    ),
+MISTAKES: Dict[str, Tuple[Dict[str, Any], List[str], str]] = {
+    "labels is a string": ({"labels": "prod"}, ["wrong-type"], "labels=['prod']"),
+    "a label is a number": ({"labels": [1]}, ["wrong-type"], "labels .*int"),
+    "labels is a number": ({"labels": 1}, ["wrong-type"], "labels .*int"),
+    "env is a list": ({"env": ["A=1"]}, ["wrong-type"], "env .*dict, not list"),
+    "a name in env": ({"env": {1: "a"}}, ["wrong-type"], "env: .*1 .*int"),
     "a value in env": (
         {"env": {"A": {"b": 1}}},
-        "env['A'] has to be a string, number or boolean, not dict",
+        ["wrong-type"],
+        "env['A'] .*not dict",
     ),
-    "cpu is a float": (
-        {"cpu": 0.5},
-        "cpu has to be an integer or a string, not float",
-    ),
-    "cpu is none": (
-        {"cpu": "1 core"},
-        "cpu: '1 core' is no cpu: CPU units such as 1024, or vCPUs such as '1 vCPU'",
-    ),
-    "memory is none": (
-        {"memory": "2 GiB"},
-        "memory: '2 GiB' is no memory: MiB such as 2048, or GB such as '2 GB'",
-    ),
-    "image is a list": ({"image": ["a"]}, "image has to be a string, not list"),
-    "image has spaces": (
-        {"image": "a b"},
-        "image: 'a b' is no image: REPOSITORY:TAG or REPOSITORY@DIGEST, without spaces",
-    ),
+    "cpu is a float": ({"cpu": 0.5}, ["wrong-type"], "cpu .*not float"),
+    "cpu is none": ({"cpu": "1 core"}, ["invalid-cpu"], "cpu: .*'1 core'"),
+    "memory is none": ({"memory": "2 GiB"}, ["invalid-memory"], "memory: .*'2 GiB'"),
+    "image is a list": ({"image": ["a"]}, ["wrong-type"], "image .*not list"),
+    "image has spaces": ({"image": "a b"}, ["invalid-image"], "image: .*'a b'"),
     "a role that is none": (
         {"task_role_arn": "arn:aws:iam::123456789012:user/me"},
-        "task_role_arn: 'arn:aws:iam::123456789012:user/me' is no role: "
-        "arn:aws:iam::ACCOUNT:role/NAME",
+        ["invalid-role"],
+        "task_role_arn: .*'arn:aws:iam::123456789012:user/me'",
     ),
     "task_definition is a path": (
         {"task_definition": "s3://bucket/flow.yaml"},
-        "task_definition has to be a dict, not str",
+        ["wrong-type"],
+        "task_definition .*dict, not str",
     ),
     "run_task_kwargs is a list": (
         {"run_task_kwargs": []},
-        "run_task_kwargs has to be a dict, not list",
+        ["wrong-type"],
+        "run_task_kwargs .*dict, not list",
     ),
     "two ways of giving a definition": (
         {"task_definition": {}, "task_definition_arn": "f:1"},
-        "task_definition and task_definition_arn each give a task definition: keep one",
+        ["several-definitions"],
+        "task_definition and task_definition_arn",
     ),
     "three ways of giving a definition": (
         {"task_definition": {}, "task_definition_arn": "f:1", **ONE_PATH},
-        "task_definition and task_definition_path and task_definition_arn each give a "
-        "task definition: keep one",
+        ["several-definitions"],
+        "task_definition and task_definition_path and task_definition_arn",
     ),
     "image and ARN": (
         {"task_definition_arn": "f:1", "image": "a"},
-        "image cannot be given with task_definition_arn, because the image of a "
-        "registered task definition is fixed: drop one of the two",
+        ["fixed-image"],
+        "image .*task_definition_arn",
     ),
     "an unsupported scheme": (
         {"task_definition_path": "ftp://host/flow.yaml"},
-        "task_definition_path 'ftp://host/flow.yaml' has the scheme 'ftp', which no "
-        "agent reads: use one of file, agent, s3, gs, gcs, http, https",
+        ["unknown-scheme"],
+        "'ftp' .*'ftp://host/flow.yaml'.* file, agent, s3, gs, gcs, http, https",
     ),
     "a misspelled key in run_task_kwargs": (
         {"run_task_kwargs": {"networkconfiguration": {}}},
-        "run_task_kwargs.networkconfiguration: unknown key, did you mean "
-        "'networkConfiguration'?",
+        ["unknown-key"],
+        "run_task_kwargs.networkconfiguration: .*'networkConfiguration'",
     ),
     "a misspelled key in task_definition": (
         {
@@ -216,33 +198,33 @@ MISTAKES = {
                 "containerDefinitions": [{"name": "x", "enviroment": []}]
             }
         },
-        "task_definition.containerDefinitions[0].enviroment: unknown key, did you mean "
-        "'environment'?",
+        ["unknown-key"],
+        "task_definition.containerDefinitions[0].enviroment: .*'environment'",
     ),
     "a wrong type": (
         {"task_definition": {"containerDefinitions": [{"command": "python"}]}},
-        "task_definition.containerDefinitions[0].command: a list is wanted here, and "
-        "this is a string",
+        ["wrong-type"],
+        "task_definition.containerDefinitions[0].command: ",
     ),
     "several mistakes": (
         {"cpu": "x", "run_task_kwargs": {"launchType": "fargate", "tag": []}},
-        "cpu: 'x' is no cpu: CPU units such as 1024, or vCPUs such as '1 vCPU'; "
-        "run_task_kwargs.launchType: 'fargate' is written 'FARGATE'; "
-        "run_task_kwargs.tag: unknown key, did you mean 'tags'?",
+        ["invalid-cpu", "wrong-case", "unknown-key"],
+        "cpu: .*'x'.*; run_task_kwargs.launchType: .*; run_task_kwargs.tag: .*'tags'",
     ),
     "the definition in run_task_kwargs": (
         {"run_task_kwargs": {"taskDefinition": "f:1"}},
-        "run_task_kwargs.taskDefinition: cannot be given: name the definition "
-        "with task_definition_arn of the ECSRun",
+        ["reserved-key"],
+        "run_task_kwargs.taskDefinition: .*task_definition_arn",
     ),
     "a client token": (
         {"run_task_kwargs": {"clientToken": "t"}},
-        "run_task_kwargs.clientToken: cannot be given: the agent makes one per flow "
-        "run, so that no task starts twice",
+        ["reserved-key"],
+        "run_task_kwargs.clientToken: ",
     ),
     "two tasks": (
         {"run_task_kwargs": {"count": 2}},
-        "run_task_kwargs.count: has to be 1: a flow run is one task",
+        ["one-task"],
+        "run_task_kwargs.count: ",
     ),
     "launch type and strategy": (
         {
@@ -251,8 +233,8 @@ MISTAKES = {
                 "capacityProviderStrategy": [{"capacityProvider": "mine"}],
             }
         },
-        "run_task_kwargs.launchType: cannot be given together with "
-        "capacityProviderStrategy: keep one of the two",
+        ["launch-type-and-strategy"],
+        "run_task_kwargs.launchType: .*capacityProviderStrategy",
     ),
     "an override for an absent container": (
         {
@@ -261,34 +243,39 @@ MISTAKES = {
                 "overrides": {"containerOverrides": [{"name": "database"}]}
             },
         },
-        "run_task_kwargs.overrides.containerOverrides[0].name: the task definition has "
-        "no container 'database', only db, flow",
+        ["unknown-container"],
+        "run_task_kwargs.overrides.containerOverrides[0].name: .*'database'.*db, flow",
     ),
     "bridge on Fargate": (
         {
             "task_definition": {"networkMode": "bridge"},
             "run_task_kwargs": {"launchType": "FARGATE"},
         },
-        "task_definition.networkMode: Fargate needs awsvpc, this is 'bridge'",
+        ["fargate-network-mode"],
+        "task_definition.networkMode: .*'bridge'",
     ),
     "not JSON": (
         {"run_task_kwargs": {"tags": [{"key": b"k"}]}},
-        "run_task_kwargs: cannot be stored as JSON: Object of type bytes is not JSON "
-        "serializable; run_task_kwargs.tags[0].key: a string is wanted here, and this "
-        "is of type bytes",
+        ["not-json", "wrong-type"],
+        "run_task_kwargs: .*; run_task_kwargs.tags[0].key: .*bytes",
     ),
 }
 
 
-@pytest.mark.parametrize("arguments, sentence", MISTAKES.values(), ids=MISTAKES.keys())
+@pytest.mark.parametrize(
+    "arguments, codes, words", MISTAKES.values(), ids=MISTAKES.keys()
+)
 def test_a_mistake_is_an_error_of_one_line(
-    arguments: Dict[str, Any], sentence: str
+    arguments: Dict[str, Any], codes: List[str], words: str
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(ConfigurationError) as raised:
+        with raises_code(codes[-1], ConfigurationError) as raised:
             ECSRun(**arguments)
-    assert str(raised.value) == f"ECSRun: {sentence}"
+    said = str(raised.value)
+    assert said.startswith("ECSRun: ")
+    assert re.findall(r" \[([a-z-]+)\](?:;|$)", said) == codes
+    assert re.search(words.replace("[", r"\["), said), said
     assert isinstance(raised.value, ValueError)
 
 
@@ -314,10 +301,6 @@ def test_arguments_are_keyword_only() -> None:
 
 
 SMALL = {"cpu": 256, "memory": 8192}
-NO_SUCH_SIZE = (
-    "Fargate has no task with cpu 256 and memory 8192: for cpu 256 memory is one of "
-    "512, 1024, 2048"
-)
 FARGATE = {"launchType": "FARGATE"}
 SPOT = {"capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT"}]}
 REQUIRES_FARGATE = {"requiresCompatibilities": ["FARGATE"]}
@@ -354,9 +337,10 @@ REQUIRES_FARGATE = {"requiresCompatibilities": ["FARGATE"]}
 def test_a_size_that_fargate_does_not_have(
     arguments: Dict[str, Any], place: str
 ) -> None:
-    with pytest.raises(ConfigurationError) as raised:
+    with raises_code("fargate-size", ConfigurationError) as raised:
         ECSRun(**arguments)
-    assert str(raised.value) == f"ECSRun: {place}: {NO_SUCH_SIZE}"
+    assert str(raised.value).startswith(f"ECSRun: {place}: ")
+    assert "cpu 256 and memory 8192: " in str(raised.value)
 
 
 FINE: Tuple[Dict[str, Any], ...] = (
@@ -399,8 +383,8 @@ def test_an_unknown_key_unlike_any_is_a_warning_at_the_users_line() -> None:
     with pytest.warns(UserWarning, match="unknown key") as warned:
         ECSRun(run_task_kwargs={"orbit": 1}, task_definition={"moon": {}})
     assert [str(warning.message) for warning in warned] == [
-        "ECSRun: task_definition.moon: unknown key",
-        "ECSRun: run_task_kwargs.orbit: unknown key",
+        "ECSRun: task_definition.moon: unknown key [unknown-key]",
+        "ECSRun: run_task_kwargs.orbit: unknown key [unknown-key]",
     ]
     assert {warning.filename for warning in warned} == {__file__}
 
@@ -434,21 +418,17 @@ def test_other_schemes_are_left_to_the_agent(scheme: str) -> None:
 def test_a_definition_in_a_file_is_checked_too(tmp_path: Path) -> None:
     path = tmp_path / "flow.yaml"
     path.write_text("containerdefinitions: []")
-    with pytest.raises(ConfigurationError) as raised:
+    with raises_code("unknown-key", ConfigurationError) as raised:
         ECSRun(task_definition_path=str(path))
-    assert str(raised.value) == (
-        "ECSRun: task_definition.containerdefinitions: unknown key, did you mean "
-        "'containerDefinitions'?"
-    )
+    assert "task_definition.containerdefinitions: " in str(raised.value)
 
 
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "flow.yaml"
-    with pytest.raises(SourceError) as raised:
+    with raises_code("unreadable-file", SourceError) as raised:
         ECSRun(task_definition_path=str(path))
-    assert str(raised.value) == (
-        f"ECSRun: cannot read task_definition_path {path}: No such file or directory"
-    )
+    assert f"task_definition_path {path}: " in str(raised.value)
+    assert "No such file or directory" in str(raised.value)
 
 
 #: What PyYAML says itself, and what libyaml says of the same, where it is there.
@@ -468,61 +448,58 @@ LIBYAML = {
 }
 
 BAD_YAML = {
-    "empty": (b"", "is empty, and a mapping of keys to values is wanted"),
-    "only a comment": (b"# x\n", "is empty, and a mapping of keys to values is wanted"),
-    "a list": (
-        b"- family: f",
-        ", line 1, column 1: a list, and a mapping of keys to values is wanted",
-    ),
-    "a word": (
-        b"family",
-        ", line 1, column 1: a single value, and a mapping of keys to values is wanted",
-    ),
+    "empty": (b"", "empty-file", ""),
+    "only a comment": (b"# x\n", "empty-file", ""),
+    "a list": (b"- family: f", "not-a-mapping", ", line 1, column 1: a list"),
+    "a word": (b"family", "not-a-mapping", ", line 1, column 1: a single value"),
     "unclosed": (
         b"a: 1\nb: [1",
+        "invalid-yaml",
         ", line 2, column 6: expected ',' or ']', but got '<stream end>'",
     ),
     "two colons": (
         b"a: b: c",
+        "invalid-yaml",
         ", line 1, column 5: mapping values are not allowed here",
     ),
     "two documents": (
         b"a: 1\n---\nb: 1",
+        "invalid-yaml",
         ", line 2, column 1: but found another document",
     ),
     "a tag": (
         b"a: !!python/object:os.system x",
+        "invalid-yaml",
         ", line 1, column 4: could not determine a constructor for the tag "
         "'tag:yaml.org,2002:python/object:os.system'",
     ),
     "not UTF-8": (
         b"a: 1\nb: \xff",
+        "invalid-yaml",
         ", line 2, column 4: invalid start byte",
     ),
     "a control character": (
         b"a: 1\nb: \x07",
+        "invalid-yaml",
         ", line 2, column 4: special characters are not allowed",
     ),
-    "no date": (b"a: 2022-13-45", ": month must be in 1..12"),
-    "itself": (
-        b"a: &a [*a]",
-        ", line 1, column 8: an anchor refers to what it stands in",
-    ),
+    "no date": (b"a: 2022-13-45", "invalid-yaml", ": month must be in 1..12"),
+    "itself": (b"a: &a [*a]", "invalid-yaml", ", line 1, column 8: "),
 }
 
 
-@pytest.mark.parametrize("text, reason", BAD_YAML.values(), ids=BAD_YAML.keys())
+@pytest.mark.parametrize("text, code, reason", BAD_YAML.values(), ids=BAD_YAML.keys())
 def test_bad_yaml_is_one_line_with_path_line_and_column(
-    tmp_path: Path, text: bytes, reason: str
+    tmp_path: Path, text: bytes, code: str, reason: str
 ) -> None:
-    where = "is empty" if reason.startswith("is empty") else reason
-    with pytest.raises(SourceError) as raised:
+    with raises_code(code, SourceError) as raised:
         parse_mapping(text, "s3://b/k")
-    said = str(raised.value)[len(f"s3://b/k{' ' * (where == 'is empty')}") :]
-    assert said in (reason, LIBYAML.get(reason))
+    assert raised.value.message.startswith(
+        (f"s3://b/k{reason}", f"s3://b/k{LIBYAML.get(reason, reason)}")
+    )
     path = tmp_path / "flow.yaml"
     path.write_bytes(text)
-    with pytest.raises(SourceError) as raised:
+    with raises_code(code, SourceError) as raised:
         ECSRun(task_definition_path=str(path))
     assert f"ECSRun: task_definition_path {path}" in str(raised.value)
 
@@ -573,48 +550,37 @@ def test_what_is_stored_is_not_read_or_judged_by_ecs_rules() -> None:
 
 
 def test_other_run_configs_are_refused_by_name() -> None:
-    with pytest.raises(UnsupportedRunConfig) as raised:
+    with raises_code("unsupported-run-config", UnsupportedRunConfig) as raised:
         ECSRun.from_serialized(KubernetesRun().serialize())
-    assert str(raised.value) == (
-        "The run config is a KubernetesRun, and this agent takes ECSRun and "
-        "UniversalRun only: change the flow's run_config"
-    )
+    assert "KubernetesRun" in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    "stored, what",
+    "stored, code, what",
     [
-        ({}, "it has no type"),
-        ({"type": None}, "it has no type"),
-        ([], "it has no type"),
-        ("ECSRun", "it has no type"),
-        ({"type": "ECSRun", "env": []}, "env has to be a dict, not list"),
-        (
-            {"type": "ECSRun", "cpu": {}},
-            "cpu has to be an integer or a string, not dict",
-        ),
-        ({"type": "ECSRun", "image": 1}, "image has to be a string, not int"),
-        (
-            {"type": "UniversalRun", "labels": 1},
-            "labels has to be a list of strings, not int",
-        ),
-        (
-            {"type": "ECSRun", "run_task_kwargs": "x"},
-            "run_task_kwargs has to be a dict, not str",
-        ),
+        ({}, "damaged-run-config", "type"),
+        ({"type": None}, "damaged-run-config", "type"),
+        ([], "damaged-run-config", "type"),
+        ("ECSRun", "damaged-run-config", "type"),
+        ({"type": "ECSRun", "env": []}, "wrong-type", "env"),
+        ({"type": "ECSRun", "cpu": {}}, "wrong-type", "cpu"),
+        ({"type": "ECSRun", "image": 1}, "wrong-type", "image"),
+        ({"type": "UniversalRun", "labels": 1}, "wrong-type", "labels"),
+        ({"type": "ECSRun", "run_task_kwargs": "x"}, "wrong-type", "run_task_kwargs"),
         (
             {"type": "ECSRun", "task_definition": {}, "task_definition_arn": "f:1"},
-            "task_definition and task_definition_arn each give a task definition: "
-            "keep one",
+            "several-definitions",
+            "task_definition and task_definition_arn",
         ),
     ],
 )
-def test_a_damaged_run_config_is_one_sentence(stored: Any, what: str) -> None:
-    with pytest.raises(RunConfigError) as raised:
+def test_a_damaged_run_config_is_one_sentence(
+    stored: Any, code: str, what: str
+) -> None:
+    with raises_code(code, RunConfigError) as raised:
         ECSRun.from_serialized(stored)
-    assert str(raised.value) == (
-        f"The stored run config is damaged: {what}; register the flow again"
-    )
+    assert what in str(raised.value)
+    assert "ECSRun: " not in str(raised.value)
 
 
 # --- two environments --------------------------------------------------------------

@@ -15,13 +15,13 @@ from prefect_ecs_plugin.errors import LaunchError
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 from prefect_ecs_plugin.scheduling.steps import Pause, Steps, drive
 from prefect_ecs_plugin.submission import ASK_FOR_TAGS_AGAIN, Submission
-from prefect_ecs_plugin.template import named
+from prefect_ecs_plugin.template import with_content_hash_family
 
 RUN_ID = "11111111-2222-3333-4444-555555555555"
 
 
 def definition(memory: str = "2048") -> Dict[str, Any]:
-    return named(
+    return with_content_hash_family(
         {
             "networkMode": "awsvpc",
             "cpu": "1024",

@@ -1,10 +1,10 @@
 """A file at an http(s):// address, read without credentials and within bounds.
 
-* No `.netrc` and no credential of the environment goes along; proxies are used.
-* A redirect never leads from https to http, nor to an address of the machine itself:
-  link-local, loopback, or where a cloud keeps its metadata. For run configs that holds
-  for the first address too.
-* The address that was checked is the one that is connected to.
+* No `.netrc` and no credential of the environment is sent; proxies are used.
+* A redirect never leads from https to http, nor to an internal address: link-local,
+  loopback, or a cloud's metadata service. For run configs that holds for the first
+  address too.
+* The agent connects to the very address that it checked.
 """
 
 from __future__ import annotations
@@ -26,18 +26,15 @@ from urllib3.util.connection import create_connection
 
 from ..errors import SourceError, reason
 from ..validation.excerpt import quoted, shortened
-from ..validation.yaml_text import MAX_BYTES, check_length
+from ..validation.yaml_text import check_length, read_bounded
 
-#: Redirects that are followed.
+#: Redirects that the agent follows.
 _MAX_REDIRECTS = 5
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-#: Bytes that are read at once.
-_CHUNK = 64 * 1024
-
-#: Addresses at which clouds tell a machine its secrets and that are not link-local:
-#: AWS, Alibaba, Azure, Google.
+#: Addresses of the metadata services of AWS, Alibaba, Azure and Google, which have a
+#: machine's secrets, as far as they are not link-local.
 _METADATA = frozenset(
     ipaddress.ip_address(each)
     for each in (
@@ -49,7 +46,7 @@ _METADATA = frozenset(
     )
 )
 
-#: IPv6 networks whose addresses stand for IPv4 ones, and the bits that follow those.
+#: IPv6 networks whose addresses stand for IPv4 ones, and the bits after those.
 _TRANSLATED = (
     (ipaddress.ip_network("64:ff9b::/96"), 0),
     (ipaddress.ip_network("2002::/16"), 80),
@@ -63,9 +60,9 @@ class Fetch:
 
     Args:
         url: Its http(s):// address.
-        hosts: The hosts that a run config may name; None for a file of the agent's own,
-            which may be anywhere. Empty: any host but the machine itself.
-        seconds: To wait for a connection and for each part of an answer.
+        hosts: The hosts that a run config may name; empty allows any host but the
+            machine itself. None for a file of the agent's own, which may be anywhere.
+        seconds: The timeout of a connection and of each part of an answer.
     """
 
     def __init__(
@@ -81,7 +78,7 @@ class Fetch:
         """The file's content.
 
         Raises:
-            SourceError: half a sentence that says why it cannot be had.
+            SourceError: The reason why it cannot be read, without the address.
         """
         try:
             with requests.Session() as session:
@@ -90,13 +87,17 @@ class Fetch:
         except SourceError:
             raise
         except (requests.RequestException, HTTPError, ValueError) as error:
-            raise SourceError(_refusal(error) or reason(error)) from error
+            if _is_refusal(error):
+                raise _internal_address() from error
+            raise SourceError(
+                f"the request failed: {reason(error)}", code="unreachable-source"
+            ) from error
         finally:
             for each in self._sockets:
                 each.close()
 
     def abort(self) -> None:
-        """Close the connections; whatever waits for them ends with an error."""
+        """Close the connections; calls that wait for them end with an error."""
         self._is_aborted = True
         for each in list(self._sockets):
             with suppress(OSError):
@@ -105,43 +106,50 @@ class Fetch:
     def _read(self, session: requests.Session) -> bytes:
         url = self._url
         for hops in range(_MAX_REDIRECTS + 1):
-            self._check_host(url)
+            if self._hosts and _host(url).lower() not in self._hosts:
+                raise SourceError(
+                    f"run configs may not name the host {quoted(_host(url))}; see "
+                    "--template-host",
+                    code="host-not-allowed",
+                )
             if self._is_aborted:
                 break
-            with self._get(session, url, may_be_here=self._is_own and not hops) as got:
-                location = got.headers.get("Location")
-                if got.status_code not in _REDIRECTS or not location:
-                    return _content(got)
+            # Only a file of the agent's own options may be on this machine.
+            may_be_here = self._hosts is None and not hops
+            with self._get(session, url, may_be_here) as answer:
+                location = answer.headers.get("Location")
+                if answer.status_code not in _REDIRECTS or not location:
+                    return _content(answer)
                 url = _redirected(url, location)
-        raise SourceError(f"it is redirected more than {_MAX_REDIRECTS} times")
-
-    @property
-    def _is_own(self) -> bool:
-        return self._hosts is None
-
-    def _check_host(self, url: str) -> None:
-        host = _host(url)
-        if self._hosts and host.lower() not in self._hosts:
-            raise SourceError(
-                f"run configs may not name the host {quoted(host)}; see --template-host"
-            )
+        raise SourceError(
+            f"it is redirected more than {_MAX_REDIRECTS} times",
+            code="refused-redirect",
+        )
 
     def _get(
         self, session: requests.Session, url: str, may_be_here: bool
     ) -> requests.Response:
-        proxies = _proxies(url)
+        # The proxy of the environment for this address, if there is one.
+        schemes = (urlsplit(url).scheme.lower(), "all")
+        found = get_environ_proxies(url, no_proxy=None)
+        proxies = {name: proxy for name, proxy in found.items() if name in schemes}
         if proxies and not may_be_here:
-            _check_behind_proxy(_host(url))
+            # The proxy resolves the name itself; the result here has to do.
+            with suppress(OSError, UnicodeError):
+                if any(is_here(address) for address, _ in _addresses(_host(url), 0)):
+                    raise _internal_address()
         for scheme in ("http://", "https://"):
             session.mount(scheme, _Adapter(self._sockets, bool(proxies) or may_be_here))
+        # The authorities that requests finds in the environment.
+        bundles = (os.environ.get(f"{name}_CA_BUNDLE") for name in ("REQUESTS", "CURL"))
         return session.get(
             url,
             stream=True,
             allow_redirects=False,
             timeout=self._seconds,
             proxies=proxies,
-            verify=_certificates(),
-            # What a server packs could be a thousand times as long when unpacked.
+            verify=next(filter(None, bundles), True),
+            # A compressed answer could be a thousand times as long when decompressed.
             headers={"Accept-Encoding": "identity"},
         )
 
@@ -149,37 +157,44 @@ class Fetch:
 def _content(answer: requests.Response) -> bytes:
     if not answer.ok:
         raise SourceError(
-            f"HTTP {answer.status_code} {shortened(str(answer.reason), 80)}".rstrip()
+            f"HTTP {answer.status_code} {shortened(str(answer.reason), 80)}".rstrip(),
+            code="http-status",
         )
     if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise SourceError("it comes packed, which was not asked for")
+        raise SourceError(
+            "the server compresses it, although the agent did not ask for that",
+            code="compressed-source",
+        )
     announced = answer.headers.get("Content-Length", "")
     check_length(int(announced) if announced.isdecimal() else 0)
-    content = bytearray()
-    while len(content) <= MAX_BYTES:
-        wanted = min(_CHUNK, MAX_BYTES + 1 - len(content))
-        chunk = answer.raw.read(wanted, decode_content=False)
-        if not chunk:
-            return bytes(content)
-        content += chunk
-    check_length(len(content))
-    return bytes(content)
+    return read_bounded(lambda size: answer.raw.read(size, decode_content=False))
 
 
 def _redirected(url: str, location: str) -> str:
-    target = urljoin(url, location)
-    before, after = urlsplit(url), urlsplit(target)
+    before, after = urlsplit(url), urlsplit(urljoin(url, location))
     if after.scheme not in ("http", "https"):
         raise SourceError(
-            f"it is redirected to {quoted(after.scheme + '://')}, which is not followed"
+            f"it is redirected to {quoted(after.scheme + '://')}, which the agent does "
+            "not follow",
+            code="refused-redirect",
         )
     if before.scheme == "https" and after.scheme == "http":
-        raise SourceError("it is redirected from https to http, which is not followed")
+        raise SourceError(
+            "it is redirected from https to http, which the agent does not follow",
+            code="refused-redirect",
+        )
     return _without_userinfo(after)
 
 
 def _without_userinfo(url: SplitResult) -> str:
     return url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
+
+
+def _host(url: str) -> str:
+    host = urlsplit(url).hostname
+    if not host:
+        raise SourceError("its address has no host", code="invalid-url")
+    return host
 
 
 def shown(url: str) -> str:
@@ -191,82 +206,50 @@ def shown(url: str) -> str:
     return _without_userinfo(parts._replace(query="", fragment=""))
 
 
-def _host(url: str) -> str:
-    host = urlsplit(url).hostname
-    if not host:
-        raise SourceError("it names no host")
-    return host
-
-
-def _proxies(url: str) -> Dict[str, str]:
-    """The proxy of the environment for an address, if there is one."""
-    found = get_environ_proxies(url, no_proxy=None)
-    wanted = (urlsplit(url).scheme.lower(), "all")
-    return {name: proxy for name, proxy in found.items() if name in wanted}
-
-
-def _certificates() -> Any:
-    """Which authorities are trusted, as requests finds them in the environment."""
-    return (
-        os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-    )
-
-
-# -- Addresses that no request may be sent to --------------------------------------
+# -- Internal addresses ------------------------------------------------------------
 
 
 def is_here(address: str) -> bool:
-    """Whether an IP address is the machine's own, link-local or a cloud's metadata.
+    """Whether an IP address is the machine's own, link-local or a metadata service's.
 
     Args:
         address: As `socket.getaddrinfo` writes it, an IPv6 scope included.
     """
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    if parsed in _METADATA or _is_local(parsed):
-        return True
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return any(
-            is_here(str(ipaddress.IPv4Address(int(parsed) >> shift & 0xFFFFFFFF)))
-            for network, shift in _TRANSLATED
-            if parsed in network
-        )
-    return False
-
-
-def _is_local(parsed: Any) -> bool:
-    is_this = isinstance(parsed, ipaddress.IPv4Address) and parsed.packed[0] == 0
-    return bool(
-        is_this
-        or parsed.is_loopback
+    if parsed in _METADATA or (
+        parsed.is_loopback
         or parsed.is_link_local
         or parsed.is_unspecified
         or parsed.is_multicast
+    ):
+        return True
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return parsed.packed[0] == 0
+    return any(
+        is_here(str(ipaddress.IPv4Address(int(parsed) >> shift & 0xFFFFFFFF)))
+        for network, shift in _TRANSLATED
+        if parsed in network
     )
 
 
 class _Refusal(HTTPError):
-    """An address that is not connected to."""
+    """An address that the agent does not connect to."""
 
 
-_HERE = (
-    "it leads to a link-local, loopback or metadata address, where no file is read from"
-)
+def _internal_address() -> SourceError:
+    return SourceError(
+        "its host is a link-local, loopback or metadata address, from which the agent "
+        "reads no file",
+        code="internal-address",
+    )
 
 
-def _refusal(error: BaseException) -> Optional[str]:
-    """What a refusal of ours says, if requests and urllib3 have wrapped one."""
-    seen: Optional[BaseException] = error
-    while seen is not None and not isinstance(seen, _Refusal):
-        inner = (getattr(seen, "reason", None), *seen.args)
-        seen = next((each for each in inner if isinstance(each, BaseException)), None)
-    return None if seen is None else str(seen)
-
-
-def _check_behind_proxy(host: str) -> None:
-    """The proxy asks for the name itself; what it stands for here has to do."""
-    with suppress(OSError, UnicodeError):
-        if any(is_here(address) for address, _ in _addresses(host, 0)):
-            raise SourceError(_HERE)
+def _is_refusal(error: BaseException) -> bool:
+    """Whether requests and urllib3 have wrapped a refusal of ours."""
+    inner = (getattr(error, "reason", None), *error.args)
+    return isinstance(error, _Refusal) or any(
+        _is_refusal(each) for each in inner if isinstance(each, BaseException)
+    )
 
 
 def _addresses(host: str, port: int) -> Sequence[Tuple[str, int]]:
@@ -275,13 +258,13 @@ def _addresses(host: str, port: int) -> Sequence[Tuple[str, int]]:
 
 
 def _checked_connection(connection: Any) -> socket.socket:
-    """Connect to one of a host's addresses, if none of them is refused."""
+    """Connect to one of a host's addresses, if none of them is internal."""
     try:
         addresses = _addresses(connection.host, connection.port)
     except (OSError, UnicodeError) as error:
         raise NewConnectionError(connection, str(error)) from error
     if not connection.may_be_here and any(is_here(address) for address, _ in addresses):
-        raise _Refusal(_HERE)
+        raise _Refusal
     problem: Optional[OSError] = None
     for address in addresses:
         try:
@@ -304,7 +287,7 @@ class _Adapter(HTTPAdapter):
 
     Args:
         sockets: Gets a second handle of each connection.
-        may_be_here: Whether the machine's own addresses are connected to.
+        may_be_here: Whether the machine's own addresses are allowed.
     """
 
     def __init__(self, sockets: List[socket.socket], may_be_here: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Iterator, Mapping
 from ..errors import RunConfigError
 from ..flow_run import FLOW_CONTAINER
 from ..settings import AgentSettings
-from ..template import API_KEY_NAMES, brings_api_key, fitted
+from ..template import API_KEY_NAMES, brings_api_key, coerce_template
 
 
 def warnings(settings: AgentSettings, has_key: bool) -> Iterator[str]:
@@ -22,7 +22,7 @@ def warnings(settings: AgentSettings, has_key: bool) -> Iterator[str]:
         settings: The agent's.
         has_key: Whether the agent has a key that flow runs get too.
     """
-    definition = fitted(settings.task_definition)
+    definition = coerce_template(settings.task_definition)
     if settings.api_key_secret_arn:
         if not (settings.execution_role_arn or definition.get("executionRoleArn")):
             yield (

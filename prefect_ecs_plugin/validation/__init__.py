@@ -1,1 +1,1 @@
-"""What ECS accepts, what a text may cost, and how much of it a message repeats."""
+"""What ECS accepts; limits of YAML texts and of what a message repeats."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List
+from typing import Iterable
 
-#: Characters of a message about input: longer ones do not help and flood logs.
+#: Characters of a message about input: longer ones only fill logs.
 MAX_LINE = 500
 
 #: Characters of a value that a message quotes.
@@ -14,7 +14,7 @@ _GAP = "..."
 
 
 def shortened(text: str, limit: int = MAX_LINE) -> str:
-    """A text of at most `limit` characters; what is cut out is in its middle.
+    """A text of at most `limit` characters; a longer one is cut in its middle.
 
     Args:
         text: Any text.
@@ -35,23 +35,17 @@ def quoted(value: object, limit: int = MAX_QUOTE) -> str:
 
 
 def joined(sentences: Iterable[str], limit: int = MAX_LINE) -> str:
-    """Sentences in one line; those that have no place in it are counted.
+    """Sentences in one line; those beyond its limit are only counted.
 
     Args:
         sentences: At least one.
         limit: Characters of the line.
     """
     found = [" ".join(each.split()) for each in sentences]
-    line = "; ".join(found)
-    if len(line) <= limit:
-        return line
-    kept: List[str] = []
-    for each in found:
-        more = f"; and {len(found) - len(kept) - 1} more"
-        if len("; ".join([*kept, each])) + len(more) > limit:
-            break
-        kept.append(each)
-    if not kept:
-        more = f"; and {len(found) - 1} more" if len(found) > 1 else ""
-        return shortened(found[0], limit - len(more)) + more
-    return f"{'; '.join(kept)}; and {len(found) - len(kept)} more"
+    more = ""
+    for kept in range(min(len(found), limit // 3), 0, -1):
+        more = f"; and {len(found) - kept} more" if kept < len(found) else ""
+        line = "; ".join(found[:kept]) + more
+        if len(line) <= limit:
+            return line
+    return shortened(found[0], limit - len(more)) + more

@@ -1,22 +1,21 @@
-"""A mapping out of YAML text, or one line that says where the text goes wrong.
+"""A mapping from YAML text, or one line that says where the text is wrong.
 
-Templates and files of run_task kwargs may be written by anybody who may register a
-flow, so what one of them can cost is bounded. The text is read as a stream of events,
-and refused at the first one that is over a limit: nothing is built before, and aliases
-are counted with all that they stand for.
+Everyone who may register a flow may write a template, so the cost of reading one is
+bounded. The text is read as a stream of events and refused at the first event over a
+limit: nothing is built before, and aliases are counted with their expansion.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Union
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Dict, List, Optional, Union
 
 import yaml
 
 from ..errors import SourceError
-from .excerpt import MAX_LINE, shortened
+from .excerpt import shortened
 
 Text = Union[bytes, str]
 
@@ -26,7 +25,7 @@ MAX_BYTES = 1024 * 1024
 #: Keys, values, lists and mappings of a text after aliases are expanded.
 MAX_NODES = 10_000
 
-#: Lists and mappings that stand in each other.
+#: Levels to which lists and mappings are nested.
 MAX_DEPTH = 50
 
 #: Characters of a number: Python needs the square of their count to read it.
@@ -34,33 +33,39 @@ _MAX_NUMBER = 100
 
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
-#: Characters of a path in a message.
-_MAX_PATH = 200
+#: Characters of a path, and of what PyYAML says, in a message.
+MAX_PATH = 200
+_MAX_REASON = 220
+
+#: Bytes that are read at once.
+_CHUNK = 64 * 1024
 
 
 def parse_mapping(text: Text, where: str) -> Dict[str, Any]:
     """The mapping that a YAML text holds.
 
     Args:
-        text: the content of a file; bytes are UTF-8, or UTF-16 with its mark.
-        where: the path that names the text in errors.
+        text: The content of a file; bytes are UTF-8, or UTF-16 with its mark.
+        where: The path of the text, for errors.
 
     Raises:
-        SourceError: when the text is over a limit, does not parse, is empty or holds
+        SourceError: When the text is over a limit, does not parse, is empty or holds
             no mapping: one line of at most 500 characters with the path, and the line
             and column where there are any.
     """
-    where = shortened(where, _MAX_PATH)
+    where = shortened(where, MAX_PATH)
     value = _parse(text, where)
     if value is None:
         raise SourceError(
-            f"{where} is empty, and a mapping of keys to values is wanted"
+            f"{where} is empty, but must be a mapping of keys to values",
+            code="empty-file",
         )
     if not isinstance(value, dict):
         kind = "a list" if isinstance(value, list) else "a single value"
         raise SourceError(
-            f"{where}, line 1, column 1: {kind}, and a mapping of keys to values is "
-            "wanted"
+            f"{where}, line 1, column 1: {kind}, but must be a mapping of keys to "
+            "values",
+            code="not-a-mapping",
         )
     return value
 
@@ -69,24 +74,49 @@ def read_file(path: str) -> bytes:
     """The content of a local file of YAML.
 
     Args:
-        path: A local path. Only regular files are read, so that no pipe keeps the
-            reader waiting and no device feeds it for ever.
+        path: A local path. Only regular files are read, because a pipe may keep the
+            reader waiting and a device may never end.
 
     Raises:
-        OSError: if it cannot be opened or read.
-        SourceError: half a sentence, if it is no regular file or too long.
+        SourceError: The reason without the path, if the file cannot be read, is not a
+            regular file or is too long.
     """
-    # O_NONBLOCK: opening a pipe that has no writer would wait for one.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise SourceError("it is a directory, and a file is wanted")
-        if not stat.S_ISREG(mode):
-            raise SourceError("it is a pipe or a device, and only files are read")
-        content = file.read(MAX_BYTES + 1)
+    try:
+        # O_NONBLOCK: opening a pipe that has no writer would wait for one.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise SourceError(
+                    "it is a pipe or a device, not a file", code="not-a-file"
+                )
+            return read_bounded(file.read)
+    except SourceError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: the path has a null byte
+        raise SourceError(
+            f"{getattr(error, 'strerror', None) or error}; check the path and its "
+            "permissions",
+            code="unreadable-file",
+        ) from error
+
+
+def read_bounded(read: Callable[[int], bytes]) -> bytes:
+    """All that `read` returns, in chunks, until it returns nothing.
+
+    Args:
+        read: Takes the largest number of bytes to return.
+
+    Raises:
+        SourceError: The reason without the path, if it is too long.
+    """
+    content = bytearray()
+    while len(content) <= MAX_BYTES:
+        chunk = read(min(_CHUNK, MAX_BYTES + 1 - len(content)))
+        if not chunk:
+            break
+        content += chunk
     check_length(len(content))
-    return content
+    return bytes(content)
 
 
 def check_length(length: int) -> None:
@@ -96,10 +126,12 @@ def check_length(length: int) -> None:
         length: Bytes of it, or more than are allowed if it was not read to its end.
 
     Raises:
-        SourceError: half a sentence, if it is.
+        SourceError: The reason without the path, if it is too long.
     """
     if length > MAX_BYTES:
-        raise SourceError(f"it is longer than {MAX_BYTES:,} bytes; shorten it")
+        raise SourceError(
+            f"it is longer than {MAX_BYTES:,} bytes; shorten it", code="file-too-long"
+        )
 
 
 def _parse(text: Text, where: str) -> Any:
@@ -107,50 +139,50 @@ def _parse(text: Text, where: str) -> Any:
     try:
         check_length(len(text))
         loader = _Loader(text)
-        _check_events(loader)
+        extents = _Extents()
+        while loader.check_event():
+            extents.read(loader.get_event())
         loader.dispose()
         loader = _Loader(text)
         return loader.get_single_data()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = _place(mark.line, mark.column) if mark else ""
-        reason = error.problem or error.context or "it does not parse"
-        raise _refusal(f"{where}{place}", reason) from error
-    except yaml.reader.ReaderError as error:
-        raise _refusal(f"{where}{_place_of(error, text)}", error.reason) from error
     except SourceError as error:
-        raise _refusal(where, str(error)) from error
+        raise SourceError(f"{where}: {error}", code=error.code) from error
+    except _Refused as error:
+        reason, place = error.problem, _place(error, text)
+        raise SourceError(f"{where}{place}: {reason}", code=error.code) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        # ValueError: what looks like a date and is none, such as 2022-13-45.
-        raise _refusal(where, str(error)) from error
+        # ValueError: what looks like a date, but is none, such as 2022-13-45.
+        reason = getattr(error, "problem", None) or getattr(error, "context", None)
+        reason = reason or getattr(error, "reason", None) or str(error)
+        reason = shortened(" ".join(reason.split()), _MAX_REASON)
+        raise SourceError(
+            f"{where}{_place(error, text)}: {reason}", code="invalid-yaml"
+        ) from error
     except RecursionError as error:
-        raise SourceError(f"{where}: it is nested too deeply") from error
+        raise SourceError(
+            f"{where}: it is nested too deeply", code="yaml-limit"
+        ) from error
     finally:
         if loader is not None:
             loader.dispose()
 
 
-def _refusal(place: str, reason: str) -> SourceError:
-    line = f"{place}: {_one_line(reason)}"
-    return SourceError(shortened(line, MAX_LINE))
-
-
-def _place(line: int, column: int) -> str:
-    """Both counted from 0 by PyYAML, and from 1 by editors."""
+def _place(error: Exception, text: Text) -> str:
+    """Line and column, which PyYAML counts from 0 and editors count from 1."""
+    if isinstance(error, yaml.reader.ReaderError):
+        # PyYAML counts the position of a character that it cannot read in characters,
+        # and that of a byte that it cannot decode in bytes, which the text is then in.
+        before = text[: error.position]
+        if isinstance(before, bytes):
+            before = before.decode("utf-8", "replace")
+        line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
+    else:
+        mark = getattr(error, "problem_mark", None)
+        mark = mark or getattr(error, "context_mark", None)
+        if mark is None:
+            return ""
+        line, column = mark.line, mark.column
     return f", line {line + 1}, column {column + 1}"
-
-
-def _place_of(error: yaml.reader.ReaderError, text: Text) -> str:
-    # PyYAML counts the position of a character that it cannot read in characters,
-    # and that of a byte that it cannot decode in bytes, which the text is then in.
-    before = text[: error.position]
-    if isinstance(before, bytes):
-        before = before.decode("utf-8", "replace")
-    return _place(before.count("\n"), len(before) - before.rfind("\n") - 1)
-
-
-def _one_line(reason: str) -> str:
-    return " ".join(reason.split())
 
 
 # -- Numbers -----------------------------------------------------------------------
@@ -161,7 +193,7 @@ _Fastest: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Fastest):  # type: ignore[misc]  # one of two, both without types
-    """PyYAML's safe loader, which reads no number of endless digits."""
+    """PyYAML's safe loader, which refuses numbers of very many digits."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
         """The tag of a node; only the beginning of a long value says what it is.
@@ -195,16 +227,24 @@ _Loader.add_constructor(_NUMBERS[0], _bounded(yaml.SafeLoader.construct_yaml_int
 _Loader.add_constructor(_NUMBERS[1], _bounded(yaml.SafeLoader.construct_yaml_float))
 
 
-# -- What a text amounts to --------------------------------------------------------
+# -- The size of a text ------------------------------------------------------------
+
+
+class _Refused(yaml.MarkedYAMLError):
+    """A text is refused at an event."""
+
+    def __init__(self, event: Any, problem: str, *, code: str) -> None:
+        super().__init__(problem=problem, problem_mark=event.start_mark)
+        self.code = code
 
 
 @dataclass
 class _Extent:
-    """What a value amounts to, with the aliases in it expanded.
+    """The size of a value, with the aliases in it expanded.
 
     Attributes:
         nodes: It and all values and keys in it.
-        depth: Lists and mappings that stand in each other, itself included.
+        depth: Levels of lists and mappings, itself included.
         characters: The characters of all values and keys in it.
         anchor: The name by which aliases refer to it.
     """
@@ -214,19 +254,14 @@ class _Extent:
     characters: int = 0
     anchor: Optional[str] = None
 
-    def add(self, inner: _Extent) -> None:
-        self.nodes += inner.nodes
-        self.depth = max(self.depth, inner.depth + 1)
-        self.characters += inner.characters
-
 
 @dataclass
 class _Extents:
-    """Adds up what the events of a text amount to.
+    """Adds up the size of a text, event by event.
 
     Attributes:
         open: The lists and mappings that are not closed yet, the outermost first.
-        anchored: What each anchor stands for; None while it is not closed.
+        anchored: The value of each anchor; None while it is not closed.
     """
 
     open: List[_Extent] = field(default_factory=list)
@@ -235,67 +270,62 @@ class _Extents:
     characters: int = 0
 
     def read(self, event: yaml.Event) -> None:
-        """Take in an event.
+        """Count an event.
 
         Raises:
-            MarkedYAMLError: at the event that is over a limit.
+            MarkedYAMLError: At the event that is over a limit.
         """
         if isinstance(event, yaml.CollectionStartEvent):
             extent = _Extent(depth=1, anchor=event.anchor)
+            self._count(event, extent)
+            self.open.append(extent)
             if event.anchor:
                 self.anchored[event.anchor] = None
-            self._count(event, _Extent(depth=1))
-            self.open.append(extent)
         elif isinstance(event, yaml.CollectionEndEvent):
             self._close(self.open.pop())
         elif isinstance(event, yaml.ScalarEvent):
-            scalar = _Extent(characters=len(event.value), anchor=event.anchor)
-            self._count(event, scalar)
-            self._close(scalar)
-        elif isinstance(event, yaml.AliasEvent):
-            extent = self._expanded(event)
+            extent = _Extent(characters=len(event.value), anchor=event.anchor)
             self._count(event, extent)
-            self._close(_Extent(extent.nodes, extent.depth, extent.characters))
+            self._close(extent)
+        elif isinstance(event, yaml.AliasEvent):
+            extent = replace(self._expanded(event), anchor=None)
+            self._count(event, extent)
+            self._close(extent)
 
     def _expanded(self, event: yaml.AliasEvent) -> _Extent:
         if event.anchor not in self.anchored:
             name = shortened(str(event.anchor), 80)
-            raise _over(event, f"found undefined alias '{name}'")
+            raise _Refused(event, f"undefined alias '{name}'", code="invalid-yaml")
         extent = self.anchored[event.anchor]
         if extent is None:
-            raise _over(event, "an anchor refers to what it stands in")
+            raise _Refused(event, "an anchor contains itself", code="invalid-yaml")
         return extent
 
     def _count(self, event: yaml.Event, extent: _Extent) -> None:
         self.nodes += extent.nodes
         self.characters += extent.characters
         if self.nodes > MAX_NODES:
-            raise _over(
+            raise _Refused(
                 event,
-                f"more than {MAX_NODES:,} keys and values, those that aliases stand "
-                "for included",
+                f"more than {MAX_NODES:,} keys and values after aliases are expanded",
+                code="yaml-limit",
             )
         if self.characters > MAX_BYTES:
-            raise _over(
+            raise _Refused(
                 event,
-                f"more than {MAX_BYTES:,} characters, those that aliases stand for "
-                "included",
+                f"more than {MAX_BYTES:,} characters after aliases are expanded",
+                code="yaml-limit",
             )
         if len(self.open) + extent.depth > MAX_DEPTH:
-            raise _over(event, f"nested more than {MAX_DEPTH} levels deep")
+            raise _Refused(
+                event, f"nested more than {MAX_DEPTH} levels deep", code="yaml-limit"
+            )
 
     def _close(self, extent: _Extent) -> None:
         if extent.anchor:
             self.anchored[extent.anchor] = extent
         if self.open:
-            self.open[-1].add(extent)
-
-
-def _over(event: Any, problem: str) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-
-
-def _check_events(loader: Any) -> None:
-    extents = _Extents()
-    while loader.check_event():
-        extents.read(loader.get_event())
+            outer = self.open[-1]
+            outer.nodes += extent.nodes
+            outer.depth = max(outer.depth, extent.depth + 1)
+            outer.characters += extent.characters

@@ -341,7 +341,7 @@ BROKEN = {
         ["--execution-role-arn", f"arn:aws:iam::{ACCOUNT}:role/absent"],
     ),
     "no role for ECR": Broken(
-        {"requests": "an image in ECR on Fargate needs"},
+        {"requests": "images in ECR"},
         TEMPLATE,
         files={"t.yaml": fargate(image=f"{ECR}/flows:1")},
     ),

@@ -199,7 +199,7 @@ def _start_options() -> Dict[str, Any]:
 @every_case
 def test_ecs_takes_the_definition(options: List[str]) -> None:
     request = definition(*options)
-    fitted, problems = coercion.fit("RegisterTaskDefinition", request, strict=True)
+    fitted, problems = coercion.coerce("RegisterTaskDefinition", request, strict=True)
     assert fitted == request
     assert problems == []
     assert rules.check_definition(request, "FARGATE") == []
@@ -787,7 +787,7 @@ def test_a_file_that_would_stop_the_agent_stops_the_install(world: Any) -> None:
     assert result.exit_code == 1
     assert result.stderr == (
         "Error: s3://templates/bad: netWorkMode: unknown key, did you mean "
-        "'networkMode'?\n"
+        "'networkMode'? [unknown-key]\n"
     )
 
 

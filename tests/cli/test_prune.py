@@ -268,7 +268,7 @@ def test_without_the_api_it_says_what_is_not_known(world: World, prune: Prune) -
 
 def test_what_agents_register_is_what_is_pruned(world: World, prune: Prune) -> None:
     """The name and the tag are those of the template module, not of this test."""
-    request = template.named(
+    request = template.with_content_hash_family(
         {
             "networkMode": "awsvpc",
             "cpu": "256",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
+from codes import raises_code
 
 from prefect_ecs_plugin.config.sources import load_mapping
 from prefect_ecs_plugin.errors import SourceError
@@ -28,35 +29,31 @@ def test_local_paths(tmp_path: Path, scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text, message",
-    [
-        (b"", "empty"),
-        (b"- a\n", "mapping"),
-        (b"a: 1\nb: [1\n", r"line \d+, column \d+"),
-    ],
+    "text, code",
+    [(b"", "empty-file"), (b"- a\n", "not-a-mapping"), (b"b: [1\n", "invalid-yaml")],
 )
-def test_files_that_hold_no_mapping(tmp_path: Path, text: bytes, message: str) -> None:
+def test_files_that_hold_no_mapping(tmp_path: Path, text: bytes, code: str) -> None:
     file = tmp_path / "template.yaml"
     file.write_bytes(text)
-    with pytest.raises(SourceError, match=message) as error:
+    with raises_code(code, SourceError) as error:
         load_mapping(str(file), no_client)
     assert str(file) in str(error.value)
-    assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"absent\.yaml: No such file"):
-        load_mapping(str(tmp_path / "absent.yaml"), no_client)
-
-
-def test_an_unknown_scheme() -> None:
-    with pytest.raises(SourceError, match=r"unknown scheme 'ftp'.*s3"):
-        load_mapping("ftp://host/template.yaml", no_client)
-
-
-def test_google_storage_without_its_library() -> None:
-    with pytest.raises(SourceError, match=r"gs://b/k: .*prefect\[gcp\]"):
-        load_mapping("gs://b/k", no_client)
+@pytest.mark.parametrize(
+    "path, code, words",
+    [
+        ("/absent.yaml", "unreadable-file", "No such file"),
+        ("/null\0byte.yaml", "unreadable-file", "null byte"),
+        ("ftp://host/template.yaml", "unknown-scheme", "'ftp'"),
+        ("gs://b/k", "no-google-storage", "prefect[gcp]"),
+    ],
+)
+def test_files_that_cannot_be_read(path: str, code: str, words: str) -> None:
+    with raises_code(code, SourceError) as error:
+        load_mapping(path, no_client)
+    assert error.value.message.startswith(f"Cannot read {path}: ")
+    assert words in error.value.message
 
 
 # -- S3 ----------------------------------------------------------------------------
@@ -83,18 +80,21 @@ def test_s3(bucket: str, client_of: Callable[..., Any]) -> None:
 def test_s3_trouble_names_the_path_and_the_reason(
     bucket: str, client_of: Callable[..., Any], path: str, message: str
 ) -> None:
-    with pytest.raises(SourceError, match=f"Cannot read {path}: {message}"):
+    with raises_code("unreadable-file", SourceError) as error:
         load_mapping(path, client_of)
+    assert f"Cannot read {path}: " in str(error.value)
+    assert message in str(error.value)
 
 
-def test_s3_access_denied_says_which_right_is_missing(
+def test_s3_access_denied_names_the_missing_permission(
     aws: Any, bucket: str, client_of: Callable[..., Any]
 ) -> None:
     from prefect_ecs_plugin.sandbox.aws import Fault
 
     aws.fault = lambda *_: Fault(error_code="AccessDenied", message="Access Denied")
-    with pytest.raises(SourceError, match="s3:GetObject"):
+    with raises_code("missing-permission", SourceError) as error:
         load_mapping(f"{bucket}/a/b.yaml", client_of)
+    assert "s3:GetObject" in str(error.value)
 
 
 # -- http --------------------------------------------------------------------------
@@ -126,11 +126,12 @@ def test_http(website: str) -> None:
 
 
 def test_http_status_is_looked_at(website: str) -> None:
-    with pytest.raises(SourceError, match=r"absent\.yaml: HTTP 404 Not Found"):
+    with raises_code("http-status", SourceError) as error:
         load_mapping(f"{website}/absent.yaml", no_client)
+    assert "absent.yaml: HTTP 404 Not Found" in str(error.value)
 
 
 def test_http_without_a_server() -> None:
-    with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/x: ") as error:
+    with raises_code("unreachable-source", SourceError) as error:
         load_mapping("http://127.0.0.1:9/x", no_client)
-    assert "\n" not in str(error.value)
+    assert "http://127.0.0.1:9/x: " in str(error.value)

@@ -608,9 +608,9 @@ def test_an_agent_that_cannot_start_ends_the_command(shell: Shell) -> None:
     assert done.returncode == 1
     message = (
         "The agent ended with exit code 1 before the flow runs did. Its last lines:\n"
-        "Error: Cannot read no.yaml: No such file or directory."
+        "Error: Cannot read no.yaml: No such file or directory; "
     )
-    assert f" s  {message}\n" in done.stdout, done.stdout + done.stderr
+    assert f" s  {message}" in done.stdout, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert shell.left_behind() == []
 

@@ -1,4 +1,4 @@
-"""Requests fitted to botocore's shapes: values turned, problems named by place."""
+"""Requests coerced to botocore's shapes: values converted, problems by place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Dict, List, Set
+from typing import Any, Dict, List, Optional, Set
 
 import pytest
 from box import Box
@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prefect_ecs_plugin.validation import coercion
-from prefect_ecs_plugin.validation.rules import Problem
 
 # No test fails because a machine is slow.
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -32,12 +31,12 @@ class Port(enum.IntEnum):
     HTTP = 80
 
 
-def fit_container(**members: Any) -> Any:
-    """One container definition, fitted, and the problems with it."""
-    fitted, problems = coercion.fit(
+def coerce_container(**members: Any) -> Any:
+    """One container definition, coerced, and the problems with it."""
+    coerced, problems = coercion.coerce(
         "RegisterTaskDefinition", {"containerDefinitions": [members]}
     )
-    return fitted["containerDefinitions"][0], problems
+    return coerced["containerDefinitions"][0], problems
 
 
 @pytest.mark.parametrize(
@@ -63,66 +62,64 @@ def fit_container(**members: Any) -> Any:
         ({"environment": None}, {}),
     ],
 )
-def test_values_are_turned_into_what_the_model_wants(
+def test_values_are_coerced_to_the_types_of_the_model(
     written: Dict[str, Any], wanted: Dict[str, Any]
 ) -> None:
-    fitted, problems = fit_container(**written)
-    assert (fitted, problems) == (wanted, [])
-    plain = json.loads(json.dumps(fitted))
-    assert fitted == plain
+    coerced, problems = coerce_container(**written)
+    assert (coerced, problems) == (wanted, [])
+    plain = json.loads(json.dumps(coerced))
+    assert coerced == plain
 
 
 @pytest.mark.parametrize(
-    "key, value, sentence",
+    "key, value, wanted, kind",
     [
-        ("name", ["flow"], "a string is wanted here, and this is a list"),
-        ("name", float("nan"), "a string is wanted here, and this is a number"),
-        (
-            "name",
-            datetime.date(2022, 1, 1),
-            "a string is wanted here, and this is of type date",
-        ),
-        ("memory", "1 GB", "an integer is wanted here, and this is a string"),
-        ("memory", "007", "an integer is wanted here, and this is a string"),
-        ("memory", 0.5, "an integer is wanted here, and this is a number"),
-        ("memory", True, "an integer is wanted here, and this is true or false"),
-        ("essential", "yes", "true or false is wanted here, and this is a string"),
-        ("essential", 1, "true or false is wanted here, and this is an integer"),
-        ("command", "python", "a list is wanted here, and this is a string"),
-        ("command", {"a"}, "a list is wanted here, and this is of type set"),
-        ("dockerLabels", ["a"], "a mapping is wanted here, and this is a list"),
-        ("healthCheck", "curl", "a mapping is wanted here, and this is a string"),
+        ("name", ["flow"], "a string", "a list"),
+        ("name", float("nan"), "a string", "a number"),
+        ("name", datetime.date(2022, 1, 1), "a string", "of type date"),
+        ("memory", "1 GB", "an integer", "a string"),
+        ("memory", "007", "an integer", "a string"),
+        ("memory", 0.5, "an integer", "a number"),
+        ("memory", True, "an integer", "true or false"),
+        ("essential", "yes", "true or false", "a string"),
+        ("essential", 1, "true or false", "an integer"),
+        ("command", "python", "a list", "a string"),
+        ("command", {"a"}, "a list", "of type set"),
+        ("dockerLabels", ["a"], "a mapping", "a list"),
+        ("healthCheck", "curl", "a mapping", "a string"),
     ],
 )
 def test_a_wrong_type_is_named_and_stays_as_it_is(
-    key: str, value: Any, sentence: str
+    key: str, value: Any, wanted: str, kind: str
 ) -> None:
-    fitted, problems = fit_container(**{key: value})
-    assert problems == [Problem(f"containerDefinitions[0].{key}", sentence)]
-    assert fitted[key] is value or fitted[key] == value
+    coerced, (problem,) = coerce_container(**{key: value})
+    assert (problem.place, problem.code, problem.certain) == (
+        f"containerDefinitions[0].{key}",
+        "wrong-type",
+        True,
+    )
+    assert wanted in problem.message
+    assert problem.message.endswith(kind)
+    assert coerced[key] is value or coerced[key] == value
 
 
 def test_no_value_stands_in_a_problem() -> None:
-    _, problems = fit_container(environment="PASSWORD=hunter2", memory="hunter2")
+    _, problems = coerce_container(environment="PASSWORD=hunter2", memory="hunter2")
     assert "hunter2" not in repr(problems)
 
 
 @pytest.mark.parametrize(
-    "request_, problem",
+    "request_, place, meant",
     [
         (
             {"networkconfiguration": {}},
-            Problem(
-                "networkconfiguration",
-                "unknown key, did you mean 'networkConfiguration'?",
-            ),
+            "networkconfiguration",
+            "'networkConfiguration'",
         ),
         (
             {"network_configuration": None},
-            Problem(
-                "network_configuration",
-                "unknown key, did you mean 'networkConfiguration'?",
-            ),
+            "network_configuration",
+            "'networkConfiguration'",
         ),
         (
             {
@@ -130,43 +127,39 @@ def test_no_value_stands_in_a_problem() -> None:
                     "awsvpcConfiguration": {"subnets": ["s"], "securityGroup": ["g"]}
                 }
             },
-            Problem(
-                "networkConfiguration.awsvpcConfiguration.securityGroup",
-                "unknown key, did you mean 'securityGroups'?",
-            ),
+            "networkConfiguration.awsvpcConfiguration.securityGroup",
+            "'securityGroups'",
         ),
         (
             {"overrides": {"containerOverrides": [{}, {"environmnet": []}]}},
-            Problem(
-                "overrides.containerOverrides[1].environmnet",
-                "unknown key, did you mean 'environment'?",
-            ),
+            "overrides.containerOverrides[1].environmnet",
+            "'environment'",
         ),
-        (
-            {"laucnhType": "EC2"},
-            Problem("laucnhType", "unknown key, did you mean 'launchType'?"),
-        ),
-        (
-            {"retries": 3},
-            Problem("retries", "unknown key", certain=False),
-        ),
+        ({"laucnhType": "EC2"}, "laucnhType", "'launchType'"),
+        ({"retries": 3}, "retries", None),
         # The right key is given too, so this one is not meant for it.
-        (
-            {"cluster": "a", "clusters": ["b"]},
-            Problem("clusters", "unknown key", certain=False),
-        ),
+        ({"cluster": "a", "clusters": ["b"]}, "clusters", None),
     ],
 )
 def test_an_unknown_key_is_named_with_the_likely_one(
-    request_: Dict[str, Any], problem: Problem
+    request_: Dict[str, Any], place: str, meant: Optional[str]
 ) -> None:
-    assert coercion.fit("RunTask", request_)[1] == [problem]
+    _, (problem,) = coercion.coerce("RunTask", request_)
+    assert (problem.place, problem.code) == (place, "unknown-key")
+    assert problem.certain is (meant is not None)
+    assert (meant or "unknown key") in problem.message
 
 
 def test_an_unknown_key_is_an_error_for_who_sends_the_request() -> None:
-    fitted, problems = coercion.fit("RunTask", {"retries": {"n": None}}, strict=True)
-    assert problems == [Problem("retries", "unknown key")]
-    assert fitted == {"retries": {}}
+    coerced, (problem,) = coercion.coerce(
+        "RunTask", {"retries": {"n": None}}, strict=True
+    )
+    assert (problem.place, problem.code, problem.certain) == (
+        "retries",
+        "unknown-key",
+        True,
+    )
+    assert coerced == {"retries": {}}
 
 
 @pytest.mark.parametrize(
@@ -248,62 +241,57 @@ def _structures(operation: str) -> List[List[str]]:
 
 
 @pytest.mark.parametrize(
-    "request_, problem",
+    "key, written, right, certain",
     [
-        (
-            {"launchType": "fargate"},
-            Problem("launchType", "'fargate' is written 'FARGATE'"),
-        ),
-        (
-            {"propagateTags": "none"},
-            Problem("propagateTags", "'none' is written 'NONE'", certain=False),
-        ),
+        ("launchType", "fargate", "FARGATE", True),
+        ("propagateTags", "none", "NONE", False),
     ],
 )
-def test_the_case_of_an_enum(request_: Dict[str, Any], problem: Problem) -> None:
-    assert coercion.fit("RunTask", request_) == (request_, [problem])
+def test_the_case_of_an_enum(key: str, written: str, right: str, certain: bool) -> None:
+    coerced, (problem,) = coercion.coerce("RunTask", {key: written})
+    assert coerced == {key: written}
+    assert (problem.place, problem.code, problem.certain) == (
+        key,
+        "wrong-case",
+        certain,
+    )
+    assert repr(right) in problem.message
 
 
 def test_an_unlisted_value_of_an_enum_may_be_new() -> None:
-    fitted, (problem,) = coercion.fit("RunTask", {"launchType": "MOON"})
-    assert fitted == {"launchType": "MOON"}
-    assert (problem.place, problem.certain) == ("launchType", False)
-    assert problem.message.startswith("'MOON' is none of EC2, FARGATE, ")
+    coerced, (problem,) = coercion.coerce("RunTask", {"launchType": "MOON"})
+    assert coerced == {"launchType": "MOON"}
+    assert (problem.place, problem.code, problem.certain) == (
+        "launchType",
+        "unknown-value",
+        False,
+    )
+    assert "EC2, FARGATE" in problem.message
 
 
 def test_missing_keys_count_inside_only() -> None:
-    assert coercion.fit("RegisterTaskDefinition", {}) == ({}, [])
-    assert fit_container(secrets=[{"name": "KEY", "valueFrom": None}]) == (
-        {"secrets": [{"name": "KEY"}]},
-        [
-            Problem(
-                "containerDefinitions[0].secrets[0].valueFrom",
-                "is missing and has to be given",
-            )
-        ],
-    )
+    assert coercion.coerce("RegisterTaskDefinition", {}) == ({}, [])
+    coerced, (problem,) = coerce_container(secrets=[{"name": "KEY", "valueFrom": None}])
+    assert coerced == {"secrets": [{"name": "KEY"}]}
+    assert problem.place == "containerDefinitions[0].secrets[0].valueFrom"
+    assert problem.code == "missing-key"
 
 
 @pytest.mark.parametrize("params", [None, [], "family: x"])
 def test_params_that_are_no_mapping(params: Any) -> None:
-    fitted, (problem,) = coercion.fit("RunTask", params)
-    assert fitted == {}
-    assert problem.message.startswith("a mapping is wanted here")
+    coerced, (problem,) = coercion.coerce("RunTask", params)
+    assert coerced == {}
+    assert (problem.place, problem.code) == ("", "wrong-type")
 
 
 def test_boxes_and_proxies_become_plain() -> None:
     box = Box({"containerDefinitions": [{"name": "flow", "command": ["a"]}]})
-    fitted, problems = coercion.fit("RegisterTaskDefinition", MappingProxyType(box))
+    coerced, problems = coercion.coerce("RegisterTaskDefinition", MappingProxyType(box))
     assert problems == []
-    (flow,) = fitted["containerDefinitions"]
-    found = [type(fitted), type(fitted["containerDefinitions"]), type(flow)]
+    (flow,) = coerced["containerDefinitions"]
+    found = [type(coerced), type(coerced["containerDefinitions"]), type(flow)]
     assert found == [dict, list, dict]
     assert type(flow["command"]) is list
-
-
-def test_knows() -> None:
-    assert coercion.knows("RunTask", "startedBy")
-    assert not coercion.knows("RunTask", "started_by")
 
 
 def test_nothing_of_aws_is_imported_before_it_is_asked_for() -> None:
@@ -319,8 +307,8 @@ NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 SCALARS = st.none() | st.booleans() | NUMBERS | WORDS
 DEPTH = 5
 
-# Values that can be turned into each type.
-TURNABLE = {
+# Values that can be coerced to each type.
+COERCIBLE = {
     "string": st.booleans() | NUMBERS | WORDS,
     "integer": st.integers() | st.integers(-9, 10**6).map(str),
     "boolean": st.sampled_from([True, False, "true", "False"]),
@@ -329,15 +317,15 @@ TURNABLE = {
 
 def _values(shape: Any, wrong: st.SearchStrategy[Any], depth: int = 0) -> Any:
     """Values that fit a shape, or any of `wrong` in their place."""
-    if shape.type_name in TURNABLE:
-        return TURNABLE[shape.type_name] | wrong
+    if shape.type_name in COERCIBLE:
+        return COERCIBLE[shape.type_name] | wrong
     if shape.type_name == "structure":
         return _structure(shape, wrong, depth) | (wrong if depth else st.nothing())
     if shape.type_name == "list":
         inner = st.deferred(lambda: _values(shape.member, wrong, depth + 1))
         most = 2 if depth < DEPTH else 0
         return st.lists(inner, max_size=most).map(tuple) | wrong
-    return st.dictionaries(WORDS, TURNABLE["string"], max_size=2) | wrong
+    return st.dictionaries(WORDS, COERCIBLE["string"], max_size=2) | wrong
 
 
 def _structure(shape: Any, wrong: st.SearchStrategy[Any], depth: int) -> Any:
@@ -358,34 +346,34 @@ def _requests(operation: str, wrong: st.SearchStrategy[Any]) -> Any:
 @pytest.mark.parametrize("operation", ["RunTask", "RegisterTaskDefinition"])
 @UNTIMED
 @given(data=st.data())
-def test_fitting_twice_is_fitting_once_and_changes_no_input(
+def test_coercing_twice_is_coercing_once_and_changes_no_input(
     operation: str, data: Any
 ) -> None:
     written = data.draw(_requests(operation, SCALARS))
     before = copy.deepcopy(written)
-    fitted, _ = coercion.fit(operation, written)
+    coerced, _ = coercion.coerce(operation, written)
     assert written == before
-    assert coercion.fit(operation, fitted)[0] == fitted
-    assert json.loads(json.dumps(fitted)) == fitted
+    assert coercion.coerce(operation, coerced)[0] == coerced
+    assert json.loads(json.dumps(coerced)) == coerced
 
 
 @UNTIMED
 @given(data=st.data())
-def test_what_can_be_turned_is_what_botocore_takes(data: Any) -> None:
+def test_what_can_be_coerced_is_what_botocore_takes(data: Any) -> None:
     written = data.draw(_requests("RunTask", st.nothing()))
-    fitted, problems = coercion.fit("RunTask", written, strict=True)
-    assert [p for p in problems if "is written" not in p.message if p.certain] == []
-    assert _refused_by_botocore("RunTask", fitted) == set()
+    coerced, problems = coercion.coerce("RunTask", written, strict=True)
+    assert [p for p in problems if p.certain and p.code != "wrong-case"] == []
+    assert _refused_by_botocore("RunTask", coerced) == set()
 
 
 @UNTIMED
 @given(data=st.data())
 def test_what_botocore_refuses_is_a_problem(data: Any) -> None:
     written = data.draw(_requests("RunTask", SCALARS))
-    fitted, problems = coercion.fit(
+    coerced, problems = coercion.coerce(
         "RunTask", {**written, "taskDefinition": "f:1"}, strict=True
     )
-    if _refused_by_botocore("RunTask", fitted):
+    if _refused_by_botocore("RunTask", coerced):
         assert any(problem.certain for problem in problems)
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
 
 import pytest
+from codes import raises_code
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from prefect_ecs_plugin.errors import RunConfigError
 from prefect_ecs_plugin.validation import rules
-from prefect_ecs_plugin.validation.rules import Problem, definition, fargate, run_task
+from prefect_ecs_plugin.validation.rules import (
+    Part,
+    Problem,
+    definition,
+    fargate,
+    run_task,
+)
 
 # No test fails because a machine is slow.
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -50,9 +58,21 @@ def tags(count: int) -> List[Dict[str, str]]:
 FIRST = "containerDefinitions[0]"
 
 
+class Found(NamedTuple):
+    """What a test asserts of a problem."""
+
+    place: str
+    code: str
+    certain: bool = True
+
+
+def found(problems: Iterable[Problem]) -> List[Found]:
+    return [Found(each.place, each.code, each.certain) for each in problems]
+
+
 class Case(NamedTuple):
     bad: Dict[str, Any]
-    problems: List[Problem]
+    problems: List[Found]
     good: Dict[str, Any]
 
 
@@ -60,44 +80,32 @@ class Case(NamedTuple):
 DEFINITIONS = {
     "a family is given": Case(
         without(a_definition(), "family"),
-        [Problem("family", "a task definition needs a family")],
+        [Found("family", "missing-key")],
         a_definition(),
     ),
     "family characters": Case(
         a_definition(family="my flow"),
-        [
-            Problem(
-                "family",
-                "'my flow' is no family: up to 255 letters, digits, hyphens and "
-                "underscores",
-            )
-        ],
+        [Found("family", "invalid-family")],
         a_definition(family="My-flow_1"),
     ),
     "family length": Case(
         a_definition(family="f" * 256),
-        [
-            Problem(
-                "family",
-                f"'{'f' * 77}...' is no family: up to 255 letters, digits, hyphens "
-                "and underscores",
-            )
-        ],
+        [Found("family", "invalid-family")],
         a_definition(family="f" * 255),
     ),
     "containers are given": Case(
         a_definition(containerDefinitions=[]),
-        [Problem("containerDefinitions", "a task needs at least one container")],
+        [Found("containerDefinitions", "missing-key")],
         a_definition(),
     ),
     "10 containers": Case(
         a_definition(*(container(name=f"c{number}") for number in range(11))),
-        [Problem("containerDefinitions", "11 containers, and ECS takes at most 10")],
+        [Found("containerDefinitions", "too-many-entries")],
         a_definition(*(container(name=f"c{number}") for number in range(10))),
     ),
     "64 KiB": Case(
         a_definition(container(dockerLabels={"l": "x" * 65536})),
-        [Problem("", "65707 bytes of JSON, and ECS takes at most 65536")],
+        [Found("", "definition-size")],
         a_definition(
             container(dockerLabels={"l": "x" * (65536 - 65707 + 65536)}),
             tags=tags(50),
@@ -105,164 +113,110 @@ DEFINITIONS = {
     ),
     "50 tags": Case(
         a_definition(tags=tags(51)),
-        [Problem("tags", "51 tags, and ECS takes at most 50")],
+        [Found("tags", "too-many-entries")],
         a_definition(tags=tags(50)),
     ),
     "each tag key once": Case(
         a_definition(tags=[tag("team"), tag("team", "w")]),
-        [Problem("tags", "the key 'team' is given 2 times, not once")],
+        [Found("tags", "duplicate-entry")],
         a_definition(tags=[tag("team"), tag("Team", "w")]),
     ),
     "tag key given": Case(
         a_definition(tags=[{"value": "v"}]),
-        [Problem("tags[0].key", "a tag needs a key of 1 to 128 characters")],
+        [Found("tags[0].key", "missing-key")],
         a_definition(tags=[{"key": "k"}]),
     ),
     "tag key length": Case(
         a_definition(tags=[tag("k" * 129)]),
-        [Problem("tags[0].key", "129 characters, and at most 128 go")],
+        [Found("tags[0].key", "tag-length")],
         a_definition(tags=[tag("ké" * 64)]),
     ),
     "tag key characters": Case(
         a_definition(tags=[tag("a,b;c")]),
-        [
-            Problem(
-                "tags[0].key",
-                "',' ';' may not stand in a tag: letters, digits, spaces, _.:/=+-@",
-            )
-        ],
+        [Found("tags[0].key", "tag-characters")],
         a_definition(tags=[tag("prefect:flow-id _./=+-@ 東京")]),
     ),
     "tag key prefix": Case(
         a_definition(tags=[tag("AWS:x")]),
-        [Problem("tags[0].key", "'AWS:x' starts with 'aws:', which AWS reserves")],
+        [Found("tags[0].key", "tag-prefix")],
         a_definition(tags=[tag("my-aws:x")]),
     ),
     "tag value length": Case(
         a_definition(tags=[tag("k", "v" * 257)]),
-        [Problem("tags[0].value", "257 characters, and at most 256 go")],
+        [Found("tags[0].value", "tag-length")],
         a_definition(tags=[tag("k", "v" * 256)]),
     ),
     "tag value prefix": Case(
         a_definition(tags=[tag("k", "aws:v")]),
-        [
-            Problem(
-                "tags[0].value",
-                "'aws:v' starts with 'aws:', which AWS reserves",
-                certain=False,
-            )
-        ],
+        [Found("tags[0].value", "tag-prefix", certain=False)],
         a_definition(tags=[tag("k", "")]),
     ),
     "a container has a name": Case(
         a_definition(without(container(), "name")),
-        [Problem(f"{FIRST}.name", "a container needs a name")],
+        [Found(f"{FIRST}.name", "missing-key")],
         a_definition(),
     ),
     "container name": Case(
         a_definition(container(name="a.b")),
-        [
-            Problem(
-                f"{FIRST}.name",
-                "'a.b' is no container name: 1 to 255 letters, digits, hyphens and "
-                "underscores",
-            )
-        ],
+        [Found(f"{FIRST}.name", "invalid-container-name")],
         a_definition(container(name="a-b")),
     ),
     "container names once": Case(
         a_definition(container(), container()),
-        [Problem("containerDefinitions", "2 containers are named 'flow'")],
+        [Found("containerDefinitions", "duplicate-entry")],
         a_definition(container(), container(name="Flow")),
     ),
     "a container has an image": Case(
         a_definition(without(container(), "image")),
-        [Problem(f"{FIRST}.image", "a container needs an image")],
+        [Found(f"{FIRST}.image", "missing-key")],
         a_definition(),
     ),
     "image": Case(
         a_definition(container(image="prefect :1")),
-        [
-            Problem(
-                f"{FIRST}.image",
-                "'prefect :1' is no image: REPOSITORY:TAG or REPOSITORY@DIGEST, "
-                "without spaces",
-            )
-        ],
+        [Found(f"{FIRST}.image", "invalid-image")],
         a_definition(container(image="localhost:5000/p@sha256:" + "0" * 64)),
     ),
     "one essential container": Case(
         a_definition(container(essential=False)),
-        [Problem("containerDefinitions", "at least one container must be essential")],
+        [Found("containerDefinitions", "no-essential-container")],
         a_definition(container(essential=False), container(name="other")),
     ),
     "task cpu": Case(
         a_definition(cpu="one"),
-        [
-            Problem(
-                "cpu",
-                "'one' is no cpu: CPU units such as 1024, or vCPUs such as '1 vCPU'",
-            )
-        ],
+        [Found("cpu", "invalid-cpu")],
         a_definition(cpu="1 vCPU"),
     ),
     "task memory": Case(
         a_definition(memory="2 GiB"),
-        [
-            Problem(
-                "memory",
-                "'2 GiB' is no memory: MiB such as 2048, or GB such as '2 GB'",
-            )
-        ],
+        [Found("memory", "invalid-memory")],
         a_definition(memory="2GB"),
     ),
     "memory somewhere": Case(
         without(a_definition(container(), container(name="b", memory=1)), "memory"),
-        [
-            Problem(
-                FIRST,
-                "give memory or memoryReservation in MiB here, or memory for the "
-                "whole task",
-            )
-        ],
+        [Found(FIRST, "no-memory")],
         without(a_definition(container(memoryReservation=512)), "memory"),
     ),
     "memory over its reservation": Case(
         a_definition(container(memory=128, memoryReservation=256)),
-        [
-            Problem(
-                f"{FIRST}.memoryReservation",
-                "256 MiB is more than the container's memory, 128 MiB",
-            )
-        ],
+        [Found(f"{FIRST}.memoryReservation", "container-memory")],
         a_definition(container(memory=128, memoryReservation=128)),
     ),
     "memory within the task's": Case(
         a_definition(container(memory=4096), memory="2 GB"),
-        [
-            Problem(
-                f"{FIRST}.memory", "4096 MiB is more than the task's memory, 2048 MiB"
-            )
-        ],
+        [Found(f"{FIRST}.memory", "container-memory")],
         # Several limits may add up to more than the task has: only a single one counts.
         a_definition(container(memory=2048), container(name="b", memory=2048)),
     ),
     "cpu within the task's": Case(
         a_definition(container(cpu=1000), container(name="b", cpu=25)),
-        [Problem("cpu", "the containers ask for 1025 CPU units, the task has 1024")],
+        [Found("cpu", "container-cpu")],
         a_definition(
             container(cpu=1000), container(name="b", cpu=24), container(name="c")
         ),
     ),
     "a variable has a name": Case(
         a_definition(container(environment=[{"value": "1"}])),
-        [
-            Problem(
-                f"{FIRST}.environment[0].name",
-                "an environment variable needs a name",
-                certain=False,
-            )
-        ],
+        [Found(f"{FIRST}.environment[0].name", "missing-key", certain=False)],
         # ECS takes a name twice.
         a_definition(
             container(
@@ -272,7 +226,7 @@ DEFINITIONS = {
     ),
     "secret names once": Case(
         a_definition(container(secrets=[SECRET, SECRET]), executionRoleArn=ROLE),
-        [Problem(f"{FIRST}.secrets", "2 secrets are named 'KEY'")],
+        [Found(f"{FIRST}.secrets", "duplicate-entry")],
         a_definition(
             container(secrets=[SECRET]),
             container(name="b", secrets=[SECRET]),
@@ -284,12 +238,7 @@ DEFINITIONS = {
             container(secrets=[SECRET], environment=[{"name": "KEY", "value": "1"}]),
             executionRoleArn=ROLE,
         ),
-        [
-            Problem(
-                f"{FIRST}.environment[0].name",
-                "KEY is among the container's secrets too: keep one of the two",
-            )
-        ],
+        [Found(f"{FIRST}.environment[0].name", "secret-and-variable")],
         a_definition(
             container(secrets=[SECRET], environment=[{"name": "KEY2", "value": "1"}]),
             executionRoleArn=ROLE,
@@ -297,24 +246,12 @@ DEFINITIONS = {
     ),
     "an execution role for secrets": Case(
         a_definition(container(secrets=[SECRET])),
-        [
-            Problem(
-                f"{FIRST}.secrets",
-                "secrets are fetched with the execution role: give executionRoleArn "
-                "here, or --execution-role-arn to the agent",
-            )
-        ],
+        [Found(f"{FIRST}.secrets", "no-execution-role")],
         a_definition(container(secrets=[SECRET]), executionRoleArn=ROLE),
     ),
     "role ARN": Case(
         a_definition(taskRoleArn="arn:aws:iam::123456789012:user/me"),
-        [
-            Problem(
-                "taskRoleArn",
-                "'arn:aws:iam::123456789012:user/me' is no role: "
-                "arn:aws:iam::ACCOUNT:role/NAME",
-            )
-        ],
+        [Found("taskRoleArn", "invalid-role")],
         a_definition(
             taskRoleArn="flows",
             executionRoleArn="arn:aws-us-gov:iam::123456789012:role/path/name",
@@ -322,12 +259,7 @@ DEFINITIONS = {
     ),
     "host ports with awsvpc": Case(
         a_definition(container(portMappings=[{"containerPort": 80, "hostPort": 8080}])),
-        [
-            Problem(
-                f"{FIRST}.portMappings[0].hostPort",
-                "with network mode awsvpc it is left out or equals containerPort, 80",
-            )
-        ],
+        [Found(f"{FIRST}.portMappings[0].hostPort", "host-port")],
         a_definition(
             container(portMappings=[{"containerPort": 80, "hostPort": 8080}]),
             networkMode="bridge",
@@ -337,17 +269,17 @@ DEFINITIONS = {
         a_definition(
             container(portMappings=[{"containerPort": 80}]), networkMode="none"
         ),
-        [Problem(f"{FIRST}.portMappings[0]", "network mode none has no port mappings")],
+        [Found("containerDefinitions[0].portMappings", "network-mode-conflict")],
         a_definition(container(portMappings=[{"containerPort": 80, "hostPort": 80}])),
     ),
     "links with awsvpc": Case(
         a_definition(container(links=["b"])),
-        [Problem(f"{FIRST}.links", "cannot be used with network mode awsvpc")],
+        [Found(f"{FIRST}.links", "network-mode-conflict")],
         without(a_definition(container(links=["b"])), "networkMode"),
     ),
     "hostname with awsvpc": Case(
         a_definition(container(hostname="h")),
-        [Problem(f"{FIRST}.hostname", "cannot be used with network mode awsvpc")],
+        [Found(f"{FIRST}.hostname", "network-mode-conflict")],
         a_definition(container(hostname="h"), networkMode="bridge"),
     ),
     "awslogs options": Case(
@@ -359,7 +291,7 @@ DEFINITIONS = {
                 }
             )
         ),
-        [Problem(f"{FIRST}.logConfiguration.options", "awslogs needs awslogs-region")],
+        [Found(f"{FIRST}.logConfiguration.options", "awslogs-options")],
         a_definition(
             container(
                 logConfiguration={
@@ -371,12 +303,7 @@ DEFINITIONS = {
     ),
     "volumes exist": Case(
         a_definition(container(mountPoints=[{"sourceVolume": "data"}])),
-        [
-            Problem(
-                f"{FIRST}.mountPoints[0].sourceVolume",
-                "the definition has no volume 'data'",
-            )
-        ],
+        [Found(f"{FIRST}.mountPoints[0].sourceVolume", "unknown-volume")],
         a_definition(
             container(mountPoints=[{"sourceVolume": "data"}]),
             volumes=[{"name": "data"}],
@@ -386,12 +313,7 @@ DEFINITIONS = {
         a_definition(
             container(dependsOn=[{"containerName": "db", "condition": "START"}])
         ),
-        [
-            Problem(
-                f"{FIRST}.dependsOn[0].containerName",
-                "the definition has no container 'db'",
-            )
-        ],
+        [Found(f"{FIRST}.dependsOn[0].containerName", "unknown-container")],
         a_definition(
             container(dependsOn=[{"containerName": "db", "condition": "START"}]),
             container(name="db"),
@@ -402,12 +324,7 @@ DEFINITIONS = {
             container(dependsOn=[{"containerName": "init", "condition": "SUCCESS"}]),
             container(name="init"),
         ),
-        [
-            Problem(
-                f"{FIRST}.dependsOn[0].condition",
-                "SUCCESS needs a container that is not essential, and 'init' is",
-            )
-        ],
+        [Found(f"{FIRST}.dependsOn[0].condition", "essential-dependency")],
         a_definition(
             container(dependsOn=[{"containerName": "init", "condition": "SUCCESS"}]),
             container(name="init", essential=False),
@@ -415,7 +332,7 @@ DEFINITIONS = {
     ),
     "10 placement constraints": Case(
         a_definition(placementConstraints=[{"type": "memberOf"}] * 11),
-        [Problem("placementConstraints", "11 constraints, and at most 10 go")],
+        [Found("placementConstraints", "too-many-entries")],
         a_definition(placementConstraints=[{"type": "memberOf"}] * 10),
     ),
 }
@@ -432,154 +349,110 @@ def linux(**members: Any) -> Dict[str, Any]:
 FARGATE_DEFINITIONS = {
     "awsvpc": Case(
         on_fargate(networkMode="bridge"),
-        [Problem("networkMode", "Fargate needs awsvpc, this is 'bridge'")],
+        [Found("networkMode", "fargate-network-mode")],
         on_fargate(),
     ),
     "not the default network mode": Case(
         without(on_fargate(), "networkMode"),
-        [Problem("networkMode", "Fargate needs awsvpc, and the default is bridge")],
+        [Found("networkMode", "fargate-network-mode")],
         without(a_definition(), "networkMode"),
     ),
     "cpu and memory given": Case(
         without(on_fargate(container(memory=512)), "cpu", "memory"),
         [
-            Problem("cpu", "Fargate needs cpu for the whole task, such as 1024"),
-            Problem("memory", "Fargate needs memory for the whole task, such as 2048"),
+            Found("cpu", "no-task-size"),
+            Found("memory", "no-task-size"),
         ],
         without(a_definition(container(memory=512)), "cpu", "memory"),
     ),
     "a pair that Fargate has": Case(
         on_fargate(cpu="1024", memory="512"),
-        [
-            Problem(
-                "memory",
-                "Fargate has no task with cpu 1024 and memory 512: for cpu 1024 "
-                "memory is 2048 to 8192 in steps of 1024",
-            )
-        ],
+        [Found("memory", "fargate-size")],
         on_fargate(cpu=".25 vCPU", memory="0.5 GB"),
     ),
     "a cpu that Fargate has": Case(
         on_fargate(cpu="1000", memory="2048"),
-        [
-            Problem(
-                "memory",
-                "Fargate has no task with cpu 1000 and memory 2048: cpu is one of "
-                "256, 512, 1024, 2048, 4096, 8192, 16384",
-            )
-        ],
+        [Found("memory", "fargate-size")],
         a_definition(cpu="1000", memory="2048"),
     ),
     "a size that may be new": Case(
         on_fargate(cpu="32768", memory="245760"),
-        [
-            Problem(
-                "memory",
-                "Fargate has no task with cpu 32768 and memory 245760: cpu is one of "
-                "256, 512, 1024, 2048, 4096, 8192, 16384",
-                certain=False,
-            )
-        ],
+        [Found("memory", "fargate-size", certain=False)],
         on_fargate(cpu="16384", memory="122880"),
     ),
     "not privileged": Case(
         on_fargate(container(privileged=True)),
-        [Problem(f"{FIRST}.privileged", "Fargate does not have it")],
+        [Found(f"{FIRST}.privileged", "not-on-fargate")],
         on_fargate(container(privileged=False)),
     ),
     "no DNS servers": Case(
         on_fargate(container(dnsServers=["10.0.0.2"])),
-        [Problem(f"{FIRST}.dnsServers", "Fargate does not have it", certain=False)],
+        [Found(f"{FIRST}.dnsServers", "not-on-fargate", certain=False)],
         on_fargate(container(dnsServers=[])),
     ),
     "no devices": Case(
         linux(devices=[{"hostPath": "/dev/x"}]),
-        [Problem(f"{FIRST}.linuxParameters.devices", "Fargate does not have it")],
+        [Found(f"{FIRST}.linuxParameters.devices", "not-on-fargate")],
         linux(initProcessEnabled=True),
     ),
     "no GPU": Case(
         on_fargate(container(resourceRequirements=[{"type": "GPU", "value": "1"}])),
-        [Problem(f"{FIRST}.resourceRequirements[0]", "Fargate has no GPUs")],
+        [Found(f"{FIRST}.resourceRequirements[0]", "not-on-fargate")],
         a_definition(container(resourceRequirements=[{"type": "GPU", "value": "1"}])),
     ),
     "log drivers": Case(
         on_fargate(container(logConfiguration={"logDriver": "json-file"})),
-        [
-            Problem(
-                f"{FIRST}.logConfiguration.logDriver",
-                "Fargate has no 'json-file', only awslogs, splunk, awsfirelens",
-            )
-        ],
+        [Found(f"{FIRST}.logConfiguration.logDriver", "fargate-log-driver")],
         on_fargate(container(logConfiguration={"logDriver": "splunk"})),
     ),
     "an execution role for ECR": Case(
         on_fargate(container(image=ECR)),
-        [
-            Problem(
-                f"{FIRST}.image",
-                "an image in ECR on Fargate needs an execution role: executionRoleArn",
-            )
-        ],
+        [Found(f"{FIRST}.image", "no-execution-role")],
         on_fargate(container(image=ECR), executionRoleArn=ROLE),
     ),
     "no execution role for public ECR": Case(
         on_fargate(container(image=ECR)),
-        [
-            Problem(
-                f"{FIRST}.image",
-                "an image in ECR on Fargate needs an execution role: executionRoleArn",
-            )
-        ],
+        [Found(f"{FIRST}.image", "no-execution-role")],
         on_fargate(container(image="public.ecr.aws/docker/library/python:3")),
     ),
     "no host volumes": Case(
         on_fargate(volumes=[{"name": "v", "host": {"sourcePath": "/data"}}]),
-        [Problem("volumes[0].host.sourcePath", "Fargate has no host to mount")],
+        [Found("volumes[0].host.sourcePath", "not-on-fargate")],
         on_fargate(volumes=[{"name": "v", "host": {}}]),
     ),
     "no Docker volumes": Case(
         on_fargate(volumes=[{"name": "v", "dockerVolumeConfiguration": {}}]),
-        [
-            Problem(
-                "volumes[0].dockerVolumeConfiguration", "Fargate has no Docker volumes"
-            )
-        ],
+        [Found("volumes[0].dockerVolumeConfiguration", "not-on-fargate")],
         on_fargate(
             volumes=[{"name": "v", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}]
         ),
     ),
     "no placement": Case(
         on_fargate(placementConstraints=[{"type": "memberOf"}]),
-        [Problem("placementConstraints", "Fargate has no container instances")],
+        [Found("placementConstraints", "not-on-fargate")],
         on_fargate(placementConstraints=[]),
     ),
     "namespaces": Case(
         on_fargate(ipcMode="task", pidMode="host"),
         [
-            Problem("ipcMode", "Fargate does not have it"),
-            Problem("pidMode", "Fargate has no host to share, only 'task'"),
+            Found("ipcMode", "not-on-fargate"),
+            Found("pidMode", "not-on-fargate"),
         ],
         on_fargate(pidMode="task"),
     ),
     "ephemeral storage": Case(
         on_fargate(ephemeralStorage={"sizeInGiB": 20}),
-        [Problem("ephemeralStorage.sizeInGiB", "20 GiB, and Fargate has 21 to 200")],
+        [Found("ephemeralStorage.sizeInGiB", "out-of-range")],
         on_fargate(ephemeralStorage={"sizeInGiB": 21}),
     ),
     "ephemeral storage at most": Case(
         on_fargate(ephemeralStorage={"sizeInGiB": 201}),
-        [Problem("ephemeralStorage.sizeInGiB", "201 GiB, and Fargate has 21 to 200")],
+        [Found("ephemeralStorage.sizeInGiB", "out-of-range")],
         on_fargate(ephemeralStorage={"sizeInGiB": 200}),
     ),
     "stop timeout": Case(
         on_fargate(container(stopTimeout=121)),
-        [
-            Problem(
-                f"{FIRST}.stopTimeout",
-                "121 s, and Fargate waits at most 120",
-                certain=False,
-            )
-        ],
+        [Found(f"{FIRST}.stopTimeout", "out-of-range", certain=False)],
         on_fargate(container(stopTimeout=120)),
     ),
 }
@@ -589,19 +462,15 @@ ALL_DEFINITIONS = {**DEFINITIONS, **FARGATE_DEFINITIONS}
 
 @pytest.mark.parametrize("case", ALL_DEFINITIONS.values(), ids=ALL_DEFINITIONS.keys())
 def test_definition(case: Case) -> None:
-    assert rules.check_definition(case.bad) == case.problems
+    assert found(rules.check_definition(case.bad)) == case.problems
     assert rules.check_definition(case.good) == []
 
 
 def test_awslogs_on_fargate_needs_an_execution_role() -> None:
     options = {"awslogs-group": "/flows", "awslogs-region": "us-east-1"}
     logged = container(logConfiguration={"logDriver": "awslogs", "options": options})
-    assert rules.check_definition(on_fargate(logged)) == [
-        Problem(
-            f"{FIRST}.logConfiguration",
-            "the log driver awslogs on Fargate needs an execution role: "
-            "executionRoleArn",
-        )
+    assert found(rules.check_definition(on_fargate(logged))) == [
+        Found(f"{FIRST}.logConfiguration", "no-execution-role")
     ]
     assert rules.check_definition(on_fargate(logged, executionRoleArn=ROLE)) == []
 
@@ -609,8 +478,8 @@ def test_awslogs_on_fargate_needs_an_execution_role() -> None:
 def test_the_launch_type_counts_besides_the_definition() -> None:
     bridge = a_definition(networkMode="bridge")
     assert rules.check_definition(bridge, "EC2") == []
-    assert rules.check_definition(bridge, "FARGATE") == [
-        Problem("networkMode", "Fargate needs awsvpc, this is 'bridge'")
+    assert found(rules.check_definition(bridge, "FARGATE")) == [
+        Found("networkMode", "fargate-network-mode")
     ]
 
 
@@ -650,170 +519,121 @@ LONGEST_COMMAND = rules.MAX_OVERRIDES - 55
 REQUESTS = {
     "a definition is given": Case(
         {},
-        [Problem("taskDefinition", "family:revision or the ARN of a definition")],
+        [Found("taskDefinition", "missing-key")],
         a_request(),
     ),
     "count": Case(
         a_request(count=11),
-        [Problem("count", "11 tasks, and one request starts 1 to 10")],
+        [Found("count", "out-of-range")],
         a_request(count=10),
     ),
     "a count of none": Case(
         a_request(count=0),
-        [Problem("count", "0 tasks, and one request starts 1 to 10")],
+        [Found("count", "out-of-range")],
         a_request(count=1),
     ),
     "startedBy length": Case(
         a_request(startedBy="s" * 129),
-        [
-            Problem(
-                "startedBy",
-                "up to 128 letters, digits, hyphens, slashes and underscores",
-            )
-        ],
+        [Found("startedBy", "invalid-started-by")],
         a_request(startedBy="s" * 128),
     ),
     "startedBy characters": Case(
         a_request(startedBy="me@home"),
-        [
-            Problem(
-                "startedBy",
-                "up to 128 letters, digits, hyphens, slashes and underscores",
-            )
-        ],
+        [Found("startedBy", "invalid-started-by")],
         a_request(startedBy="0f6d7e0a-6e5b-4c5e-9a53-3d4f2f2f4d2a"),
     ),
     "clientToken length": Case(
         a_request(clientToken="t" * 65),
-        [Problem("clientToken", "up to 64 visible ASCII characters, without spaces")],
+        [Found("clientToken", "invalid-client-token")],
         a_request(clientToken="t" * 64),
     ),
     "clientToken characters": Case(
         a_request(clientToken="a b"),
-        [Problem("clientToken", "up to 64 visible ASCII characters, without spaces")],
+        [Found("clientToken", "invalid-client-token")],
         a_request(clientToken="!~"),
     ),
     "propagateTags": Case(
         a_request(propagateTags="SERVICE"),
-        [Problem("propagateTags", "a task has no service, only TASK_DEFINITION")],
+        [Found("propagateTags", "propagate-tags")],
         a_request(propagateTags="TASK_DEFINITION"),
     ),
     "group": Case(
         a_request(group="service:x"),
-        [Problem("group", "'service:' is kept for ECS's services", certain=False)],
+        [Found("group", "reserved-group", certain=False)],
         a_request(group="family:x"),
     ),
     "50 tags": Case(
         a_request(tags=tags(51)),
-        [Problem("tags", "51 tags, and ECS takes at most 50")],
+        [Found("tags", "too-many-entries")],
         a_request(tags=tags(50)),
     ),
     "each tag key once": Case(
         a_request(tags=[tag("k"), tag("k")]),
-        [Problem("tags", "the key 'k' is given 2 times, not once")],
+        [Found("tags", "duplicate-entry")],
         a_request(tags=[tag("k"), tag("l")]),
     ),
     "tag key": Case(
         a_request(tags=[tag("")]),
-        [Problem("tags[0].key", "a tag needs a key of 1 to 128 characters")],
+        [Found("tags[0].key", "missing-key")],
         a_request(tags=[tag("k")]),
     ),
     "tag value": Case(
         a_request(tags=[tag("k", "a\nb")]),
-        [
-            Problem(
-                "tags[0].value",
-                "'\\n' may not stand in a tag: letters, digits, spaces, _.:/=+-@",
-            )
-        ],
+        [Found("tags[0].value", "tag-characters")],
         a_request(tags=[tag("k", "a b")]),
     ),
     "launch type or strategy": Case(
         a_request(launchType="FARGATE", capacityProviderStrategy=strategy("FARGATE")),
-        [
-            Problem(
-                "launchType",
-                "cannot be given together with capacityProviderStrategy: keep one of "
-                "the two",
-            )
-        ],
+        [Found("launchType", "launch-type-and-strategy")],
         a_request(launchType="FARGATE", capacityProviderStrategy=[]),
     ),
     "20 providers": Case(
         a_request(capacityProviderStrategy=strategy(*(f"p{n}" for n in range(21)))),
-        [
-            Problem(
-                "capacityProviderStrategy", "21 capacity providers, and at most 20 go"
-            )
-        ],
+        [Found("capacityProviderStrategy", "too-many-entries")],
         a_request(capacityProviderStrategy=strategy(*(f"p{n}" for n in range(20)))),
     ),
     "one kind of provider": Case(
         a_request(capacityProviderStrategy=strategy("FARGATE_SPOT", "mine")),
-        [
-            Problem(
-                "capacityProviderStrategy",
-                "Fargate's capacity providers cannot be mixed with others",
-            )
-        ],
+        [Found("capacityProviderStrategy", "mixed-providers")],
         a_request(capacityProviderStrategy=strategy("FARGATE_SPOT", "FARGATE")),
     ),
     "weights": Case(
         a_request(capacityProviderStrategy=strategy("mine", weight=1001)),
-        [
-            Problem(
-                "capacityProviderStrategy[0].weight",
-                "1001, and it goes from 0 to 1000",
-            )
-        ],
+        [Found("capacityProviderStrategy[0].weight", "out-of-range")],
         a_request(capacityProviderStrategy=strategy("mine", weight=1000)),
     ),
     "some weight": Case(
         a_request(capacityProviderStrategy=strategy("a", "b", weight=0)),
-        [
-            Problem(
-                "capacityProviderStrategy",
-                "at least one provider needs a weight over 0",
-            )
-        ],
+        [Found("capacityProviderStrategy", "no-weight")],
         a_request(capacityProviderStrategy=strategy("a", weight=0)),
     ),
     "one base": Case(
         a_request(capacityProviderStrategy=strategy("a", "b", base=1)),
-        [
-            Problem(
-                "capacityProviderStrategy", "only one capacity provider can have a base"
-            )
-        ],
+        [Found("capacityProviderStrategy", "several-bases")],
         a_request(
             capacityProviderStrategy=strategy("a", base=1) + strategy("b", base=0)
         ),
     ),
     "subnets": Case(
         a_request(networkConfiguration={"awsvpcConfiguration": {"subnets": []}}),
-        [Problem(f"{NETWORK}.subnets", "0 subnets, and it takes 1 to 16")],
+        [Found(f"{NETWORK}.subnets", "missing-key")],
         a_request(networkConfiguration=awsvpc()),
     ),
     "16 subnets": Case(
         a_request(networkConfiguration=awsvpc(subnets=["subnet-1"] * 17)),
-        [Problem(f"{NETWORK}.subnets", "17 subnets, and it takes 1 to 16")],
+        [Found(f"{NETWORK}.subnets", "too-many-entries")],
         a_request(networkConfiguration=awsvpc(subnets=["subnet-1"] * 16)),
     ),
     "5 security groups": Case(
         a_request(networkConfiguration=awsvpc(securityGroups=["sg-1"] * 6)),
-        [Problem(f"{NETWORK}.securityGroups", "6 security groups, and at most 5 go")],
+        [Found(f"{NETWORK}.securityGroups", "too-many-entries")],
         a_request(networkConfiguration=awsvpc(securityGroups=["sg-1"] * 5)),
     ),
     "public IP on EC2": Case(
         a_request(
             launchType="EC2", networkConfiguration=awsvpc(assignPublicIp="ENABLED")
         ),
-        [
-            Problem(
-                f"{NETWORK}.assignPublicIp",
-                "only Fargate gives tasks a public IP: DISABLED, or leave it out",
-            )
-        ],
+        [Found(f"{NETWORK}.assignPublicIp", "only-on-fargate")],
         a_request(
             launchType="EC2", networkConfiguration=awsvpc(assignPublicIp="DISABLED")
         ),
@@ -823,13 +643,7 @@ REQUESTS = {
             capacityProviderStrategy=strategy("mine"),
             networkConfiguration=awsvpc(assignPublicIp="ENABLED"),
         ),
-        [
-            Problem(
-                f"{NETWORK}.assignPublicIp",
-                "only Fargate gives tasks a public IP: DISABLED, or leave it out",
-                certain=False,
-            )
-        ],
+        [Found(f"{NETWORK}.assignPublicIp", "only-on-fargate", certain=False)],
         a_request(
             capacityProviderStrategy=strategy("FARGATE_SPOT"),
             networkConfiguration=awsvpc(assignPublicIp="ENABLED"),
@@ -837,36 +651,27 @@ REQUESTS = {
     ),
     "platform version": Case(
         a_request(launchType="EC2", platformVersion="LATEST"),
-        [
-            Problem(
-                "platformVersion", "only Fargate has platform versions: leave it out"
-            )
-        ],
+        [Found("platformVersion", "only-on-fargate")],
         a_request(launchType="FARGATE", platformVersion="1.4.0"),
     ),
     "placement on Fargate": Case(
         a_request(launchType="FARGATE", placementStrategy=[{"type": "random"}]),
-        [
-            Problem(
-                "placementStrategy",
-                "Fargate has no container instances to choose from: leave it out",
-            )
-        ],
+        [Found("placementStrategy", "not-on-fargate")],
         a_request(launchType="EC2", placementStrategy=[{"type": "random"}]),
+    ),
+    "10 placement constraints": Case(
+        a_request(placementConstraints=[{"type": "memberOf"}] * 11),
+        [Found("placementConstraints", "too-many-entries")],
+        a_request(placementConstraints=[{"type": "memberOf"}] * 10),
     ),
     "5 placement strategies": Case(
         a_request(placementStrategy=[{"type": "random"}] * 6),
-        [Problem("placementStrategy", "6, and at most 5 go")],
+        [Found("placementStrategy", "too-many-entries")],
         a_request(placementStrategy=[{"type": "random"}] * 5),
     ),
     "8192 characters": Case(
         overridden(command=["x" * (LONGEST_COMMAND + 1)]),
-        [
-            Problem(
-                "overrides",
-                "8193 characters of JSON, and ECS takes at most 8192; shorten them",
-            )
-        ],
+        [Found("overrides", "overrides-size")],
         overridden(command=["é" * LONGEST_COMMAND], memory=None),
     ),
     "8192 characters of variables": Case(
@@ -876,75 +681,39 @@ REQUESTS = {
                 for name, size in (("A", 4000), ("B", 9), ("C", 3998), ("D", 41))
             ]
         ),
-        [
-            Problem(
-                "overrides",
-                "8200 characters of JSON, and ECS takes at most 8192; the largest "
-                "variables are A (4000), C (3998), D (41): shorten them, or put them "
-                "into the task definition",
-            )
-        ],
+        [Found("overrides", "overrides-size")],
         overridden(environment=[{"name": "A", "value": "x" * 8000}]),
     ),
     "an override has a name": Case(
         a_request(overrides={"containerOverrides": [{"cpu": 1}]}),
-        [Problem(f"{OVERRIDE}.name", "an override needs its container's name")],
+        [Found(f"{OVERRIDE}.name", "missing-key")],
         a_request(overrides={"containerOverrides": [{}]}),
     ),
     "an override a container": Case(
         a_request(
             overrides={"containerOverrides": [{"name": "flow"}, {"name": "flow"}]}
         ),
-        [
-            Problem(
-                "overrides.containerOverrides[1]",
-                "container 'flow' has an override already",
-                certain=False,
-            )
-        ],
+        [Found("overrides.containerOverrides", "duplicate-entry", certain=False)],
         a_request(overrides={"containerOverrides": [{"name": "flow"}, {"name": "b"}]}),
     ),
     "a variable has a name": Case(
         overridden(environment=[{"value": "1"}]),
-        [
-            Problem(
-                f"{OVERRIDE}.environment[0].name",
-                "an environment variable needs a name",
-                certain=False,
-            )
-        ],
+        [Found(f"{OVERRIDE}.environment[0].name", "missing-key", certain=False)],
         overridden(environment=[{"name": "A", "value": ""}]),
     ),
     "override sizes": Case(
         a_request(overrides={"cpu": "2 cores"}),
-        [
-            Problem(
-                "overrides.cpu",
-                "'2 cores' is no cpu: CPU units such as 1024, or vCPUs such as "
-                "'1 vCPU'",
-            )
-        ],
+        [Found("overrides.cpu", "invalid-cpu")],
         a_request(overrides={"cpu": "2 vcpu"}),
     ),
     "override roles": Case(
         a_request(overrides={"taskRoleArn": "arn:aws:iam:role"}),
-        [
-            Problem(
-                "overrides.taskRoleArn",
-                "'arn:aws:iam:role' is no role: arn:aws:iam::ACCOUNT:role/NAME",
-            )
-        ],
+        [Found("overrides.taskRoleArn", "invalid-role")],
         a_request(overrides={"taskRoleArn": ROLE}),
     ),
     "override pair": Case(
         a_request(launchType="FARGATE", overrides={"cpu": "256", "memory": "4096"}),
-        [
-            Problem(
-                "overrides",
-                "Fargate has no task with cpu 256 and memory 4096: for cpu 256 memory "
-                "is one of 512, 1024, 2048",
-            )
-        ],
+        [Found("overrides", "fargate-size")],
         a_request(launchType="EC2", overrides={"cpu": "256", "memory": "4096"}),
     ),
 }
@@ -952,14 +721,14 @@ REQUESTS = {
 
 @pytest.mark.parametrize("case", REQUESTS.values(), ids=REQUESTS.keys())
 def test_run_task(case: Case) -> None:
-    assert rules.check_run_task(case.bad) == case.problems
+    assert found(rules.check_run_task(case.bad)) == case.problems
     assert rules.check_run_task(case.good) == []
 
 
 class Launch(NamedTuple):
     definition: Dict[str, Any]
     bad: Dict[str, Any]
-    problems: List[Problem]
+    problems: List[Found]
     good: Dict[str, Any]
     good_definition: Optional[Dict[str, Any]] = None
 
@@ -973,75 +742,44 @@ LAUNCHES = {
     "an active definition": Launch(
         a_definition(status="INACTIVE"),
         NETWORKED,
-        [Problem("taskDefinition", "is INACTIVE: register it once more")],
+        [Found("taskDefinition", "inactive-definition")],
         NETWORKED,
         a_definition(status="ACTIVE"),
     ),
     "containers that exist": Launch(
         BRIDGE,
         a_request(overrides={"containerOverrides": [{"name": "sidecar"}]}),
-        [
-            Problem(
-                f"{OVERRIDE}.name",
-                "the task definition has no container 'sidecar', only flow",
-            )
-        ],
+        [Found(f"{OVERRIDE}.name", "unknown-container")],
         overridden(),
     ),
     "no variable over a secret": Launch(
         SECRETIVE,
         {**overridden(environment=[{"name": "KEY", "value": "1"}]), **NETWORKED},
-        [
-            Problem(
-                f"{OVERRIDE}.environment[0].name",
-                "KEY is a secret of the container in the task definition: a variable "
-                "cannot replace it",
-            )
-        ],
+        [Found(f"{OVERRIDE}.environment[0].name", "secret-and-variable")],
         {**overridden(environment=[{"name": "KEY2", "value": "1"}]), **NETWORKED},
     ),
     "a network for awsvpc": Launch(
         a_definition(),
         a_request(networkConfiguration={}),
-        [
-            Problem(
-                "networkConfiguration",
-                "the task definition is awsvpc, so the task needs "
-                "awsvpcConfiguration with its subnets",
-            )
-        ],
+        [Found("networkConfiguration", "no-network")],
         NETWORKED,
     ),
     "no network for bridge": Launch(
         BRIDGE,
         NETWORKED,
-        [
-            Problem(
-                "networkConfiguration",
-                "only for awsvpc, and the task definition's network mode is bridge",
-            )
-        ],
+        [Found("networkConfiguration", "network-mode-conflict")],
         a_request(),
     ),
     "no network by default": Launch(
         without(BRIDGE, "networkMode"),
         NETWORKED,
-        [
-            Problem(
-                "networkConfiguration",
-                "only for awsvpc, and the task definition's network mode is bridge",
-            )
-        ],
+        [Found("networkConfiguration", "network-mode-conflict")],
         a_request(),
     ),
     "compatibilities": Launch(
         a_definition(compatibilities=["EC2"]),
         ON_FARGATE,
-        [
-            Problem(
-                "launchType", "the task definition does not support FARGATE, only EC2"
-            )
-        ],
+        [Found("launchType", "incompatible-launch-type")],
         ON_FARGATE,
         a_definition(compatibilities=["EC2", "FARGATE"]),
     ),
@@ -1049,51 +787,33 @@ LAUNCHES = {
     "required compatibilities": Launch(
         a_definition(requiresCompatibilities=["EC2"]),
         ON_FARGATE,
-        [
-            Problem(
-                "launchType",
-                "the task definition asks for the compatibility EC2, not FARGATE",
-                certain=False,
-            )
-        ],
+        [Found("launchType", "incompatible-launch-type", certain=False)],
         {**NETWORKED, "launchType": "EC2"},
         a_definition(requiresCompatibilities=["FARGATE"]),
     ),
     "fit for Fargate": Launch(
         BRIDGE,
         a_request(capacityProviderStrategy=strategy("FARGATE_SPOT")),
-        [
-            Problem(
-                "capacityProviderStrategy",
-                "the task definition cannot run on Fargate: networkMode: Fargate "
-                "needs awsvpc, this is 'bridge'",
-            )
-        ],
+        [Found("capacityProviderStrategy", "fargate-network-mode")],
         a_request(capacityProviderStrategy=strategy("mine")),
     ),
     "fit for EXTERNAL": Launch(
         a_definition(),
         {**NETWORKED, "launchType": "EXTERNAL"},
-        [Problem("launchType", "EXTERNAL has no awsvpc: bridge, host or none")],
+        [Found("launchType", "incompatible-launch-type")],
         a_request(launchType="EXTERNAL"),
         BRIDGE,
     ),
     "the pair that the task gets": Launch(
         a_definition(),
         {**ON_FARGATE, "overrides": {"cpu": "4 vCPU"}},
-        [
-            Problem(
-                "overrides.cpu",
-                "Fargate has no task with cpu 4 vCPU and memory 2048: for cpu 4096 "
-                "memory is 8192 to 30720 in steps of 1024",
-            )
-        ],
+        [Found("overrides.cpu", "fargate-size")],
         {**ON_FARGATE, "overrides": {"memory": "4 GB"}},
     ),
     "a role for ECS Exec": Launch(
         BRIDGE,
         a_request(enableExecuteCommand=True),
-        [Problem("enableExecuteCommand", "ECS Exec needs a task role: taskRoleArn")],
+        [Found("enableExecuteCommand", "no-task-role")],
         a_request(enableExecuteCommand=True, overrides={"taskRoleArn": ROLE}),
     ),
 }
@@ -1101,7 +821,7 @@ LAUNCHES = {
 
 @pytest.mark.parametrize("case", LAUNCHES.values(), ids=LAUNCHES.keys())
 def test_run_task_of_a_definition(case: Launch) -> None:
-    assert rules.check_run_task(case.bad, case.definition) == case.problems
+    assert found(rules.check_run_task(case.bad, case.definition)) == case.problems
     neighbour = case.good_definition or case.definition
     assert rules.check_run_task(case.good, neighbour) == []
 
@@ -1109,20 +829,20 @@ def test_run_task_of_a_definition(case: Launch) -> None:
 # --- the tables themselves --------------------------------------------------------
 
 
-def _asked_of() -> Dict[Any, List[Mapping[str, Any]]]:
+def _asked_of() -> Dict[Any, List[Any]]:
     """Every rule with the bad requests of the tables above that it is asked about."""
-    definitions = [case.bad for case in ALL_DEFINITIONS.values()]
     options = {"awslogs-group": "/flows", "awslogs-region": "us-east-1"}
     logged = container(logConfiguration={"logDriver": "awslogs", "options": options})
-    definitions.append(on_fargate(logged))
-    requests = [case.bad for case in REQUESTS.values()]
+    definitions = [case.bad for case in ALL_DEFINITIONS.values()]
+    bad = [Part("", each) for each in (*definitions, on_fargate(logged))]
+    requests = [Part("", case.bad) for case in REQUESTS.values()]
     launches = [
-        {"request": case.bad, "definition": case.definition}
+        run_task.Launch(Part("", case.bad), Part("", case.definition))
         for case in LAUNCHES.values()
     ]
     tables = (
-        (definition.RULES, definitions),
-        (fargate.RULES, definitions),
+        (definition.RULES, bad),
+        (fargate.RULES, bad),
         (run_task.RULES, requests),
         (run_task.LAUNCH_RULES, launches),
     )
@@ -1232,9 +952,74 @@ def test_wrong_types_are_left_to_the_shapes() -> None:
     assert rules.check_run_task(a_request(tags=[tag(5)], count="two")) == []  # type: ignore[arg-type]  # a wrong type
 
 
-def test_a_problem_reads_as_place_and_sentence() -> None:
-    assert str(Problem("cpu", "too much")) == "cpu: too much"
-    assert str(Problem("", "too much")) == "too much"
+def test_a_problem_reads_as_place_sentence_and_code() -> None:
+    problem = Problem("cpu", "too much", code="container-cpu")
+    assert str(problem) == "cpu: too much [container-cpu]"
+    assert str(problem.within("task")) == "task.cpu: too much [container-cpu]"
+    assert str(problem.because_of("here", "so")) == (
+        "here: so: cpu: too much [container-cpu]"
+    )
+    whole = Problem("", "too much", code="container-cpu")
+    assert str(whole) == "too much [container-cpu]"
+    assert whole.within("task").place == "task"
+
+
+def test_what_ecs_is_certain_to_refuse_is_raised_with_all_codes() -> None:
+    unsure = Problem("cpu", "is odd", code="invalid-cpu", certain=False)
+    problems = [
+        unsure,
+        Problem("memory", "is wrong", code="invalid-memory"),
+        Problem("", "So is all of it.", code="definition-size"),
+    ]
+    assert rules.raise_certain([unsure], RunConfigError) == [unsure]
+    with raises_code("definition-size", RunConfigError) as error:
+        rules.raise_certain(problems, RunConfigError, "ECSRun: ")
+    assert str(error.value) == (
+        "ECSRun: memory: is wrong [invalid-memory]; So is all of it. [definition-size]"
+    )
+
+
+def test_many_problems_are_one_line_that_counts_the_others() -> None:
+    problems = [
+        Problem(f"tags[{number}].key", "x" * 100, code="tag-prefix")
+        for number in range(10_000)
+    ]
+    with raises_code("tag-prefix", RunConfigError) as error:
+        rules.raise_certain(problems, RunConfigError)
+    assert "; and 9997 more" in str(error.value)
+    assert len(error.value.message) <= 500
+
+
+@pytest.mark.parametrize(
+    "request_, values",
+    [
+        (overridden(command=["x" * (LONGEST_COMMAND + 1)]), ["8193", "8192"]),
+        (
+            overridden(
+                environment=[
+                    {"name": name, "value": "x" * size}
+                    for name, size in (("A", 4000), ("B", 9), ("C", 3998), ("D", 41))
+                ]
+            ),
+            ["8200", "8192", "A (4000), C (3998), D (41)"],
+        ),
+        (a_request(count=11), ["11", "1-10"]),
+        (a_request(tags=[tag("a,b;c")]), ["',' ';'"]),
+        (
+            a_request(launchType="FARGATE", overrides={"cpu": "256", "memory": "4096"}),
+            ["256", "4096", "512, 1024, 2048"],
+        ),
+        (
+            a_request(launchType="FARGATE", overrides={"cpu": 4096, "memory": 512}),
+            ["8192 to 30720 in steps of 1024"],
+        ),
+    ],
+)
+def test_a_message_has_the_values_that_matter(
+    request_: Dict[str, Any], values: List[str]
+) -> None:
+    (problem,) = rules.check_run_task(request_)
+    assert all(value in problem.message for value in values), problem
 
 
 MEMBERS = [
@@ -1292,7 +1077,8 @@ REQUEST = st.dictionaries(st.sampled_from(MEMBERS), ANYTHING, max_size=8)
 def test_awslogs_options_of_a_wrong_type(options: Any) -> None:
     log = {"logDriver": "awslogs", "options": options}
     (problem,) = rules.check_definition(a_definition(container(logConfiguration=log)))
-    assert problem.message == "awslogs needs awslogs-group and awslogs-region"
+    assert problem.code == "awslogs-options"
+    assert "awslogs-group and awslogs-region" in problem.message
 
 
 @UNTIMED

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Iterator, Mapping, Optional, cast
 
-from ...errors import LaunchError, PrefectECSError
+from ...errors import LaunchError, PrefectECSError, without_code
 from ...launch.launcher import Launcher
 from ...observability.outage_log import OutageLog
 from ...scheduling.steps import Steps, drive
@@ -93,7 +93,11 @@ def _judged(launch: LaunchPreview) -> Iterator[Finding]:
     if not launch.task_definition:  # ECS has taken the other one already
         problems += rules.check_definition(launch.definition)
     for problem in dict.fromkeys(problems):
-        yield warning(f"ECS may refuse this: {problem}.", about=launch.flow)
+        yield warning(
+            f"ECS may refuse this: {without_code(str(problem))}.",
+            about=launch.flow,
+            code=problem.code,
+        )
     if not problems:
         yield ok("both requests fit ECS's model and rules", about=launch.flow)
 

@@ -53,7 +53,7 @@ def read(options: Mapping[str, Any], tell: Tell) -> Flows:
         ConfigurationError: if a file is local, or the agent would not start with it.
     """
     path = options.get("task_definition_path")
-    definition = _content("--task-definition", path, template.fitted, tell)
+    definition = _content("--task-definition", path, template.coerce_template, tell)
     if not path:
         packaged = configuration.DEFAULT_TASK_DEFINITION_PATH
         definition = load_mapping(packaged, _client)

@@ -63,21 +63,18 @@ def fits_fargate(cpu: Size, memory: Size) -> bool:
 
 
 def beyond_the_table(cpu: Size) -> bool:
-    """Whether `cpu` is larger than any size known here: AWS may have added it."""
+    """Whether `cpu` exceeds all sizes known here, so that AWS may have added it."""
     units = cpu_units(cpu)
     return units is not None and units > max(FARGATE_SIZES)
 
 
 def sizes_near(cpu: Size) -> str:
-    """What Fargate has for `cpu`, as words for a message."""
+    """Which sizes Fargate has for `cpu`, as words for a message."""
     memories = FARGATE_SIZES.get(cpu_units(cpu) or 0)
     if memories is None:
-        return f"cpu is one of {', '.join(map(str, FARGATE_SIZES))}"
-    return f"for cpu {cpu_units(cpu)} memory is {_span(memories)}"
-
-
-def _span(memories: Tuple[int, ...]) -> str:
-    steps = {after - before for before, after in zip(memories, memories[1:])}
-    if len(steps) > 1:
-        return "one of " + ", ".join(map(str, memories))
-    return f"{memories[0]} to {memories[-1]} in steps of {steps.pop()}"
+        return f"cpu must be one of {', '.join(map(str, FARGATE_SIZES))}"
+    step = memories[-1] - memories[-2]
+    span = f"{memories[0]} to {memories[-1]} in steps of {step}"
+    if memories[1] - memories[0] != step:
+        span = "one of " + ", ".join(map(str, memories))
+    return f"for cpu {cpu_units(cpu)}, memory must be {span}"

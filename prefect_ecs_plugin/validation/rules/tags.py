@@ -3,58 +3,18 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
+from functools import partial
 from typing import Iterator
 
 from ..excerpt import quoted
-from .problem import Problem, Request
-from .values import Entry, entries, items, text
+from .request import Part, Problem, Rule, at_most, each_once, required
 
-SOURCE = "https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html"
+_SOURCE = "https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html"
 
 MAX_TAGS = 50
-MAX_TAG_KEY = 128
-MAX_TAG_VALUE = 256
+_MAX_KEY = 128
+_MAX_VALUE = 256
 _PUNCTUATION = frozenset("_.:/=+-@")
-
-
-def few_enough(request: Request) -> Iterator[Problem]:
-    """At most 50 tags a resource."""
-    count = len(items(request, "tags"))
-    if count > MAX_TAGS:
-        yield Problem("tags", f"{count} tags, and ECS takes at most {MAX_TAGS}")
-
-
-def each_key_once(request: Request) -> Iterator[Problem]:
-    """A resource has one value for a key."""
-    keys = Counter(text(entry.value, "key") for entry in entries(request, "tags"))
-    for key, count in keys.items():
-        if key is not None and count > 1:
-            yield Problem(
-                "tags", f"the key {quoted(key)} is given {count} times, not once"
-            )
-
-
-def keys(request: Request) -> Iterator[Problem]:
-    """1 to 128 allowed characters, not starting with `aws:`."""
-    for entry in entries(request, "tags"):
-        place, key = f"{entry.place}.key", text(entry.value, "key")
-        if key is None and entry.value.get("key") is not None:
-            continue  # of a wrong type, which is for `coercion` to say
-        if not key:
-            yield Problem(place, "a tag needs a key of 1 to 128 characters")
-            continue
-        yield from _written(place, key, MAX_TAG_KEY)
-        if key.lower().startswith("aws:"):
-            yield Problem(
-                place, f"{quoted(key)} starts with 'aws:', which AWS reserves"
-            )
-
-
-def values(request: Request) -> Iterator[Problem]:
-    """At most 256 allowed characters."""
-    for entry in entries(request, "tags"):
-        yield from _value(entry)
 
 
 def as_tag_value(written: str) -> str:
@@ -62,31 +22,48 @@ def as_tag_value(written: str) -> str:
     value = "".join(char if _allowed(char) else "_" for char in written)
     if value.lower().startswith("aws:"):
         value = f"aws_{value[4:]}"
-    return value[:MAX_TAG_VALUE]
+    return value[:_MAX_VALUE]
 
 
-def _value(entry: Entry) -> Iterator[Problem]:
-    value, place = text(entry.value, "value") or "", f"{entry.place}.value"
-    yield from _written(place, value, MAX_TAG_VALUE)
-    if value.lower().startswith("aws:"):
-        yield Problem(
-            place,
-            f"{quoted(value)} starts with 'aws:', which AWS reserves",
-            certain=False,
-        )
+def _keys_and_values(request: Part) -> Iterator[Problem]:
+    for tag in request.parts("tags"):
+        yield from required(tag, "key")
+        yield from _characters(tag, "key", _MAX_KEY)
+        yield from _characters(tag, "value", _MAX_VALUE)
 
 
-def _written(place: str, written: str, limit: int) -> Iterator[Problem]:
+def _characters(tag: Part, key: str, limit: int) -> Iterator[Problem]:
+    written = tag.text(key) or ""
     if len(written) > limit:
-        yield Problem(place, f"{len(written)} characters, and at most {limit} go")
+        yield tag.problem(
+            key,
+            f"{len(written)} characters; ECS accepts at most {limit}",
+            code="tag-length",
+        )
     wrong = sorted({char for char in written if not _allowed(char)})
     if wrong:
-        shown = " ".join(map(repr, wrong))
-        yield Problem(
-            place, f"{shown} may not stand in a tag: letters, digits, spaces, _.:/=+-@"
+        yield tag.problem(
+            key,
+            f"invalid characters {' '.join(map(repr, wrong))}: use letters, digits, "
+            "spaces and _.:/=+-@",
+            code="tag-characters",
+        )
+    if written.lower().startswith("aws:"):
+        yield tag.problem(
+            key,
+            f"{quoted(written)} starts with 'aws:', which is reserved for AWS",
+            code="tag-prefix",
+            certain=key == "key",
         )
 
 
 def _allowed(char: str) -> bool:
     # The model's pattern is [\p{L}\p{Z}\p{N}_.:/=+\-@]*.
     return char in _PUNCTUATION or unicodedata.category(char)[0] in "LZN"
+
+
+RULES = (
+    Rule(partial(at_most, key="tags", limit=MAX_TAGS), _SOURCE),
+    Rule(partial(each_once, key="tags", member="key"), _SOURCE),
+    Rule(_keys_and_values, _SOURCE),
+)
