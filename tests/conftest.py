@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from typing import Any, Callable, Dict, Iterator
 
 import forking
 import pytest
-from hypothesis import HealthCheck, settings
 
 from prefect_ecs_plugin.flow_run import FlowRun
 from prefect_ecs_plugin.settings import PrefectSettings
@@ -17,15 +17,30 @@ from prefect_ecs_plugin.settings import PrefectSettings
 # What helpers assert is explained as in the tests themselves.
 pytest.register_assert_rewrite("runs", "world")
 
-#: How long an example takes depends on the machine and shows no bug.
-UNTIMED: Dict[str, Any] = {
-    "deadline": None,
-    "suppress_health_check": [HealthCheck.too_slow],
-}
-settings.register_profile("quick", max_examples=50, **UNTIMED)
-settings.register_profile("deep", max_examples=1000, **UNTIMED)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
+def set_up_hypothesis() -> None:
+    """Set how many examples it takes; how long one takes shows no bug.
+
+    pytest would rewrite the asserts of a package that brings a plugin, in each worker
+    of each new environment: seconds. It is imported as it is.
+    """
+    before = sys.meta_path[:]
+    sys.meta_path[:] = [
+        finder for finder in before if not type(finder).__module__.startswith("_pytest")
+    ]
+    from hypothesis import HealthCheck, settings
+
+    sys.meta_path[:] = before
+    untimed: Dict[str, Any] = {
+        "deadline": None,
+        "suppress_health_check": [HealthCheck.too_slow],
+    }
+    settings.register_profile("quick", max_examples=50, **untimed)
+    settings.register_profile("deep", max_examples=1000, **untimed)
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+set_up_hypothesis()
 forking.share_botocores_models()
 
 # A shell has what it starts in the background ignore SIGINT, and all children of that;
