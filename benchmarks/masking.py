@@ -67,7 +67,7 @@ def milliseconds(unit: str, length: int, secrets: redaction.Secrets) -> float:
     with mock.patch.object(redaction, "LONGEST_TEXT", length):
         for _ in range(_REPEATS):
             began = time.process_time()
-            secrets.hidden(text, "run")
+            secrets.redact_text(text, "run")
             times.append(time.process_time() - began)
     return min(times) * 1000
 

@@ -1,4 +1,4 @@
-"""Which names speak of secrets, and which values are none all the same. Pure.
+"""Which names make a value a secret, and which values are none all the same. Pure.
 
 The tables are the project's own: what gitleaks and detect-secrets publish finds
 secrets in source code, and knows few names of environment variables.
@@ -12,7 +12,8 @@ from functools import lru_cache
 #: Longer names are judged by their last characters.
 _LONGEST_NAME = 256
 
-#: What speaks of a secret, in a name in lower case with `_` around each word.
+#: What makes a value a secret, in a name in lower case with `_` around each word. Each
+#: alternative has one of `FRAGMENTS` in it.
 _SECRET_NAME = re.compile(
     r"""
       passw | passphrase | secret | credential | webhook | mnemonic
@@ -36,6 +37,14 @@ _SECRET_NAME = re.compile(
     re.VERBOSE,
 )
 
+#: Parts of which each secret's name has one, in lower case. Text without any of them
+#: names no secret.
+FRAGMENTS = (
+    *("pass", "secret", "cred", "hook", "mnemonic", "conn", "phrase", "docker", "jobs"),
+    *("slack", "discord", "teams", "mattermost", "token", "auth", "pw", "dsn", "jwt"),
+    *("sig", "key", "pat", "cookie", "bearer", "pem", "sas", "private"),
+)
+
 #: The working directory, and the one before it, are no passwords.
 _NO_SECRET = frozenset(("_pwd_", "_oldpwd_"))
 
@@ -48,16 +57,16 @@ _OPEN = re.compile(
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether the value of a variable, an option or a tag is to be hidden.
+    """Whether the value of a variable, an option or a tag is a secret by its name.
 
     Args:
         name: In any case, such as `DB_PASSWORD`, `splunk-token` or `accessKey`.
     """
-    return _speaks_of_secret(name[-_LONGEST_NAME:])
+    return _is_secret_name(name[-_LONGEST_NAME:])
 
 
 @lru_cache(maxsize=4096)
-def _speaks_of_secret(name: str) -> bool:
+def _is_secret_name(name: str) -> bool:
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     words = f"_{re.sub(r'[^a-z0-9]+', '_', apart).strip('_')}_"
     words = words.replace("_kms_key_", "_")  # the name of a key, not the key
@@ -65,7 +74,7 @@ def _speaks_of_secret(name: str) -> bool:
 
 
 def is_secret(name: object, value: object) -> bool:
-    """Whether a value is to be hidden because of its name."""
+    """Whether a value is a secret because of its name."""
     return is_secret_name(str(name)) and not is_open(str(value))
 
 

@@ -12,7 +12,7 @@ import re
 from typing import Iterator, List, Match, Optional, Pattern
 
 from .known_secrets import SHORTEST, Span
-from .secret_names import is_open, is_secret_name
+from .secret_names import FRAGMENTS, is_open, is_secret_name
 
 _QUOTE = r"\\{0,15}['\"]"  # with the backslashes that JSON within JSON has
 
@@ -131,38 +131,22 @@ def spans(text: str) -> List[Span]:
         From, to; in no order, and some may overlap.
     """
     lower = text.lower()
-    found = _by_shape(text, lower)
-    for pattern, hints in _BESIDE:
-        if any(map(lower.__contains__, hints)):
+    found: List[Span] = []
+    if any(map(lower.__contains__, _HINTS)):
+        found += (match.span(match.lastgroup or 0) for match in _SHAPE.finditer(text))
+    if "://" in text and "@" in text:
+        found += _in_urls(text)
+    if "-----BEGIN" in text:
+        found += _private_keys(text)
+    if any(map(lower.__contains__, _BESIDE_HINTS)):
+        for pattern in _BESIDE:
             found += _Values(text).beside(pattern)
     return [(a, b) for a, b in found if a < b and not is_open(text[a:b])]
 
 
-#: Patterns that find any name; it is judged then.
-_WITH_NAME = (_PAIR, _ENTRY)
-
-#: What a value stands beside, and what text has in it, one of which is needed.
-_BESIDE = (
-    (_PAIR, (":", "=")),
-    (_ENTRY, ("value",)),
-    (_PARAMETER, ("securestring",)),
-    (_AUTHORIZATION, ("authorization",)),
-    (_FLAG, ("pass", "pwd", "token", "key", "secret")),
-)
-
-
-def _by_shape(text: str, lower: str) -> List[Span]:
-    """Those that are secrets whatever stands beside them."""
-    found: List[Span] = []
-    if any(map(lower.__contains__, _HINTS)):
-        found += (match.span(match.lastgroup or 0) for match in _SHAPE.finditer(text))
-    if "://" in text:
-        found += _in_urls(text)
-    if "-----BEGIN" in text:
-        found += _private_keys(text)
-    return found
-
-
+#: What a value stands beside, and what text with one of these has in it, in lower case.
+_BESIDE = (_PAIR, _ENTRY, _PARAMETER, _AUTHORIZATION, _FLAG)
+_BESIDE_HINTS = (*FRAGMENTS, "securestring")
 # -- Beside a name ----------------------------------------------------------------
 
 
@@ -175,67 +159,63 @@ class _Values:
 
     def beside(self, pattern: Pattern[str]) -> Iterator[Span]:
         """The values that follow where a pattern matches, each looked at once."""
-        text = self._text
-        match = pattern.search(text)
+        match = pattern.search(self._text)
         while match:
             end = match.end()
-            if _makes_secret(match, text):
+            if _makes_secret(match, self._text):
                 end = self._end(match)
                 yield match.end(), end
-            match = pattern.search(text, end)
+            match = pattern.search(self._text, end)
 
     def _end(self, match: Match[str]) -> int:
         """Where a value ends: at its quote, its brace, or its last character.
 
         One whose end is missing goes on to the end of its line.
         """
-        start = match.end()
-        if match["open"]:
-            return self._closing_quote(start, match["open"])
-        if self._text.startswith("{", start):
-            return self._closing_brace(start)
-        bare = _BARE.match(self._text, start)
-        return bare.end() if bare else start
-
-    def _closing_quote(self, start: int, opening: str) -> int:
-        """Where the quote closes that opened before a place.
-
-        A quote in JSON in JSON has as many backslashes as the one that opened it, and
-        those of escaped backslashes before it.
-        """
-        quote, depth = opening[-1], len(opening) - 1
-        last, at = self._end_of_line(start), start
-        while True:
-            end = self._text.find(quote, at, last)
-            if end < 0:
-                return last
-            between = self._text[at:end]
-            backslashes = len(between) - len(between.rstrip("\\"))
-            if backslashes % (2 * (depth + 1)) == depth:
-                return end - depth
-            at = end + 1
-
-    def _closing_brace(self, start: int) -> int:
-        """Where `{...}` ends, in which `}}` stands for one brace."""
-        last, at = self._end_of_line(start), start
-        while True:
-            end = self._text.find("}", at, last)
-            if end < 0:
-                return last
-            if not self._text.startswith("}}", end):
-                return end + 1
-            at = end + 2
-
-    def _end_of_line(self, start: int) -> int:
+        text, start, quote = self._text, match.end(), match["open"]
+        if not quote and not text.startswith("{", start):
+            bare = _BARE.match(text, start)
+            return bare.end() if bare else start
         if start > self._line_end:  # else it is the line of the value before
-            end = self._text.find("\n", start)
-            self._line_end = len(self._text) if end < 0 else end
-        return self._line_end
+            end = text.find("\n", start)
+            self._line_end = len(text) if end < 0 else end
+        find = _closing_quote if quote else _closing_brace
+        return find(text, start, self._line_end, quote)
+
+
+def _closing_quote(text: str, start: int, last: int, opening: str) -> int:
+    """Where the quote closes that opened before a place.
+
+    A quote in JSON in JSON has as many backslashes as the one that opened it, and
+    those of escaped backslashes before it.
+    """
+    quote, depth, at = opening[-1], len(opening) - 1, start
+    while True:
+        end = text.find(quote, at, last)
+        if end < 0:
+            return last
+        between = text[at:end]
+        backslashes = len(between) - len(between.rstrip("\\"))
+        if backslashes % (2 * (depth + 1)) == depth:
+            return end - depth
+        at = end + 1
+
+
+def _closing_brace(text: str, start: int, last: int, _: str) -> int:
+    """Where `{...}` ends, in which `}}` stands for one brace."""
+    at = start
+    while True:
+        end = text.find("}", at, last)
+        if end < 0:
+            return last
+        if not text.startswith("}}", end):
+            return end + 1
+        at = end + 2
 
 
 def _makes_secret(match: Match[str], text: str) -> bool:
     """Whether what stands before a value makes it a secret."""
-    if match.re not in _WITH_NAME:  # the pattern itself says it
+    if match.re not in (_PAIR, _ENTRY):  # the pattern itself says it
         return True
     name = match["name"]
     if match.re is _ENTRY:
