@@ -29,7 +29,7 @@ from .aws.rate_limiter import RateLimiter, limits_for
 from .aws.retrying import AWSCallError, Verdict
 from .aws.session import AWSClients
 from .config.configuration import agent_settings
-from .errors import RateLimited
+from .errors import RateLimited, without_code
 from .flow_run import plain
 from .launch import api_key
 from .launch.claims import Claims
@@ -89,8 +89,8 @@ _RETURNING = 0.8
 #: Seconds for the agent's own log to be written out before the process is ended.
 _WRITING_OUT = 1.0
 
-CREDENTIALS = "The AWS credentials cannot be refreshed"
-QUEUE = "The queue of flow runs cannot be read from the Prefect API"
+CREDENTIALS = "The AWS credentials cannot be refreshed [credentials-not-refreshed]"
+QUEUE = "The queue of flow runs cannot be read from the Prefect API [queue-unreadable]"
 
 
 class ECSAgent(Agent):
@@ -238,13 +238,13 @@ class ECSAgent(Agent):
             )
         )
         self._dispatcher = Dispatcher.threaded(_WORKERS, self._report_crash)
-        self._troubles = OutageLog(self.logger, self._dispatcher.clock, _unanswering)
-        self._rhythm = PollInterval(self._loop_intervals)
+        self._outages = OutageLog(self.logger, self._dispatcher.clock, _unanswering)
+        self._poll_interval = PollInterval(self._loop_intervals)
         self._shutdown_grace = shutdown_grace
         self._watches = watch
         self._health = Health(
             slowest_step=self._dispatcher.slowest,
-            reasons=[self._dispatcher.problem, self._credentials_trouble],
+            reasons=[self._dispatcher.problem, self._credentials_problem],
         )
         self._server: Optional[AgentServer] = None
         self._is_stopping = False
@@ -261,7 +261,7 @@ class ECSAgent(Agent):
     ) -> None:
         """Build the components and wire them together."""
         dispatcher, logger, counts = self._dispatcher, self.logger, self._counts
-        pacer = self._pacer = RateLimiter(
+        pacer = self._rate_limiter = RateLimiter(
             limits_for(launches_per_second), dispatcher.clock, dispatcher.call_later
         )
         ecs = ECS(
@@ -273,23 +273,23 @@ class ECSAgent(Agent):
             ),
         )
         self._submission = Submission(ecs, logger, counts)
-        states = RunStates(self.client, self._troubles, dispatcher.start)
+        states = RunStates(self.client, self._outages, dispatcher.start)
         self._reporter = Reporter(
             client=self.client,
             states=states,
             name=self.name,
             logger=logger,
-            troubles=self._troubles,
+            outages=self._outages,
             start=dispatcher.start,
-            hide=self._secrets.hidden,
+            redact=self._secrets.redact_text,
         )
         claims = Claims(
-            client=self.client, states=states, outages=self._troubles, logger=logger
+            client=self.client, states=states, outages=self._outages, logger=logger
         )
         other_tasks = TasksAtECS(
             claims=claims,
             ecs=ecs,
-            outages=self._troubles,
+            outages=self._outages,
             logger=logger,
             start=lambda steps: dispatcher.start(steps, background=True),
             is_at_work=lambda run_id: self._supervisor.is_at_work(run_id),
@@ -308,7 +308,7 @@ class ECSAgent(Agent):
             timeout=launch_timeout,
             agent_id=lambda: self.client.agent_id,
             region=self.ecs_client.meta.region_name,
-            outages=self._troubles,
+            outages=self._outages,
             other_tasks=other_tasks,
             on_claimed=self._run_was_claimed,
             on_launched=self._task_was_launched,
@@ -325,7 +325,7 @@ class ECSAgent(Agent):
             submission=self._submission,
             launcher=self._launcher,
             reporter=self._reporter,
-            outages=self._troubles,
+            outages=self._outages,
             logger=logger,
             read_log=ContainerLogs(self._clients, logger).last_lines,
             dispatcher=dispatcher,
@@ -343,7 +343,7 @@ class ECSAgent(Agent):
             tasks=TaskFinder(ecs),
             launcher=self._launcher,
             watch=self._task_was_found,
-            outages=self._troubles,
+            outages=self._outages,
             logger=logger,
             heartbeats=self._reporter.heartbeats,
             stop_late=other_tasks.stop_late,
@@ -457,7 +457,7 @@ class ECSAgent(Agent):
             name=self.name,
             health=self._health,
             dispatcher=self._dispatcher,
-            pacer=self._pacer,
+            pacer=self._rate_limiter,
             launcher=self._launcher,
             watcher=self._watcher,
         ).exposition
@@ -499,7 +499,7 @@ class ECSAgent(Agent):
                 pause = self._poll()
             except Exception as error:
                 self._report_crash("Looking into the queue failed", error, None)
-                pause = self._rhythm.after(0, 0)
+                pause = self._poll_interval.after(0, 0)
             self.logger.debug("Looking into the queue again in %s s", pause)
             if not exit_event.is_set():
                 AGENT_WAKE_EVENT.wait(timeout=pause)
@@ -552,7 +552,7 @@ class ECSAgent(Agent):
 
     def _poll(self) -> float:
         """Look once; the seconds until the next look."""
-        if self._pacer.launch_backlog() > _MAX_BACKLOG:
+        if self._rate_limiter.launch_backlog() > _MAX_BACKLOG:
             self._health.has_polled()
             return 1.0
         read = time.monotonic()
@@ -560,17 +560,17 @@ class ECSAgent(Agent):
             seen = set(self.client.ready_runs(self.labels))
             rows = self.client.runs_to_take(seen - self.submitting_flow_runs)
         except RateLimited as limited:
-            self._troubles.begin(QUEUE, limited)
+            self._outages.begin(QUEUE, limited)
             return limited.retry_after
         except Exception as error:
-            self._troubles.begin(QUEUE, error)
-            return self._rhythm.after(0, 0)
-        self._troubles.end(QUEUE)
+            self._outages.begin(QUEUE, error)
+            return self._poll_interval.after(0, 0)
+        self._outages.end(QUEUE)
         self._health.has_polled()
         for row in rows:
             self.submitting_flow_runs.add(row["id"])
             self._dispatcher.start(self._launch(row, read), run_id=row["id"])
-        return self._rhythm.after(len(seen), len(rows))
+        return self._poll_interval.after(len(seen), len(rows))
 
     # -- The queue --------------------------------------------------------------
 
@@ -582,7 +582,7 @@ class ECSAgent(Agent):
 
     def _run_was_claimed(self) -> None:
         """If the API's window was full, poll again: it may have hidden more runs."""
-        if self._rhythm.window_is_full:
+        if self._poll_interval.window_is_full:
             AGENT_WAKE_EVENT.set()
 
     def _task_was_launched(self, task: Started) -> None:
@@ -601,7 +601,7 @@ class ECSAgent(Agent):
         if self._watches:
             self._supervisor.watch_found(task_arn, cluster, run_id, launch)
 
-    def _credentials_trouble(self) -> Optional[str]:
+    def _credentials_problem(self) -> Optional[str]:
         """Whether the agent has no AWS credentials any more, in fixed words.
 
         Anybody who reaches the agent's address reads them; what a provider says, such
@@ -612,9 +612,9 @@ class ECSAgent(Agent):
             if credentials is None or not credentials.get_frozen_credentials():
                 return "there are no AWS credentials"
         except Exception as error:  # of whichever provider
-            self._troubles.begin(CREDENTIALS, error)
+            self._outages.begin(CREDENTIALS, error)
             return "the AWS credentials cannot be refreshed; the agent's log says why"
-        self._troubles.end(CREDENTIALS)
+        self._outages.end(CREDENTIALS)
         return None
 
     def _report_crash(
@@ -622,7 +622,13 @@ class ECSAgent(Agent):
     ) -> None:
         self._counts.internal_errors.add()
         about = log_formats.log_context(run_id) if run_id else None
-        self.logger.error("%s: %s: %s", what, type(error).__name__, error, extra=about)
+        self.logger.error(
+            "%s: %s: %s. If it happens again, report it. [internal-error]",
+            what,
+            type(error).__name__,
+            without_code(str(error)).rstrip("."),
+            extra=about,
+        )
         self.logger.debug("The error in full", exc_info=error, extra=about)
 
     def _prefect_settings(self) -> PrefectSettings:

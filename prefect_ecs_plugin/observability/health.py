@@ -223,7 +223,8 @@ def listen(address: str) -> List[socket.socket]:
     except OSError as error:
         raise ConfigurationError(
             f"The agent cannot listen on {address}: {error.strerror or error}; "
-            "give another --agent-address."
+            "give another --agent-address.",
+            code="cannot-listen",
         ) from error
 
 
@@ -236,7 +237,8 @@ def _host_and_port(address: str) -> tuple[str, int]:
     if not port:
         raise ConfigurationError(
             f"--agent-address {address!r} names no port; give one such as "
-            "http://127.0.0.1:8080."
+            "http://127.0.0.1:8080.",
+            code="no-port",
         )
     return parsed.hostname or "", port
 

@@ -17,7 +17,7 @@ from prefect.engine.state import Cancelled, Failed, State
 from ..errors import reason
 from ..observability.log_formats import log_context
 from ..observability.outage_log import OutageLog, retry_until_success
-from ..observability.redaction import hidden
+from ..observability.redaction import redact_text
 from ..scheduling.steps import Interrupted, Pause, Steps, as_steps
 from .client import AgentClient
 from .run_states import RunStates
@@ -35,11 +35,11 @@ _KEPT = 2000
 IsAsSeen = Callable[[Mapping[str, Any]], bool]
 
 #: Takes secrets out of a text about a run, given the run's id.
-Hide = Callable[[str, str], str]
+Redact = Callable[[str, str], str]
 
-STATES = "The states of flow runs cannot be told to the Prefect API"
-LOGS = "Lines cannot be written into the logs of flow runs"
-HEARTBEATS = "The heartbeats of waiting flow runs cannot be sent"
+STATES = "The states of flow runs cannot be set at the Prefect API [states-not-set]"
+LOGS = "Lines cannot be written into the logs of flow runs [logs-not-written]"
+HEARTBEATS = "The heartbeats of waiting flow runs cannot be sent [heartbeats-not-sent]"
 
 
 class Reporter:
@@ -50,9 +50,9 @@ class Reporter:
         states: Asks it what became of runs.
         name: The agent's name, which signs its log lines.
         logger: The agent's own log.
-        troubles: Told what does not work.
+        outages: Told what does not work.
         start: Starts steps, for what need not be said at once.
-        hide: Takes secrets out of what is told about a run.
+        redact: Takes secrets out of what is told about a run.
     """
 
     def __init__(
@@ -62,22 +62,22 @@ class Reporter:
         states: RunStates,
         name: str,
         logger: logging.Logger,
-        troubles: OutageLog,
+        outages: OutageLog,
         start: Callable[[Steps[None]], None],
-        hide: Hide = lambda text, run_id: hidden(text),
+        redact: Redact = lambda text, run_id: redact_text(text),
     ) -> None:
         self._client = client
         self._states = states
         self._logger = logger
-        self._troubles = troubles
-        self._hide = hide
+        self._outages = outages
+        self._redact = redact
         self._log = LogWriter(
             client=client,
             name=name,
             logger=logger,
-            troubles=troubles,
+            outages=outages,
             start=start,
-            hide=hide,
+            redact=redact,
         )
         self.log = self._log.write
         self.flush = self._log.flush
@@ -100,7 +100,7 @@ class Reporter:
         Returns:
             False if the run was not so any more.
         """
-        failed = Failed(message=self._hide(message, run_id))
+        failed = Failed(message=self._redact(message, run_id))
         return (
             yield from self._end(run_id, is_as_seen, failed, log or message, "ERROR")
         )
@@ -146,10 +146,10 @@ class Reporter:
             self._set_state(run_id, state)
             return True
 
-        is_set = yield from retry_until_success(attempt, self._troubles, STATES)
+        is_set = yield from retry_until_success(attempt, self._outages, STATES)
         if is_set:
             yield from retry_until_success(
-                lambda: self._keep_other(run_id, version, state), self._troubles, STATES
+                lambda: self._keep_other(run_id, version, state), self._outages, STATES
             )
         return is_set
 
@@ -170,8 +170,8 @@ class Reporter:
         if (ours.get("type"), ours.get("message")) != (kind, state.message):
             return  # the other one is the latest
         self._logger.warning(
-            "Flow run %s became %s in the moment in which this agent made it %s; it is "
-            "made %s again",
+            "Flow run %s became %s at the moment at which this agent made it %s; the "
+            "agent makes it %s again [state-restored]",
             run_id,
             overwritten.get("type"),
             kind,
@@ -198,9 +198,9 @@ class Reporter:
         try:
             self._client.send_heartbeats(run_ids)
         except Exception as error:
-            self._troubles.begin(HEARTBEATS, error)
+            self._outages.begin(HEARTBEATS, error)
         else:
-            self._troubles.end(HEARTBEATS)
+            self._outages.end(HEARTBEATS)
 
 
 class LogWriter:
@@ -213,9 +213,9 @@ class LogWriter:
         client: The client of the API.
         name: Who signs the lines.
         logger: The agent's own log.
-        troubles: Told what does not work.
+        outages: Told what does not work.
         start: Starts the steps that write.
-        hide: Takes secrets out of lines.
+        redact: Takes secrets out of lines.
     """
 
     def __init__(
@@ -224,16 +224,16 @@ class LogWriter:
         client: AgentClient,
         name: str,
         logger: logging.Logger,
-        troubles: OutageLog,
+        outages: OutageLog,
         start: Callable[[Steps[None]], None],
-        hide: Hide = lambda text, run_id: hidden(text),
+        redact: Redact = lambda text, run_id: redact_text(text),
     ) -> None:
         self._client = client
         self._name = name
         self._logger = logger
-        self._troubles = troubles
+        self._outages = outages
         self._start = start
-        self._hide = hide
+        self._redact = redact
         self._lock = threading.Lock()
         self._lines: List[Dict[str, Any]] = []
         self._is_collecting = False
@@ -257,7 +257,7 @@ class LogWriter:
             if self._client.blames(error):
                 self._report(line, error)
             else:
-                self._troubles.begin(LOGS, error)
+                self._outages.begin(LOGS, error)
                 self._keep(line)
 
     def flush(self) -> None:
@@ -265,14 +265,14 @@ class LogWriter:
         try:
             self._write_collected()
         except Exception as error:
-            self._troubles.begin(LOGS, error)
+            self._outages.begin(LOGS, error)
 
     def _line(self, run_id: str, message: str, level: str) -> Dict[str, Any]:
         return {
             "flow_run_id": run_id,
             "name": self._name,
             "timestamp": pendulum.now("UTC").isoformat(),
-            "message": self._hide(message, run_id),
+            "message": self._redact(message, run_id),
             "level": level,
         }
 
@@ -290,7 +290,7 @@ class LogWriter:
             while self._has_lines():
                 yield Pause(_COLLECT)
                 yield from retry_until_success(
-                    as_steps(self._write_collected), self._troubles, LOGS
+                    as_steps(self._write_collected), self._outages, LOGS
                 )
         except Interrupted:
             self.flush()
@@ -335,10 +335,11 @@ class LogWriter:
     def _report(self, line: Mapping[str, Any], error: Exception) -> None:
         run_id = line["flow_run_id"]
         self._logger.warning(
-            "Flow run %s: the Prefect API refuses a line for its log: %s. The line: %s",
+            "Flow run %s: the Prefect API refuses the line %r for its log: %s. It is "
+            "left out. [log-line-refused]",
             run_id,
-            reason(error),
             line["message"],
+            reason(error),
             extra=log_context(run_id),
         )
 

@@ -36,7 +36,9 @@ from .client import AgentClient, took_too_long
 #: one DescribeTasks shows.
 _COLLECT, _AT_ONCE = 0.25, 100
 
-READING = "The states of flow runs cannot be read from the Prefect API"
+READING = (
+    "The states of flow runs cannot be read from the Prefect API [states-unreadable]"
+)
 
 #: The answer to a question: the run's row, None if it is gone.
 _Answer = Optional[Mapping[str, Any]]
@@ -50,18 +52,18 @@ class RunStates:
 
     Args:
         client: The client of the Prefect API.
-        troubles: Told what does not work.
+        outages: Told what does not work.
         start: Starts the steps that ask.
     """
 
     def __init__(
         self,
         client: AgentClient,
-        troubles: OutageLog,
+        outages: OutageLog,
         start: Callable[[Steps[None]], None],
     ) -> None:
         self._client = client
-        self._troubles = troubles
+        self._outages = outages
         self._start = start
         self._lock = threading.Lock()
         self._questions: List[_Question] = []
@@ -94,7 +96,7 @@ class RunStates:
         while self._has_questions():
             yield Pause(_COLLECT)
             yield from retry_until_success(
-                as_steps(self._query), self._troubles, READING
+                as_steps(self._query), self._outages, READING
             )
 
     def _has_questions(self) -> bool:
