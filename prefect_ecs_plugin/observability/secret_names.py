@@ -40,19 +40,10 @@ _SECRET_NAME = re.compile(
 #: Parts of which each secret's name has one, in lower case. Text without any of them
 #: names no secret.
 FRAGMENTS = (
-    *(
-        "pass",
-        "secret",
-        "cred",
-        "hook",
-        "mnemonic",
-        "conn",
-        "phrase",
-        "words",
-        "docker",
-    ),
-    *("jobs", "slack", "discord", "teams", "mattermost", "token", "auth", "pw", "dsn"),
-    *("jwt", "sig", "key", "pat", "cookie", "bearer", "pem", "sas", "private"),
+    *("pass", "secret", "cred", "hook", "mnemonic", "conn", "phrase", "words"),
+    *("docker", "jobs", "slack", "discord", "teams", "mattermost", "token", "auth"),
+    *("pw", "dsn", "jwt", "sig", "key", "pat", "cookie", "bearer", "pem", "sas"),
+    "private",
 )
 
 #: The working directory, and the one before it, are no passwords.
