@@ -149,7 +149,7 @@ def test_a_signal_is_obeyed_while_the_agent_cannot_register(
         assert says(agent, "cannot register yet")
         send(agent, number)
         assert end(agent) == 0
-        assert says(agent, f"Stopping, as {signal.Signals(number).name} asks")
+        assert says(agent, f"Stopping because of {signal.Signals(number).name}")
     assert "Traceback" not in "\n".join(agent.lines)
 
 
@@ -180,7 +180,7 @@ def test_a_second_signal_ends_at_once_while_the_last_runs_are_launched(
         assert says(agent, f"Flow run {run_id} waits")
         world.api.fault = lambda *_: SILENT
         send(agent, signal.SIGTERM)
-        assert says(agent, "Stopping, as SIGTERM asks")
+        assert says(agent, "Stopping because of SIGTERM")
         send(agent, signal.SIGINT)
         assert end(agent) == 128 + signal.SIGINT
 
