@@ -55,7 +55,7 @@ def test_the_reason_alone(error: Exception, line: str) -> None:
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(requests.RequestException) as caught:
         requests.get(url, timeout=1)
-    assert reason(caught.value) == "it is no http:// or https:// URL"
+    assert reason(caught.value) == "it is not an http:// or https:// URL"
 
 
 def test_a_message_ends_with_its_code() -> None:

@@ -41,10 +41,10 @@ class Health:
     """Whether the agent can do its work, and if not, why.
 
     Args:
-        slowest_step: Tells how long the slowest step has been running, in seconds.
-        reasons: Each tells why something does not work, or None; one of them is
+        slowest_step: Returns how long the slowest step has been running, in seconds.
+        reasons: Each returns why something does not work, or None; one of them is
             the dispatcher's `problem`.
-        clock: Tells the time, in seconds.
+        clock: Returns the time, in seconds.
     """
 
     def __init__(

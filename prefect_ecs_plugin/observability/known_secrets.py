@@ -74,7 +74,7 @@ class Sliced(NamedTuple):
 class Slices:
     """The slices of some secrets, by which these are found.
 
-    An owner's slices can be taken out again: each counts how often it was added.
+    An owner's slices can be removed again: each counts how often it was added.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:

@@ -53,9 +53,10 @@ class OutageLog:
 
     Args:
         logger: The agent's own log.
-        clock: Tells the time, in seconds.
-        service_of: Tells which service does not answer, given why something failed;
-            empty if that is not the reason. By default no two kinds belong together.
+        clock: Returns the time, in seconds.
+        service_of: Returns which service does not answer, given why something failed;
+            empty if that is not the reason. By default each kind is an outage of its
+            own.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class OutageLog:
             reason: Why; its first line is logged.
             place: Where, such as "in cluster default", if the same can fail in several
                 places at once.
-            service: The service that does not answer, if the reason does not tell.
+            service: The service that does not answer, if `service_of` cannot know.
         """
         service = service or self._service_of(reason)
         why = without_code(str(reason)).strip() or type(reason).__name__
@@ -148,8 +149,8 @@ def retry_until_success(
 ) -> Steps[Result]:
     """Attempt something until it succeeds, however long the outage.
 
-    The pauses are those of `OUTAGE`, but no shorter than an error's `retry_after`
-    says, in seconds, if it has one.
+    The pauses are those of `OUTAGE`, but no shorter than an error's `retry_after` in
+    seconds, if it has one.
 
     Args:
         attempt: Starts the steps of one attempt.

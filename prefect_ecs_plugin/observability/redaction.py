@@ -138,7 +138,7 @@ class Secrets:
         self._added: Dict[str, Sliced] = {}
 
     def keep(self, *values: Any) -> None:
-        """Redact these values for good; None and what is empty is passed over."""
+        """Redact these values for good; None and empty ones are skipped."""
         with self._lock:
             self._kept.update(dict.fromkeys(str(value) for value in values if value))
             self._own = Slices(self._kept)
@@ -219,7 +219,7 @@ def _secrets(value: Any) -> Iterator[str]:
 
 
 def _named(value: Mapping[str, Any]) -> Iterator[Tuple[Any, Any]]:
-    """The variables, options and tags that stand in a mapping itself."""
+    """The variables, options and tags of a mapping itself, by name."""
     for name in _NAMES:
         if name in value and "value" in value:
             yield value[name], value["value"]
@@ -314,7 +314,7 @@ def _redact(value: Any, known: Sequence[Slices]) -> Any:
 
 
 def _redact_named(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A mapping in which the secret variables that stand in it themselves are stars."""
+    """A mapping in which its own secret variables, options and tags are stars."""
     redacted = dict(value)
     names = [value[name] for name in _NAMES if name in value and "value" in value]
     if any(is_secret(name, value["value"]) for name in names):

@@ -1,4 +1,4 @@
-"""Which names make a value a secret, and which values are none all the same. Pure.
+"""Which names make a value a secret, and which values are never secrets. Pure.
 
 The tables are the project's own: what gitleaks and detect-secrets publish finds
 secrets in source code, and knows few names of environment variables.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-#: Longer names are judged by their last characters.
+#: Of longer names, the last characters count.
 _LONGEST_NAME = 256
 
 #: What makes a value a secret, in a name in lower case with `_` around each word. Each
@@ -49,8 +49,8 @@ FRAGMENTS = (
 #: The working directory, and the one before it, are no passwords.
 _NO_SECRET = frozenset(("_pwd_", "_oldpwd_"))
 
-#: Values that are no secret, whatever they are called: nothing, switches, stars, ARNs
-#: and AWS regions.
+#: Values that are no secret under any name: nothing, switches, stars, ARNs and AWS
+#: regions.
 _OPEN = re.compile(
     r"\s*|true|false|none|null|\*+|arn:aws[\w-]*:\S+|[a-z]{2}(?:-[a-z]+){1,2}-\d",
     re.IGNORECASE,
@@ -80,5 +80,5 @@ def is_secret(name: object, value: object) -> bool:
 
 
 def is_open(value: str) -> bool:
-    """Whether a value is no secret whatever it is called."""
+    """Whether a value is no secret under any name."""
     return _OPEN.fullmatch(value) is not None

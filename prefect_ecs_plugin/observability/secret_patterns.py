@@ -1,9 +1,8 @@
 r"""Finds what looks like a secret in text, by a name or by its shape. Pure.
 
-Every function takes time in proportion to the length of the text, whatever stands in
-it: an expression matches at the beginning of a word, repeats one class of characters
-that the next part does not have, or has a bound; and where values end is looked for
-with `str.find`, once for each value.
+Every function takes time in proportion to the length of any text: an expression matches
+at the beginning of a word, repeats one class of characters that the next part does not
+have, or has a bound; and `str.find` looks for the end of each value once.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _FLAG = re.compile(
     re.IGNORECASE,
 )
 
-#: A flag of that kind alone, as it stands in a list of arguments.
+#: A flag of that kind alone, as in a list of arguments.
 FLAG = re.compile(_FLAG.pattern.partition("(?P<close>")[0], re.IGNORECASE)
 
 #: Names after which a colon and a value without quotes are no prose.
@@ -55,9 +54,9 @@ _HEADER = re.compile(
     r".+[_-].+|passw.*|passphrase|pwd|(?:proxy-)?authorization|cookie", re.IGNORECASE
 )
 
-#: Names that `_PAIR` passes over: `key` and `keys` are those of tags, and arguments of
+#: Names that `_PAIR` skips: `key` and `keys` are those of tags, and arguments of
 #: Python's `sorted`; the others have patterns of their own.
-_JUDGED_APART = ("key", "keys", "authorization", "proxy-authorization")
+_SKIPPED = ("key", "keys", "authorization", "proxy-authorization")
 
 #: Names that count in the query of a URL.
 _IN_QUERY = ("key", "keys", "sig", "sas")
@@ -122,7 +121,7 @@ _KEY_BODY = re.compile(
 
 
 def spans(text: str) -> List[Span]:
-    """Where something that looks like a secret stands in a text.
+    """Where a text has something that looks like a secret.
 
     Args:
         text: What may hold several.
@@ -225,7 +224,7 @@ def _makes_secret(match: Match[str], text: str) -> bool:
         return True
     if name.lower() == "pwd":  # of a connection string; else the working directory
         return match["sign"] == "=" and not text.startswith("/", match.end())
-    if name.lower() in _JUDGED_APART or not is_secret_name(name):
+    if name.lower() in _SKIPPED or not is_secret_name(name):
         return False
     sign = match["sign"]
     if match["close"] or sign in ("=", "==") or (match["open"] and "=" in sign):

@@ -1,8 +1,8 @@
-"""What the agent asks of the Prefect API, over connections that are kept.
+"""The agent's client of the Prefect API, over connections that are kept.
 
 Prefect's own client opens a connection for every request and wraps every answer into
-python-box objects. For the few operations that an agent repeats all day this one
-does neither; everything else it inherits.
+python-box objects. This client does neither for the operations that an agent repeats;
+it inherits the others.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _UNFINISHED = sorted(RESCHEDULED_STATES | {"Submitted", "Running"})
 #: Task runs that were claimed once, of which a query about runs shows the claims.
 _RESUMED_SHOWN = 20
 
-#: Where the launch records of a run are: see `launch_record`. A task run is Submitted
+#: Where the launch records of a run are; see `launch_record`. A task run is Submitted
 #: only by an agent, so `resumed` is empty for all but resumed runs.
 _CLAIMED = {"state": {"_eq": "Submitted"}}
 _CLAIMS = {"where": _CLAIMED, "order_by": {"version": EnumValue("desc")}}
@@ -117,10 +117,10 @@ mutation($input: write_run_logs_input!) { write_run_logs(input: $input) { succes
 #: Runs in one request of heartbeats: a body of some 10 kB.
 _HEARTBEATS_AT_ONCE = 50
 
-#: GraphQL errors that say nothing against what was sent.
+#: GraphQL errors whose cause is not the content of the request.
 _NOT_THE_CONTENT = ("API_ERROR", "UNAUTHENTICATED")
 
-#: HTTP statuses of 400 to 499 that say nothing against it either.
+#: HTTP statuses of 400 to 499 whose cause is not the content either.
 _NOT_THE_CONTENT_STATUS = frozenset((401, 403, 404, 407, 408, 429))
 
 
@@ -183,7 +183,7 @@ class AgentClient(Client):
         Overridden because there is no public way to keep a connection open; each
         request would pay for one, and on Prefect Cloud for a TLS handshake. The new
         one would also hold its thread for a minute while the API is down, and for
-        minutes while it limits the rate; the caller knows better how to wait.
+        minutes while it limits the rate. Callers wait without a thread.
 
         After a 429 nothing is sent until its Retry-After has passed, by any thread.
         """
@@ -245,8 +245,8 @@ class AgentClient(Client):
     def resumed_runs(self) -> Iterator[Dict[str, Any]]:
         """As `owned_runs`, those that were resumed and whose row names another agent.
 
-        The row names the agent that claimed the run first; the launch record tells
-        which agent resumed it.
+        The row names the agent that claimed the run first; the launch record names the
+        agent that resumed it.
         """
         where = {
             "state": {"_in": ["Running", "Cancelling"]},
@@ -269,7 +269,7 @@ class AgentClient(Client):
 
         Args:
             ask: Makes the query, given its `where` and further arguments by name.
-            which: Says which rows.
+            which: The `where` of all rows.
         """
         size, where = PAGE, which
         while True:
@@ -349,15 +349,15 @@ class AgentClient(Client):
         return states
 
     def has_unfinished_task_runs(self, run_id: str) -> bool:
-        """Whether a task run of a run is at work, waits, or is claimed."""
+        """Whether a task run of a run is running, waits, or is claimed."""
         where = {"flow_run_id": {"_eq": run_id}, "state": {"_in": _UNFINISHED}}
         return bool(self._select("task_run", {"id"}, where, limit=1))
 
     def blames(self, error: Exception) -> bool:
-        """Whether the API finds fault with what was sent, and is well itself.
+        """Whether the API refuses the content of a request, and is not down itself.
 
-        It reports an outage of its own database as it reports a bad request, so what
-        it refuses proves nothing until it has answered another question.
+        It reports an outage of its own database as it reports a bad request, so a
+        refusal proves nothing until the API has answered another query.
         """
         if not refuses_content(error):
             return False
@@ -429,10 +429,10 @@ class AgentClient(Client):
         self.ask(_WRITE_LOGS, input={"logs": lines})
 
     def send_heartbeats(self, run_ids: Iterable[str]) -> None:
-        """Tell the API that runs are being looked after, 50 with one request.
+        """Send heartbeats of runs, 50 with one request.
 
-        Each run is a mutation of its own: one that the API refuses, because the run
-        is gone, costs the others nothing and is no error.
+        Each run is a mutation of its own. One that the API refuses because the run is
+        gone does not affect the others and is not an error.
 
         Raises:
             ClientError: if the API refuses a whole request.
@@ -457,9 +457,9 @@ def _parts(items: Iterable[_Item], size: int) -> Iterator[List[_Item]]:
 
 
 def refuses_content(error: Exception) -> bool:
-    """Whether the API read a request and found fault with what it says.
+    """Whether the API read a request and refuses its content.
 
-    If so, a part of it may be accepted; if not, the same will be when the API is well.
+    If so, it may accept a part of it; if not, it will accept the same request later.
     """
     if isinstance(error, requests.HTTPError) and error.response is not None:
         status = error.response.status_code
@@ -478,7 +478,7 @@ def is_unanswered(error: object) -> bool:
 
 
 def took_too_long(error: object) -> bool:
-    """Whether an answer did not come in time: one about less may."""
+    """Whether an answer did not come in time: one about fewer rows may."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return bool(error.response.status_code == 504)
     return isinstance(error, requests.Timeout)

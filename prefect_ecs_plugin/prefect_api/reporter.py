@@ -92,7 +92,7 @@ class Reporter:
             is_as_seen: Whether it is still as it was when this was decided, given its
                 row. If not, another process deals with it, and it is left alone.
             message: One line, for its state.
-            log: What its log says; the same line, if empty.
+            log: The line for its log; the same line, if empty.
 
         Returns:
             False if the run has changed.
@@ -113,7 +113,7 @@ class Reporter:
         """Set a final state until the API has taken it, or the run has changed.
 
         The run is read before each attempt: in an outage the server may have it started
-        again, and a run that is at work must not become Failed.
+        again, and a running run must not become Failed.
         """
         is_logged, version = False, 0
         about = log_context(run_id)

@@ -121,7 +121,7 @@ class RunStates:
         self._size = min(2 * self._size, _AT_ONCE)
 
     def _answer(self, questions: Sequence[_Question]) -> None:
-        """Answer questions; halve them where the API finds fault with one of them."""
+        """Answer questions; halve them where the API refuses one of them."""
         run_ids = {run_id for run_id, _ in questions}
         try:
             rows = self._client.states_of(run_ids)

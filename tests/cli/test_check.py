@@ -370,7 +370,7 @@ BROKEN = {
         ["--api", f"http://127.0.0.1:{closed_port()}"],
     ),
     "API with a typo in its scheme": Broken(
-        {"Prefect API": r"htp://x does not answer: it is no http:// or https:// URL\."},
+        {"Prefect API": r"htp://x does not answer: it is not an http.*URL\."},
         variables={"PREFECT__CLOUD__API": "htp://x"},
     ),
     "AWS that does not answer": Broken(

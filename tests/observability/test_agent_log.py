@@ -283,7 +283,7 @@ def options(tmp_path: Path) -> List[str]:
     ]
 
 
-#: Everything that speaks, speaks as much as it can.
+#: Every logger writes as much as it can.
 LOUD = {
     "PREFECT__CLOUD__API_KEY": SECRETS["key"],
     "PREFECT__CLOUD__DIAGNOSTICS": "true",

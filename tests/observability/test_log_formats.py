@@ -1,4 +1,4 @@
-"""How lines of the agent's log look, and that records are masked for all handlers."""
+"""The formats of the agent's log, and that records are redacted for all handlers."""
 
 from __future__ import annotations
 
@@ -264,20 +264,20 @@ def log_calls() -> Iterator[Tuple[str, ast.Call]]:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="needs ast.unparse")
-def test_every_line_that_speaks_of_a_run_says_so_in_its_fields() -> None:
+def test_every_line_about_a_run_has_it_in_its_fields() -> None:
     opening = re.compile("['\"](Flow run|Task|The log of task) %s")
-    speak = {
+    about_runs = {
         place: call
         for place, call in log_calls()
         if opening.match(ast.unparse(call.args[0]))
     }
-    assert len(speak) >= 10
+    assert len(about_runs) >= 10
     with_fields = [
         place
-        for place, call in speak.items()
+        for place, call in about_runs.items()
         if "extra" in [keyword.arg for keyword in call.keywords]
     ]
-    assert with_fields == list(speak)
+    assert with_fields == list(about_runs)
 
 
 @pytest.mark.parametrize("own", [None, logging.StreamHandler, logging.NullHandler])

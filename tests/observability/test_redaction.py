@@ -1,4 +1,4 @@
-"""Secrets made stars: what is one, where it is found, and nothing else touched."""
+"""Secrets are found and redacted, and nothing else is changed."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_secrets_are_found_by_their_names(structure: Any, expected: List[str]) -
         ("API_KEY_ARN=arn:aws:ssm:x", "API_KEY_ARN=arn:aws:ssm:x"),
     ],
 )
-def test_hidden_in_text(text: str, expected: str) -> None:
+def test_text_without_secrets(text: str, expected: str) -> None:
     secrets = ["hunter2hunter2", "ab\ncdef\tghi", "p@ss word", "short"]
     assert redact_text(text, secrets) == expected
     assert redact_text(expected, secrets) == expected
@@ -165,7 +165,7 @@ def test_a_secret_within_another_leaves_nothing_of_it() -> None:
     assert redact_text("0123456789", ["01234567", "0123456789"]) == STARS
 
 
-def test_masked_hides_secrets_and_changes_nothing_else() -> None:
+def test_redact_replaces_secrets_and_changes_nothing_else() -> None:
     request = {
         "clientToken": "not a secret",
         "tags": [{"key": "api-key", "value": "v"}, {"key": "team", "value": "data"}],
@@ -240,7 +240,7 @@ REQUESTS = st.recursive(
 
 
 def is_looked_for(secret: str) -> bool:
-    """Whether a secret can be told from what others are masked with."""
+    """Whether a secret differs from the stars of others."""
     return is_worth_looking_for(secret) and "***" not in secret
 
 
@@ -276,7 +276,7 @@ def test_no_secret_stays_in_a_request(request: Any, secrets: List[str]) -> None:
 
 
 @given(REQUESTS, st.lists(WORDS, max_size=3))
-def test_masking_changes_no_input(request: Any, secrets: List[str]) -> None:
+def test_redact_changes_no_input(request: Any, secrets: List[str]) -> None:
     before = copy.deepcopy((request, secrets))
     redact(request, secrets)
     assert (request, secrets) == before
@@ -342,7 +342,7 @@ def test_what_would_blind_a_log_is_not_looked_for(value: str) -> None:
     )
 
 
-def test_what_cannot_be_walked_is_no_trouble() -> None:
+def test_a_structure_that_contains_itself_is_skipped() -> None:
     nested: Dict[str, Any] = {}
     nested["again"] = nested
     secrets = Secrets()
@@ -505,7 +505,7 @@ def test_arguments_and_shapes_in_requests_are_secrets() -> None:
     assert redact(request) == {"command": ["x", "--db-password", "***", "***"]}
 
 
-# -- Mask, then cut --------------------------------------------------------------------
+# -- Redact, then cut ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("before", range(90, 105))
@@ -553,7 +553,7 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, min_size=1, max_size=8), st.lists(PIECES, max_size=6))
 @example(["\\"], ["***bbbbb"])
 @example(["-----BEGIN "], [])
-def test_a_text_of_a_megabyte_is_masked(pieces: List[str], others: List[str]) -> None:
+def test_a_text_of_a_megabyte_is_redacted(pieces: List[str], others: List[str]) -> None:
     """Whatever it is made of; that it ends at all is what is tested."""
     unit = "".join(pieces)
     text = f"{PLANTED}\n" + unit * (1_000_000 // len(unit))

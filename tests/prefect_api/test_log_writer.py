@@ -1,4 +1,4 @@
-"""Log lines and heartbeats reach a real API: many at once, and through trouble."""
+"""Log lines and heartbeats reach a real API: many at once, and through outages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class World:
 
     Attributes:
         requests: The root field of each request, refused ones included.
-        trouble: Given the number of the request, what goes wrong with it.
+        fault: Given the number of the request, its fault.
     """
 
     def __init__(self, api: PrefectAPI) -> None:
@@ -51,7 +51,7 @@ class World:
         states = RunStates(self.client, outages, dispatcher.start)
         self.reporter = Reporter(states=states, **shared)
         self.requests: List[str] = []
-        self.trouble: Callable[[int], Optional[Fault]] = lambda number: None
+        self.fault: Callable[[int], Optional[Fault]] = lambda number: None
         api.fault = self._hear
 
     def redacting(self, redact: Any) -> Tuple[LogWriter, Reporter]:
@@ -62,7 +62,7 @@ class World:
 
     def _hear(self, operation: str, _: Dict[str, Any]) -> Optional[Fault]:
         self.requests.append(operation)
-        return self.trouble(len(self.requests))
+        return self.fault(len(self.requests))
 
     def runs(self, count: int) -> List[str]:
         return [self.store.create_flow_run(self.flow_id) for _ in range(count)]
@@ -169,7 +169,7 @@ def test_lines_are_kept_in_an_outage_and_not_split(
 ) -> None:
     caplog.set_level(logging.INFO)
     (run_id,) = world.runs(1)
-    world.trouble = lambda number: fault if number == 1 else None
+    world.fault = lambda number: fault if number == 1 else None
     for number in range(150):
         world.log.write(run_id, f"line {number}")
     world.simulation.run()
@@ -184,7 +184,7 @@ def test_a_line_that_must_be_written_first_is_written_after_an_outage(
     world: World,
 ) -> None:
     (run_id,) = world.runs(1)
-    world.trouble = lambda number: Fault(status=503) if number <= 3 else None
+    world.fault = lambda number: Fault(status=503) if number <= 3 else None
     world.log.write_now(run_id, "why it failed", "ERROR")
     world.simulation.run()
     assert world.lines(run_id) == ["why it failed"]
@@ -195,7 +195,7 @@ def test_an_outage_of_an_hour_keeps_the_newest_2000_lines(
 ) -> None:
     caplog.set_level(logging.INFO)
     (run_id,) = world.runs(1)
-    world.trouble = lambda number: (
+    world.fault = lambda number: (
         Fault(status=503) if world.simulation.now < 3600 else None
     )
     for number in range(2500):
@@ -232,7 +232,7 @@ def test_heartbeats_that_cannot_be_sent_are_told_once(
 ) -> None:
     caplog.set_level(logging.INFO)
     runs = world.runs(2)
-    world.trouble = lambda number: Fault(status=503) if number <= 3 else None
+    world.fault = lambda number: Fault(status=503) if number <= 3 else None
     for _ in range(4):
         world.reporter.heartbeats(runs)
     assert codes_of(warnings(caplog, logging.ERROR)) == ["heartbeats-not-sent"]

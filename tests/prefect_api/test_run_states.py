@@ -180,7 +180,7 @@ def test_of_its_task_runs_those_are_told_that_wait(
     assert row["task_runs"] == shown
 
 
-def test_one_run_that_the_api_refuses_to_speak_of_does_not_hold_up_the_others(
+def test_one_run_that_the_api_refuses_does_not_delay_the_others(
     world: World,
 ) -> None:
     refused: List[Exception] = []
