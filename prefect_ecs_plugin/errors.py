@@ -83,7 +83,7 @@ class LaunchError(PrefectECSError):
 
 
 class RateLimited(PrefectECSError):
-    """The Prefect API limits the rate of requests (429), now or since a short while ago.
+    """The Prefect API limits the rate of requests (429).
 
     Attributes:
         retry_after: Seconds from now until the next request makes sense.
@@ -99,7 +99,7 @@ class RateLimited(PrefectECSError):
 
 
 def reason(error: BaseException) -> str:
-    """Why a request failed, in one line without a full stop.
+    """Why a request failed, in one line without a full stop and without a code.
 
     Args:
         error: An error of requests, which wraps one of urllib3; or any other error.
@@ -109,4 +109,5 @@ def reason(error: BaseException) -> str:
     wrapped = error.args[0] if error.args else error
     cause = wrapped if isinstance(wrapped, BaseException) else error
     text = " ".join(str(getattr(cause, "reason", cause)).split())
-    return _WRAPPING.sub("", text).rstrip(".") or type(error).__name__
+    text = without_code(_WRAPPING.sub("", text))
+    return text.rstrip(".") or type(error).__name__

@@ -45,6 +45,7 @@ def late() -> requests.ReadTimeout:
         (OSError(2, "No such file or directory"), "No such file or directory"),
         (RuntimeError("two\n  lines."), "two lines"),
         (RuntimeError(), "RuntimeError"),
+        (ConfigurationError("No region.", code="no-region"), "No region"),
     ],
 )
 def test_the_reason_alone(error: Exception, line: str) -> None:

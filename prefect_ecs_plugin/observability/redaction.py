@@ -23,19 +23,8 @@ from typing import (
 from urllib.parse import unquote, urlsplit
 
 from . import secret_patterns
-from .known_secrets import MOST_SECRETS, SHORTEST, Sliced, Slices, Span, sliced, windows
-from .secret_names import is_secret, is_secret_name
-
-__all__ = [
-    "SHORTEST",
-    "STARS",
-    "Secrets",
-    "is_secret_name",
-    "redact",
-    "redact_lines",
-    "redact_text",
-    "secrets_in",
-]
+from .known_secrets import MOST_SECRETS, Sliced, Slices, Span, sliced, windows
+from .secret_names import is_secret
 
 STARS = "***"
 

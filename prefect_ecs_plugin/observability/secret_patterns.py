@@ -120,6 +120,11 @@ _KEY_BODY = re.compile(
 )
 
 
+#: What a value stands beside, and what text with one of these has in it, in lower case.
+_BESIDE = (_PAIR, _ENTRY, _PARAMETER, _AUTHORIZATION, _FLAG)
+_BESIDE_HINTS = (*FRAGMENTS, "securestring")
+
+
 def spans(text: str) -> List[Span]:
     """Where a text has something that looks like a secret.
 
@@ -139,47 +144,36 @@ def spans(text: str) -> List[Span]:
         found += _private_keys(text)
     if any(map(lower.__contains__, _BESIDE_HINTS)):
         for pattern in _BESIDE:
-            found += _Values(text).beside(pattern)
+            found += _values_beside(pattern, text)
     return [(a, b) for a, b in found if a < b and not is_open(text[a:b])]
 
 
-#: What a value stands beside, and what text with one of these has in it, in lower case.
-_BESIDE = (_PAIR, _ENTRY, _PARAMETER, _AUTHORIZATION, _FLAG)
-_BESIDE_HINTS = (*FRAGMENTS, "securestring")
 # -- Beside a name ----------------------------------------------------------------
 
 
-class _Values:
-    """Where values begin and end in a text; made anew for each pattern."""
+def _values_beside(pattern: Pattern[str], text: str) -> Iterator[Span]:
+    """The values that follow where a pattern matches, each looked at once.
 
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._line_end = -1
-
-    def beside(self, pattern: Pattern[str]) -> Iterator[Span]:
-        """The values that follow where a pattern matches, each looked at once."""
-        match = pattern.search(self._text)
-        while match:
-            end = match.end()
-            if _makes_secret(match, self._text):
-                end = self._end(match)
-                yield match.end(), end
-            match = pattern.search(self._text, end)
-
-    def _end(self, match: Match[str]) -> int:
-        """Where a value ends: at its quote, its brace, or its last character.
-
-        One whose end is missing goes on to the end of its line.
-        """
-        text, start, quote = self._text, match.end(), match["open"]
-        if not quote and not text.startswith("{", start):
-            bare = _BARE.match(text, start)
-            return bare.end() if bare else start
-        if start > self._line_end:  # else it is the line of the value before
-            end = text.find("\n", start)
-            self._line_end = len(text) if end < 0 else end
-        find = _closing_quote if quote else _closing_brace
-        return find(text, start, self._line_end, quote)
+    A value ends at its quote, its brace, or its last character. One whose end is
+    missing goes on to the end of its line.
+    """
+    line_end = -1
+    match = pattern.search(text)
+    while match:
+        start = end = match.end()
+        if _makes_secret(match, text):
+            quote = match["open"]
+            if quote or text.startswith("{", start):
+                if start > line_end:  # else it is the line of the value before
+                    line_end = text.find("\n", start)
+                    line_end = len(text) if line_end < 0 else line_end
+                find = _closing_quote if quote else _closing_brace
+                end = find(text, start, line_end, quote)
+            else:
+                bare = _BARE.match(text, start)
+                end = bare.end() if bare else start
+            yield start, end
+        match = pattern.search(text, end)
 
 
 def _closing_quote(text: str, start: int, last: int, opening: str) -> int:

@@ -19,20 +19,20 @@ from prefect_ecs_plugin.observability import secret_names, secret_patterns
 from prefect_ecs_plugin.observability.known_secrets import (
     MOST_SECRETS,
     MOST_SLICES,
+    SHORTEST,
     is_worth_looking_for,
     sliced,
 )
 from prefect_ecs_plugin.observability.redaction import (
     LONGEST_TEXT,
-    SHORTEST,
     STARS,
     Secrets,
-    is_secret_name,
     redact,
     redact_lines,
     redact_text,
     secrets_in,
 )
+from prefect_ecs_plugin.observability.secret_names import is_secret_name
 
 SECRET_NAMES = [
     *("PREFECT__CLOUD__API_KEY", "PREFECT__CLOUD__AUTH_TOKEN", "SENTRY_DSN"),

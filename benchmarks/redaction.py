@@ -1,4 +1,4 @@
-"""`python -m benchmarks.masking`: what masking costs, for texts of every bad kind.
+"""`python -m benchmarks.redaction`: what redaction costs, for texts of every bad kind.
 
 The law: twice the length costs at most 2.5 times as much, and 10,000 characters less
 than 20 ms. Each time is the best of several.
