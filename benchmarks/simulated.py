@@ -350,7 +350,7 @@ class Agent(ECSAgent):
             self.heartbeat()
 
     def _run_was_claimed(self) -> None:
-        self.is_woken = self.is_woken or self._rhythm.window_is_full
+        self.is_woken = self.is_woken or self._poll_interval.window_is_full
 
 
 class World:

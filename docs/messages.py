@@ -74,10 +74,13 @@ def _modules(package: Path) -> Iterator[Tuple[str, ast.Module]]:
 
 
 def _in_tree(tree: ast.Module) -> Iterator[Tuple[str, str]]:
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    f_strings = [node for node in nodes if isinstance(node, ast.JoinedStr)]
+    parts = {part for node in f_strings for part in node.values}
+    for node in nodes:
         if isinstance(node, ast.Call):
             yield from _in_call(node)
-        elif isinstance(node, (ast.Constant, ast.JoinedStr)):
+        elif isinstance(node, (ast.Constant, ast.JoinedStr)) and node not in parts:
             text = _sentence(node)
             match = _ENDS_WITH_CODE.match(text) if text else None
             if match:

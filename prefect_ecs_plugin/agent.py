@@ -29,13 +29,12 @@ from .aws.rate_limiter import RateLimiter, limits_for
 from .aws.retrying import AWSCallError, Verdict
 from .aws.session import AWSClients
 from .config.configuration import agent_settings
-from .errors import RateLimited
+from .errors import RateLimited, without_code
 from .flow_run import plain
 from .launch import api_key
 from .launch.claims import Claims
 from .launch.launcher import AWS, Launcher, Started
 from .launch.other_tasks import TasksAtECS
-from .launch_record import Launch
 from .monitoring import task_state
 from .monitoring.recovery import Recovery
 from .monitoring.supervisor import Supervisor
@@ -55,17 +54,8 @@ from .submission import Submission
 from .validation import coercion
 from .version import installed_version
 
-#: Seconds from its start for which a run may be refused before it is Failed.
-DEFAULT_LAUNCH_TIMEOUT = 30 * 60.0
-
-#: Seconds that a cancelled flow has to end by itself.
-DEFAULT_CANCEL_GRACE = 60.0
-
-#: Seconds to finish in after SIGTERM; ECS kills after 30.
-DEFAULT_SHUTDOWN_GRACE = 25.0
-
-#: RunTask takes about 0.4 s and the call to Prefect's API about 0.05 s, so this many
-#: threads launch some 100 runs a second, five times what AWS allows on Fargate.
+#: Threads. RunTask takes about 0.4 s and the call to Prefect's API about 0.05 s, so
+#: they launch some 100 runs a second, five times what AWS allows on Fargate.
 _WORKERS = 48
 
 #: Seconds between two heartbeats for the runs that have no task yet. The server's
@@ -80,30 +70,30 @@ _EVERY = 7
 #: start any sooner here, and another agent may have capacity for them.
 _MAX_BACKLOG = 15.0
 
-#: Seconds between two looks whether an agent with --max-polls has finished.
+#: How often an agent with --max-polls checks whether it has finished, in seconds.
 _END_CHECK = 0.25
 
 #: The part of the shutdown grace for returning runs; the rest is for log lines.
 _RETURNING = 0.8
 
-#: Seconds for the agent's own log to be written out before the process is ended.
-_WRITING_OUT = 1.0
+#: How long flushing the agent's own log may take when the process ends, in seconds.
+_FLUSHING = 1.0
 
-CREDENTIALS = "The AWS credentials cannot be refreshed"
-QUEUE = "The queue of flow runs cannot be read from the Prefect API"
+CREDENTIALS = "The AWS credentials cannot be refreshed [credentials-not-refreshed]"
+QUEUE = "The queue of flow runs cannot be read from the Prefect API [queue-unreadable]"
 
 
 class ECSAgent(Agent):
     """Deploys flow runs as ECS tasks.
 
-    Takes what Prefect's own ECS agent takes, with the same meaning.
+    Takes the arguments of Prefect's own ECS agent, with the same meaning, and more.
 
     Args:
         agent_config_id: The id of an agent config of the API to link with.
         name: The agent's name; default PREFECT__CLOUD__AGENT__NAME, or `agent`.
-        labels: It takes the runs whose labels are among these.
+        labels: The agent takes the runs whose labels are among these.
         env_vars: Environment variables for every flow run.
-        max_polls: How often to ask for runs before it ends; None for ever.
+        max_polls: How often to ask for runs before the agent ends; None for ever.
         agent_address: Where to serve the health check, `http://host:port`.
         no_cloud_logs: Whether to keep flow runs from logging to the API.
         task_definition_path: The template for runs that bring none: a local path,
@@ -123,15 +113,16 @@ class ECSAgent(Agent):
             `standard` unless this, AWS_RETRY_MODE or the config file says otherwise.
         launches_per_second: How many tasks a second to launch at most; default what
             AWS documents, 20 on Fargate and 40 on EC2.
-        launch_timeout: Seconds from its start for which a run that ECS puts off is
-            tried again; 0 to try once. Default 1800.
-        watch: Whether to look after tasks once they are launched: to tell when one
-            never started or ended with its run unfinished, and to stop those of
-            cancelled runs. Default True.
-        start_attempts: How often a task that never ran is started. Default 3.
-        cancel_grace: Seconds that a cancelled flow has to end by itself before its
-            task is stopped. Default 60.
-        shutdown_grace: Seconds to finish in when the agent is stopped. Default 25.
+        launch_timeout: How long to keep retrying a launch that ECS refuses, in seconds;
+            0 to try once. Default 1800.
+        watch: Whether to watch tasks once they are launched: to report those that never
+            started or ended with their run unfinished, and to stop those of cancelled
+            runs. Default True.
+        start_attempts: How often to start a task that never ran. Default 3.
+        cancel_grace: How long a cancelled flow has to end by itself before the agent
+            stops its task, in seconds. Default 60.
+        shutdown_grace: How long stopping the agent may take, in seconds. Default 25:
+            ECS kills 30 s after SIGTERM.
         api_key_secret_arn: The Secrets Manager secret (a JSON key allowed) or SSM
             parameter that holds the API key for flow runs, as ECS's `valueFrom`. ECS
             reads it with the execution role; no request has the key in it.
@@ -142,8 +133,8 @@ class ECSAgent(Agent):
             default any but the machine itself and its cloud's metadata.
 
     Raises:
-        ConfigurationError: one line that says what to set, if the agent cannot
-            work as it was told.
+        ConfigurationError: one line that says what to set, if an argument is wrong or
+            misses something.
     """
 
     client: AgentClient
@@ -169,20 +160,20 @@ class ECSAgent(Agent):
         execution_role_arn: Optional[str] = None,
         botocore_config: Optional[Dict[str, Any]] = None,
         launches_per_second: Optional[float] = None,
-        launch_timeout: float = DEFAULT_LAUNCH_TIMEOUT,
+        launch_timeout: float = 1800.0,
         watch: bool = True,
         start_attempts: int = task_state.START_ATTEMPTS,
-        cancel_grace: float = DEFAULT_CANCEL_GRACE,
-        shutdown_grace: float = DEFAULT_SHUTDOWN_GRACE,
+        cancel_grace: float = 60.0,
+        shutdown_grace: float = 25.0,
         api_key_secret_arn: Optional[str] = None,
         log_format: str = "text",
         template_hosts: Iterable[str] = (),
     ) -> None:
         log_formats.check_format(log_format)
         self._log_format = log_format
-        if log_format == "json":  # before Prefect gives it a handler for text
-            named = name or prefect.config.cloud.agent.get("name", "agent")
-            log_formats.write_json(logging.getLogger(named))
+        if log_format == "json":  # before Prefect adds a handler for text
+            logger_name = name or prefect.config.cloud.agent.get("name", "agent")
+            log_formats.write_json(logging.getLogger(logger_name))
         super().__init__(
             agent_config_id=agent_config_id,
             name=name,
@@ -196,7 +187,7 @@ class ECSAgent(Agent):
         self._heartbeats = 0
         self._counts = AgentCounters()
         self.client = AgentClient(self._counts, api_server=prefect.config.cloud.api)
-        if log_format == "json":  # Prefect 1.0 has just given it a handler
+        if log_format == "json":  # Prefect 1.0 has just added a handler
             log_formats.reformat(self.client.logger.handlers)
         self._secrets = log_formats.install_redaction(self.logger, self.client.logger)
         self._secrets.keep(
@@ -238,13 +229,15 @@ class ECSAgent(Agent):
             )
         )
         self._dispatcher = Dispatcher.threaded(_WORKERS, self._report_crash)
-        self._troubles = OutageLog(self.logger, self._dispatcher.clock, _unanswering)
-        self._rhythm = PollInterval(self._loop_intervals)
+        self._outages = OutageLog(
+            self.logger, self._dispatcher.clock, _unavailable_service
+        )
+        self._poll_interval = PollInterval(self._loop_intervals)
         self._shutdown_grace = shutdown_grace
         self._watches = watch
         self._health = Health(
             slowest_step=self._dispatcher.slowest,
-            reasons=[self._dispatcher.problem, self._credentials_trouble],
+            reasons=[self._dispatcher.problem, self._credentials_problem],
         )
         self._server: Optional[AgentServer] = None
         self._is_stopping = False
@@ -261,7 +254,7 @@ class ECSAgent(Agent):
     ) -> None:
         """Build the components and wire them together."""
         dispatcher, logger, counts = self._dispatcher, self.logger, self._counts
-        pacer = self._pacer = RateLimiter(
+        pacer = self._rate_limiter = RateLimiter(
             limits_for(launches_per_second), dispatcher.clock, dispatcher.call_later
         )
         ecs = ECS(
@@ -273,23 +266,23 @@ class ECSAgent(Agent):
             ),
         )
         self._submission = Submission(ecs, logger, counts)
-        states = RunStates(self.client, self._troubles, dispatcher.start)
+        states = RunStates(self.client, self._outages, dispatcher.start)
         self._reporter = Reporter(
             client=self.client,
             states=states,
             name=self.name,
             logger=logger,
-            troubles=self._troubles,
+            outages=self._outages,
             start=dispatcher.start,
-            hide=self._secrets.hidden,
+            redact=self._secrets.redact_text,
         )
         claims = Claims(
-            client=self.client, states=states, outages=self._troubles, logger=logger
+            client=self.client, states=states, outages=self._outages, logger=logger
         )
         other_tasks = TasksAtECS(
             claims=claims,
             ecs=ecs,
-            outages=self._troubles,
+            outages=self._outages,
             logger=logger,
             start=lambda steps: dispatcher.start(steps, background=True),
             is_at_work=lambda run_id: self._supervisor.is_at_work(run_id),
@@ -308,7 +301,7 @@ class ECSAgent(Agent):
             timeout=launch_timeout,
             agent_id=lambda: self.client.agent_id,
             region=self.ecs_client.meta.region_name,
-            outages=self._troubles,
+            outages=self._outages,
             other_tasks=other_tasks,
             on_claimed=self._run_was_claimed,
             on_launched=self._task_was_launched,
@@ -325,7 +318,7 @@ class ECSAgent(Agent):
             submission=self._submission,
             launcher=self._launcher,
             reporter=self._reporter,
-            outages=self._troubles,
+            outages=self._outages,
             logger=logger,
             read_log=ContainerLogs(self._clients, logger).last_lines,
             dispatcher=dispatcher,
@@ -342,8 +335,8 @@ class ECSAgent(Agent):
             claims=claims,
             tasks=TaskFinder(ecs),
             launcher=self._launcher,
-            watch=self._task_was_found,
-            outages=self._troubles,
+            watch=self._supervisor.watch_found if self._watches else lambda *_: None,
+            outages=self._outages,
             logger=logger,
             heartbeats=self._reporter.heartbeats,
             stop_late=other_tasks.stop_late,
@@ -354,11 +347,11 @@ class ECSAgent(Agent):
     # -- Prefect's public hooks -------------------------------------------------
 
     def on_startup(self) -> None:
-        """Warn about what is missing, and look after what was left behind."""
+        """Warn about what is missing, recover earlier runs, and watch tasks."""
         cluster = kwargs.agent_level(self.settings).get("cluster")
-        trouble = clusters.trouble(self.ecs_client, cluster)
-        if trouble:
-            self.logger.warning(trouble)
+        problem = clusters.trouble(self.ecs_client, cluster)
+        if problem:
+            self.logger.warning(problem)
         for warning in api_key.warnings(self.settings, bool(self.flow_run_api_key)):
             self.logger.warning(warning)
         self._dispatcher.start(self._recovery.recover(), background=True)
@@ -388,8 +381,8 @@ class ECSAgent(Agent):
     def heartbeat(self) -> None:
         """Send heartbeats for runs that wait for their task, or for its start.
 
-        Without them the server's Lazarus launches a run again that has been waiting
-        for ten minutes, and so does an agent of the same name that starts meanwhile.
+        Without them the server's Lazarus process launches a run again after ten
+        minutes, and so does another agent of this name when it starts.
         """
         self._heartbeats += 1
         waiting = self._launcher.pending_run_ids | self._supervisor.restarting()
@@ -419,7 +412,7 @@ class ECSAgent(Agent):
     # -- Prefect's private methods, overridden ----------------------------------
 
     def _show_startup_display(self) -> None:
-        """Say who is starting; Prefect's own banner would not tell the two apart."""
+        """Name this agent; Prefect's own banner is the same for its own ECS agent."""
         if self._log_format == "text":
             print(ascii_name)
         self.logger.info(
@@ -430,7 +423,7 @@ class ECSAgent(Agent):
         self.logger.info("Waiting for flow runs...")
 
     def _setup_api_connection(self) -> None:
-        """Register with the API, as soon as it does not limit the rate any more."""
+        """Register with the API, and wait while it limits the rate of requests."""
         while True:
             try:
                 super()._setup_api_connection()
@@ -443,10 +436,10 @@ class ECSAgent(Agent):
                 time.sleep(cause.retry_after)
 
     def _start_agent_api_server(self) -> None:
-        """Do nothing: it has served since `start`; Prefect's own is always well."""
+        """Do nothing: `start` has done it; Prefect's own server is always healthy."""
 
     def _exposition(self) -> Optional[Exposition]:
-        """What `/metrics` serves; None where prometheus-client is not installed."""
+        """The metrics to serve; None where prometheus-client is not installed."""
         try:
             from .monitoring.metrics import Metrics
         except ImportError as error:
@@ -457,7 +450,7 @@ class ECSAgent(Agent):
             name=self.name,
             health=self._health,
             dispatcher=self._dispatcher,
-            pacer=self._pacer,
+            pacer=self._rate_limiter,
             launcher=self._launcher,
             watcher=self._watcher,
         ).exposition
@@ -467,13 +460,13 @@ class ECSAgent(Agent):
             self._server.stop()
 
     def _enter_work_polling_loop(self, exit_event: threading.Event) -> None:
-        """Look into the queue and start what is new, until asked to stop.
+        """Poll the queue and launch new runs, until a signal stops the agent.
 
-        Overridden because Prefect's own gives each run a thread of a small pool to
-        wait in, looks away for up to ten seconds when the API's window of 25 is full
-        of runs that are not due yet, and knows nothing of SIGTERM.
+        Overridden because Prefect's own loop holds a thread of a small pool for each
+        run that waits, pauses for up to ten seconds when the API's window of 25 is full
+        of runs that are not due yet, and does not handle SIGTERM.
 
-        This thread only waits, so that no request holds up a signal.
+        The main thread only waits, so that no request delays a signal.
         """
 
         def stop() -> None:
@@ -498,21 +491,21 @@ class ECSAgent(Agent):
             try:
                 pause = self._poll()
             except Exception as error:
-                self._report_crash("Looking into the queue failed", error, None)
-                pause = self._rhythm.after(0, 0)
-            self.logger.debug("Looking into the queue again in %s s", pause)
+                self._report_crash("Polling the queue failed", error, None)
+                pause = self._poll_interval.after(0, 0)
+            self.logger.debug("Polling the queue again in %s s", pause)
             if not exit_event.is_set():
                 AGENT_WAKE_EVENT.wait(timeout=pause)
 
     @contextmanager
     def _stop_signals(self, stop: Callable[[], object]) -> Iterator[None]:
-        """SIGTERM and SIGINT ask to stop; a second one ends the process at once."""
+        """Stop on SIGTERM and SIGINT; a second signal ends the process at once."""
 
         def handle(number: int, _: Any) -> None:
             if self._is_stopping:
                 _end_process(128 + number)
             self._is_stopping = True
-            self.logger.info("Stopping, as %s asks", signal.Signals(number).name)
+            self.logger.info("Stopping because of %s", signal.Signals(number).name)
             stop()
 
         if threading.current_thread() is not threading.main_thread():
@@ -529,10 +522,10 @@ class ECSAgent(Agent):
                 signal.signal(number, handler)
 
     def _finish(self, is_asked: bool) -> None:
-        """End in time: return to the queue what waits, and write the last log lines.
+        """Return waiting runs to the queue and write the last log lines, in time.
 
         Args:
-            is_asked: Whether the agent was asked to stop; if not, nothing is under way.
+            is_asked: Whether a signal stops the agent; if not, nothing is under way.
         """
         end = time.monotonic() + self._shutdown_grace
         if is_asked:
@@ -542,7 +535,7 @@ class ECSAgent(Agent):
         runs = self._counts.flow_runs
         self.logger.info(
             "Stopped: %d flow runs returned to the queue, %d left for the next start "
-            "of an agent of this name, %d tasks go on",
+            "of an agent of this name, %d tasks keep running",
             runs[Outcome.RETURNED],
             runs[Outcome.LEFT] + len(self._launcher.pending_run_ids),
             len(self._watcher),
@@ -551,28 +544,25 @@ class ECSAgent(Agent):
             _end_process(0)  # Python would wait for the calls that are under way
 
     def _poll(self) -> float:
-        """Look once; the seconds until the next look."""
-        if self._pacer.launch_backlog() > _MAX_BACKLOG:
+        """Poll once, and return the seconds until the next time."""
+        if self._rate_limiter.launch_backlog() > _MAX_BACKLOG:
             self._health.has_polled()
             return 1.0
         read = time.monotonic()
         try:
             seen = set(self.client.ready_runs(self.labels))
             rows = self.client.runs_to_take(seen - self.submitting_flow_runs)
-        except RateLimited as limited:
-            self._troubles.begin(QUEUE, limited)
-            return limited.retry_after
         except Exception as error:
-            self._troubles.begin(QUEUE, error)
-            return self._rhythm.after(0, 0)
-        self._troubles.end(QUEUE)
+            self._outages.begin(QUEUE, error)
+            if isinstance(error, RateLimited):
+                return error.retry_after
+            return self._poll_interval.after(0, 0)
+        self._outages.end(QUEUE)
         self._health.has_polled()
         for row in rows:
             self.submitting_flow_runs.add(row["id"])
             self._dispatcher.start(self._launch(row, read), run_id=row["id"])
-        return self._rhythm.after(len(seen), len(rows))
-
-    # -- The queue --------------------------------------------------------------
+        return self._poll_interval.after(len(seen), len(rows))
 
     def _launch(self, row: Dict[str, Any], read: float) -> Steps[None]:
         try:
@@ -581,8 +571,8 @@ class ECSAgent(Agent):
             self.submitting_flow_runs.discard(row["id"])
 
     def _run_was_claimed(self) -> None:
-        """If the API's window was full, poll again: it may have hidden more runs."""
-        if self._rhythm.window_is_full:
+        """If the API's window was full, poll again: there may be more runs."""
+        if self._poll_interval.window_is_full:
             AGENT_WAKE_EVENT.set()
 
     def _task_was_launched(self, task: Started) -> None:
@@ -595,26 +585,20 @@ class ECSAgent(Agent):
         if not is_launched and not self._supervisor.is_watched(run_id):
             self._secrets.forget(run_id)
 
-    def _task_was_found(
-        self, task_arn: str, cluster: str, run_id: str, launch: Launch
-    ) -> None:
-        if self._watches:
-            self._supervisor.watch_found(task_arn, cluster, run_id, launch)
+    def _credentials_problem(self) -> Optional[str]:
+        """Why the agent has no AWS credentials any more; None if it has some.
 
-    def _credentials_trouble(self) -> Optional[str]:
-        """Whether the agent has no AWS credentials any more, in fixed words.
-
-        Anybody who reaches the agent's address reads them; what a provider says, such
-        as the output of a `credential_process`, stands in the agent's log only.
+        Every client of the agent's address can read it. What a provider says, such as
+        the output of a `credential_process`, is written to the agent's log only.
         """
         try:
             credentials = self._clients.session.get_credentials()
             if credentials is None or not credentials.get_frozen_credentials():
                 return "there are no AWS credentials"
-        except Exception as error:  # of whichever provider
-            self._troubles.begin(CREDENTIALS, error)
+        except Exception as error:  # of any provider
+            self._outages.begin(CREDENTIALS, error)
             return "the AWS credentials cannot be refreshed; the agent's log says why"
-        self._troubles.end(CREDENTIALS)
+        self._outages.end(CREDENTIALS)
         return None
 
     def _report_crash(
@@ -622,7 +606,13 @@ class ECSAgent(Agent):
     ) -> None:
         self._counts.internal_errors.add()
         about = log_formats.log_context(run_id) if run_id else None
-        self.logger.error("%s: %s: %s", what, type(error).__name__, error, extra=about)
+        self.logger.error(
+            "%s: %s: %s. If it happens again, report it. [internal-error]",
+            what,
+            type(error).__name__,
+            without_code(str(error)).rstrip("."),
+            extra=about,
+        )
         self.logger.debug("The error in full", exc_info=error, extra=about)
 
     def _prefect_settings(self) -> PrefectSettings:
@@ -638,8 +628,8 @@ class ECSAgent(Agent):
         )
 
 
-def _unanswering(reason: object) -> str:
-    """Which service did not answer, if that is why something failed."""
+def _unavailable_service(reason: object) -> str:
+    """Which service did not answer, if something failed because of that; else empty."""
     if is_unanswered(reason):
         return "Prefect API"
     if isinstance(reason, AWSCallError) and reason.verdict is Verdict.RETRY:
@@ -659,12 +649,12 @@ def _done_by(end: float, action: Callable[[], object]) -> bool:
 
 
 def _end_process(code: int) -> None:
-    """Write out what has been logged, and end without waiting for any thread."""
+    """Flush the logs and end without waiting for any thread."""
 
-    def write_out() -> None:
+    def flush() -> None:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
 
-    _done_by(time.monotonic() + _WRITING_OUT, write_out)
+    _done_by(time.monotonic() + _FLUSHING, flush)
     os._exit(code)

@@ -1,9 +1,9 @@
-"""What can go wrong, in a few kinds.
+"""The errors of this plugin, with one base and a few kinds.
 
-Every message is one line that says what happened, to which run or file, and what
-to do next. It ends with its code in brackets, such as `[no-credentials]`: a stable name
-in kebab-case, listed in docs/troubleshooting.md. Code that catches one of these shows
-`str(error)` and nothing more; the traceback is logged at debug level.
+Every message is one line: what happened, to which run or file, and what to do next. It
+ends with its code in brackets, such as `[no-credentials]`: a stable name in kebab-case,
+listed in docs/troubleshooting.md. Code that catches one of these errors shows
+`str(error)` only and logs the traceback at DEBUG.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import re
 #: What requests raises for an address that no request can be sent to.
 _NO_URL = ("InvalidSchema", "InvalidURL", "MissingSchema")
 
-#: What urllib3 says before it comes to the point.
+#: What urllib3 puts before the reason.
 _WRAPPING = re.compile(
     r"^(<[^>]*>|HTTPS?Connection(Pool)?\([^)]*\)): "
     r"|Failed to establish a new connection: |\[Errno -?\d+\] "
 )
-
 
 #: A code at the end of a message.
 _CODE = re.compile(r" \[([a-z0-9]+(?:-[a-z0-9]+)*)\]\Z")
@@ -35,7 +34,7 @@ def with_code(message: str, code: str) -> str:
 
 
 def without_code(message: str) -> str:
-    """A message without the code at its end, so that more can be said after it."""
+    """A message without the code at its end, so that more can follow."""
     return _CODE.sub("", message)
 
 
@@ -50,7 +49,7 @@ class PrefectECSError(Exception):
 
     Attributes:
         message: What happened and what to do, without the code.
-        code: Names the kind of problem; as said above.
+        code: The name of the kind of problem, in kebab-case.
     """
 
     def __init__(self, message: str, *, code: str = "") -> None:
@@ -60,10 +59,10 @@ class PrefectECSError(Exception):
 
 
 class ConfigurationError(PrefectECSError, ValueError):
-    """An option, a template or a run config is written wrong.
+    """An option, a template or a run config is wrong.
 
-    At agent level it keeps the agent from starting. It is a `ValueError` because
-    Prefect's own run configs raise that for the same mistakes.
+    An option that is wrong keeps the agent from starting. The error is a `ValueError`
+    because Prefect's own run configs raise that for the same mistakes.
     """
 
 
@@ -76,15 +75,15 @@ class RunConfigError(ConfigurationError):
 
 
 class UnsupportedRunConfig(RunConfigError):
-    """A flow run has a run config that is made for another kind of agent."""
+    """A flow run has a run config for another kind of agent."""
 
 
 class LaunchError(PrefectECSError):
-    """A flow run cannot be launched, and asking again would not help."""
+    """A flow run cannot be launched, and a retry would not help."""
 
 
 class RateLimited(PrefectECSError):
-    """The Prefect API answered 429, or did so lately and is not asked again yet.
+    """The Prefect API limits the rate of requests (429).
 
     Attributes:
         retry_after: Seconds from now until the next request makes sense.
@@ -100,14 +99,15 @@ class RateLimited(PrefectECSError):
 
 
 def reason(error: BaseException) -> str:
-    """Why a request failed, in one line without a full stop.
+    """Why a request failed, in one line without a full stop and without a code.
 
     Args:
-        error: What requests raised, which wraps what urllib3 raised; or any other.
+        error: An error of requests, which wraps one of urllib3; or any other error.
     """
     if type(error).__name__ in _NO_URL:
-        return "it is no http:// or https:// URL"
+        return "it is not an http:// or https:// URL"
     wrapped = error.args[0] if error.args else error
     cause = wrapped if isinstance(wrapped, BaseException) else error
     text = " ".join(str(getattr(cause, "reason", cause)).split())
-    return _WRAPPING.sub("", text).rstrip(".") or type(error).__name__
+    text = without_code(_WRAPPING.sub("", text))
+    return text.rstrip(".") or type(error).__name__

@@ -45,6 +45,7 @@ def late() -> requests.ReadTimeout:
         (OSError(2, "No such file or directory"), "No such file or directory"),
         (RuntimeError("two\n  lines."), "two lines"),
         (RuntimeError(), "RuntimeError"),
+        (ConfigurationError("No region.", code="no-region"), "No region"),
     ],
 )
 def test_the_reason_alone(error: Exception, line: str) -> None:
@@ -55,7 +56,7 @@ def test_the_reason_alone(error: Exception, line: str) -> None:
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(requests.RequestException) as caught:
         requests.get(url, timeout=1)
-    assert reason(caught.value) == "it is no http:// or https:// URL"
+    assert reason(caught.value) == "it is not an http:// or https:// URL"
 
 
 def test_a_message_ends_with_its_code() -> None:

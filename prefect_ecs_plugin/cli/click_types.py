@@ -9,7 +9,7 @@ from typing import Any, Iterable, Iterator, Mapping, Optional
 import click
 
 from ..errors import PrefectECSError
-from ..observability.redaction import hidden
+from ..observability.redaction import redact_text
 
 
 class FiniteFloat(click.FloatRange):
@@ -72,4 +72,4 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except PrefectECSError as error:
-        raise click.ClickException(hidden(" ".join(str(error).split()))) from error
+        raise click.ClickException(redact_text(" ".join(str(error).split()))) from error

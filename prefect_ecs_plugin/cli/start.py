@@ -237,13 +237,13 @@ def _one_line_errors(
     try:
         yield
     except Exception as error:
-        sentence = secrets.hidden(_sentence(error, options))
+        sentence = secrets.redact_text(_sentence(error, options))
         is_debugging = _is_debugging(options)
         if options["log_format"] == "json":
             logger.critical(sentence, exc_info=error if is_debugging else None)
             sys.exit(1)
         if is_debugging:
-            click.echo(secrets.hidden(traceback.format_exc()), err=True)
+            click.echo(secrets.redact_text(traceback.format_exc()), err=True)
         raise click.ClickException(sentence) from error
 
 

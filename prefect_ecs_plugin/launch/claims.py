@@ -62,7 +62,7 @@ _RETURN_DELAY = 35
 #: as for the server's Lazarus.
 _ALIVE = 600.0
 
-CLAIMING = "Flow runs cannot be claimed at the Prefect API"
+CLAIMING = "Flow runs cannot be claimed at the Prefect API [runs-not-claimed]"
 
 
 class Claims:

@@ -63,7 +63,7 @@ from .other_tasks import EarlierTasks, OtherTasks, up_to
 #: The service of an outage in which tasks cannot be started.
 AWS = "AWS"
 
-STARTING = "Tasks cannot be started"
+STARTING = "Tasks cannot be started [tasks-not-started]"
 
 #: The cluster of those who name none.
 DEFAULT_CLUSTER = "default"

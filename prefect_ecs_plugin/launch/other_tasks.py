@@ -21,7 +21,7 @@ from ..observability.outage_log import OutageLog, retry_until_success
 from ..scheduling.steps import Pause, Steps
 from .claims import Claims
 
-SEEING = "Other tasks of flow runs cannot be listed"
+SEEING = "Other tasks of flow runs cannot be listed [other-tasks-unlisted]"
 STOPPING = "Tasks of earlier launches of flow runs cannot be stopped"
 
 #: Why a task is stopped that is not the latest of its run; ECS keeps it as its reason.

@@ -78,7 +78,10 @@ _TURN = 0.2
 #: it looked for late tasks of its earlier launches.
 _YOUNG = 180.0
 
-RUNS = "The flow runs that agents of this name claimed before cannot be read"
+RUNS = (
+    "The flow runs that agents of this name claimed before cannot be read "
+    "[claimed-runs-unreadable]"
+)
 TASKS = "The tasks of flow runs that were claimed before cannot be listed"
 
 #: What is kept of a row: there may be 10,000.

@@ -1,11 +1,7 @@
-"""What one agent counts: cheap, and always there. Pure, but for locks.
+"""What one agent counts, with or without the extra `metrics`. Pure, but for locks.
 
-    Counter      how often something has happened, by labels
-    Histogram    how long something took, in fixed buckets
-    Counts       all that one agent counts
-
-`metrics` exposes them to Prometheus. Labels take few values; a run's id is never one
-of them.
+`monitoring.metrics` exposes the counters to Prometheus. Labels take few values; a run's
+id is never one of them.
 """
 
 from __future__ import annotations
@@ -14,7 +10,7 @@ import bisect
 import enum
 import itertools
 import threading
-from typing import Dict, Iterable, Mapping, Sequence, Tuple, Type
+from typing import Dict, Iterable, Mapping, Sequence, Tuple
 
 #: The values of a counter's labels, in their order.
 Labels = Tuple[str, ...]
@@ -84,24 +80,24 @@ class Counter:
         name: str,
         meaning: str,
         labels: Sequence[str] = (),
-        known: Iterable[str] = (),
+        known: Iterable[enum.Enum] = (),
     ) -> None:
         self.name, self.meaning, self.labels = name, meaning, tuple(labels)
-        self._known = tuple(known)
+        self._known = tuple(each.value for each in known)
         self._lock = threading.Lock()
         self._values: Dict[Labels, int] = {}
         if len(labels) < 2:
-            self._meet(())
+            self._start_at_zero(())
 
     def add(self, *labels: str) -> None:
-        """It has happened once more.
+        """Count one more.
 
         Args:
             labels: The labels' values, in the order of their names.
         """
         with self._lock:
             if labels not in self._values:
-                self._meet(labels[:-1])
+                self._start_at_zero(labels[:-1])
             self._values[labels] = self._values.get(labels, 0) + 1
 
     def __getitem__(self, label: str) -> int:
@@ -113,8 +109,8 @@ class Counter:
         with self._lock:
             return dict(self._values)
 
-    def _meet(self, first: Labels) -> None:
-        """All values of the last label after those of the first ones."""
+    def _start_at_zero(self, first: Labels) -> None:
+        """Show all values of the last label after those of the first ones."""
         rows = [(*first, value) for value in self._known] if self.labels else [()]
         self._values.update(dict.fromkeys(rows, 0))
 
@@ -126,7 +122,7 @@ class Histogram:
         name: Its name for Prometheus, without `prefect_ecs_`.
         meaning: One sentence.
         bounds: The largest value of each bucket, ascending, all but the last
-            bucket's, which is for whatever is larger.
+            bucket's, which is for larger values.
     """
 
     def __init__(self, name: str, meaning: str, bounds: Sequence[float]) -> None:
@@ -157,62 +153,48 @@ class AgentCounters:
     """
 
     def __init__(self) -> None:
-        self.flow_runs = _counter(
+        self.flow_runs = Counter(
             "flow_runs",
             "Flow runs on their way to a task, by how that ended.",
-            "outcome",
+            ["outcome"],
             Outcome,
         )
-        self.launches = _counter(
+        self.launches = Counter(
             "launches",
             "Tasks that ECS has accepted, by why they were launched.",
-            "reason",
+            ["reason"],
             Reason,
         )
-        self.task_definitions = _counter(
+        self.task_definitions = Counter(
             "task_definitions",
             "Task definitions that launches needed, by where they came from.",
-            "source",
+            ["source"],
             Source,
         )
-        self.stopped_tasks = _counter(
+        self.stopped_tasks = Counter(
             "stopped_tasks",
             "Tasks that have stopped, by what was done about their flow run.",
-            "outcome",
+            ["outcome"],
             Ending,
         )
         self.aws_requests = Counter(
             "aws_requests",
             "Requests to AWS, each attempt of botocore's by itself.",
-            ("service", "action", "result"),
-            _values(Answered),
+            ["service", "action", "result"],
+            Answered,
         )
-        self.api_requests = _counter(
-            "api_requests", "Requests to the Prefect API.", "result", Answered
+        self.api_requests = Counter(
+            "api_requests", "Requests to the Prefect API.", ["result"], Answered
         )
         self.internal_errors = Counter(
             "internal_errors",
             "Errors inside the agent that aborted a launch or restarted a loop.",
         )
+        self.counters = [
+            each for each in vars(self).values() if isinstance(each, Counter)
+        ]
         self.launch_delay = Histogram(
             "launch_delay_seconds",
             "From a flow run's scheduled start to ECS's acceptance of its task.",
             DELAY_BUCKETS,
         )
-        self.counters = (
-            self.flow_runs,
-            self.launches,
-            self.task_definitions,
-            self.stopped_tasks,
-            self.aws_requests,
-            self.api_requests,
-            self.internal_errors,
-        )
-
-
-def _counter(name: str, meaning: str, label: str, known: Type[enum.Enum]) -> Counter:
-    return Counter(name, meaning, (label,), _values(known))
-
-
-def _values(known: Type[enum.Enum]) -> Sequence[str]:
-    return [each.value for each in known]

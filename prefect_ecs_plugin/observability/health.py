@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections import deque
-from typing import Any, Callable, Deque, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, List, Optional, Sequence, Tuple, Union
 from urllib.parse import urlparse
 
 from tornado import web
@@ -19,12 +19,11 @@ from tornado.netutil import bind_sockets
 
 from ..errors import ConfigurationError
 
-#: Seconds since the last successful look into the queue after which it is not well.
+#: The agent is unhealthy if it last read the queue more than this many seconds ago.
 POLL_AGE = 120.0
 
 #: Seconds that one step may take; calls of AWS and Prefect time out long before.
 STEP_AGE = 300.0
-
 
 #: Bytes of a request's body, which nothing that is served here needs, and of its head.
 MAX_BODY = 1024
@@ -39,13 +38,13 @@ MAX_CONNECTIONS = 64
 
 
 class Health:
-    """What keeps the agent from its work, if anything does.
+    """Whether the agent can do its work, and if not, why.
 
     Args:
-        slowest_step: Tells how long the slowest step has been running, in seconds.
-        reasons: Each tells why something does not work, or None; one of them is
+        slowest_step: Returns how long the slowest step has been running, in seconds.
+        reasons: Each returns why something does not work, or None; one of them is
             the dispatcher's `problem`.
-        clock: Tells the time, in seconds.
+        clock: Returns the time, in seconds.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class Health:
         return self._clock() - self._polled
 
     def problem(self) -> Optional[str]:
-        """Why the agent is not well; None if it is."""
+        """Why the agent is unhealthy; None if it is not."""
         age = self.poll_age()
         if age > POLL_AGE:
             return f"the queue was last read {age:.0f} s ago"
@@ -77,29 +76,6 @@ class Health:
         if seconds > STEP_AGE:
             return f"a worker has been stuck for {seconds:.0f} s"
         return next(filter(None, (reason() for reason in self._reasons)), None)
-
-
-class _HealthHandler(web.RequestHandler):
-    """`/api/health`: 200, or 503 with the reason."""
-
-    def initialize(self, health: Health) -> None:
-        self._health = health
-
-    def get(self) -> None:
-        problem = self._health.problem()
-        if problem:
-            self.set_status(503)
-        self.write({"problem": problem} if problem else {})
-
-
-class _PokeHandler(web.RequestHandler):
-    """`/api/poke`: look into the queue now."""
-
-    def initialize(self, poke: Callable[[], object]) -> None:
-        self._poke = poke
-
-    def get(self) -> None:
-        self._poke()
 
 
 #: An Accept header -> the metrics, and what type of content they are.
@@ -111,21 +87,14 @@ NO_METRICS = (
 )
 
 
-class _MetricsHandler(web.RequestHandler):
-    """`/metrics`: for Prometheus, or 501 with what to install."""
+class _Handler(web.RequestHandler):
+    """Answers GET requests with a function."""
 
-    def initialize(self, exposition: Optional[Exposition]) -> None:
-        self._exposition = exposition
+    def initialize(self, respond: Callable[[web.RequestHandler], object]) -> None:
+        self._respond = respond
 
     def get(self) -> None:
-        if self._exposition is None:
-            self.set_status(501)
-            self.set_header("Content-Type", "text/plain; charset=utf-8")
-            self.write(NO_METRICS)
-            return
-        content, kind = self._exposition(self.request.headers.get("Accept", ""))
-        self.set_header("Content-Type", kind)
-        self.write(content)
+        self._respond(self)
 
 
 class _Server(HTTPServer):
@@ -153,9 +122,10 @@ class AgentServer:
 
     Args:
         address: Where, such as `http://0.0.0.0:8080`.
-        health: Asked at `/api/health`.
+        health: Asked at `/api/health`, which answers 200, or 503 with the reason.
         poke: Called at `/api/poke`.
-        exposition: Asked at `/metrics`; None without prometheus-client.
+        exposition: Asked at `/metrics`; None without prometheus-client, and the answer
+            is 501 with what to install.
 
     Raises:
         ConfigurationError: if the address has no port, or cannot be listened on.
@@ -168,14 +138,18 @@ class AgentServer:
         poke: Callable[[], object],
         exposition: Optional[Exposition] = None,
     ) -> None:
+        self._health = health
+        self._exposition = exposition
         self._sockets = listen(address)
         self._application = web.Application(
             [
-                ("/api/health", _HealthHandler, {"health": health}),
-                ("/api/poke", _PokeHandler, {"poke": poke}),
-                ("/metrics", _MetricsHandler, {"exposition": exposition}),
+                ("/api/health", _Handler, {"respond": self._get_health}),
+                ("/api/poke", _Handler, {"respond": lambda handler: poke()}),
+                ("/metrics", _Handler, {"respond": self._get_metrics}),
             ],
-            log_function=_log_request,
+            log_function=lambda handler: logging.getLogger(__name__).debug(
+                "%s", handler.request.uri
+            ),
         )
         self._loop: Optional[IOLoop] = None
         self._thread = threading.Thread(
@@ -207,9 +181,26 @@ class AgentServer:
         server.add_sockets(self._sockets)
         self._loop.start()
 
+    def _get_health(self, handler: web.RequestHandler) -> None:
+        problem = self._health.problem()
+        if problem:
+            handler.set_status(503)
+        handler.write({"problem": problem} if problem else {})
+
+    def _get_metrics(self, handler: web.RequestHandler) -> None:
+        content: Union[str, bytes] = NO_METRICS
+        content_type = "text/plain; charset=utf-8"
+        if self._exposition is None:
+            handler.set_status(501)
+        else:
+            accept = handler.request.headers.get("Accept", "")
+            content, content_type = self._exposition(accept)
+        handler.set_header("Content-Type", content_type)
+        handler.write(content)
+
 
 def listen(address: str) -> List[socket.socket]:
-    """Listen where the agent is to be asked for its health.
+    """Listen on the address at which the agent is asked for its health.
 
     Args:
         address: Such as `http://0.0.0.0:8080`.
@@ -217,17 +208,6 @@ def listen(address: str) -> List[socket.socket]:
     Raises:
         ConfigurationError: if it has no port, or cannot be listened on.
     """
-    host, port = _host_and_port(address)
-    try:
-        return bind_sockets(port, address=host)
-    except OSError as error:
-        raise ConfigurationError(
-            f"The agent cannot listen on {address}: {error.strerror or error}; "
-            "give another --agent-address."
-        ) from error
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
     try:
         parsed = urlparse(address if "//" in address else f"//{address}")
         port = parsed.port
@@ -236,11 +216,14 @@ def _host_and_port(address: str) -> tuple[str, int]:
     if not port:
         raise ConfigurationError(
             f"--agent-address {address!r} names no port; give one such as "
-            "http://127.0.0.1:8080."
+            "http://127.0.0.1:8080.",
+            code="no-port",
         )
-    return parsed.hostname or "", port
-
-
-def _log_request(handler: web.RequestHandler) -> None:
-    """Requests are of no interest to anybody but who debugs."""
-    logging.getLogger(__name__).debug("%s", handler.request.uri)
+    try:
+        return bind_sockets(port, address=parsed.hostname or "")
+    except OSError as error:
+        raise ConfigurationError(
+            f"The agent cannot listen on {address}: {error.strerror or error}; "
+            "give another --agent-address.",
+            code="cannot-listen",
+        ) from error

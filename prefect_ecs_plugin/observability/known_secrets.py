@@ -10,24 +10,25 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
 import re
 import shlex
 from functools import lru_cache
-from typing import Dict, Iterable, Iterator, List, Sequence, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Sequence, Set, Tuple
 from urllib.parse import quote, quote_plus
 
-#: Where in a text something is to be hidden: from, to.
+#: Where in a text a secret is: from, to.
 Span = Tuple[int, int]
 
-#: Shorter values (`1`, `prod`) are part of many words. They are hidden where their
+#: Shorter values (`1`, `prod`) are part of many words. They are redacted where their
 #: name stands beside them, and are not looked for elsewhere.
 SHORTEST = 8
 
 #: Characters of a slice.
 _SLICE = 16
 
-#: Fewer different characters than this make a ruler, not a secret.
+#: Text of fewer different characters is a ruler such as `--------`, not a secret.
 _FEWEST_CHARACTERS = 3
 
 #: Secrets that count of one owner, and slices of all of them together, one for each
@@ -46,8 +47,8 @@ _END_OF_LINE = re.compile(r"(?:\.\.\.|\u2026|['\")\]]{0,2}(?:\r?\n|$))")
 def is_worth_looking_for(text: str) -> bool:
     """Whether text is long enough and not made of stars or of one character.
 
-    What follows stars may be what is left of a text that was masked before: to hide it
-    would hide all such places.
+    What follows stars may be what is left of a text that was redacted before: to
+    redact it would redact all such places.
     """
     bare = text.replace("***", "")
     return len(bare) >= SHORTEST and len(set(bare)) >= _FEWEST_CHARACTERS
@@ -58,10 +59,22 @@ def windows(text: str) -> List[str]:
     return [text[i : i + SHORTEST] for i in range(len(text) - SHORTEST + 1)]
 
 
+class Sliced(NamedTuple):
+    """What secrets are found by.
+
+    Attributes:
+        slices: All slices of all spellings.
+        starts: The beginnings of those that are longer than a slice.
+    """
+
+    slices: Sequence[str]
+    starts: Sequence[str]
+
+
 class Slices:
     """The slices of some secrets, by which these are found.
 
-    An owner's slices can be taken out again: each counts how often it was added.
+    An owner's slices can be removed again: each counts how often it was added.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -73,46 +86,11 @@ class Slices:
     def __len__(self) -> int:
         return len(self._slices)
 
-    def add(self, found: Sliced) -> None:
+    def add(self, found: Sliced, by: int = 1) -> None:
         """Look for these too."""
-        self._count(found, 1)
-
-    def remove(self, found: Sliced) -> None:
-        """Do so no more, unless they were added more often."""
-        self._count(found, -1)
-
-    def spans(self, text: str, windows: Sequence[str]) -> List[Span]:
-        """Where secrets stand in a text; spans may overlap.
-
-        Args:
-            text: Any text.
-            windows: Its `windows`.
-        """
-        if self._heads.keys().isdisjoint(windows):  # the usual case
-            return []
-        heads, slices = self._heads, self._slices
-        length, found = len(text), []
-        for start in [i for i, each in enumerate(windows) if each in heads]:
-            for end in range(min(start + _SLICE, length), start + SHORTEST - 1, -1):
-                if text[start:end] in slices:
-                    found.append((start, end))
-                    break
-        return [*found, *self._cut_off(text)]
-
-    def _cut_off(self, text: str) -> Iterator[Span]:
-        """Secrets of which a cut has left less than a slice."""
-        for match in _END_OF_LINE.finditer(text):
-            end = match.start()
-            for size in range(_SLICE - 1, SHORTEST - 1, -1):
-                if end >= size and text[end - size : end] in self._starts:
-                    yield end - size, end
-                    break
-
-    def _count(self, found: Sliced, by: int) -> None:
-        heads = (each[:SHORTEST] for each in found.slices)
         for counts, keys in (
             (self._slices, found.slices),
-            (self._heads, heads),
+            (self._heads, [each[:SHORTEST] for each in found.slices]),
             (self._starts, found.starts),
         ):
             for key in keys:
@@ -122,18 +100,33 @@ class Slices:
                 else:
                     counts.pop(key, None)
 
+    def remove(self, found: Sliced) -> None:
+        """Do so no more, unless they were added more often."""
+        self.add(found, -1)
 
-class Sliced:
-    """What secrets are found by.
+    def spans(self, text: str, windows: Sequence[str]) -> List[Span]:
+        """Where secrets stand in a text; spans may overlap.
 
-    Attributes:
-        slices: All slices of all spellings.
-        starts: The beginnings of those that are longer than a slice.
-    """
-
-    def __init__(self, slices: Sequence[str], starts: Sequence[str]) -> None:
-        self.slices = slices
-        self.starts = starts
+        Args:
+            text: Any text.
+            windows: Its `windows`.
+        """
+        heads, slices = self._heads, self._slices
+        if heads.keys().isdisjoint(windows):  # the usual case
+            return []
+        length, found = len(text), []
+        for start in [i for i, each in enumerate(windows) if each in heads]:
+            for end in range(min(start + _SLICE, length), start + SHORTEST - 1, -1):
+                if text[start:end] in slices:
+                    found.append((start, end))
+                    break
+        for match in _END_OF_LINE.finditer(text):  # a cut left less than a slice
+            end = match.start()
+            for size in range(_SLICE - 1, SHORTEST - 1, -1):
+                if end >= size and text[end - size : end] in self._starts:
+                    found.append((end - size, end))
+                    break
+        return found
 
 
 @lru_cache(maxsize=16)
@@ -146,39 +139,27 @@ def sliced(secrets: Tuple[str, ...]) -> Sliced:
     slices: Dict[str, None] = {}
     starts: Dict[str, None] = {}
     work = 0
-    for spelling in _in_order(secrets[:MOST_SECRETS]):
+    for spelling in _spellings(secrets[:MOST_SECRETS]):
         left = min(MOST_SLICES - len(slices), _MOST_WORK - work)
         if left <= 0:
             break
         work += len(spelling)
-        slices.update(dict.fromkeys(_slices(spelling, left)))
+        count = min(max(len(spelling) - _SLICE, 0) + 1, left)
+        slices.update((spelling[i : i + _SLICE], None) for i in range(count))
         if len(spelling) > _SLICE:
-            starts.update(dict.fromkeys(_starts(spelling)))
+            starts.update((spelling[:size], None) for size in range(SHORTEST, _SLICE))
     return Sliced(tuple(slices), tuple(starts))
 
 
-def _slices(spelling: str, most: int) -> Iterator[str]:
-    last = max(len(spelling) - _SLICE, 0)
-    return (spelling[i : i + _SLICE] for i in range(min(last + 1, most)))
-
-
-def _starts(spelling: str) -> Iterator[str]:
-    return (spelling[:size] for size in range(SHORTEST, _SLICE))
-
-
-def _in_order(secrets: Sequence[str]) -> Iterator[str]:
+def _spellings(secrets: Sequence[str]) -> Iterator[str]:
     """All secrets as they are, then their other spellings, those that are worth it."""
     seen: Set[str] = set()
-    for spellings in (_plainly, spelled):
-        for secret in secrets:
-            for each in spellings(secret):
-                if each not in seen and is_worth_looking_for(each):
-                    seen.add(each)
-                    yield each
-
-
-def _plainly(secret: str) -> Tuple[str, ...]:
-    return (secret[:MOST_SLICES],)
+    as_they_are = (secret[:MOST_SLICES] for secret in secrets)
+    others = (each for secret in secrets for each in spelled(secret))
+    for spelling in itertools.chain(as_they_are, others):
+        if spelling not in seen and is_worth_looking_for(spelling):
+            seen.add(spelling)
+            yield spelling
 
 
 def spelled(secret: str) -> Iterator[str]:
@@ -197,16 +178,6 @@ def spelled(secret: str) -> Iterator[str]:
         yield as_json
         yield json.dumps(as_json, ensure_ascii=is_ascii)[1:-1]
     yield repr(secret)[1:-1]
-    yield from _percent_encoded(secret)
-    escaped = html.escape(secret)
-    yield escaped
-    yield escaped.replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
-    yield shlex.quote(secret).strip("'")
-    yield re.sub(r"([^\w./@%+=:,-])", r"\\\1", secret)
-    yield from _base64(secret)
-
-
-def _percent_encoded(secret: str) -> Iterator[str]:
     for encoded in (
         quote(secret, safe="", errors="replace"),
         quote(secret, safe="/", errors="replace"),
@@ -214,6 +185,12 @@ def _percent_encoded(secret: str) -> Iterator[str]:
     ):
         yield encoded
         yield re.sub("%[0-9A-F]{2}", lambda match: match.group().lower(), encoded)
+    escaped = html.escape(secret)
+    yield escaped
+    yield escaped.replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+    yield shlex.quote(secret).strip("'")
+    yield re.sub(r"([^\w./@%+=:,-])", r"\\\1", secret)
+    yield from _base64(secret)
 
 
 def _base64(secret: str) -> Iterator[str]:

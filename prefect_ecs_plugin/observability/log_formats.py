@@ -1,12 +1,7 @@
-"""The agent's own log: how its lines look, and that no secret stands in them.
+"""The agent's own log: JSON lines, and no secret in any line.
 
-of_run        the run and the task that a line speaks of
-discreet      what a logger writes passes a filter that knows the agent's secrets
-write_json    a logger writes one JSON object a line
-take_over     the same for all that a process writes, when the agent is all it does
-
-A filter masks the record itself, including its traceback. Every handler therefore
-gets the masked record, also the handlers of a program that embeds the agent, and
+A filter redacts the record itself, including its traceback. Every handler therefore
+gets the redacted record, also the handlers of a program that embeds the agent, and
 formats need no change.
 """
 
@@ -19,50 +14,51 @@ import threading
 import traceback
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, Optional, Type
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Type
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, code_of
 from .redaction import Secrets
 
 #: What `--log-format` takes.
 FORMATS = ("text", "json")
 
-#: The attribute of a record that says of which run and task it speaks. `flow_run_id`
-#: itself can be taken: Prefect puts it on records, and logging refuses to overwrite.
-_ABOUT = "speaks_of"
+#: The attribute of a record that has the run and the task which its line is about. Its
+#: name is not `flow_run_id`: Prefect puts that on records, and logging refuses to
+#: overwrite an attribute.
+_CONTEXT = "prefect_ecs_context"
 
 
 def log_context(
     run_id: Optional[str], task_arn: Optional[str] = None
 ) -> Dict[str, Any]:
-    """What a line speaks of, to be given to a logger as `extra`.
+    """What a line is about, to be given to a logger as `extra`.
 
     Args:
         run_id: The flow run, where it is known.
         task_arn: Its task, where there is one.
     """
     about = {"flow_run_id": run_id, "task_arn": task_arn}
-    return {_ABOUT: {key: value for key, value in about.items() if value}}
+    return {_CONTEXT: {key: value for key, value in about.items() if value}}
 
 
-# -- No secret ----------------------------------------------------------------------
+# -- Redaction ----------------------------------------------------------------------
 
 
 def install_redaction(logger: logging.Logger, *others: logging.Filterer) -> Secrets:
-    """Let no secret pass through a logger.
+    """Redact every record that passes a logger.
 
     Args:
-        logger: Of what is logged to it, records are masked before anybody sees them.
+        logger: Its records are redacted before any handler gets them.
         others: Further loggers, or handlers.
 
     Returns:
-        The secrets it hides; always the same ones for the same logger.
+        The secrets that are redacted; always the same object for the same logger.
     """
     known = (each for each in logger.filters if isinstance(each, RedactingFilter))
-    discretion = next(known, None) or RedactingFilter(Secrets())
+    redacting = next(known, None) or RedactingFilter(Secrets())
     for each in (logger, *others):
-        each.addFilter(discretion)
-    return discretion.secrets
+        each.addFilter(redacting)
+    return redacting.secrets
 
 
 class RedactingFilter(logging.Filter):
@@ -73,15 +69,14 @@ class RedactingFilter(logging.Filter):
         self.secrets = secrets
 
     def filter(self, record: logging.LogRecord) -> bool:
-        run_id = getattr(record, _ABOUT, {}).get("flow_run_id")
-        record.msg, record.args = self.secrets.hidden(_message(record), run_id), ()
-        record.exc_text = self._masked(_traceback(record), run_id)
-        record.exc_info = None  # keeps formatters from rendering it again, unmasked
-        record.stack_info = self._masked(record.stack_info, run_id)
+        run_id = getattr(record, _CONTEXT, {}).get("flow_run_id")
+        redact = self.secrets.redact_text
+        trace, stack = _traceback(record), record.stack_info
+        record.msg, record.args = redact(_message(record), run_id), ()
+        record.exc_text = trace and redact(trace, run_id)
+        record.exc_info = None  # or formatters would render it again, with secrets
+        record.stack_info = stack and redact(stack, run_id)
         return True
-
-    def _masked(self, text: Optional[str], run_id: Optional[str]) -> Optional[str]:
-        return text and self.secrets.hidden(text, run_id)
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -108,54 +103,21 @@ def check_format(log_format: str) -> None:
     """
     if log_format not in FORMATS:
         raise ConfigurationError(
-            f"The log format {log_format!r} is not known; use {' or '.join(FORMATS)}."
+            f"The log format {log_format!r} is not known; use {' or '.join(FORMATS)}.",
+            code="unknown-log-format",
         )
 
 
 def write_json(logger: logging.Logger) -> None:
     """Have a logger write one JSON object a line to stdout.
 
-    Prefect gives the agent's logger a handler for text only where it has none. One
-    that a program has set up itself stays as it is.
+    Prefect gives the agent's logger a handler for text only where it has none. A
+    handler that the program has set up stays as it is.
     """
     if not any(isinstance(each, logging.StreamHandler) for each in logger.handlers):
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(JSONFormatter())
         logger.addHandler(handler)
-
-
-class JSONFormatter(logging.Formatter):
-    """A record as one line of JSON.
-
-    The keys are `timestamp` (ISO 8601, UTC), `level`, `logger` and `message`, and
-    where there are any `flow_run_id`, `task_arn` and `exception`.
-    """
-
-    def format(self, record: logging.LogRecord) -> str:
-        about: Mapping[str, str] = getattr(record, _ABOUT, {})
-        line = {
-            "timestamp": _timestamp(record.created),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": _message(record),
-            **about,
-            **_exception(record),
-        }
-        return json.dumps(line)
-
-
-def _timestamp(seconds: float) -> str:
-    moment = datetime.fromtimestamp(seconds, timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _exception(record: logging.LogRecord) -> Dict[str, str]:
-    parts = filter(None, (_traceback(record), record.stack_info))
-    text = "\n".join(parts)
-    return {"exception": text} if text else {}
-
-
-# -- A process of the agent's own -----------------------------------------------------
 
 
 def reformat(handlers: Iterable[logging.Handler]) -> None:
@@ -165,15 +127,46 @@ def reformat(handlers: Iterable[logging.Handler]) -> None:
             handler.setFormatter(JSONFormatter())
 
 
+class JSONFormatter(logging.Formatter):
+    """A record as one line of JSON.
+
+    The keys are `timestamp` (ISO 8601, UTC), `level`, `logger` and `message`, and
+    where there are any `code` (that of the message), `flow_run_id`, `task_arn` and
+    `exception`.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, timezone.utc)
+        message = _message(record)
+        optional = {
+            "code": code_of(message),
+            **getattr(record, _CONTEXT, {}),
+            "exception": "\n".join(
+                filter(None, (_traceback(record), record.stack_info))
+            ),
+        }
+        line = {
+            "timestamp": f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": message,
+            **{key: value for key, value in optional.items() if value},
+        }
+        return json.dumps(line)
+
+
+# -- A process of the agent's own -----------------------------------------------------
+
+
 def take_over(logger: logging.Logger, log_format: str) -> Secrets:
-    """Make what any logger of this process writes discreet, and JSON if asked for.
+    """Redact what any logger of this process writes; write it as JSON if asked for.
 
     Args:
         logger: The agent's.
         log_format: `text` leaves every format as it is.
 
     Returns:
-        The secrets that are hidden.
+        The secrets that are redacted.
     """
     if log_format == "json":
         write_json(logger)
@@ -181,7 +174,19 @@ def take_over(logger: logging.Logger, log_format: str) -> Secrets:
         write_json(logging.getLogger("py.warnings"))
         reformat(_handlers())
     secrets = install_redaction(logger, *_handlers())
-    _catch_the_rest(_logging_to(logger) if log_format == "json" else _printing(secrets))
+
+    def log(message: str, error: Optional[BaseException]) -> None:
+        logger.critical("%s", message, exc_info=error)
+
+    def print_as_python_does(message: str, error: Optional[BaseException]) -> None:
+        lines = [f"{message}:\n"]
+        if error is not None:
+            lines += traceback.format_exception(type(error), error, error.__traceback__)
+        with suppress(OSError, ValueError, AttributeError):  # there may be no stderr
+            sys.stderr.write(secrets.redact_text("".join(lines)))
+            sys.stderr.flush()
+
+    _report_uncaught_errors(log if log_format == "json" else print_as_python_does)
     return secrets
 
 
@@ -195,12 +200,10 @@ def _handlers() -> Iterator[logging.Handler]:
         yield logging.lastResort
 
 
-#: Told what broke off, as the subject of a sentence, and the error.
-_Tell = Callable[[str, Optional[BaseException]], None]
-
-
-def _catch_the_rest(tell: _Tell) -> None:
-    """Tell without secrets what Python itself would write to stderr."""
+def _report_uncaught_errors(
+    report: Callable[[str, Optional[BaseException]], None],
+) -> None:
+    """Report what Python itself would write to stderr, with secrets."""
 
     def in_main_thread(
         kind: Type[BaseException], error: BaseException, trace: Any
@@ -208,35 +211,23 @@ def _catch_the_rest(tell: _Tell) -> None:
         if issubclass(kind, KeyboardInterrupt):
             sys.__excepthook__(kind, error, trace)
         else:
-            tell("The agent broke off", error)
+            report("The agent ended with an error [internal-error]", error)
 
     def in_thread(args: threading.ExceptHookArgs) -> None:
         if not issubclass(args.exc_type, SystemExit):
-            name = args.thread.name if args.thread else "A thread"
-            tell(f"{name} broke off", args.exc_value)
+            name = args.thread.name if args.thread else "unknown"
+            report(
+                f"The thread {name} ended with an error [internal-error]",
+                args.exc_value,
+            )
 
     def unraisable(args: Any) -> None:
         what = args.err_msg or "Exception ignored in"
-        tell(f"{what}: {args.object!r}", args.exc_value)
+        report(
+            f"Python ignored an error ({what}: {args.object!r}) [internal-error]",
+            args.exc_value,
+        )
 
     sys.excepthook = in_main_thread
     threading.excepthook = in_thread
     sys.unraisablehook = unraisable
-
-
-def _logging_to(logger: logging.Logger) -> _Tell:
-    return lambda what, error: logger.critical("%s", what, exc_info=error)
-
-
-def _printing(secrets: Secrets) -> _Tell:
-    """Prints a traceback as Python does, but without secrets."""
-
-    def tell(what: str, error: Optional[BaseException]) -> None:
-        lines = [f"{what}:\n"]
-        if error is not None:
-            lines += traceback.format_exception(type(error), error, error.__traceback__)
-        with suppress(OSError, ValueError, AttributeError):  # there may be no stderr
-            sys.stderr.write(secrets.hidden("".join(lines)))
-            sys.stderr.flush()
-
-    return tell

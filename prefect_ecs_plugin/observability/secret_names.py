@@ -1,4 +1,4 @@
-"""Which names speak of secrets, and which values are none all the same. Pure.
+"""Which names make a value a secret, and which values are never secrets. Pure.
 
 The tables are the project's own: what gitleaks and detect-secrets publish finds
 secrets in source code, and knows few names of environment variables.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-#: Longer names are judged by their last characters.
+#: Of longer names, the last characters count.
 _LONGEST_NAME = 256
 
-#: What speaks of a secret, in a name in lower case with `_` around each word.
+#: What makes a value a secret, in a name in lower case with `_` around each word. Each
+#: alternative has one of `FRAGMENTS` in it.
 _SECRET_NAME = re.compile(
     r"""
       passw | passphrase | secret | credential | webhook | mnemonic
@@ -36,11 +37,20 @@ _SECRET_NAME = re.compile(
     re.VERBOSE,
 )
 
+#: Parts of which each secret's name has one, in lower case. Text without any of them
+#: names no secret.
+FRAGMENTS = (
+    *("pass", "secret", "cred", "hook", "mnemonic", "conn", "phrase", "words"),
+    *("docker", "jobs", "slack", "discord", "teams", "mattermost", "token", "auth"),
+    *("pw", "dsn", "jwt", "sig", "key", "pat", "cookie", "bearer", "pem", "sas"),
+    "private",
+)
+
 #: The working directory, and the one before it, are no passwords.
 _NO_SECRET = frozenset(("_pwd_", "_oldpwd_"))
 
-#: Values that are no secret, whatever they are called: nothing, switches, stars, ARNs
-#: and AWS regions.
+#: Values that are no secret under any name: nothing, switches, stars, ARNs and AWS
+#: regions.
 _OPEN = re.compile(
     r"\s*|true|false|none|null|\*+|arn:aws[\w-]*:\S+|[a-z]{2}(?:-[a-z]+){1,2}-\d",
     re.IGNORECASE,
@@ -48,16 +58,16 @@ _OPEN = re.compile(
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether the value of a variable, an option or a tag is to be hidden.
+    """Whether the value of a variable, an option or a tag is a secret by its name.
 
     Args:
         name: In any case, such as `DB_PASSWORD`, `splunk-token` or `accessKey`.
     """
-    return _speaks_of_secret(name[-_LONGEST_NAME:])
+    return _is_secret_name(name[-_LONGEST_NAME:])
 
 
 @lru_cache(maxsize=4096)
-def _speaks_of_secret(name: str) -> bool:
+def _is_secret_name(name: str) -> bool:
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     words = f"_{re.sub(r'[^a-z0-9]+', '_', apart).strip('_')}_"
     words = words.replace("_kms_key_", "_")  # the name of a key, not the key
@@ -65,10 +75,10 @@ def _speaks_of_secret(name: str) -> bool:
 
 
 def is_secret(name: object, value: object) -> bool:
-    """Whether a value is to be hidden because of its name."""
+    """Whether a value is a secret because of its name."""
     return is_secret_name(str(name)) and not is_open(str(value))
 
 
 def is_open(value: str) -> bool:
-    """Whether a value is no secret whatever it is called."""
+    """Whether a value is no secret under any name."""
     return _OPEN.fullmatch(value) is not None

@@ -1,9 +1,8 @@
 r"""Finds what looks like a secret in text, by a name or by its shape. Pure.
 
-Every function takes time in proportion to the length of the text, whatever stands in
-it: an expression matches at the beginning of a word, repeats one class of characters
-that the next part does not have, or has a bound; and where values end is looked for
-with `str.find`, once for each value.
+Every function takes time in proportion to the length of any text: an expression matches
+at the beginning of a word, repeats one class of characters that the next part does not
+have, or has a bound; and `str.find` looks for the end of each value once.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import re
 from typing import Iterator, List, Match, Optional, Pattern
 
 from .known_secrets import SHORTEST, Span
-from .secret_names import is_open, is_secret_name
+from .secret_names import FRAGMENTS, is_open, is_secret_name
 
 _QUOTE = r"\\{0,15}['\"]"  # with the backslashes that JSON within JSON has
 
@@ -47,7 +46,7 @@ _FLAG = re.compile(
     re.IGNORECASE,
 )
 
-#: A flag of that kind alone, as it stands in a list of arguments.
+#: A flag of that kind alone, as in a list of arguments.
 FLAG = re.compile(_FLAG.pattern.partition("(?P<close>")[0], re.IGNORECASE)
 
 #: Names after which a colon and a value without quotes are no prose.
@@ -55,9 +54,9 @@ _HEADER = re.compile(
     r".+[_-].+|passw.*|passphrase|pwd|(?:proxy-)?authorization|cookie", re.IGNORECASE
 )
 
-#: Names that `_PAIR` passes over: `key` and `keys` are those of tags, and arguments of
+#: Names that `_PAIR` skips: `key` and `keys` are those of tags, and arguments of
 #: Python's `sorted`; the others have patterns of their own.
-_JUDGED_APART = ("key", "keys", "authorization", "proxy-authorization")
+_SKIPPED = ("key", "keys", "authorization", "proxy-authorization")
 
 #: Names that count in the query of a URL.
 _IN_QUERY = ("key", "keys", "sig", "sas")
@@ -121,8 +120,13 @@ _KEY_BODY = re.compile(
 )
 
 
+#: What a value stands beside, and what text with one of these has in it, in lower case.
+_BESIDE = (_PAIR, _ENTRY, _PARAMETER, _AUTHORIZATION, _FLAG)
+_BESIDE_HINTS = (*FRAGMENTS, "securestring")
+
+
 def spans(text: str) -> List[Span]:
-    """Where something that looks like a secret stands in a text.
+    """Where a text has something that looks like a secret.
 
     Args:
         text: What may hold several.
@@ -131,111 +135,80 @@ def spans(text: str) -> List[Span]:
         From, to; in no order, and some may overlap.
     """
     lower = text.lower()
-    found = _by_shape(text, lower)
-    for pattern, hints in _BESIDE:
-        if any(map(lower.__contains__, hints)):
-            found += _Values(text).beside(pattern)
-    return [(a, b) for a, b in found if a < b and not is_open(text[a:b])]
-
-
-#: Patterns that find any name; it is judged then.
-_WITH_NAME = (_PAIR, _ENTRY)
-
-#: What a value stands beside, and what text has in it, one of which is needed.
-_BESIDE = (
-    (_PAIR, (":", "=")),
-    (_ENTRY, ("value",)),
-    (_PARAMETER, ("securestring",)),
-    (_AUTHORIZATION, ("authorization",)),
-    (_FLAG, ("pass", "pwd", "token", "key", "secret")),
-)
-
-
-def _by_shape(text: str, lower: str) -> List[Span]:
-    """Those that are secrets whatever stands beside them."""
     found: List[Span] = []
     if any(map(lower.__contains__, _HINTS)):
         found += (match.span(match.lastgroup or 0) for match in _SHAPE.finditer(text))
-    if "://" in text:
+    if "://" in text and "@" in text:
         found += _in_urls(text)
     if "-----BEGIN" in text:
         found += _private_keys(text)
-    return found
+    if any(map(lower.__contains__, _BESIDE_HINTS)):
+        for pattern in _BESIDE:
+            found += _values_beside(pattern, text)
+    return [(a, b) for a, b in found if a < b and not is_open(text[a:b])]
 
 
 # -- Beside a name ----------------------------------------------------------------
 
 
-class _Values:
-    """Where values begin and end in a text; made anew for each pattern."""
+def _values_beside(pattern: Pattern[str], text: str) -> Iterator[Span]:
+    """The values that follow where a pattern matches, each looked at once.
 
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._line_end = -1
+    A value ends at its quote, its brace, or its last character. One whose end is
+    missing goes on to the end of its line.
+    """
+    line_end = -1
+    match = pattern.search(text)
+    while match:
+        start = end = match.end()
+        if _makes_secret(match, text):
+            quote = match["open"]
+            if quote or text.startswith("{", start):
+                if start > line_end:  # else it is the line of the value before
+                    line_end = text.find("\n", start)
+                    line_end = len(text) if line_end < 0 else line_end
+                find = _closing_quote if quote else _closing_brace
+                end = find(text, start, line_end, quote)
+            else:
+                bare = _BARE.match(text, start)
+                end = bare.end() if bare else start
+            yield start, end
+        match = pattern.search(text, end)
 
-    def beside(self, pattern: Pattern[str]) -> Iterator[Span]:
-        """The values that follow where a pattern matches, each looked at once."""
-        text = self._text
-        match = pattern.search(text)
-        while match:
-            end = match.end()
-            if _makes_secret(match, text):
-                end = self._end(match)
-                yield match.end(), end
-            match = pattern.search(text, end)
 
-    def _end(self, match: Match[str]) -> int:
-        """Where a value ends: at its quote, its brace, or its last character.
+def _closing_quote(text: str, start: int, last: int, opening: str) -> int:
+    """Where the quote closes that opened before a place.
 
-        One whose end is missing goes on to the end of its line.
-        """
-        start = match.end()
-        if match["open"]:
-            return self._closing_quote(start, match["open"])
-        if self._text.startswith("{", start):
-            return self._closing_brace(start)
-        bare = _BARE.match(self._text, start)
-        return bare.end() if bare else start
+    A quote in JSON in JSON has as many backslashes as the one that opened it, and
+    those of escaped backslashes before it.
+    """
+    quote, depth, at = opening[-1], len(opening) - 1, start
+    while True:
+        end = text.find(quote, at, last)
+        if end < 0:
+            return last
+        between = text[at:end]
+        backslashes = len(between) - len(between.rstrip("\\"))
+        if backslashes % (2 * (depth + 1)) == depth:
+            return end - depth
+        at = end + 1
 
-    def _closing_quote(self, start: int, opening: str) -> int:
-        """Where the quote closes that opened before a place.
 
-        A quote in JSON in JSON has as many backslashes as the one that opened it, and
-        those of escaped backslashes before it.
-        """
-        quote, depth = opening[-1], len(opening) - 1
-        last, at = self._end_of_line(start), start
-        while True:
-            end = self._text.find(quote, at, last)
-            if end < 0:
-                return last
-            between = self._text[at:end]
-            backslashes = len(between) - len(between.rstrip("\\"))
-            if backslashes % (2 * (depth + 1)) == depth:
-                return end - depth
-            at = end + 1
-
-    def _closing_brace(self, start: int) -> int:
-        """Where `{...}` ends, in which `}}` stands for one brace."""
-        last, at = self._end_of_line(start), start
-        while True:
-            end = self._text.find("}", at, last)
-            if end < 0:
-                return last
-            if not self._text.startswith("}}", end):
-                return end + 1
-            at = end + 2
-
-    def _end_of_line(self, start: int) -> int:
-        if start > self._line_end:  # else it is the line of the value before
-            end = self._text.find("\n", start)
-            self._line_end = len(self._text) if end < 0 else end
-        return self._line_end
+def _closing_brace(text: str, start: int, last: int, _: str) -> int:
+    """Where `{...}` ends, in which `}}` stands for one brace."""
+    at = start
+    while True:
+        end = text.find("}", at, last)
+        if end < 0:
+            return last
+        if not text.startswith("}}", end):
+            return end + 1
+        at = end + 2
 
 
 def _makes_secret(match: Match[str], text: str) -> bool:
     """Whether what stands before a value makes it a secret."""
-    if match.re not in _WITH_NAME:  # the pattern itself says it
+    if match.re not in (_PAIR, _ENTRY):  # the pattern itself says it
         return True
     name = match["name"]
     if match.re is _ENTRY:
@@ -245,7 +218,7 @@ def _makes_secret(match: Match[str], text: str) -> bool:
         return True
     if name.lower() == "pwd":  # of a connection string; else the working directory
         return match["sign"] == "=" and not text.startswith("/", match.end())
-    if name.lower() in _JUDGED_APART or not is_secret_name(name):
+    if name.lower() in _SKIPPED or not is_secret_name(name):
         return False
     sign = match["sign"]
     if match["close"] or sign in ("=", "==") or (match["open"] and "=" in sign):

@@ -1,16 +1,17 @@
-"""What the agent asks of the Prefect API, over connections that are kept.
+"""The agent's client of the Prefect API, over connections that are kept.
 
 Prefect's own client opens a connection for every request and wraps every answer into
-python-box objects. For the few operations that an agent repeats all day this one
-does neither; everything else it inherits.
+python-box objects. This client does neither for the operations that an agent repeats;
+it inherits the others.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
-from types import MappingProxyType
+from functools import partial
 from typing import (
     Any,
     Callable,
@@ -21,6 +22,7 @@ from typing import (
     Mapping,
     Optional,
     Sequence,
+    TypeVar,
 )
 
 import pendulum
@@ -34,27 +36,15 @@ from ..launch_record import NEEDS_TASK, RESCHEDULED_STATES
 from ..observability.counters import AgentCounters
 from .connections import kept_session
 
+_Item = TypeVar("_Item")
+
 #: Seconds that runs are shown ahead of their start: the longest pause between looks.
 PREFETCH = 10
 
 #: Seconds for which a retry is left to the container that failed.
 _OWN_RETRY = 3
 
-#: What a launch needs to know of a run, of its flow, and of a task's due retry.
-_RUN_FIELDS = (
-    *("id", "name", "version", "state", "serialized_state", "state_timestamp"),
-    *("run_config", "agent_id", "heartbeat"),
-)
-_FLOW_FIELDS = {"id", "name", "version", "core_version", "storage"}
 _TASK_RUN_FIELDS = {"id", "version", "serialized_state"}
-
-#: What is asked of a run whose task has stopped. Of its task runs, of which there may
-#: be thousands, one that waits.
-_STATE_FIELDS = {"id", "state", "version", "agent_id", "start_time", "heartbeat"}
-_WAITING_TASK_RUNS = with_args(
-    "task_runs",
-    {"where": {"state": {"_in": sorted(RESCHEDULED_STATES)}}, "limit": 1},
-)
 
 #: The states of a task run that has not ended.
 _UNFINISHED = sorted(RESCHEDULED_STATES | {"Submitted", "Running"})
@@ -62,7 +52,7 @@ _UNFINISHED = sorted(RESCHEDULED_STATES | {"Submitted", "Running"})
 #: Task runs that were claimed once, of which a query about runs shows the claims.
 _RESUMED_SHOWN = 20
 
-#: Where the launch records of a run are: see `launch_record`. A task run is Submitted
+#: Where the launch records of a run are; see `launch_record`. A task run is Submitted
 #: only by an agent, so `resumed` is empty for all but resumed runs.
 _CLAIMED = {"state": {"_eq": "Submitted"}}
 _CLAIMS = {"where": _CLAIMED, "order_by": {"version": EnumValue("desc")}}
@@ -83,6 +73,19 @@ _LAUNCH_FIELDS = {
     _LATEST_CLAIM: _CLAIM_FIELDS,
     f"claimed: {_CLAIMED_NOW}": {"id", "version"},
     f"resumed: {_RESUMED}": {_LATEST_CLAIM: _CLAIM_FIELDS},
+}
+
+#: What is asked of a run whose task has stopped. Of its task runs, of which there may
+#: be thousands, one that waits.
+_STATE_FIELDS = {
+    **dict.fromkeys(
+        ("id", "state", "version", "agent_id", "start_time", "heartbeat"), True
+    ),
+    **_LAUNCH_FIELDS,
+    with_args(
+        "task_runs",
+        {"where": {"state": {"_in": sorted(RESCHEDULED_STATES)}}, "limit": 1},
+    ): {"state"},
 }
 
 #: Rows that one query asks for at most. One that takes too long is asked again for half
@@ -114,10 +117,10 @@ mutation($input: write_run_logs_input!) { write_run_logs(input: $input) { succes
 #: Runs in one request of heartbeats: a body of some 10 kB.
 _HEARTBEATS_AT_ONCE = 50
 
-#: GraphQL errors that say nothing against what was sent.
+#: GraphQL errors whose cause is not the content of the request.
 _NOT_THE_CONTENT = ("API_ERROR", "UNAUTHENTICATED")
 
-#: HTTP statuses of 400 to 499 that say nothing against it either.
+#: HTTP statuses of 400 to 499 whose cause is not the content either.
 _NOT_THE_CONTENT_STATUS = frozenset((401, 403, 404, 407, 408, 429))
 
 
@@ -148,17 +151,21 @@ class AgentClient(Client):
             requests.RequestException: if it does not answer.
         """
         answer = self._answer(query, variables)
-        if answer.get("errors") or answer.get("data") is None:
-            raise ClientError(answer.get("errors") or "The API answered without data.")
+        if answer.get("errors"):
+            raise ClientError(answer["errors"])
         data: Dict[str, Any] = answer["data"]
         return data
 
     def _answer(self, query: str, variables: Mapping[str, Any]) -> Dict[str, Any]:
-        return self.post(
+        """An answer with data, and perhaps with errors; raises as `ask` does."""
+        answer = self.post(
             path="",
             server=self.api_server,
             params={"query": query, "variables": json.dumps(variables)},
         )
+        if answer.get("data") is None:
+            raise ClientError(answer.get("errors") or "The API answered without data.")
+        return answer
 
     def post(self, *args: Any, **kwargs: Any) -> Dict[str, Any]:
         """Prefect's `post`, without its repeats, which sleep in between.
@@ -176,7 +183,7 @@ class AgentClient(Client):
         Overridden because there is no public way to keep a connection open; each
         request would pay for one, and on Prefect Cloud for a TLS handshake. The new
         one would also hold its thread for a minute while the API is down, and for
-        minutes while it limits the rate; the caller knows better how to wait.
+        minutes while it limits the rate. Callers wait without a thread.
 
         After a 429 nothing is sent until its Retry-After has passed, by any thread.
         """
@@ -195,15 +202,12 @@ class AgentClient(Client):
 
     def ready_runs(self, labels: Iterable[str]) -> List[str]:
         """The ids of runs that are due, or will be in ten seconds; at most 25."""
-        before = pendulum.now("UTC").add(seconds=PREFETCH).isoformat()
-        answer = self.ask(
-            _QUEUE,
-            input={
-                "before": before,
-                "labels": list(labels),
-                "tenant_id": self.tenant_id,
-            },
-        )
+        which = {
+            "before": pendulum.now("UTC").add(seconds=PREFETCH).isoformat(),
+            "labels": list(labels),
+            "tenant_id": self.tenant_id,
+        }
+        answer = self.ask(_QUEUE, input=which)
         ids: List[str] = answer["get_runs_in_queue"]["flow_run_ids"]
         return ids
 
@@ -223,7 +227,11 @@ class AgentClient(Client):
             {"state": {"_eq": "Running"}, "task_runs": due},
         ]
         where = {"id": {"_in": wanted}, "_or": free}
-        return sorted(self._flow_runs(_row_fields(due), where), key=_start_time)
+
+        def start(row: Mapping[str, Any]) -> str:  # empty: it has begun already
+            return str((row["serialized_state"] or {}).get("start_time") or "")
+
+        return sorted(self._select("flow_run", _row_fields(due), where), key=start)
 
     def owned_runs(self) -> Iterator[Dict[str, Any]]:
         """The states of all runs that this agent claimed and that have not ended.
@@ -232,13 +240,13 @@ class AgentClient(Client):
         `states_of`.
         """
         mine = {"agent_id": {"_eq": self.agent_id}}
-        return self._pages({**mine, "state": {"_in": sorted(NEEDS_TASK)}})
+        return self._owned({**mine, "state": {"_in": sorted(NEEDS_TASK)}})
 
     def resumed_runs(self) -> Iterator[Dict[str, Any]]:
         """As `owned_runs`, those that were resumed and whose row names another agent.
 
-        The row names the agent that claimed the run first; the launch record tells
-        which agent resumed it.
+        The row names the agent that claimed the run first; the launch record names the
+        agent that resumed it.
         """
         where = {
             "state": {"_in": ["Running", "Cancelling"]},
@@ -248,28 +256,25 @@ class AgentClient(Client):
                 {"agent_id": {"_is_null": True}},
             ],
         }
-        return self._pages(where)
+        return self._owned(where)
 
-    def _pages(self, which: Mapping[str, Any]) -> Iterator[Dict[str, Any]]:
-        fields = {**_all_state_fields(), "run_config": True}
-        return self._paged(which, lambda *query: self._launch_rows(fields, *query))
+    def _owned(self, which: Mapping[str, Any]) -> Iterator[Dict[str, Any]]:
+        fields = {**_STATE_FIELDS, "run_config": True}
+        return self._paged(partial(self._launch_rows, fields), which)
 
     def _paged(
-        self,
-        which: Mapping[str, Any],
-        ask: Callable[[Mapping[str, Any], Mapping[str, Any]], List[Dict[str, Any]]],
+        self, ask: Callable[..., List[Dict[str, Any]]], which: Mapping[str, Any]
     ) -> Iterator[Dict[str, Any]]:
         """All rows that a query finds, in the order of their ids.
 
         Args:
-            which: Says which rows.
-            ask: Makes the query, given its `where` and its further arguments.
+            ask: Makes the query, given its `where` and further arguments by name.
+            which: The `where` of all rows.
         """
-        size, last = PAGE, None
+        size, where = PAGE, which
         while True:
-            where = which if last is None else {**which, "id": {"_gt": last}}
             try:
-                page = ask(where, {"order_by": {"id": EnumValue("asc")}, "limit": size})
+                page = ask(where, order_by={"id": EnumValue("asc")}, limit=size)
             except Exception as error:
                 if size <= LEAST_PAGE or not took_too_long(error):
                     raise
@@ -278,7 +283,7 @@ class AgentClient(Client):
             yield from page
             if len(page) < size:
                 return
-            last = page[-1]["id"]
+            where = {**which, "id": {"_gt": page[-1]["id"]}}
 
     def row(self, run_id: str) -> Optional[Dict[str, Any]]:
         """The whole row of a run that is claimed; None if it is gone.
@@ -306,7 +311,7 @@ class AgentClient(Client):
             run_ids: At most some hundred; a run that is gone is left out.
         """
         where = {"id": {"_in": list(run_ids)}}
-        rows = self._launch_rows(_all_state_fields(), where)
+        rows = self._launch_rows(_STATE_FIELDS, where)
         return {row["id"]: row for row in rows}
 
     def task_run_versions(self, task_run_ids: Iterable[str]) -> Dict[str, int]:
@@ -315,23 +320,21 @@ class AgentClient(Client):
         Args:
             task_run_ids: Any number; they are asked about by the page.
         """
-        ids, versions = list(task_run_ids), {}
-        for first in range(0, len(ids), PAGE):
-            where = {"id": {"_in": ids[first : first + PAGE]}}
-            for task_run in self._task_runs({"id", "version"}, where):
+        versions = {}
+        for ids in _parts(task_run_ids, PAGE):
+            where = {"id": {"_in": ids}}
+            for task_run in self._select("task_run", {"id", "version"}, where):
                 versions[task_run["id"]] = int(task_run["version"] or 0)
         return versions
 
     def claims_of(self, run_id: str) -> Optional[Dict[str, Any]]:
         """The last ten claims of a run, and those of its task runs; None if gone."""
-        states = with_args("states", {**_CLAIMS, "limit": 10})
-        resumed = f"resumed: {_RESUMED}"
         fields = {
             "id": True,
-            states: _CLAIM_FIELDS,
-            resumed: {_LATEST_CLAIM: _CLAIM_FIELDS},
+            with_args("states", {**_CLAIMS, "limit": 10}): _CLAIM_FIELDS,
+            f"resumed: {_RESUMED}": {_LATEST_CLAIM: _CLAIM_FIELDS},
         }
-        rows = self._flow_runs(fields, {"id": {"_eq": run_id}})
+        rows = self._select("flow_run", fields, {"id": {"_eq": run_id}})
         return rows[0] if rows else None
 
     def states_after(self, run_id: str, version: int) -> List[Dict[str, Any]]:
@@ -341,93 +344,63 @@ class AgentClient(Client):
             "order_by": {"version": EnumValue("asc")},
         }
         fields = {with_args("states", later): {"version", "serialized_state"}}
-        rows = self._flow_runs(fields, {"id": {"_eq": run_id}})
+        rows = self._select("flow_run", fields, {"id": {"_eq": run_id}})
         states: List[Dict[str, Any]] = rows[0]["states"] if rows else []
         return states
 
     def has_unfinished_task_runs(self, run_id: str) -> bool:
-        """Whether a task run of a run is at work, waits, or is claimed."""
-        where = {
-            "flow_run_id": {"_eq": run_id},
-            "state": {"_in": _UNFINISHED},
-        }
-        return bool(self._task_runs({"id"}, where, {"limit": 1}))
+        """Whether a task run of a run is running, waits, or is claimed."""
+        where = {"flow_run_id": {"_eq": run_id}, "state": {"_in": _UNFINISHED}}
+        return bool(self._select("task_run", {"id"}, where, limit=1))
 
     def blames(self, error: Exception) -> bool:
-        """Whether the API finds fault with what was sent, and is well itself.
+        """Whether the API refuses the content of a request, and is not down itself.
 
-        It reports an outage of its own database as it reports a bad request, so what
-        it refuses proves nothing until it has answered another question.
+        It reports an outage of its own database as it reports a bad request, so a
+        refusal proves nothing until the API has answered another query.
         """
         if not refuses_content(error):
             return False
         if isinstance(error.__cause__ or error, requests.HTTPError):
             return True  # 400 and the like, before any database was asked
         try:
-            self._flow_runs({"id"}, {"id": {"_in": []}})
+            self._select("flow_run", {"id"}, {"id": {"_in": []}})
         except Exception:
             return False
         return True
 
     def cancelled_of(self, run_ids: Iterable[str]) -> Dict[str, Dict[str, Any]]:
         """Those of some runs that are cancelled, or being cancelled, by their id."""
-        ids, rows = list(run_ids), {}
-        for first in range(0, len(ids), PAGE):
-            where = {
-                "id": {"_in": ids[first : first + PAGE]},
-                "state": {"_in": ["Cancelling", "Cancelled"]},
-            }
-            for row in self._flow_runs({"id", "state", "start_time"}, where):
+        cancelled = {"state": {"_in": ["Cancelling", "Cancelled"]}}
+        fields, rows = {"id", "state", "start_time"}, {}
+        for ids in _parts(run_ids, PAGE):
+            for row in self._select(
+                "flow_run", fields, {"id": {"_in": ids}, **cancelled}
+            ):
                 rows[row["id"]] = row
         return rows
 
     def _launch_rows(
-        self,
-        fields: Any,
-        where: Mapping[str, Any],
-        options: Mapping[str, Any] = MappingProxyType({}),
+        self, fields: Any, where: Mapping[str, Any], **options: Any
     ) -> List[Dict[str, Any]]:
-        """Rows of runs with the launch fields, of which none hides the latest claim.
+        """Rows of runs with the launch fields, with the latest claim in each.
 
         The task runs that changed last need not be those that were claimed last. Where
         there may be more than a query shows, all are asked for.
         """
-        rows = self._flow_runs(fields, where, options)
+        rows = self._select("flow_run", fields, where, **options)
         for row in rows:
             if len(row.get("resumed") or ()) >= _RESUMED_SHOWN:
-                row["resumed"] = list(self._all_resumed(row["id"]))
+                resumed = {"id": True, _LATEST_CLAIM: _CLAIM_FIELDS}
+                which = {"flow_run_id": {"_eq": row["id"]}, "states": _CLAIMED}
+                ask = partial(self._select, "task_run", resumed)
+                row["resumed"] = list(self._paged(ask, which))
         return rows
 
-    def _all_resumed(self, run_id: str) -> Iterator[Dict[str, Any]]:
-        which = {"flow_run_id": {"_eq": run_id}, "states": _CLAIMED}
-        fields = {"id": True, _LATEST_CLAIM: _CLAIM_FIELDS}
-        return self._paged(which, lambda *query: self._task_runs(fields, *query))
-
-    def _flow_runs(
-        self,
-        fields: Any,
-        where: Mapping[str, Any],
-        options: Mapping[str, Any] = MappingProxyType({}),
-    ) -> List[Dict[str, Any]]:
-        return self._select("flow_run", fields, where, options)
-
-    def _task_runs(
-        self,
-        fields: Any,
-        where: Mapping[str, Any],
-        options: Mapping[str, Any] = MappingProxyType({}),
-    ) -> List[Dict[str, Any]]:
-        return self._select("task_run", fields, where, options)
-
     def _select(
-        self,
-        table: str,
-        fields: Any,
-        where: Mapping[str, Any],
-        options: Mapping[str, Any],
+        self, table: str, fields: Any, where: Mapping[str, Any], **options: Any
     ) -> List[Dict[str, Any]]:
-        arguments = {"where": where, **options}
-        query = {"query": {with_args(table, arguments): fields}}
+        query = {"query": {with_args(table, {"where": where, **options}): fields}}
         rows: List[Dict[str, Any]] = self.ask(parse_graphql(query))[table]
         return rows
 
@@ -448,8 +421,7 @@ class AgentClient(Client):
         Args:
             changes: Mappings with `task_run_id`, `version` and `state`.
         """
-        for first in range(0, len(changes), PAGE):
-            some = list(changes[first : first + PAGE])
+        for some in _parts(changes, PAGE):
             self.ask(_SET_TASK_RUN_STATES, input={"states": some})
 
     def write_logs(self, lines: List[Dict[str, Any]]) -> None:
@@ -457,40 +429,37 @@ class AgentClient(Client):
         self.ask(_WRITE_LOGS, input={"logs": lines})
 
     def send_heartbeats(self, run_ids: Iterable[str]) -> None:
-        """Tell the API that runs are being looked after, 50 with one request.
+        """Send heartbeats of runs, 50 with one request.
 
-        Each run is a mutation of its own: one that the API refuses, because the run
-        is gone, costs the others nothing and is no error.
+        Each run is a mutation of its own. One that the API refuses because the run is
+        gone does not affect the others and is not an error.
 
         Raises:
             ClientError: if the API refuses a whole request.
             requests.RequestException, RateLimited: if it does not answer one.
         """
-        wanted = list(run_ids)
-        for first in range(0, len(wanted), _HEARTBEATS_AT_ONCE):
-            self._send_heartbeats(wanted[first : first + _HEARTBEATS_AT_ONCE])
+        for some in _parts(run_ids, _HEARTBEATS_AT_ONCE):
+            inputs = {f"run{n}": {"flow_run_id": each} for n, each in enumerate(some)}
+            declared = ", ".join(
+                f"${name}: update_flow_run_heartbeat_input!" for name in inputs
+            )
+            mutations = "\n".join(
+                f"{name}: update_flow_run_heartbeat(input: ${name}) {{ success }}"
+                for name in inputs
+            )
+            self._answer(f"mutation({declared}) {{\n{mutations}\n}}", inputs)
 
-    def _send_heartbeats(self, run_ids: List[str]) -> None:
-        names = [f"run{number}" for number in range(len(run_ids))]
-        declared = ", ".join(
-            f"${name}: update_flow_run_heartbeat_input!" for name in names
-        )
-        mutations = "\n".join(
-            f"{name}: update_flow_run_heartbeat(input: ${name}) {{ success }}"
-            for name in names
-        )
-        inputs = [{"flow_run_id": run_id} for run_id in run_ids]
-        answer = self._answer(
-            f"mutation({declared}) {{\n{mutations}\n}}", dict(zip(names, inputs))
-        )
-        if answer.get("data") is None:
-            raise ClientError(answer.get("errors") or "The API answered without data.")
+
+def _parts(items: Iterable[_Item], size: int) -> Iterator[List[_Item]]:
+    """All items, in lists of at most so many."""
+    left = iter(items)
+    return iter(lambda: list(itertools.islice(left, size)), [])
 
 
 def refuses_content(error: Exception) -> bool:
-    """Whether the API read a request and found fault with what it says.
+    """Whether the API read a request and refuses its content.
 
-    If so, a part of it may be accepted; if not, the same will be when the API is well.
+    If so, it may accept a part of it; if not, it will accept the same request later.
     """
     if isinstance(error, requests.HTTPError) and error.response is not None:
         status = error.response.status_code
@@ -509,29 +478,20 @@ def is_unanswered(error: object) -> bool:
 
 
 def took_too_long(error: object) -> bool:
-    """Whether an answer did not come in time: one about less may."""
+    """Whether an answer did not come in time: one about fewer rows may."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return bool(error.response.status_code == 504)
     return isinstance(error, requests.Timeout)
 
 
 def _row_fields(task_runs: Mapping[str, Any]) -> Dict[str, Any]:
-    """What a launch needs to know of a run, and of some of its task runs."""
+    """What a launch needs to know of a run, its flow and some of its task runs."""
+    own = (
+        *("id", "name", "version", "state", "serialized_state", "state_timestamp"),
+        *("run_config", "agent_id", "heartbeat"),
+    )
     return {
-        **dict.fromkeys(_RUN_FIELDS, True),
-        "flow": _FLOW_FIELDS,
+        **dict.fromkeys(own, True),
+        "flow": {"id", "name", "version", "core_version", "storage"},
         with_args("task_runs", {"where": task_runs}): _TASK_RUN_FIELDS,
     }
-
-
-def _all_state_fields() -> Dict[str, Any]:
-    return {
-        **dict.fromkeys(_STATE_FIELDS, True),
-        **_LAUNCH_FIELDS,
-        _WAITING_TASK_RUNS: {"state"},
-    }
-
-
-def _start_time(row: Mapping[str, Any]) -> str:
-    """When a run starts; one without a start time has begun already."""
-    return str((row.get("serialized_state") or {}).get("start_time") or "")

@@ -1,7 +1,7 @@
 """HTTP connections to the Prefect API that are kept, one session for each thread.
 
-What Prefect's own client does about trouble is switched off, because each of its
-remedies sleeps in the thread that asks, or sends a mutation a second time:
+The retries of Prefect's own client are switched off, because each of them sleeps in the
+thread that asks, or sends a mutation a second time:
 
 * 429 raises `RateLimited` at once.
 * A request that timed out is not sent again. One is, on a new connection, if the API
@@ -10,9 +10,10 @@ remedies sleeps in the thread that asks, or sends a mutation a second time:
 
 from __future__ import annotations
 
-import email.utils
 import ssl
 import time
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Any, Optional, Tuple
 
 import requests
@@ -66,7 +67,7 @@ class _Adapter(HTTPAdapter):
         return response
 
     def _send(self, *args: Any, **options: Any) -> requests.Response:
-        """Send once, or twice where the connection from before was closed."""
+        """Send once, or twice where the API had closed the kept connection."""
         is_kept, self._is_kept = self._is_kept, False
         try:
             response = super().send(*args, **options)
@@ -100,13 +101,10 @@ def retry_after(header: Optional[str]) -> float:
         header: `Retry-After`: a number of seconds or a date (RFC 9110, 10.2.3); 15
             seconds if it is missing or neither.
     """
-    return min(max(_seconds(header or ""), _LEAST), _MOST)
-
-
-def _seconds(header: str) -> float:
-    if header.strip().isdecimal():
-        return float(header)
-    try:
-        return email.utils.parsedate_to_datetime(header).timestamp() - time.time()
-    except (TypeError, ValueError, OverflowError):
-        return _DEFAULT
+    text, seconds = (header or "").strip(), _DEFAULT
+    if text.isdecimal():
+        seconds = float(text)
+    else:
+        with suppress(TypeError, ValueError, OverflowError):
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+    return min(max(seconds, _LEAST), _MOST)

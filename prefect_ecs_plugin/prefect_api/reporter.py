@@ -1,8 +1,8 @@
-"""Everything the agent tells Prefect about a run.
+"""Reports to Prefect about runs: final states, log lines, heartbeats.
 
-Telling is housekeeping: it never costs a task that was launched. What must be said
-(a run is taken, a run has failed) is said again until the API has heard it; what
-need not (a log line, a heartbeat) is left out when it cannot be said.
+Reporting is best-effort: a failure never affects a launched task. A final state is sent
+until the API has taken it. Log lines are kept in an outage, the newest 2,000 of them. A
+heartbeat that cannot be sent is left out.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ from prefect.engine.state import Cancelled, Failed, State
 from ..errors import reason
 from ..observability.log_formats import log_context
 from ..observability.outage_log import OutageLog, retry_until_success
-from ..observability.redaction import hidden
+from ..observability.redaction import redact_text
 from ..scheduling.steps import Interrupted, Pause, Steps, as_steps
 from .client import AgentClient
 from .run_states import RunStates
 
-#: Prefect's words for a run that is submitted already, from its API's state lock.
+#: Prefect's words for a state that its API's state lock refuses.
 _TAKEN = "State update failed"
 
 #: Seconds for which lines of many runs are collected into one request, and how many.
 _COLLECT, _AT_ONCE = 0.25, 200
 
-#: Lines kept while the API does not take any; the oldest are dropped.
+#: Lines kept while the API does not take any; the agent drops the oldest.
 _KEPT = 2000
 
 #: Whether a run is as it was when its end was decided, given its row.
 IsAsSeen = Callable[[Mapping[str, Any]], bool]
 
 #: Takes secrets out of a text about a run, given the run's id.
-Hide = Callable[[str, str], str]
+Redact = Callable[[str, str], str]
 
-STATES = "The states of flow runs cannot be told to the Prefect API"
-LOGS = "Lines cannot be written into the logs of flow runs"
-HEARTBEATS = "The heartbeats of waiting flow runs cannot be sent"
+STATES = "The states of flow runs cannot be set at the Prefect API [states-not-set]"
+LOGS = "Lines cannot be written into the logs of flow runs [logs-not-written]"
+HEARTBEATS = "The heartbeats of waiting flow runs cannot be sent [heartbeats-not-sent]"
 
 
 class Reporter:
-    """Talks to the Prefect API about flow runs.
+    """Sets states of flow runs, writes into their logs and sends their heartbeats.
 
     Args:
         client: The client of the API.
-        states: Asks it what became of runs.
+        states: Reads the states of runs.
         name: The agent's name, which signs its log lines.
         logger: The agent's own log.
-        troubles: Told what does not work.
-        start: Starts steps, for what need not be said at once.
-        hide: Takes secrets out of what is told about a run.
+        outages: Logs what fails.
+        start: Starts the steps that write log lines.
+        redact: Redacts text about a run, given the run's id.
     """
 
     def __init__(
@@ -62,70 +62,61 @@ class Reporter:
         states: RunStates,
         name: str,
         logger: logging.Logger,
-        troubles: OutageLog,
+        outages: OutageLog,
         start: Callable[[Steps[None]], None],
-        hide: Hide = lambda text, run_id: hidden(text),
+        redact: Redact = lambda text, run_id: redact_text(text),
     ) -> None:
         self._client = client
         self._states = states
         self._logger = logger
-        self._troubles = troubles
-        self._hide = hide
+        self._outages = outages
+        self._redact = redact
         self._log = LogWriter(
             client=client,
             name=name,
             logger=logger,
-            troubles=troubles,
+            outages=outages,
             start=start,
-            hide=hide,
+            redact=redact,
         )
         self.log = self._log.write
         self.flush = self._log.flush
 
-    # -- Telling how it went ------------------------------------------------------
-
     def mark_failed(
         self, run_id: str, is_as_seen: IsAsSeen, message: str, log: str = ""
     ) -> Steps[bool]:
-        """End a run as Failed, with a reason a person can act on.
+        """End a run as Failed, with a reason that the user can act on.
 
         Args:
             run_id: The run.
-            is_as_seen: Whether it is still as it was when this was decided, given what
-                the API says of it now. If not, another process deals with it, and it is
-                left alone.
+            is_as_seen: Whether it is still as it was when this was decided, given its
+                row. If not, another process deals with it, and it is left alone.
             message: One line, for its state.
-            log: What its log says; the same line, if empty.
+            log: The line for its log; the same line, if empty.
 
         Returns:
-            False if the run was not so any more.
+            False if the run has changed.
         """
-        failed = Failed(message=self._hide(message, run_id))
-        return (
-            yield from self._end(run_id, is_as_seen, failed, log or message, "ERROR")
-        )
+        failed = Failed(message=self._redact(message, run_id))
+        return self._end(run_id, is_as_seen, failed, log or message, "ERROR")
 
     def mark_cancelled(
         self, run_id: str, is_as_seen: IsAsSeen, message: str
     ) -> Steps[bool]:
         """End a run that was being cancelled as its task ended; see `mark_failed`."""
         cancelled = Cancelled(message=message)
-        return (yield from self._end(run_id, is_as_seen, cancelled, message, "WARNING"))
+        return self._end(run_id, is_as_seen, cancelled, message, "WARNING")
 
     def _end(
-        self,
-        run_id: str,
-        is_as_seen: IsAsSeen,
-        state: State,
-        log: str,
-        level: str,
+        self, run_id: str, is_as_seen: IsAsSeen, state: State, log: str, level: str
     ) -> Steps[bool]:
-        """Say it until the API has heard it, or the run went on without us.
+        """Set a final state until the API has taken it, or the run has changed.
 
-        The run is looked at before each attempt: in an outage the server may have it
-        started again, and a run that is at work must not become Failed.
+        The run is read before each attempt: in an outage the server may have it started
+        again, and a running run must not become Failed.
         """
         is_logged, version = False, 0
+        about = log_context(run_id)
 
         def attempt() -> Steps[bool]:
             nonlocal is_logged, version
@@ -136,28 +127,37 @@ class Reporter:
                     run_id,
                     now["state"] if now else "gone",
                     type(state).__name__,
-                    extra=log_context(run_id),
+                    extra=about,
                 )
                 return False
             if not is_logged:
                 is_logged = True
                 self._log.write_now(run_id, log, level)
             version = int(now.get("version") or 0)
-            self._set_state(run_id, state)
+            try:
+                self._client.set_run_state(run_id, None, state.serialize())
+            except Exception as error:
+                if _TAKEN not in str(error):
+                    raise
+                self._logger.debug(
+                    "The API keeps flow run %s: %s", run_id, error, extra=about
+                )
             return True
 
-        is_set = yield from retry_until_success(attempt, self._troubles, STATES)
+        is_set = yield from retry_until_success(attempt, self._outages, STATES)
         if is_set:
             yield from retry_until_success(
-                lambda: self._keep_other(run_id, version, state), self._troubles, STATES
+                lambda: self._restore_other(run_id, version, state),
+                self._outages,
+                STATES,
             )
         return is_set
 
-    def _keep_other(self, run_id: str, version: int, state: State) -> Steps[None]:
-        """Put back a state that was set in the moment between a look and our state.
+    def _restore_other(self, run_id: str, version: int, state: State) -> Steps[None]:
+        """Set a state again that was set between the agent's look and its own state.
 
-        The server ignores versions: our state would hide that the flow has ended by
-        itself, or that a person has started the run anew.
+        The server ignores versions. The agent's state would hide that the flow has
+        ended by itself, or that the user has started the run anew.
         """
         now = yield from self._states.of(run_id)
         if now is None or int(now.get("version") or 0) <= version + 1:
@@ -169,38 +169,23 @@ class Reporter:
         kind = type(state).__name__
         if (ours.get("type"), ours.get("message")) != (kind, state.message):
             return  # the other one is the latest
+        other = overwritten.get("type")
         self._logger.warning(
-            "Flow run %s became %s in the moment in which this agent made it %s; it is "
-            "made %s again",
-            run_id,
-            overwritten.get("type"),
-            kind,
-            overwritten.get("type"),
+            "Flow run %s became %s at the moment at which this agent made it %s; the "
+            "agent makes it %s again [state-restored]",
+            *(run_id, other, kind, other),
             extra=log_context(run_id),
         )
         self._client.set_run_state(run_id, None, overwritten)
 
-    def _set_state(self, run_id: str, state: State) -> None:
-        try:
-            self._client.set_run_state(run_id, None, state.serialize())
-        except Exception as error:
-            if _TAKEN not in str(error):
-                raise
-            self._logger.debug(
-                "The API keeps flow run %s: %s",
-                run_id,
-                error,
-                extra=log_context(run_id),
-            )
-
     def heartbeats(self, run_ids: Iterable[str]) -> None:
-        """Tell the API that runs which wait are being looked after."""
+        """Send heartbeats for runs that wait, so that the server leaves them alone."""
         try:
             self._client.send_heartbeats(run_ids)
         except Exception as error:
-            self._troubles.begin(HEARTBEATS, error)
+            self._outages.begin(HEARTBEATS, error)
         else:
-            self._troubles.end(HEARTBEATS)
+            self._outages.end(HEARTBEATS)
 
 
 class LogWriter:
@@ -211,11 +196,11 @@ class LogWriter:
 
     Args:
         client: The client of the API.
-        name: Who signs the lines.
+        name: The name that signs the lines.
         logger: The agent's own log.
-        troubles: Told what does not work.
+        outages: Logs what fails.
         start: Starts the steps that write.
-        hide: Takes secrets out of lines.
+        redact: Redacts a line, given its run's id.
     """
 
     def __init__(
@@ -224,16 +209,16 @@ class LogWriter:
         client: AgentClient,
         name: str,
         logger: logging.Logger,
-        troubles: OutageLog,
+        outages: OutageLog,
         start: Callable[[Steps[None]], None],
-        hide: Hide = lambda text, run_id: hidden(text),
+        redact: Redact = lambda text, run_id: redact_text(text),
     ) -> None:
         self._client = client
         self._name = name
         self._logger = logger
-        self._troubles = troubles
+        self._outages = outages
         self._start = start
-        self._hide = hide
+        self._redact = redact
         self._lock = threading.Lock()
         self._lines: List[Dict[str, Any]] = []
         self._is_collecting = False
@@ -257,7 +242,7 @@ class LogWriter:
             if self._client.blames(error):
                 self._report(line, error)
             else:
-                self._troubles.begin(LOGS, error)
+                self._outages.begin(LOGS, error)
                 self._keep(line)
 
     def flush(self) -> None:
@@ -265,14 +250,14 @@ class LogWriter:
         try:
             self._write_collected()
         except Exception as error:
-            self._troubles.begin(LOGS, error)
+            self._outages.begin(LOGS, error)
 
     def _line(self, run_id: str, message: str, level: str) -> Dict[str, Any]:
         return {
             "flow_run_id": run_id,
             "name": self._name,
             "timestamp": pendulum.now("UTC").isoformat(),
-            "message": self._hide(message, run_id),
+            "message": self._redact(message, run_id),
             "level": level,
         }
 
@@ -286,12 +271,11 @@ class LogWriter:
 
     def _collect(self) -> Steps[None]:
         """Write lines until there are none."""
+        write = as_steps(self._write_collected)
         try:
             while self._has_lines():
                 yield Pause(_COLLECT)
-                yield from retry_until_success(
-                    as_steps(self._write_collected), self._troubles, LOGS
-                )
+                yield from retry_until_success(write, self._outages, LOGS)
         except Interrupted:
             self.flush()
 
@@ -304,41 +288,31 @@ class LogWriter:
         """Write all lines, oldest first, in smaller and smaller parts if refused."""
         size = _AT_ONCE
         while True:
-            lines = self._taken(size)
+            with self._lock:
+                lines, self._lines = self._lines[:size], self._lines[size:]
             if not lines:
                 return
             try:
                 self._client.write_logs(lines)
             except Exception as error:
-                if not self._client.blames(error):
-                    self._put_back(lines)
-                    raise
-                if len(lines) == 1:
+                is_refused = self._client.blames(error)
+                if is_refused and len(lines) == 1:
                     self._report(lines[0], error)
-                else:
-                    self._put_back(lines)
-                    size = len(lines) // 2
+                    continue
+                with self._lock:
+                    self._lines = [*lines, *self._lines][-_KEPT:]
+                if not is_refused:
+                    raise
+                size = len(lines) // 2
             else:
                 size = min(2 * size, _AT_ONCE)
-
-    def _taken(self, size: int) -> List[Dict[str, Any]]:
-        with self._lock:
-            lines = self._lines[:size]
-            del self._lines[:size]
-        return lines
-
-    def _put_back(self, lines: List[Dict[str, Any]]) -> None:
-        with self._lock:
-            self._lines[:0] = lines
-            del self._lines[:-_KEPT]
 
     def _report(self, line: Mapping[str, Any], error: Exception) -> None:
         run_id = line["flow_run_id"]
         self._logger.warning(
-            "Flow run %s: the Prefect API refuses a line for its log: %s. The line: %s",
-            run_id,
-            reason(error),
-            line["message"],
+            "Flow run %s: the Prefect API refuses the line %r for its log: %s. It is "
+            "left out. [log-line-refused]",
+            *(run_id, line["message"], reason(error)),
             extra=log_context(run_id),
         )
 

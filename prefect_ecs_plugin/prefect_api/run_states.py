@@ -1,15 +1,15 @@
-"""What the Prefect API says of runs, asked about many at a time.
+"""Reads the states of flow runs from the Prefect API, many with one query.
 
 Guarantees:
 
-* What is answered was read after the question was put: asked after a task was seen
-  STOPPED, it holds everything that the flow had told the API before.
-* However many ask, one query is under way at a time, and goes on through an outage.
-* A run counts as gone only if the API has been asked about it alone.
-* One run that the API refuses to speak of is found by halving, and does not hold up the
-  others; the one who asked for it gets the API's error.
-* After a query that took too long, half as many runs are asked about; a run that is too
-  slow by itself goes to the end of the line.
+* An answer was read after its question was put: asked after a task was seen STOPPED, it
+  has everything that the flow had told the API before.
+* One query is under way at a time, and is repeated through an outage.
+* A run counts as gone only if the API was asked about it alone.
+* A run about which the API refuses to answer is found by halving and does not hold up
+  the others; its question ends with the API's error.
+* After a query that took too long, the next one is about half as many runs; a run that
+  is too slow by itself goes to the end of the queue.
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ from concurrent.futures import Future
 from typing import (
     Any,
     Callable,
-    Dict,
     List,
     Mapping,
     Optional,
     Sequence,
-    Set,
     Tuple,
 )
 
@@ -36,7 +34,9 @@ from .client import AgentClient, took_too_long
 #: one DescribeTasks shows.
 _COLLECT, _AT_ONCE = 0.25, 100
 
-READING = "The states of flow runs cannot be read from the Prefect API"
+READING = (
+    "The states of flow runs cannot be read from the Prefect API [states-unreadable]"
+)
 
 #: The answer to a question: the run's row, None if it is gone.
 _Answer = Optional[Mapping[str, Any]]
@@ -46,22 +46,22 @@ _Question = Tuple[str, "Future[_Answer]"]
 
 
 class RunStates:
-    """Asks for the states of runs.
+    """Reads the states of runs.
 
     Args:
         client: The client of the Prefect API.
-        troubles: Told what does not work.
+        outages: Logs what fails.
         start: Starts the steps that ask.
     """
 
     def __init__(
         self,
         client: AgentClient,
-        troubles: OutageLog,
+        outages: OutageLog,
         start: Callable[[Steps[None]], None],
     ) -> None:
         self._client = client
-        self._troubles = troubles
+        self._outages = outages
         self._start = start
         self._lock = threading.Lock()
         self._questions: List[_Question] = []
@@ -69,7 +69,7 @@ class RunStates:
         self._size = _AT_ONCE
 
     def of(self, run_id: str) -> Steps[_Answer]:
-        """What the API says of a run from now on, as soon as it says anything.
+        """Read what the API knows of a run, from now on and through an outage.
 
         Args:
             run_id: The run.
@@ -91,11 +91,10 @@ class RunStates:
 
     def _ask(self) -> Steps[None]:
         """Answer questions until there are none."""
+        query = as_steps(self._query)
         while self._has_questions():
             yield Pause(_COLLECT)
-            yield from retry_until_success(
-                as_steps(self._query), self._troubles, READING
-            )
+            yield from retry_until_success(query, self._outages, READING)
 
     def _has_questions(self) -> bool:
         with self._lock:
@@ -122,9 +121,13 @@ class RunStates:
         self._size = min(2 * self._size, _AT_ONCE)
 
     def _answer(self, questions: Sequence[_Question]) -> None:
-        """Answer questions; halve them where the API finds fault with one of them."""
+        """Answer questions; halve them where the API refuses one of them."""
+        run_ids = {run_id for run_id, _ in questions}
         try:
-            rows = self._rows({run_id for run_id, _ in questions})
+            rows = self._client.states_of(run_ids)
+            if len(run_ids) > 1:
+                for run_id in run_ids.difference(rows):  # ask about it alone
+                    rows.update(self._client.states_of([run_id]))
         except Exception as error:
             if not self._client.blames(error):
                 raise
@@ -132,17 +135,8 @@ class RunStates:
                 middle = len(questions) // 2
                 self._answer(questions[:middle])
                 self._answer(questions[middle:])
-                return
-            ((_, answer),) = questions
-            answer.set_exception(error)
+            else:
+                questions[0][1].set_exception(error)
             return
         for run_id, answer in questions:
             answer.set_result(rows.get(run_id))
-
-    def _rows(self, run_ids: Set[str]) -> Dict[str, Dict[str, Any]]:
-        """The rows of runs; one that an answer about many leaves out is asked for."""
-        rows = self._client.states_of(run_ids)
-        if len(run_ids) > 1:
-            for run_id in run_ids.difference(rows):
-                rows.update(self._client.states_of([run_id]))
-        return rows

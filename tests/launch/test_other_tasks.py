@@ -482,8 +482,7 @@ def test_a_run_that_is_started_anew_as_it_becomes_cancelled_is_started(
         assert reaches(world, task, "RUNNING")
         set_state(world, run_id, "Running")
         set_state(world, run_id, "Cancelling")
-        again = "it is made Scheduled again"
-        assert says(agent, again)
+        assert says(agent, "[state-restored]")
         tasks_of(world, run_id, 2)
 
 

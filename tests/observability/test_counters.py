@@ -73,18 +73,18 @@ def test_labels_are_plain_text() -> None:
 
 
 def test_threads_lose_no_count() -> None:
-    counter = Counter("things", "Things.", ("kind", "result"), ["good"])
+    counter = Counter("things", "Things.", ("kind", "result"), Answered)
     histogram = Histogram("seconds", "Seconds.", (1, 2))
 
     def count() -> None:
         for number in range(2000):
-            counter.add("kind", "good")
+            counter.add("kind", "ok")
             counter.add(f"kind {number % 7}", "bad")
             histogram.observe(number % 3 + 0.5)
 
     in_threads(count)
     items = dict(counter.items())
-    assert items[("kind", "good")] == 16000
+    assert items[("kind", "ok")] == 16000
     assert sum(n for (_, result), n in items.items() if result == "bad") == 16000
     buckets, total = histogram.cumulative()
     assert buckets == [5336, 10672, 16000]

@@ -1,4 +1,4 @@
-"""Health tells the truth; trouble is told when it begins and when it is over."""
+"""The agent's health, and outages that are logged when they begin and end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import logging
 from typing import List, Optional
 
 import pytest
+from codes import code_of
 
 from prefect_ecs_plugin.aws.retrying import Answer, AWSCallError
+from prefect_ecs_plugin.errors import RateLimited
 from prefect_ecs_plugin.observability.health import Health
 from prefect_ecs_plugin.observability.outage_log import OutageLog, retry_until_success
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
@@ -62,7 +64,7 @@ def test_an_outage_is_told_once_and_once_when_it_is_over(
 ) -> None:
     caplog.set_level(logging.INFO)
     simulation = Simulation()
-    troubles = OutageLog(logging.getLogger("agent"), lambda: simulation.now)
+    outages = OutageLog(logging.getLogger("agent"), lambda: simulation.now)
     answers: List[object] = [OSError("refused\nand more"), OSError("refused"), "ok"]
 
     def attempt() -> Steps[object]:
@@ -73,10 +75,13 @@ def test_an_outage_is_told_once_and_once_when_it_is_over(
         return answer
 
     assert (
-        simulation.result_of(retry_until_success(attempt, troubles, "It fails")) == "ok"
+        simulation.result_of(
+            retry_until_success(attempt, outages, "It fails [it-fails]")
+        )
+        == "ok"
     )
     assert [record.getMessage() for record in caplog.records] == [
-        "It fails: refused. It is tried again.",
+        "It fails: refused. The agent tries again. [it-fails]",
         "It fails: over after 3 s.",
     ]
 
@@ -91,7 +96,7 @@ def test_no_attempt_comes_sooner_than_the_other_side_asks(
         retry_after = asked
 
     simulation = Simulation()
-    troubles = OutageLog(logging.getLogger("agent"), lambda: simulation.now)
+    outages = OutageLog(logging.getLogger("agent"), lambda: simulation.now)
     attempts: List[float] = []
 
     def attempt() -> Steps[None]:
@@ -100,33 +105,52 @@ def test_no_attempt_comes_sooner_than_the_other_side_asks(
         if len(attempts) < 4:
             raise Busy("429")
 
-    simulation.result_of(retry_until_success(attempt, troubles, "It fails"))
+    simulation.result_of(retry_until_success(attempt, outages, "It fails"))
     assert [b - a for a, b in zip(attempts, attempts[1:])] == pauses
 
 
-def test_trouble_in_several_places_is_told_once_and_over_when_all_are_well(
+def test_an_outage_in_several_places_is_told_once_and_over_when_all_are_well(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    troubles = OutageLog(logging.getLogger("agent"), lambda: 0.0)
+    outages = OutageLog(logging.getLogger("agent"), lambda: 0.0)
     for place in ("in a", "in b", "in a"):
-        troubles.begin("It fails", "because", place)
+        outages.begin("It fails", "because", place)
     for place in ("in a", "in c"):
-        troubles.end("It fails", place)
-    assert caplog.messages == ["It fails in a: because. It is tried again."]
+        outages.end("It fails", place)
+    (begun,) = caplog.messages
+    assert begun.startswith("It fails in a: because. ")
     for _ in range(2):
-        troubles.end("It fails", "in b")
+        outages.end("It fails", "in b")
     assert caplog.messages[1:] == ["It fails: over after 0 s."]
 
 
 def test_what_aws_refuses_is_told_once_for_each_cause(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    troubles = OutageLog(logging.getLogger("agent"))
+    outages = OutageLog(logging.getLogger("agent"))
     for code in ("ServerException", "AccessDenied", "ServiceUnavailable"):
-        troubles.begin("It fails", AWSCallError("ListTasks", Answer(code)))
+        outages.begin("It fails", AWSCallError("ListTasks", Answer(code)))
     told = [record for record in caplog.records if record.levelname == "ERROR"]
     assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    "kind, reason, code",
+    [
+        ("It fails", "because", "outage"),
+        ("It fails [it-fails]", "because", "it-fails"),
+        ("It fails [it-fails]", RateLimited(3), "prefect-rate-limit"),
+    ],
+)
+def test_a_line_ends_with_the_code_of_its_reason_or_its_kind(
+    caplog: pytest.LogCaptureFixture, kind: str, reason: object, code: str
+) -> None:
+    OutageLog(logging.getLogger("agent")).begin(kind, reason, "in a")
+    (line,) = caplog.messages
+    assert code_of(line) == code
+    assert line.startswith("It fails in a: ")
+    assert line.count("[") == 1
 
 
 class Outages:
@@ -136,7 +160,7 @@ class Outages:
         caplog.set_level(logging.INFO)
         self.caplog = caplog
         self.now = 0.0
-        self.troubles = OutageLog(
+        self.log = OutageLog(
             logging.getLogger("agent"),
             lambda: self.now,
             lambda reason: "API" if isinstance(reason, OSError) else "",
@@ -144,10 +168,11 @@ class Outages:
 
     def fails(self, *kinds: str) -> None:
         for kind in kinds:
-            self.troubles.begin(kind, OSError("refused"))
+            self.log.begin(kind, OSError("refused"))
 
     def told(self) -> List[str]:
-        messages = [each.replace(". It is tried again.", "") for each in self._lines()]
+        ending = ". The agent tries again. [outage]"
+        messages = [each.replace(ending, "") for each in self._lines()]
         self.caplog.clear()
         return messages
 
@@ -161,10 +186,10 @@ def test_kinds_that_fail_because_of_one_service_are_one_outage(
     outages = Outages(caplog)
     outages.fails("Reading", "Writing", "Reading", "Claiming")
     assert outages.told() == ["Reading: refused"]
-    outages.troubles.end("Writing")
+    outages.log.end("Writing")
     assert outages.told() == ["Reading: over after 0 s."]
-    outages.troubles.end("Reading")
-    outages.troubles.end("Claiming")
+    outages.log.end("Reading")
+    outages.log.end("Claiming")
     assert outages.told() == []
 
 
@@ -173,14 +198,14 @@ def test_a_kind_that_goes_on_failing_after_an_outage_is_told(
 ) -> None:
     outages = Outages(caplog)
     outages.fails("Reading", "Writing")
-    outages.troubles.end("Reading")
+    outages.log.end("Reading")
     assert outages.told() == ["Reading: refused", "Reading: over after 0 s."]
     outages.fails("Writing")  # sent before it was over
     assert outages.told() == []
     outages.now = 5.0
     outages.fails("Writing", "Writing")
     assert outages.told() == ["Writing: refused"]
-    outages.troubles.end("Writing")
+    outages.log.end("Writing")
     assert outages.told() == ["Writing: over after 5 s."]
 
 
@@ -189,17 +214,17 @@ def test_what_is_refused_during_an_outage_is_told_for_itself(
 ) -> None:
     outages = Outages(caplog)
     outages.fails("Reading", "Writing")
-    outages.troubles.begin("Writing", "not allowed")
+    outages.log.begin("Writing", "not allowed")
     assert outages.told() == ["Reading: refused", "Writing: not allowed"]
-    outages.troubles.end("Writing")
+    outages.log.end("Writing")
     assert sorted(outages.told()) == [
         "Reading: over after 0 s.",
         "Writing: over after 0 s.",
     ]
 
 
-def test_what_is_final_is_not_insisted_on() -> None:
-    troubles = OutageLog(logging.getLogger("agent"))
+def test_what_is_final_is_not_attempted_again() -> None:
+    outages = OutageLog(logging.getLogger("agent"))
 
     def attempt() -> Steps[None]:
         yield from ()
@@ -207,5 +232,5 @@ def test_what_is_final_is_not_insisted_on() -> None:
 
     with pytest.raises(ValueError, match="never"):
         Simulation().result_of(
-            retry_until_success(attempt, troubles, "It", lambda _: True)
+            retry_until_success(attempt, outages, "It", lambda _: True)
         )

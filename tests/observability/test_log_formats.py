@@ -1,4 +1,4 @@
-"""How lines of the agent's log look, and that records are masked for all handlers."""
+"""The formats of the agent's log, and that records are redacted for all handlers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import click
 import pytest
+from codes import raises_code
 
 import prefect_ecs_plugin
 from prefect_ecs_plugin.cli.click_types import one_line_errors
@@ -72,7 +73,7 @@ def error_with(message: str) -> BaseException:
         (ValueError(SECRET), (), "***"),
     ],
 )
-def test_messages_are_masked(
+def test_messages_are_redacted(
     logger: logging.Logger,
     lines: io.StringIO,
     message: Any,
@@ -84,7 +85,7 @@ def test_messages_are_masked(
     assert lines.getvalue() == f"INFO {expected}\n"
 
 
-def test_tracebacks_and_stacks_are_masked(
+def test_tracebacks_and_stacks_are_redacted(
     logger: logging.Logger, lines: io.StringIO
 ) -> None:
     install_redaction(logger).keep(SECRET)
@@ -128,7 +129,7 @@ def test_others_hide_the_same(logger: logging.Logger, lines: io.StringIO) -> Non
     assert lines.getvalue() == "INFO ***\n"
 
 
-def test_errors_of_the_other_commands_are_masked() -> None:
+def test_errors_of_the_other_commands_are_redacted() -> None:
     with pytest.raises(click.ClickException) as caught, one_line_errors():
         raise ConfigurationError("Cannot read http://me:my-password@host/t.yaml:\n no")
     assert caught.value.message == "Cannot read http://me:***@host/t.yaml: no"
@@ -150,8 +151,8 @@ def test_a_line_about_a_run_hides_the_secrets_of_this_run(
     ]
 
 
-#: Breaks off in all ways, in a process that an agent has taken over.
-BREAKS_OFF = """
+#: Fails in all ways, in a process that an agent has taken over.
+FAILS = """
 import logging, sys, threading
 from prefect_ecs_plugin.observability import log_formats
 
@@ -176,7 +177,7 @@ raise ValueError("main " + secret)
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_guarantee_7_no_secret_in_what_python_says_of_errors(log_format: str) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", BREAKS_OFF, SECRET, log_format],
+        [sys.executable, "-c", FAILS, SECRET, log_format],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -184,12 +185,14 @@ def test_guarantee_7_no_secret_in_what_python_says_of_errors(log_format: str) ->
     )
     assert ended.returncode == 1
     assert SECRET not in ended.stdout
-    for words in ("thread ***", "deleted ***", "main ***", "Dying broke off"):
+    for words in ("thread ***", "deleted ***", "main ***", "The thread Dying"):
         assert words in ended.stdout
     if log_format == "text":
         assert ended.stdout.count("\nTraceback (most recent call last):\n") == 3
+        assert ended.stdout.count(" [internal-error]:\n") == 3
     else:
-        assert len([json.loads(line) for line in ended.stdout.splitlines()]) == 3
+        codes = [json.loads(line)["code"] for line in ended.stdout.splitlines()]
+        assert codes == ["internal-error"] * 3
 
 
 # -- JSON --------------------------------------------------------------------------
@@ -228,6 +231,10 @@ def expected(**members: Any) -> Dict[str, Any]:
         ({"exc_text": "Traceback"}, {"exception": "Traceback"}),
         ({"exc_text": "T", "stack_info": "Stack"}, {"exception": "T\nStack"}),
         ({"flow_run_id": "Prefect's", "color": "red"}, {}),
+        (
+            {"msg": "It fails: %s [%s]", "args": ("why", "a-code")},
+            {"message": "It fails: why [a-code]", "code": "a-code"},
+        ),
     ],
 )
 def test_a_record_as_json(record: Dict[str, Any], line: Dict[str, Any]) -> None:
@@ -257,20 +264,20 @@ def log_calls() -> Iterator[Tuple[str, ast.Call]]:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="needs ast.unparse")
-def test_every_line_that_speaks_of_a_run_says_so_in_its_fields() -> None:
+def test_every_line_about_a_run_has_it_in_its_fields() -> None:
     opening = re.compile("['\"](Flow run|Task|The log of task) %s")
-    speak = {
+    about_runs = {
         place: call
         for place, call in log_calls()
         if opening.match(ast.unparse(call.args[0]))
     }
-    assert len(speak) >= 10
+    assert len(about_runs) >= 10
     with_fields = [
         place
-        for place, call in speak.items()
+        for place, call in about_runs.items()
         if "extra" in [keyword.arg for keyword in call.keywords]
     ]
-    assert with_fields == list(speak)
+    assert with_fields == list(about_runs)
 
 
 @pytest.mark.parametrize("own", [None, logging.StreamHandler, logging.NullHandler])
@@ -292,7 +299,6 @@ def test_a_handler_that_a_program_has_set_up_stays(own: Optional[Any]) -> None:
 def test_formats() -> None:
     check_format("text")
     check_format("json")
-    with pytest.raises(
-        ConfigurationError, match="'xml' is not known; use text or json"
-    ):
+    with raises_code("unknown-log-format", ConfigurationError) as raised:
         check_format("xml")
+    assert "'xml'" in str(raised.value)

@@ -185,7 +185,7 @@ def test_there_are_forty_kinds_of_them() -> None:
 
 # -- Runs ----------------------------------------------------------------------------
 
-#: Everything that speaks, speaks as much as it can.
+#: Every logger writes as much as it can.
 LOUD = {
     "PREFECT__CLOUD__DIAGNOSTICS": "true",
     "PREFECT__LOGGING__LEVEL": "DEBUG",

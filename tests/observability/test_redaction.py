@@ -1,4 +1,4 @@
-"""Secrets made stars: what is one, where it is found, and nothing else touched."""
+"""Secrets are found and redacted, and nothing else is changed."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from prefect_ecs_plugin.observability import secret_names, secret_patterns
 from prefect_ecs_plugin.observability.known_secrets import (
     MOST_SECRETS,
     MOST_SLICES,
+    SHORTEST,
     is_worth_looking_for,
     sliced,
 )
 from prefect_ecs_plugin.observability.redaction import (
     LONGEST_TEXT,
-    SHORTEST,
     STARS,
     Secrets,
-    hidden,
-    hidden_lines,
-    is_secret_name,
-    masked,
+    redact,
+    redact_lines,
+    redact_text,
     secrets_in,
 )
+from prefect_ecs_plugin.observability.secret_names import is_secret_name
 
 SECRET_NAMES = [
     *("PREFECT__CLOUD__API_KEY", "PREFECT__CLOUD__AUTH_TOKEN", "SENTRY_DSN"),
@@ -76,7 +77,7 @@ def test_names_of_secrets(name: str, expected: bool) -> None:
 )
 def test_values_that_are_not_secrets(value: Any) -> None:
     assert secrets_in({"env": {"API_KEY": value}}) == []
-    assert masked({"env": {"API_KEY": value}}) == {"env": {"API_KEY": value}}
+    assert redact({"env": {"API_KEY": value}}) == {"env": {"API_KEY": value}}
 
 
 @pytest.mark.parametrize(
@@ -154,17 +155,17 @@ def test_secrets_are_found_by_their_names(structure: Any, expected: List[str]) -
         ("API_KEY_ARN=arn:aws:ssm:x", "API_KEY_ARN=arn:aws:ssm:x"),
     ],
 )
-def test_hidden_in_text(text: str, expected: str) -> None:
+def test_text_without_secrets(text: str, expected: str) -> None:
     secrets = ["hunter2hunter2", "ab\ncdef\tghi", "p@ss word", "short"]
-    assert hidden(text, secrets) == expected
-    assert hidden(expected, secrets) == expected
+    assert redact_text(text, secrets) == expected
+    assert redact_text(expected, secrets) == expected
 
 
 def test_a_secret_within_another_leaves_nothing_of_it() -> None:
-    assert hidden("0123456789", ["01234567", "0123456789"]) == STARS
+    assert redact_text("0123456789", ["01234567", "0123456789"]) == STARS
 
 
-def test_masked_hides_secrets_and_changes_nothing_else() -> None:
+def test_redact_replaces_secrets_and_changes_nothing_else() -> None:
     request = {
         "clientToken": "not a secret",
         "tags": [{"key": "api-key", "value": "v"}, {"key": "team", "value": "data"}],
@@ -185,7 +186,7 @@ def test_masked_hides_secrets_and_changes_nothing_else() -> None:
             }
         ],
     }
-    assert masked(request, ["0123456789"]) == {
+    assert redact(request, ["0123456789"]) == {
         "clientToken": "not a secret",
         "tags": [{"key": "api-key", "value": "***"}, {"key": "team", "value": "data"}],
         "containerDefinitions": [
@@ -205,6 +206,18 @@ def test_masked_hides_secrets_and_changes_nothing_else() -> None:
             }
         ],
     }
+
+
+@given(st.from_regex(secret_names._SECRET_NAME))
+def test_a_name_of_a_secret_has_one_of_the_fragments(name: str) -> None:
+    """Text without them is not looked through for names."""
+    lower = name.lower()
+    assert any(each in lower for each in secret_names.FRAGMENTS)
+
+
+@pytest.mark.parametrize("name", [*SECRET_NAMES, *secret_patterns._IN_QUERY])
+def test_a_known_name_has_one_of_the_fragments(name: str) -> None:
+    assert any(each in name.lower() for each in secret_names.FRAGMENTS)
 
 
 # -- Laws --------------------------------------------------------------------------
@@ -227,7 +240,7 @@ REQUESTS = st.recursive(
 
 
 def is_looked_for(secret: str) -> bool:
-    """Whether a secret can be told from what others are masked with."""
+    """Whether a secret differs from the stars of others."""
     return is_worth_looking_for(secret) and "***" not in secret
 
 
@@ -246,26 +259,26 @@ def texts(value: Any) -> Iterator[str]:
 @example("://me:b@host", ["me:***@host"])
 def test_no_secret_stays_in_text(text: str, secrets: List[str]) -> None:
     for joint in ("", "="):
-        shown = hidden(text + joint.join(secrets), secrets)
+        shown = redact_text(text + joint.join(secrets), secrets)
         left = [each for each in secrets if is_looked_for(each) and each in shown]
         assert left == []
-        assert hidden(shown, secrets) == shown
+        assert redact_text(shown, secrets) == shown
 
 
 @given(REQUESTS, st.lists(WORDS, max_size=3))
 def test_no_secret_stays_in_a_request(request: Any, secrets: List[str]) -> None:
-    shown = masked(request, secrets)
+    shown = redact(request, secrets)
     long_enough = [
         each for each in [*secrets, *secrets_in(request)] if is_looked_for(each)
     ]
     assert [each for each in long_enough for text in texts(shown) if each in text] == []
-    assert masked(shown, secrets) == shown
+    assert redact(shown, secrets) == shown
 
 
 @given(REQUESTS, st.lists(WORDS, max_size=3))
-def test_masking_changes_no_input(request: Any, secrets: List[str]) -> None:
+def test_redact_changes_no_input(request: Any, secrets: List[str]) -> None:
     before = copy.deepcopy((request, secrets))
-    masked(request, secrets)
+    redact(request, secrets)
     assert (request, secrets) == before
 
 
@@ -278,7 +291,7 @@ def test_secrets_that_are_kept_and_learned() -> None:
     secrets.learn("run-1", {"env": {"A_TOKEN": "run-token-1"}}, None)
     text = "api-key-1, 123456789, run-token-1, run-token-2"
     for run_id in ("run-1", None):
-        assert secrets.hidden(text, run_id) == "***, ***, ***, run-token-2"
+        assert secrets.redact_text(text, run_id) == "***, ***, ***, run-token-2"
 
 
 def test_secrets_belong_to_their_run() -> None:
@@ -289,16 +302,16 @@ def test_secrets_belong_to_their_run() -> None:
     secrets.learn("run-2", {"env": {"A_TOKEN": "token-number-2"}})
     text = "agents-token token-number-1 token-number-2"
     assert secrets.of("run-2") == ["agents-token", "token-number-2"]
-    assert secrets.hidden(text, "run-1") == "*** *** ***"
-    assert secrets.hidden(text, "run-2") == "*** token-number-1 ***"
-    assert secrets.hidden(text, "run-3") == "*** token-number-1 token-number-2"
-    assert secrets.hidden(text) == "*** *** ***"
+    assert secrets.redact_text(text, "run-1") == "*** *** ***"
+    assert secrets.redact_text(text, "run-2") == "*** token-number-1 ***"
+    assert secrets.redact_text(text, "run-3") == "*** token-number-1 token-number-2"
+    assert secrets.redact_text(text) == "*** *** ***"
     secrets.forget("run-1")
-    assert secrets.hidden(text, "run-1") == "*** token-number-1 token-number-2"
-    assert secrets.hidden(text) == "*** token-number-1 ***"
+    assert secrets.redact_text(text, "run-1") == "*** token-number-1 token-number-2"
+    assert secrets.redact_text(text) == "*** token-number-1 ***"
     secrets.forget("run-2")
     secrets.forget("run-2")
-    assert secrets.hidden(text) == "*** token-number-1 token-number-2"
+    assert secrets.redact_text(text) == "*** token-number-1 token-number-2"
 
 
 def test_no_run_pushes_secrets_of_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,9 +325,9 @@ def test_no_run_pushes_secrets_of_others_out(monkeypatch: pytest.MonkeyPatch) ->
     secrets.learn("greedy", {"env": many})
     assert secrets.of("greedy")[1:] == list(many.values())[:MOST_SECRETS]
     text = "agents-token token-of-good 00000000-token-of-greedy"
-    assert secrets.hidden(text, "good") == "*** *** 00000000-token-of-greedy"
-    assert secrets.hidden(text, "greedy") == "*** token-of-good ***"
-    assert secrets.hidden(text) == "*** *** 00000000-token-of-greedy"
+    assert secrets.redact_text(text, "good") == "*** *** 00000000-token-of-greedy"
+    assert secrets.redact_text(text, "greedy") == "*** token-of-good ***"
+    assert secrets.redact_text(text) == "*** *** 00000000-token-of-greedy"
     assert len(sliced(tuple("x" * i + "yz" * 20_000 for i in range(9))).slices) <= (
         MOST_SLICES
     )
@@ -323,18 +336,18 @@ def test_no_run_pushes_secrets_of_others_out(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("value", ["***bbbbb", "********", "--------", "a", "ababab"])
 def test_what_would_blind_a_log_is_not_looked_for(value: str) -> None:
     text = f"password: ***, then {value} ******** -------- and ***bbbbb"
-    assert hidden(text, [value]) == text.replace("********", "********")
-    assert hidden(f"A_TOKEN='{value}'", [value]) == (
+    assert redact_text(text, [value]) == text.replace("********", "********")
+    assert redact_text(f"A_TOKEN='{value}'", [value]) == (
         f"A_TOKEN='{value}'" if set(value) == {"*"} else "A_TOKEN='***'"
     )
 
 
-def test_what_cannot_be_walked_is_no_trouble() -> None:
+def test_a_structure_that_contains_itself_is_skipped() -> None:
     nested: Dict[str, Any] = {}
     nested["again"] = nested
     secrets = Secrets()
     secrets.learn("run-1", nested)
-    assert secrets.hidden("text") == "text"
+    assert secrets.redact_text("text") == "text"
 
 
 # -- Names, shapes and spellings -----------------------------------------------------
@@ -412,8 +425,8 @@ def test_what_cannot_be_walked_is_no_trouble() -> None:
     ],
 )
 def test_shapes(text: str, expected: str) -> None:
-    assert hidden(text) == expected
-    assert hidden(expected) == expected
+    assert redact_text(text) == expected
+    assert redact_text(expected) == expected
 
 
 PLANTED = "Zq7'\"\\ <ü€>&/+= kW9~x$(v)-end"
@@ -457,7 +470,7 @@ def planted_spellings() -> Dict[str, str]:
 @pytest.mark.parametrize("spelling", planted_spellings())
 def test_spellings(spelling: str) -> None:
     text = planted_spellings()[spelling]
-    shown = hidden(f"before [{text}] after\n{text}", [PLANTED])
+    shown = redact_text(f"before [{text}] after\n{text}", [PLANTED])
     assert STARS in shown
     assert slices_of(text, shown) == []
     assert shown.startswith("before [") or "several" in spelling
@@ -489,24 +502,27 @@ def test_of_a_url_and_the_like_only_what_is_secret(
 def test_arguments_and_shapes_in_requests_are_secrets() -> None:
     request = {"command": ["x", "--db-password", "hunter2hunter2", "ghp_" + "a1" * 10]}
     assert secrets_in(request) == ["hunter2hunter2", "ghp_" + "a1" * 10]
-    assert masked(request) == {"command": ["x", "--db-password", "***", "***"]}
+    assert redact(request) == {"command": ["x", "--db-password", "***", "***"]}
 
 
-# -- Mask, then cut --------------------------------------------------------------------
+# -- Redact, then cut ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("before", range(90, 105))
 def test_a_secret_across_a_cut_leaves_nothing(before: int) -> None:
     secret = "p4ssw0rd-of-33-characters-in-all!"
     text = "x" * before + secret + " and more" * 20
-    for shown in (hidden(text, [secret], 100), *hidden_lines([text], [secret], 100)):
+    for shown in (
+        redact_text(text, [secret], 100),
+        *redact_lines([text], [secret], 100),
+    ):
         assert slices_of(secret, shown) == []
         assert shown == ("x" * before)[:100] + (STARS if before < 100 else "") + "..."
 
 
 def test_a_key_over_several_lines() -> None:
     lines = ["x", "-----BEGIN PRIVATE KEY-----", "MIIEow", "abcdef", "done."]
-    shown = hidden_lines(lines, [], 1000)
+    shown = redact_lines(lines, [], 1000)
     assert "\n".join(shown).count("MIIEow") == 0
     assert shown[0] == "x"
     assert len(shown) == len(lines)
@@ -519,8 +535,8 @@ def test_of_a_long_text_the_end_is_left_out() -> None:
     text = json.dumps({"a" * 25_000: "b" * 20_000, "quotes": "'\"\\" * 3000})
     text += "://" * 10_000
     assert len(text) < LONGEST_TEXT
-    assert hidden(text) == text
-    assert hidden("x" * (LONGEST_TEXT + 5)) == (
+    assert redact_text(text) == text
+    assert redact_text("x" * (LONGEST_TEXT + 5)) == (
         "x" * LONGEST_TEXT + "... (5 more characters are left out)"
     )
 
@@ -537,11 +553,11 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, min_size=1, max_size=8), st.lists(PIECES, max_size=6))
 @example(["\\"], ["***bbbbb"])
 @example(["-----BEGIN "], [])
-def test_a_text_of_a_megabyte_is_masked(pieces: List[str], others: List[str]) -> None:
+def test_a_text_of_a_megabyte_is_redacted(pieces: List[str], others: List[str]) -> None:
     """Whatever it is made of; that it ends at all is what is tested."""
     unit = "".join(pieces)
     text = f"{PLANTED}\n" + unit * (1_000_000 // len(unit))
     secrets = [PLANTED, unit * 1000, "".join(others) * 1000, "***bbbbb"]
-    shown = hidden(text, secrets)
+    shown = redact_text(text, secrets)
     assert len(shown) <= LONGEST_TEXT + 100
     assert slices_of(PLANTED, shown) == []

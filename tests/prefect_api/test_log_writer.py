@@ -1,4 +1,4 @@
-"""Log lines and heartbeats reach a real API: many at once, and through trouble."""
+"""Log lines and heartbeats reach a real API: many at once, and through outages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import uuid
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
+from codes import code_of, codes_of
 from prefect.utilities.configuration import set_temporary_config
 
 pytest.importorskip("graphql", reason="the sandbox needs its extra and Python 3.10")
@@ -27,7 +28,7 @@ class World:
 
     Attributes:
         requests: The root field of each request, refused ones included.
-        trouble: Given the number of the request, what goes wrong with it.
+        fault: Given the number of the request, its fault.
     """
 
     def __init__(self, api: PrefectAPI) -> None:
@@ -37,31 +38,31 @@ class World:
         self.simulation = Simulation()
         dispatcher = self.simulation.dispatcher
         logger = logging.getLogger("agent")
-        troubles = OutageLog(logger, dispatcher.clock)
+        outages = OutageLog(logger, dispatcher.clock)
         shared: Dict[str, Any] = {
             "client": self.client,
             "name": "agent",
             "logger": logger,
-            "troubles": troubles,
+            "outages": outages,
             "start": dispatcher.start,
         }
         self._shared = shared
         self.log = LogWriter(**shared)
-        states = RunStates(self.client, troubles, dispatcher.start)
+        states = RunStates(self.client, outages, dispatcher.start)
         self.reporter = Reporter(states=states, **shared)
         self.requests: List[str] = []
-        self.trouble: Callable[[int], Optional[Fault]] = lambda number: None
+        self.fault: Callable[[int], Optional[Fault]] = lambda number: None
         api.fault = self._hear
 
-    def hiding(self, hide: Any) -> Tuple[LogWriter, Reporter]:
+    def redacting(self, redact: Any) -> Tuple[LogWriter, Reporter]:
         """Both with something that takes secrets out."""
-        shared = {**self._shared, "hide": hide}
-        states = RunStates(self.client, shared["troubles"], shared["start"])
+        shared = {**self._shared, "redact": redact}
+        states = RunStates(self.client, shared["outages"], shared["start"])
         return LogWriter(**shared), Reporter(states=states, **shared)
 
     def _hear(self, operation: str, _: Dict[str, Any]) -> Optional[Fault]:
         self.requests.append(operation)
-        return self.trouble(len(self.requests))
+        return self.fault(len(self.requests))
 
     def runs(self, count: int) -> List[str]:
         return [self.store.create_flow_run(self.flow_id) for _ in range(count)]
@@ -89,7 +90,7 @@ def test_secrets_of_a_run_are_taken_out_of_what_is_told_about_it(world: World) -
     runs = world.runs(2)
     for run_id in runs:
         secrets.learn(run_id, {"env": {"A_TOKEN": f"token of {run_id}"}})
-    log, reporter = world.hiding(secrets.hidden)
+    log, reporter = world.redacting(secrets.redact_text)
     text = ", ".join(f"token of {run_id}" for run_id in runs)
     for run_id in runs:
         log.write(run_id, text)
@@ -133,6 +134,7 @@ def test_a_line_that_the_api_refuses_is_reported_and_the_others_are_written(
     assert world.lines(good_run) == expected
     assert world.lines(bad_run) == []
     (warning,) = warnings(caplog, logging.WARNING)
+    assert code_of(warning) == "log-line-refused"
     assert bad_run in warning
     assert "refused" in warning
     assert "\n" not in warning
@@ -145,6 +147,7 @@ def test_a_line_that_must_be_written_first_is_reported_if_refused(
     (run_id,) = world.runs(1)
     world.log.write_now(run_id, "refused", level="LOUD")
     (warning,) = warnings(caplog, logging.WARNING)
+    assert code_of(warning) == "log-line-refused"
     assert run_id in warning
     assert world.requests == ["write_run_logs"]
 
@@ -166,20 +169,22 @@ def test_lines_are_kept_in_an_outage_and_not_split(
 ) -> None:
     caplog.set_level(logging.INFO)
     (run_id,) = world.runs(1)
-    world.trouble = lambda number: fault if number == 1 else None
+    world.fault = lambda number: fault if number == 1 else None
     for number in range(150):
         world.log.write(run_id, f"line {number}")
     world.simulation.run()
     assert world.lines(run_id) == [f"line {number}" for number in range(150)]
     assert world.requests == ["write_run_logs"] * 2
-    assert len(warnings(caplog, logging.ERROR)) == 1
+    (error,) = warnings(caplog, logging.ERROR)
+    limited = fault.status == 429
+    assert code_of(error) == ("prefect-rate-limit" if limited else "logs-not-written")
 
 
 def test_a_line_that_must_be_written_first_is_written_after_an_outage(
     world: World,
 ) -> None:
     (run_id,) = world.runs(1)
-    world.trouble = lambda number: Fault(status=503) if number <= 3 else None
+    world.fault = lambda number: Fault(status=503) if number <= 3 else None
     world.log.write_now(run_id, "why it failed", "ERROR")
     world.simulation.run()
     assert world.lines(run_id) == ["why it failed"]
@@ -190,7 +195,7 @@ def test_an_outage_of_an_hour_keeps_the_newest_2000_lines(
 ) -> None:
     caplog.set_level(logging.INFO)
     (run_id,) = world.runs(1)
-    world.trouble = lambda number: (
+    world.fault = lambda number: (
         Fault(status=503) if world.simulation.now < 3600 else None
     )
     for number in range(2500):
@@ -198,7 +203,7 @@ def test_an_outage_of_an_hour_keeps_the_newest_2000_lines(
     world.simulation.run()
     assert world.lines(run_id) == [f"line {number}" for number in range(500, 2500)]
     assert len(world.requests) < 3600 / 5
-    assert len(warnings(caplog, logging.ERROR)) == 1
+    assert codes_of(warnings(caplog, logging.ERROR)) == ["logs-not-written"]
     assert len([m for m in warnings(caplog, logging.INFO) if "over after" in m]) == 1
 
 
@@ -227,8 +232,8 @@ def test_heartbeats_that_cannot_be_sent_are_told_once(
 ) -> None:
     caplog.set_level(logging.INFO)
     runs = world.runs(2)
-    world.trouble = lambda number: Fault(status=503) if number <= 3 else None
+    world.fault = lambda number: Fault(status=503) if number <= 3 else None
     for _ in range(4):
         world.reporter.heartbeats(runs)
-    assert len(warnings(caplog, logging.ERROR)) == 1
+    assert codes_of(warnings(caplog, logging.ERROR)) == ["heartbeats-not-sent"]
     assert len([m for m in warnings(caplog, logging.INFO) if "over after" in m]) == 1

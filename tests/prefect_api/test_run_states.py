@@ -14,6 +14,7 @@ pytest.importorskip("graphql", reason="the sandbox needs its extra and Python 3.
 
 from sandbox_prefect import new_flow
 
+from prefect_ecs_plugin.errors import code_of, without_code
 from prefect_ecs_plugin.observability.outage_log import OutageLog
 from prefect_ecs_plugin.prefect_api.client import AgentClient
 from prefect_ecs_plugin.prefect_api.run_states import READING, RunStates
@@ -37,8 +38,8 @@ class World:
         self.flow_id = new_flow(api.store)
         self.simulation = Simulation()
         dispatcher = self.simulation.dispatcher
-        troubles = OutageLog(logging.getLogger("agent"), dispatcher.clock)
-        self.states = RunStates(client, troubles, dispatcher.start)
+        outages = OutageLog(logging.getLogger("agent"), dispatcher.clock)
+        self.states = RunStates(client, outages, dispatcher.start)
         self.queries: List[List[str]] = []
         self.faults: List[Optional[Fault]] = []
         self.slow = ""
@@ -141,8 +142,8 @@ def test_guarantee_2_an_outage_is_told_once_and_all_are_answered(
     assert world.answers == dict.fromkeys(runs, "Scheduled")
     assert len(world.queries) <= 10
     begun, ended = [each.message for each in caplog.records if each.name == "agent"]
-    assert begun.startswith(f"{READING}: ")
-    assert ended.startswith(f"{READING}: over after")
+    assert code_of(begun) == code_of(READING)
+    assert ended.startswith(f"{without_code(READING)}: over after")
 
 
 def test_a_run_that_is_gone(world: World) -> None:
@@ -179,7 +180,7 @@ def test_of_its_task_runs_those_are_told_that_wait(
     assert row["task_runs"] == shown
 
 
-def test_one_run_that_the_api_refuses_to_speak_of_does_not_hold_up_the_others(
+def test_one_run_that_the_api_refuses_does_not_delay_the_others(
     world: World,
 ) -> None:
     refused: List[Exception] = []

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tupl
 from prefect import config
 
 from ...flow_run import plain
-from ...observability.redaction import hidden, masked, secrets_in
+from ...observability.redaction import redact, redact_text, secrets_in
 from ...settings import AgentSettings, PrefectSettings
 from . import api, cluster, flows, identity, images, network, rendering, roles, secrets
 from . import permissions as rights
@@ -168,7 +168,7 @@ class Preflight:
 
     def _requests(self) -> Dict[str, Any]:
         return {
-            launch.flow: masked(plain(launch.sent()), self._secrets())
+            launch.flow: redact(plain(launch.sent()), self._secrets())
             for launch in self._facts.launches
             if launch.flow
         }
@@ -191,7 +191,7 @@ class Preflight:
 
 
 def _discreet(finding: Finding, secrets: List[str]) -> Finding:
-    texts = (hidden(text, secrets) for text in (finding.message, finding.advice))
+    texts = (redact_text(text, secrets) for text in (finding.message, finding.advice))
     message, advice = texts
     return Finding(finding.status, message, advice, finding.check, finding.about)
 

@@ -14,7 +14,7 @@ import click
 
 from ...aws.secret_arn import parse
 from ...errors import ConfigurationError
-from ...observability.redaction import is_secret_name
+from ...observability.secret_names import is_secret_name
 from ..click_types import check_values, one_line_errors
 from ..start_options import WithStartOptions, typed
 from . import plan as planning

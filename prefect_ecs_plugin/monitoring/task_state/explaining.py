@@ -69,11 +69,11 @@ def explain(
         *_facts(seen),
         *_links(task_arn, known),
         f"More about this: {judgement.hint.source}",
-        *_tail(redaction.hidden_lines(log_lines, secrets, _LONGEST_LINE)),
+        *_tail(redaction.redact_lines(log_lines, secrets, _LONGEST_LINE)),
     ]
     return Explanation(
-        redaction.hidden(_one_line(message), secrets),
-        redaction.hidden("\n".join(lines), secrets),
+        redaction.redact_text(_one_line(message), secrets),
+        redaction.redact_text("\n".join(lines), secrets),
     )
 
 
@@ -144,7 +144,7 @@ def _quoted(task: Described, secrets: Sequence[str]) -> str:
     """ECS's own words, short enough for a state message."""
     code, words = task.get("stopCode"), described.reasons(task)
     said = ": ".join(str(part) for part in (code, *words[:1]) if part)
-    said = redaction.hidden(said, secrets, _LONGEST_REASON)
+    said = redaction.redact_text(said, secrets, _LONGEST_REASON)
     return f" (ECS says: {said})" if said else ""
 
 

@@ -62,7 +62,7 @@ _ABOUT_CONTENT = frozenset(
     }
 )
 
-SEEING = "The agent cannot see how its tasks are doing"
+SEEING = "The agent cannot see how its tasks are doing [tasks-unreadable]"
 
 #: A task as described; None for one that ECS does not know.
 _Task = Optional[Mapping[str, Any]]
