@@ -1,9 +1,9 @@
 """What MkDocs does beyond mkdocs.yml: pages from the repository's root, and links.
 
-README.md, CONTRIBUTING.md and CHANGELOG.md lie where GitHub looks for them, outside of
-`docs`. Here they become pages of the site. Links are written for GitHub, relative to the
-file they stand in; a link to a page of the site stays one, and a link to any other file
-of the repository leads to GitHub.
+README.md, CONTRIBUTING.md and CHANGELOG.md are where GitHub looks for them, outside of
+`docs`. Here they become pages of the site. Links are written for GitHub, relative to
+the file they are in; a link to a page of the site stays one, and a link to any other
+file of the repository leads to GitHub.
 """
 
 from __future__ import annotations
