@@ -347,7 +347,7 @@ def test_the_rights_of_the_docs_are_those_of_the_policy() -> None:
     policy = agent_policy(PLAN, PLACE)
     granted = {name for each in policy["Statement"] for name in each["Action"]}
     page = text_of(ROOT / "docs" / "production.md")
-    table = page[page.index("The agent's rights, and what they are for") :]
+    table = page[page.index("The agent's permissions, and what they are for") :]
     rows = re.findall(r"^\| (`\w+:.*?) \|", table, re.MULTILINE)
     assert {name for row in rows for name in INLINE.findall(row)} == granted
 
