@@ -123,7 +123,7 @@ def _options_of_start(command: click.Command) -> Iterator[str]:
         if name in by_name
     ]
     if reasons:
-        yield "These are refused: " + "; ".join(reasons) + "."
+        yield "Options that it refuses: " + "; ".join(reasons) + "."
     yield ""
 
 

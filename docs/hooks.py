@@ -24,6 +24,9 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
 }
 
+#: GitHub needs `\|` for a bar in the code of a table, where Python-Markdown shows both.
+_CODE_IN_TABLE = re.compile(r"`[^`\n]*\\\|[^`\n]*`")
+
 _LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(?=\))")
 
 
@@ -51,4 +54,6 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
             return f"{begin}{in_site}{anchor}"
         return f"{begin}{config.repo_url}/blob/main/{path}{anchor}"
 
-    return _LINK.sub(renewed, markdown)
+    return _CODE_IN_TABLE.sub(
+        lambda code: code[0].replace("\\|", "|"), _LINK.sub(renewed, markdown)
+    )
