@@ -4,14 +4,27 @@ They belong at the wheel's root, beside the package, where `site` looks for them
 option of setuptools puts a file there: package data lies inside a package, and
 data_files in sys.prefix. An editable wheel has no build_lib that gets installed, so
 there they go straight into the folder that becomes the wheel.
+
+README.md is the description on PyPI too, where its relative links would lead nowhere.
 """
 
 import os
+import re
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
 STARTUP_FILES = ("prefect_ecs_plugin.pth", "prefect_ecs_plugin.start")
+
+REPOSITORY = "https://github.com/prefect-ecs-plugin/prefect-ecs-plugin"
+
+
+def description():
+    """README.md, with links and pictures that lead to the repository."""
+    with open("README.md", encoding="utf-8") as file:
+        text = file.read()
+    text = re.sub(r"(!\[[^]]*\]\()(?![a-z]+:|#)", rf"\1{REPOSITORY}/raw/main/", text)
+    return re.sub(r"(?<=\]\()(?![a-z]+:|#)", f"{REPOSITORY}/blob/main/", text)
 
 
 class BuildWithStartupFiles(build_py):
@@ -40,4 +53,8 @@ class BuildWithStartupFiles(build_py):
         return getattr(self, "editable_mode", False)
 
 
-setup(cmdclass={"build_py": BuildWithStartupFiles})
+setup(
+    cmdclass={"build_py": BuildWithStartupFiles},
+    long_description=description(),
+    long_description_content_type="text/markdown",
+)

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import shlex
+import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import fields
@@ -17,6 +18,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 import click
 import pytest
 import yaml
+from deadlines import DEADLINE
 
 import prefect_ecs_plugin
 from prefect_ecs_plugin.cli.install.place import Place
@@ -33,7 +35,10 @@ if not (ROOT / "docs" / "generate.py").exists():
 PAGES = [
     path
     for path in (
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+        *(
+            ROOT / name
+            for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
+        ),
         *sorted((ROOT / "docs").glob("*.md")),
     )
     if path.exists()
@@ -42,10 +47,10 @@ PAGES = [
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
-def load_generator() -> ModuleType:
+def load(name: str) -> ModuleType:
     """`docs` is no package, and other distributions have one of that name."""
     spec = importlib.util.spec_from_file_location(
-        "prefect_ecs_plugin_docs", ROOT / "docs" / "generate.py"
+        f"prefect_ecs_plugin_docs_{name}", ROOT / "docs" / f"{name}.py"
     )
     assert spec is not None
     assert spec.loader is not None
@@ -55,7 +60,7 @@ def load_generator() -> ModuleType:
     return module
 
 
-generate = load_generator()
+generate = load("generate")
 
 
 def text_of(page: Path) -> str:
@@ -257,9 +262,9 @@ TEXTS = said()
 
 
 def anchors(page: Path) -> Set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """The anchors of a page: of its headings, as GitHub makes them, and its own."""
     found: Dict[str, int] = {}
-    names = set()
+    names = set(re.findall(r'<a id="([\w-]+)">', text_of(page)))
     for heading in re.findall(r"^#{1,6} +(.*?) *$", prose(page), re.MULTILINE):
         plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
         name = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
@@ -291,6 +296,31 @@ def test_code_in_the_docs_parses(page: Path) -> None:
             json.loads(text)
 
 
+def test_the_diagram_is_drawn_from_its_script_and_names_modules() -> None:
+    diagram = load("diagram")
+    drawn = diagram.drawn()
+    if text_of(diagram.PATH) != drawn:
+        pytest.fail("python docs/diagram.py draws another picture", pytrace=False)
+    for names in re.findall(r'class="module"[^>]*>([^<]+)<', drawn):
+        for name in names.split(", "):
+            path = PACKAGE / name.replace(".", "/")
+            assert path.is_dir() or path.with_suffix(".py").is_file(), name
+
+
+def test_the_site_builds_and_its_links_hold(tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="mkdocs-material is part of the extra docs")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def test_every_page_is_in_the_readmes_list() -> None:
     readme = text_of(ROOT / "README.md")
     for page in PAGES:
@@ -317,7 +347,7 @@ def test_the_rights_of_the_docs_are_those_of_the_policy() -> None:
     policy = agent_policy(PLAN, PLACE)
     granted = {name for each in policy["Statement"] for name in each["Action"]}
     page = text_of(ROOT / "docs" / "production.md")
-    table = page[page.index("The agent's rights, and what they are for") :]
+    table = page[page.index("The agent's permissions, and what they are for") :]
     rows = re.findall(r"^\| (`\w+:.*?) \|", table, re.MULTILINE)
     assert {name for row in rows for name in INLINE.findall(row)} == granted
 

@@ -40,8 +40,9 @@ WORD = re.compile(r"[A-Za-z0-9]")
 #: Seconds between two looks at what has happened.
 TICK = 0.1
 
-#: Seconds after which a run is given up whose task failed without a word.
-LAST_WORDS = 15.0
+#: Seconds after which a run is given up whose task failed without a word. The agent
+#: describes a RUNNING task every 30 s, and gives Prefect 10 s to report the end itself.
+LAST_WORDS = 60.0
 
 
 class Watch:

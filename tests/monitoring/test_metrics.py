@@ -210,7 +210,7 @@ def test_the_docs_have_a_row_for_each_metric_and_no_other() -> None:
         shown[name] = (family.type, labels - {"le"})
     told = {
         name: (kind, set(filter(None, labels.replace("`", "").split(", "))))
-        for name, kind, labels, _ in table("## What there is")
+        for name, kind, labels, _ in table("## All metrics")
     }
     assert told == shown
 
@@ -343,7 +343,7 @@ def test_the_dashboard_shows_every_metric_of_our_own() -> None:
     }
     ours = {
         row[0] + ("_bucket" if row[1] == "histogram" else "")
-        for row in table("## What there is")
+        for row in table("## All metrics")
         if row[0].startswith("prefect_ecs_")
     }
     assert ours - shown == {

@@ -32,7 +32,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = ["prefect_ecs_plugin", "docs"]
 PREFECT_VERSIONS = ["1.0.0", "1.4.1"]
-OURS = "From prefect-ecs-plugin 0.1.0."
+VERSION = re.findall("^version = (.*)$", (ROOT / "setup.cfg").read_text("utf-8"), re.M)[
+    0
+]
+OURS = f"From prefect-ecs-plugin {VERSION}."
 START_UP_FILES = {"prefect_ecs_plugin.pth", "prefect_ecs_plugin.start"}
 #: Seconds; an installation on a slow machine with a slow network takes minutes.
 DEADLINE = 3600.0
@@ -744,7 +747,7 @@ def test_a_damaged_command_is_never_prefects_own(installed: Environment) -> None
     cli = installed.site_packages / "prefect_ecs_plugin" / "cli" / "start.py"
     cli.unlink()
     cli.write_text("raise RuntimeError('two\\nlines')", encoding="utf-8")
-    assert_says_why(installed, "0.1.0 cannot be loaded (RuntimeError: two lines)")
+    assert_says_why(installed, f"{VERSION} cannot be loaded (RuntimeError: two lines)")
 
 
 @pytest.fixture
@@ -788,7 +791,7 @@ def test_two_distributions_with_one_command_are_both_named(
     offers("rival", "ecs", A_COMMAND)
     done = installed.run("prefect", "agent", "ecs", "start")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "prefect-ecs-plugin 0.1.0" in done.stderr
+    assert f"prefect-ecs-plugin {VERSION}" in done.stderr
     assert "rival 3.0" in done.stderr
 
 

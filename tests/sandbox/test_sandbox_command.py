@@ -407,11 +407,11 @@ def test_a_run_whose_task_crashed_is_given_up_soon() -> None:
     started(watch, "Running")
     watch.task("r1", "STOPPED", 137, "OutOfMemory")
     watch.refresh(0)
-    clock.now = 16.0
+    clock.now = 61.0
     watch.give_up(300.0)
     watch.refresh(0)
     assert written[-1] == (
-        "  16.0 s  ERROR f/cat: nothing has happened for 16 s. The run is Running, "
+        "  61.0 s  ERROR f/cat: nothing has happened for 61 s. The run is Running, "
         "its task is STOPPED with exit code 137 (OutOfMemory)."
     )
 
