@@ -246,7 +246,7 @@ def _hint(hint: StopReason) -> str:
 
 
 def _symptoms(hint: StopReason) -> Iterator[str]:
-    """What a reader may have seen."""
+    """What a reader may have before the eyes."""
     yield from (_code(example) for example in hint.examples)
     if hint.stop_code != ".*":
         yield "stopCode " + " or ".join(map(_code, hint.stop_code.split("|")))
@@ -256,7 +256,7 @@ def _symptoms(hint: StopReason) -> Iterator[str]:
 
 
 def vanished() -> str:
-    """What to do about a task that ECS no longer knows."""
+    """The one hint that no words of ECS lead to."""
     hint = stop_reasons.VANISHED
     return f"{_sentence(hint.cause)} {_sentence(hint.remedy)} [More]({hint.source})\n"
 
@@ -336,7 +336,7 @@ def message_codes() -> str:
     found: Dict[str, List[str]] = {}
     for each in messages(Path(prefect_ecs_plugin.__file__).parent):
         sentences = found.setdefault(each.code, [])
-        if each.text not in sentences:
+        if each.text not in sentences and re.search("[a-z]", each.text):
             sentences.append(each.text)
     lines = ["| code | the agent or a command says |", "| --- | --- |"]
     lines += [
@@ -347,12 +347,12 @@ def message_codes() -> str:
     return "\n".join([*lines, ""])
 
 
-# -- The permissions of the agent -------------------------------------------------
+# -- What the agent has to be allowed ---------------------------------------------
 
 
 def agent_rights() -> str:
-    """The table of the agent's permissions."""
-    lines = ["| permission | on | for | without it |", "| --- | --- | --- | --- |"]
+    """The table of the agent's rights."""
+    lines = ["| right | on | for | without it |", "| --- | --- | --- | --- |"]
     lines += [
         f"| {_code(right.action)} | {_text(right.where)} | {_text(right.purpose)} "
         f"| {_text(right.without)} |"
@@ -363,7 +363,7 @@ def agent_rights() -> str:
 
 # -- Markdown ---------------------------------------------------------------------
 
-#: What is written as code in running text: options, variables, keys and permissions.
+#: What is written as code in running text: options, variables, keys and rights.
 _AS_CODE = re.compile(
     r"(?<![\w`:./-])(--[a-z][a-z-]+[a-z]|[A-Z][A-Z0-9]*_[A-Z0-9_]+"
     r"|[a-z]+(?:[A-Z][a-z0-9]+)+|[a-z0-9]+:(?:[A-Z][a-z]+)+|[a-z]+(?:_[a-z]+)+"
