@@ -272,7 +272,7 @@ def test_effective_task_equals_that_of_prefects_own_agent(
         "capacityProviderStrategy: [{capacityProvider: FARGATE_SPOT}]",
     ],
 )
-def test_a_network_that_nobody_gave_equals_that_of_prefects_own_agent(
+def test_an_inferred_network_equals_that_of_prefects_own_agent(
     file: str, aws: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Both agents ask the account for its default VPC, with the same options."""

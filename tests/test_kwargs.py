@@ -255,7 +255,9 @@ def test_guarantee_8_the_agents_own_kwargs_stay_as_they_were() -> None:
     "option, file, expected",
     [(None, None, None), (None, "f", "f"), ("o", "f", "o"), ("o", None, "o")],
 )
-def test_cluster_option_beats_the_file(option: Any, file: Any, expected: Any) -> None:
+def test_cluster_option_replaces_that_of_the_file(
+    option: Any, file: Any, expected: Any
+) -> None:
     agent = AgentSettings(cluster=option, run_task_kwargs={"cluster": file})
     assert kwargs.agent_level(agent).get("cluster") == expected
 
@@ -476,7 +478,7 @@ def test_roles(
         (None, None, None),
     ],
 )
-def test_cpu_of_the_run_beats_the_kwargs(
+def test_cpu_of_the_run_replaces_that_of_the_kwargs(
     build: Any, run: Any, file: Any, expected: Any
 ) -> None:
     request = build(
@@ -610,7 +612,7 @@ KEY = "PREFECT__CLOUD__API_KEY"
 def test_guarantee_7_a_key_that_comes_as_a_secret_is_in_no_override(
     build: Any, agents: Any, left: Any
 ) -> None:
-    """The definition's own speaks for its flow, the agent's for every container."""
+    """A definition's secret counts for its flow, the agent's for all containers."""
     names = ("flow", "proxy", "other")
     containers: Any = [{"name": name} for name in names]
     containers[0]["secrets"] = [{"name": KEY, "valueFrom": "arn:key"}]
@@ -671,7 +673,7 @@ def test_network_is_inferred_exactly_where_the_definition_is_awsvpc(
 @pytest.mark.parametrize(
     "launch_type, expected", [(None, PUBLIC), ("FARGATE", PUBLIC), ("EC2", NETWORK)]
 )
-def test_the_clusters_own_strategy_is_taken_for_one_of_fargate(
+def test_an_empty_strategy_counts_as_fargate(
     build: Any, launch_type: Any, expected: Any
 ) -> None:
     run = ECSRun(run_task_kwargs={"capacityProviderStrategy": []})
@@ -683,7 +685,7 @@ def test_the_clusters_own_strategy_is_taken_for_one_of_fargate(
     "run, settings",
     [({"networkConfiguration": None}, {}), ({}, {"subnets": ()})],
 )
-def test_no_network_is_inferred_where_none_is_wanted_or_known(
+def test_no_network_is_inferred_if_none_is_wanted_or_known(
     build: Any, run: Any, settings: Any
 ) -> None:
     """So ECS would refuse a definition that needs one."""
@@ -771,7 +773,7 @@ def test_guarantee_10_the_users_started_by_becomes_a_tag(
     assert note.endswith("tag prefect:started-by")
 
 
-def test_the_users_started_by_goes_where_there_is_no_place_for_its_tag(
+def test_the_users_started_by_is_lost_if_there_are_50_tags(
     build: Any, flow_run: FlowRun
 ) -> None:
     own = [{"key": f"k{i}", "value": "v"} for i in range(47)]
@@ -791,7 +793,7 @@ def test_a_tag_of_that_name_that_the_user_gives_stays(build: Any) -> None:
     assert tags_of(request)["prefect:started-by"] == "mine"
 
 
-def test_without_the_users_started_by_there_is_nothing_to_say(build: Any) -> None:
+def test_without_the_users_started_by_there_is_no_note(build: Any) -> None:
     request = build()
     assert "prefect:started-by" not in tags_of(request)
     assert kwargs.notes({"startedBy": None}, request) == ()
@@ -815,7 +817,7 @@ def test_tags_of_the_run_replace_those_of_the_agent_and_ours_fit_in(
     assert len(request["tags"]) == 50
 
 
-def test_an_override_of_the_run_for_a_container_that_is_not_there(build: Any) -> None:
+def test_an_override_of_the_run_for_an_unknown_container(build: Any) -> None:
     overrides = {"containerOverrides": [{"name": "nope", "cpu": 1}]}
     containers = [{"name": "flow"}, {"name": "proxy"}]
     definition = {**DEFINITION, "containerDefinitions": containers}
@@ -825,7 +827,7 @@ def test_an_override_of_the_run_for_a_container_that_is_not_there(build: Any) ->
     assert error.value.message.endswith("flow, proxy")
 
 
-def test_an_override_of_the_agent_for_such_a_container_is_dropped() -> None:
+def test_an_override_of_the_agent_for_an_unknown_container_is_dropped() -> None:
     overrides = {"containerOverrides": [{"name": "nope"}, {"name": "flow"}]}
     assert kwargs.dropped_overrides({"overrides": overrides}, DEFINITION) == ("nope",)
 

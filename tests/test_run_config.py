@@ -124,7 +124,7 @@ def test_what_the_user_wrote_is_stored_and_not_changed() -> None:
     assert (definition, kwargs) == before
 
 
-def test_nothing_of_aws_is_imported_with_it() -> None:
+def test_importing_it_does_not_import_boto() -> None:
     program = (
         "import sys; from prefect_ecs_plugin import ECSRun; ECSRun(env={'A': 1}); "
         "assert not [name for name in sys.modules if name.startswith('boto')]"
@@ -148,11 +148,11 @@ MISTAKES: Dict[str, Tuple[Dict[str, Any], List[str], str]] = {
         "env['A'] .*not dict",
     ),
     "cpu is a float": ({"cpu": 0.5}, ["wrong-type"], "cpu .*not float"),
-    "cpu is none": ({"cpu": "1 core"}, ["invalid-cpu"], "cpu: .*'1 core'"),
-    "memory is none": ({"memory": "2 GiB"}, ["invalid-memory"], "memory: .*'2 GiB'"),
+    "an invalid cpu": ({"cpu": "1 core"}, ["invalid-cpu"], "cpu: .*'1 core'"),
+    "an invalid memory": ({"memory": "2 GiB"}, ["invalid-memory"], "memory: .*'2 GiB'"),
     "image is a list": ({"image": ["a"]}, ["wrong-type"], "image .*not list"),
     "image has spaces": ({"image": "a b"}, ["invalid-image"], "image: .*'a b'"),
-    "a role that is none": (
+    "an invalid role": (
         {"task_role_arn": "arn:aws:iam::123456789012:user/me"},
         ["invalid-role"],
         "task_role_arn: .*'arn:aws:iam::123456789012:user/me'",
@@ -371,7 +371,7 @@ FINE: Tuple[Dict[str, Any], ...] = (
 
 
 @pytest.mark.parametrize("arguments", FINE)
-def test_what_ecs_may_accept_is_no_error_and_no_warning(
+def test_a_valid_run_config_causes_no_error_and_no_warning(
     arguments: Dict[str, Any],
 ) -> None:
     with warnings.catch_warnings():
@@ -423,7 +423,7 @@ def test_a_definition_in_a_file_is_checked_too(tmp_path: Path) -> None:
     assert "task_definition.containerdefinitions: " in str(raised.value)
 
 
-def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "flow.yaml"
     with raises_code("unreadable-file", SourceError) as raised:
         ECSRun(task_definition_path=str(path))

@@ -167,7 +167,9 @@ def test_flow_container_is_added_to_a_template_without_one(flow_run: FlowRun) ->
     assert definition["family"].startswith("prefect-prefecthq-prefect-1-4-1-")
 
 
-def test_the_image_of_the_run_beats_a_variable_that_names_it(flow_run: FlowRun) -> None:
+def test_the_image_of_the_run_replaces_a_variable_that_names_it(
+    flow_run: FlowRun,
+) -> None:
     variables = [{"name": "A", "value": "1"}, image_env("stale:1")]
     flow = {"name": "flow", "image": "mine:1", "environment": variables}
     definition = build(flow_run, {**PACKAGED, "containerDefinitions": [flow]})
@@ -177,7 +179,7 @@ def test_the_image_of_the_run_beats_a_variable_that_names_it(flow_run: FlowRun) 
     ]
 
 
-def test_variables_that_have_no_place_in_a_request_go_to_their_containers(
+def test_variables_beyond_the_request_limit_move_into_their_containers(
     flow_run: FlowRun,
 ) -> None:
     containers = [{"name": name, "image": "mine:1"} for name in ("proxy", "flow")]
@@ -194,7 +196,7 @@ def test_variables_that_have_no_place_in_a_request_go_to_their_containers(
     assert flow["environment"] == [{"name": "F", "value": "2"}, image_env("mine:1")]
 
 
-def test_image_variable_gives_way_to_a_secret_of_that_name(flow_run: FlowRun) -> None:
+def test_image_variable_is_not_set_if_a_secret_has_its_name(flow_run: FlowRun) -> None:
     secret = {"name": "PREFECT__CONTEXT__IMAGE", "valueFrom": "arn:aws:ssm:a:1:p/i"}
     container = {"name": "flow", "secrets": [secret]}
     definition = build(
@@ -258,7 +260,7 @@ def test_compatibilities_follow_the_placement(
 
 
 @pytest.mark.parametrize("theirs, has_ours", [(0, True), (49, True), (50, False)])
-def test_fifty_tags_at_most_and_theirs_stay(
+def test_at_most_fifty_tags_and_the_users_stay(
     flow_run: FlowRun, theirs: int, has_ours: bool
 ) -> None:
     tags = [{"key": f"k{i}", "value": "v"} for i in range(theirs)]
@@ -266,7 +268,7 @@ def test_fifty_tags_at_most_and_theirs_stay(
     assert definition["tags"] == tags + ([OWNER] if has_ours else [])
 
 
-def test_a_tag_of_ours_that_is_theirs_already_stays_theirs(flow_run: FlowRun) -> None:
+def test_a_tag_that_the_user_gives_is_not_replaced(flow_run: FlowRun) -> None:
     tags = [{"key": OWNER["key"], "value": "me"}]
     assert build(flow_run, {**PACKAGED, "tags": tags})["tags"] == tags
 
@@ -344,7 +346,7 @@ def test_families_are_bounded_and_legal(given: Any, stem: str) -> None:
 
 
 def test_a_family_is_the_same_in_every_version() -> None:
-    """Else an upgrade would register each definition once more."""
+    """Otherwise an upgrade would register each definition again."""
     content = {"b": [1, None], "a": {"y": "é", "x": True}}
     assert template.content_digest(content) == "02cfd62e71deabc6"
 

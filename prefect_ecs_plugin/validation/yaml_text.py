@@ -207,34 +207,26 @@ class _Loader(_Fastest):  # type: ignore[misc]  # one of two, both without types
         tags = [resolve(kind, begin, implicit) for begin in begins]
         return next((tag for tag in tags if tag in _NUMBERS), tags[0])
 
-
-def _bounded(construct: Any) -> Any:
-    def construct_number(loader: _Loader, node: yaml.ScalarNode) -> Any:
-        if len(node.value) > _MAX_NUMBER:
-            raise yaml.constructor.ConstructorError(
-                None,
-                None,
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        """The text of a node, from which a number is made."""
+        if node.tag in _NUMBERS and len(node.value) > _MAX_NUMBER:
+            raise _Refused(
+                node,
                 f"a number of more than {_MAX_NUMBER} characters; quote it if it is "
                 "text",
-                node.start_mark,
+                code="yaml-limit",
             )
-        return construct(loader, node)
-
-    return construct_number
-
-
-_Loader.add_constructor(_NUMBERS[0], _bounded(yaml.SafeLoader.construct_yaml_int))
-_Loader.add_constructor(_NUMBERS[1], _bounded(yaml.SafeLoader.construct_yaml_float))
+        return super().construct_scalar(node)
 
 
 # -- The size of a text ------------------------------------------------------------
 
 
 class _Refused(yaml.MarkedYAMLError):
-    """A text is refused at an event."""
+    """A text is refused at an event or node."""
 
-    def __init__(self, event: Any, problem: str, *, code: str) -> None:
-        super().__init__(problem=problem, problem_mark=event.start_mark)
+    def __init__(self, at: Any, problem: str, *, code: str) -> None:
+        super().__init__(problem=problem, problem_mark=at.start_mark)
         self.code = code
 
 

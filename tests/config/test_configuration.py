@@ -103,7 +103,7 @@ def test_no_default_vpc_on_ec2_is_a_warning(
     assert "no default VPC" in caplog.text
 
 
-def test_no_right_to_read_the_vpc(aws: Any, configure: Any) -> None:
+def test_missing_permission_to_read_the_vpc(aws: Any, configure: Any) -> None:
     from prefect_ecs_plugin.sandbox.aws import Fault
 
     aws.fault = lambda *_: Fault(error_code="UnauthorizedOperation", message="no")
@@ -166,17 +166,17 @@ def test_guarantee_6_what_is_wrong_is_one_line_with_its_place(
 # -- The cluster -------------------------------------------------------------------
 
 
-def test_a_cluster_that_is_active_is_no_trouble(client_of: Callable[..., Any]) -> None:
+def test_an_active_cluster_is_accepted(client_of: Callable[..., Any]) -> None:
     assert trouble(client_of("ecs"), None) is None
 
 
-def test_a_cluster_that_is_not_there(client_of: Callable[..., Any]) -> None:
+def test_a_missing_cluster(client_of: Callable[..., Any]) -> None:
     sentence = trouble(client_of("ecs"), "prod")
     assert sentence is not None
     assert "'prod' is not there in us-east-1" in sentence
 
 
-def test_a_cluster_that_is_inactive(client_of: Callable[..., Any]) -> None:
+def test_an_inactive_cluster(client_of: Callable[..., Any]) -> None:
     ecs = client_of("ecs")
     ecs.create_cluster(clusterName="old")
     ecs.delete_cluster(cluster="old")
@@ -185,7 +185,7 @@ def test_a_cluster_that_is_inactive(client_of: Callable[..., Any]) -> None:
     assert "'old' is" in sentence
 
 
-def test_a_cluster_that_cannot_be_seen_is_no_trouble(
+def test_a_cluster_that_cannot_be_described_is_accepted(
     aws: Any, client_of: Callable[..., Any]
 ) -> None:
     from prefect_ecs_plugin.sandbox.aws import Fault

@@ -76,9 +76,9 @@ def bomb(levels: int = 30) -> str:
         ("- " * 100_000, "yaml-limit", "50 levels"),
         ("a: &a [*a]", "invalid-yaml", "anchor"),
         ("a: &a {b: &b [*a]}", "invalid-yaml", "anchor"),
-        ("a: " + "1" * 500_000, "invalid-yaml", "100 characters"),
-        ("a: 1" + ":1" * 500_000, "invalid-yaml", "100 characters"),
-        ("a: 1" + ":1" * 500_000 + ".5", "invalid-yaml", "100 characters"),
+        ("a: " + "1" * 500_000, "yaml-limit", "100 characters"),
+        ("a: 1" + ":1" * 500_000, "yaml-limit", "100 characters"),
+        ("a: 1" + ":1" * 500_000 + ".5", "yaml-limit", "100 characters"),
         ("a: *" + "x" * 6000, "invalid-yaml", "alias 'xxx"),
         ("a: !" + "x" * 6000 + " 1", "invalid-yaml", "tag '!xxx"),
     ],
@@ -113,7 +113,7 @@ def test_what_is_refused_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal(lambda: parse_mapping(bomb(), "bomb.yaml"))
 
 
-def test_what_is_within_the_limits_is_taken() -> None:
+def test_a_text_within_the_limits_is_accepted() -> None:
     deep = "a: " + "[" * 49 + "]" * 49
     assert parse_mapping(deep, "deep")
     assert len(parse_mapping("a: [" + "1," * 9_997 + "]", "wide")["a"]) == 9_997
@@ -232,7 +232,7 @@ def test_a_file_on_s3_is_read_up_to_a_mebibyte(client_of: Callable[..., Any]) ->
 
 
 class Site(ThreadingHTTPServer):
-    """Serves templates in every way that a template can be served in.
+    """Serves templates in many ways, good and bad.
 
     Attributes:
         asked: The path and the Authorization header of each request.
@@ -343,7 +343,7 @@ def test_what_is_not_read_from_a_site(site: Site, path: str, code: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["drip", "head"])
-def test_a_site_has_so_long_and_no_longer(
+def test_a_slow_site_is_given_up_at_the_deadline(
     site: Site, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "DEADLINE", 0.3)
@@ -368,7 +368,7 @@ def test_run_configs_may_not_name_the_machine_itself(site: Site, host: str) -> N
     assert site.asked == []
 
 
-def test_run_configs_may_name_the_hosts_they_are_given_only(
+def test_run_configs_may_name_allowed_hosts_only(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", site.url)
@@ -382,7 +382,7 @@ def test_run_configs_may_name_the_hosts_they_are_given_only(
     assert site.asked == []
 
 
-def test_proxies_of_the_environment_are_used_and_no_credentials(
+def test_proxies_of_the_environment_are_used_but_not_its_credentials(
     site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -401,7 +401,7 @@ def test_proxies_of_the_environment_are_used_and_no_credentials(
     ]
 
 
-def test_a_proxy_is_not_asked_for_the_machine_itself(
+def test_no_proxy_is_used_for_an_internal_address(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", site.url)
@@ -419,7 +419,7 @@ def test_a_password_in_an_address_is_not_repeated(site: Site) -> None:
     assert error.message == f"Cannot read http://{host}/absent: HTTP 404 Not Found."
 
 
-def test_https_leads_to_no_http(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_https_does_not_redirect_to_http(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect_ecs_plugin.config.http_source import _redirected
 
     error = refusal(lambda: _redirected("https://a.example/x", "http://a.example/x"))
@@ -453,13 +453,11 @@ def test_https_leads_to_no_http(monkeypatch: pytest.MonkeyPatch) -> None:
         ("64:ff9b::5db8:d822", False),
     ],
 )
-def test_which_addresses_are_the_machines_or_its_clouds(
-    address: str, here: bool
-) -> None:
+def test_internal_addresses(address: str, here: bool) -> None:
     assert is_here(address) is here
 
 
-def test_the_address_that_was_checked_is_connected_to(
+def test_the_connection_uses_the_checked_address(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name that stands for another address when it is asked for again."""
@@ -483,10 +481,10 @@ def test_the_address_that_was_checked_is_connected_to(
 # -- Beside others -----------------------------------------------------------------
 
 
-def test_slow_files_do_not_hold_others_up(
+def test_slow_files_do_not_delay_others(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five that never end, and one that is read meanwhile."""
+    """Five endless files, and one that is read meanwhile."""
     monkeypatch.setattr(sources, "load_mapping", lambda path, *_: load_own(path))
 
     def load_own(path: str) -> Any:
@@ -524,7 +522,7 @@ class Blob:
         return (b"#" * 2 * MIB)[: end + 1]  # `end` is the last byte's place
 
 
-def test_no_more_is_asked_of_google_than_is_read(
+def test_only_the_allowed_length_is_requested_from_google(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module: Any = ModuleType("prefect.utilities.gcp")

@@ -32,7 +32,7 @@ def test_local_paths(tmp_path: Path, scheme: str) -> None:
     "text, code",
     [(b"", "empty-file"), (b"- a\n", "not-a-mapping"), (b"b: [1\n", "invalid-yaml")],
 )
-def test_files_that_hold_no_mapping(tmp_path: Path, text: bytes, code: str) -> None:
+def test_files_without_a_mapping(tmp_path: Path, text: bytes, code: str) -> None:
     file = tmp_path / "template.yaml"
     file.write_bytes(text)
     with raises_code(code, SourceError) as error:
@@ -77,7 +77,7 @@ def test_s3(bucket: str, client_of: Callable[..., Any]) -> None:
         ("s3://nowhere/a.yaml", "NoSuchBucket"),
     ],
 )
-def test_s3_trouble_names_the_path_and_the_reason(
+def test_s3_errors_name_the_path_and_the_reason(
     bucket: str, client_of: Callable[..., Any], path: str, message: str
 ) -> None:
     with raises_code("unreadable-file", SourceError) as error:
@@ -125,7 +125,7 @@ def test_http(website: str) -> None:
     assert load_mapping(f"{website}/template.yaml", no_client) == CONTENT
 
 
-def test_http_status_is_looked_at(website: str) -> None:
+def test_http_status_is_checked(website: str) -> None:
     with raises_code("http-status", SourceError) as error:
         load_mapping(f"{website}/absent.yaml", no_client)
     assert "absent.yaml: HTTP 404 Not Found" in str(error.value)

@@ -103,7 +103,7 @@ def test_a_wrong_type_is_named_and_stays_as_it_is(
     assert coerced[key] is value or coerced[key] == value
 
 
-def test_no_value_stands_in_a_problem() -> None:
+def test_a_problem_does_not_repeat_a_value() -> None:
     _, problems = coerce_container(environment="PASSWORD=hunter2", memory="hunter2")
     assert "hunter2" not in repr(problems)
 
@@ -150,7 +150,7 @@ def test_an_unknown_key_is_named_with_the_likely_one(
     assert (meant or "unknown key") in problem.message
 
 
-def test_an_unknown_key_is_an_error_for_who_sends_the_request() -> None:
+def test_a_strict_unknown_key_is_an_error() -> None:
     coerced, (problem,) = coercion.coerce(
         "RunTask", {"retries": {"n": None}}, strict=True
     )
@@ -212,7 +212,7 @@ def test_equally_near_keys_are_all_named() -> None:
 
 @pytest.mark.parametrize("operation", ["RunTask", "RegisterTaskDefinition"])
 def test_no_known_key_looks_like_a_misspelling_of_its_sibling(operation: str) -> None:
-    """Else an older botocore would call a newer one's key a misspelling."""
+    """Otherwise an older botocore would call a newer one's key a misspelling."""
     for members in _structures(operation):
         for name in members:
             others = [other for other in members if other != name]
@@ -269,7 +269,7 @@ def test_an_unlisted_value_of_an_enum_may_be_new() -> None:
     assert "EC2, FARGATE" in problem.message
 
 
-def test_missing_keys_count_inside_only() -> None:
+def test_missing_keys_are_reported_below_the_top_level_only() -> None:
     assert coercion.coerce("RegisterTaskDefinition", {}) == ({}, [])
     coerced, (problem,) = coerce_container(secrets=[{"name": "KEY", "valueFrom": None}])
     assert coerced == {"secrets": [{"name": "KEY"}]}
@@ -278,7 +278,7 @@ def test_missing_keys_count_inside_only() -> None:
 
 
 @pytest.mark.parametrize("params", [None, [], "family: x"])
-def test_params_that_are_no_mapping(params: Any) -> None:
+def test_params_that_are_not_a_mapping(params: Any) -> None:
     coerced, (problem,) = coercion.coerce("RunTask", params)
     assert coerced == {}
     assert (problem.place, problem.code) == ("", "wrong-type")
@@ -294,7 +294,7 @@ def test_boxes_and_proxies_become_plain() -> None:
     assert type(flow["command"]) is list
 
 
-def test_nothing_of_aws_is_imported_before_it_is_asked_for() -> None:
+def test_botocore_is_imported_only_when_it_is_used() -> None:
     program = (
         "import sys, prefect_ecs_plugin.validation.coercion; "
         "assert not [name for name in sys.modules if name.startswith('boto')]"

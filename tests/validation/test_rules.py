@@ -475,7 +475,7 @@ def test_awslogs_on_fargate_needs_an_execution_role() -> None:
     assert rules.check_definition(on_fargate(logged, executionRoleArn=ROLE)) == []
 
 
-def test_the_launch_type_counts_besides_the_definition() -> None:
+def test_fargate_rules_apply_by_launch_type_as_well() -> None:
     bridge = a_definition(networkMode="bridge")
     assert rules.check_definition(bridge, "EC2") == []
     assert found(rules.check_definition(bridge, "FARGATE")) == [
@@ -948,7 +948,7 @@ def test_overrides_length(overrides: Optional[Dict[str, Any]], length: int) -> N
     assert rules.overrides_length(overrides) == length
 
 
-def test_wrong_types_are_left_to_the_shapes() -> None:
+def test_wrong_types_are_left_to_coercion() -> None:
     assert rules.check_run_task(a_request(tags=[tag(5)], count="two")) == []  # type: ignore[arg-type]  # a wrong type
 
 

@@ -244,29 +244,22 @@ def _placement(request: Part) -> Iterator[Problem]:
 
 def _overrides_short_enough(request: Part) -> Iterator[Problem]:
     length = overrides_length(request.part("overrides").value)
-    if length > MAX_OVERRIDES:
-        yield request.problem(
-            "overrides",
-            f"{length} characters of JSON; ECS accepts at most {MAX_OVERRIDES}: "
-            + _what_to_shorten(request),
-            code="overrides-size",
-        )
-
-
-def _what_to_shorten(request: Part) -> str:
-    """The largest variables: users can do without these most easily."""
+    if length <= MAX_OVERRIDES:
+        return
+    # The largest variables: users can do without these most easily.
     sizes = {
         (variable.text("name") or "?"): len(variable.text("value") or "")
         for override in _container_overrides(request)
         for variable in override.parts("environment")
     }
     largest = sorted(sizes, key=lambda name: -sizes[name])[:_LARGEST]
-    if not largest:
-        return "shorten the overrides"
     named = ", ".join(f"{name} ({sizes[name]})" for name in largest)
-    return (
-        f"shorten the largest variables, which are {named}, or move them into the task "
-        "definition"
+    hint = f"the largest variables are {named}: " if largest else ""
+    yield request.problem(
+        "overrides",
+        f"{length} characters of JSON; ECS accepts at most {MAX_OVERRIDES}; {hint}"
+        "shorten them, or move variables into the task definition",
+        code="overrides-size",
     )
 
 
