@@ -26,7 +26,14 @@ from ..errors import ConfigurationError
 from ..scheduling.steps import Steps
 from ..validation import rules
 from .rate_limiter import BUCKETS_OF, RateLimiter
-from .retrying import UNUSABLE_REGION, Answer, AWSCallError, RetryBudget, Verdict, judge
+from .retrying import (
+    UNUSABLE_REGION,
+    Answer,
+    AWSCallError,
+    RetryBudget,
+    Verdict,
+    classify,
+)
 
 #: What boto3.client("ecs") returns; boto3 makes its clients' classes at run time.
 ECSClient = Any
@@ -104,19 +111,19 @@ class ECS:
         self,
         operation: str,
         request: Mapping[str, Any],
-        patience: Optional[RetryBudget] = None,
+        budget: Optional[RetryBudget] = None,
         before_send: Optional[BeforeSend] = None,
         region: Optional[str] = None,
     ) -> Steps[Dict[str, Any]]:
         """Make one call when its turn has come.
 
-        The time spent queueing is not taken from a launch's patience: AWS's limits
+        The time spent queueing is not taken from a launch's budget: AWS's limits
         make a run wait, never fail.
 
         Args:
             operation: The action, such as `RunTask`.
             request: Its parameters.
-            patience: The launch that the call is for.
+            budget: The launch that the call is for.
             before_send: Run after the turn was granted, right before the request is
                 sent; what it raises is raised here, and nothing is sent. If it takes
                 so long that the turn is stale, the request queues again.
@@ -128,9 +135,9 @@ class ECS:
         endpoint = self._endpoint(operation, region)
         kind = _kind(operation, request)
         while True:
-            turn = endpoint.pacer.turn(kind, patience.place if patience else ())
-            if patience:
-                yield from patience.queue(turn)
+            turn = endpoint.pacer.turn(kind, budget.place if budget else ())
+            if budget:
+                yield from budget.queue(turn)
             else:
                 yield turn
             if before_send is None:
@@ -255,7 +262,7 @@ def _observe_throttles(endpoint: _Endpoint) -> None:
 
     def observe(response: Any, operation: Any, **_: Any) -> None:
         answer = Answer.from_response(response[1] if response else {})
-        if judge(answer).verdict is Verdict.THROTTLED:
+        if classify(answer).verdict is Verdict.THROTTLED:
             kind = (
                 "RunTask on Fargate" if operation.name == "RunTask" else operation.name
             )

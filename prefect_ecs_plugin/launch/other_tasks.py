@@ -177,10 +177,10 @@ class TasksAtECS(OtherTasks):
         except AWSCallError as refused:
             self._logger.warning(
                 "Flow run %s is launched again, and a task of its earlier launch in "
-                "cluster %s cannot be seen, nor stopped: %s",
+                "cluster %s cannot be seen, nor stopped: %s [earlier-task-not-seen]",
                 run_id,
                 cluster,
-                refused,
+                refused.message,
                 extra=log_context(run_id),
             )
             return None
@@ -257,10 +257,10 @@ class TasksAtECS(OtherTasks):
         except AWSCallError as refused:
             self._logger.warning(
                 "Flow run %s was started anew, and its earlier task %s cannot be "
-                "stopped; stop it: %s",
+                "stopped; stop it: %s [stop-refused]",
                 run_id,
                 task_arn,
-                refused,
+                refused.message,
                 extra=about,
             )
             return
