@@ -594,10 +594,13 @@ class ECSAgent(Agent):
         try:
             credentials = self._clients.session.get_credentials()
             if credentials is None or not credentials.get_frozen_credentials():
-                return "there are no AWS credentials"
+                return "there are no AWS credentials [no-credentials]"
         except Exception as error:  # of any provider
             self._outages.begin(CREDENTIALS, error)
-            return "the AWS credentials cannot be refreshed; the agent's log says why"
+            return (
+                "the AWS credentials cannot be refreshed; the agent's log says why "
+                "[credentials-not-refreshed]"
+            )
         self._outages.end(CREDENTIALS)
         return None
 

@@ -71,10 +71,10 @@ class Health:
         """Why the agent is unhealthy; None if it is not."""
         age = self.poll_age()
         if age > POLL_AGE:
-            return f"the queue was last read {age:.0f} s ago"
+            return f"the queue was last read {age:.0f} s ago [queue-not-read]"
         seconds = self._slowest_step()
         if seconds > STEP_AGE:
-            return f"a worker has been stuck for {seconds:.0f} s"
+            return f"a worker has been stuck for {seconds:.0f} s [worker-stuck]"
         return next(filter(None, (reason() for reason in self._reasons)), None)
 
 
@@ -83,7 +83,7 @@ Exposition = Callable[[str], Tuple[bytes, str]]
 
 NO_METRICS = (
     "This agent serves no metrics, because prometheus-client is not installed: "
-    "pip install 'prefect-ecs-plugin[metrics]', and start it again.\n"
+    "pip install 'prefect-ecs-plugin[metrics]', and start it again. [no-metrics]"
 )
 
 
@@ -188,7 +188,7 @@ class AgentServer:
         handler.write({"problem": problem} if problem else {})
 
     def _get_metrics(self, handler: web.RequestHandler) -> None:
-        content: Union[str, bytes] = NO_METRICS
+        content: Union[str, bytes] = f"{NO_METRICS}\n"
         content_type = "text/plain; charset=utf-8"
         if self._exposition is None:
             handler.set_status(501)

@@ -294,7 +294,7 @@ class AgentClient(Client):
         rows = self._launch_rows(fields, {"id": {"_eq": run_id}})
         return rows[0] if rows else None
 
-    # -- What became of runs ------------------------------------------------------
+    # -- The states of runs -------------------------------------------------------
 
     @property
     def agent_id(self) -> Optional[str]:

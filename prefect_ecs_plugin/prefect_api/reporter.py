@@ -45,6 +45,9 @@ HEARTBEATS = "The heartbeats of waiting flow runs cannot be sent [heartbeats-not
 class Reporter:
     """Sets states of flow runs, writes into their logs and sends their heartbeats.
 
+    Many log lines are written with one request. A line that the API refuses is reported
+    in the agent's log; the others are written.
+
     Args:
         client: The client of the API.
         states: Reads the states of runs.
@@ -68,19 +71,14 @@ class Reporter:
     ) -> None:
         self._client = client
         self._states = states
+        self._name = name
         self._logger = logger
         self._outages = outages
+        self._start = start
         self._redact = redact
-        self._log = LogWriter(
-            client=client,
-            name=name,
-            logger=logger,
-            outages=outages,
-            start=start,
-            redact=redact,
-        )
-        self.log = self._log.write
-        self.flush = self._log.flush
+        self._lock = threading.Lock()
+        self._lines: List[Dict[str, Any]] = []
+        self._is_collecting = False
 
     def mark_failed(
         self, run_id: str, is_as_seen: IsAsSeen, message: str, log: str = ""
@@ -132,7 +130,7 @@ class Reporter:
                 return False
             if not is_logged:
                 is_logged = True
-                self._log.write_now(run_id, log, level)
+                self.log_now(run_id, log, level)
             version = int(now.get("version") or 0)
             try:
                 self._client.set_run_state(run_id, None, state.serialize())
@@ -187,43 +185,9 @@ class Reporter:
         else:
             self._outages.end(HEARTBEATS)
 
+    # -- Log lines ------------------------------------------------------------------
 
-class LogWriter:
-    """Writes lines into the logs of runs, many with one request.
-
-    In an outage lines are kept, the newest 2,000 of them, and written when it is over.
-    A line that the API refuses is reported in the agent's log; the others are written.
-
-    Args:
-        client: The client of the API.
-        name: The name that signs the lines.
-        logger: The agent's own log.
-        outages: Logs what fails.
-        start: Starts the steps that write.
-        redact: Redacts a line, given its run's id.
-    """
-
-    def __init__(
-        self,
-        *,
-        client: AgentClient,
-        name: str,
-        logger: logging.Logger,
-        outages: OutageLog,
-        start: Callable[[Steps[None]], None],
-        redact: Redact = lambda text, run_id: redact_text(text),
-    ) -> None:
-        self._client = client
-        self._name = name
-        self._logger = logger
-        self._outages = outages
-        self._start = start
-        self._redact = redact
-        self._lock = threading.Lock()
-        self._lines: List[Dict[str, Any]] = []
-        self._is_collecting = False
-
-    def write(self, run_id: str, message: str, level: str = "INFO") -> None:
+    def log(self, run_id: str, message: str, level: str = "INFO") -> None:
         """Write a line into a run's log, soon.
 
         Args:
@@ -233,7 +197,7 @@ class LogWriter:
         """
         self._keep(self._line(run_id, message, level))
 
-    def write_now(self, run_id: str, message: str, level: str) -> None:
+    def log_now(self, run_id: str, message: str, level: str) -> None:
         """Write a line before anything else happens; soon, if that fails."""
         line = self._line(run_id, message, level)
         try:

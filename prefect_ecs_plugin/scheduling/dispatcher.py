@@ -98,12 +98,12 @@ class _Loop:
     def problem(self, now: float) -> Optional[str]:
         """What is wrong with it; None if nothing is."""
         if self._has_ended:
-            return f"the background loop {self._name} has ended"
+            return f"the background loop {self._name} has ended [loop-ended]"
         if not self._failures or self._is_stable(now):
             return None
         is_down = not self._is_running and now - self._failed > DOWN
         if self._failures >= FAILURES or is_down:
-            return f"the background loop {self._name} keeps failing"
+            return f"the background loop {self._name} keeps failing [loop-failing]"
         return None
 
     def _is_stable(self, now: float) -> bool:
@@ -244,10 +244,11 @@ class Dispatcher:
         if self._interrupted or self._closed:
             return None
         if self._timer is not None and not self._timer.is_alive():
-            return "the timer thread has ended"
+            return "the timer thread has ended [timer-ended]"
         now, since = self.clock(), self._acting_since
         if since is not None and now - since > TIMER_AGE:
-            return f"the timer thread has been stuck for {now - since:.0f} s"
+            seconds = now - since
+            return f"the timer thread has been stuck for {seconds:.0f} s [timer-stuck]"
         problems = (loop.problem(now) for loop in list(self._loops))
         return next(filter(None, problems), None)
 

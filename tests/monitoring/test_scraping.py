@@ -240,7 +240,8 @@ def test_without_prometheus_client_the_agent_works_and_says_what_to_install(
             501,
             "text/plain; charset=utf-8",
             "This agent serves no metrics, because prometheus-client is not installed: "
-            "pip install 'prefect-ecs-plugin[metrics]', and start it again.\n",
+            "pip install 'prefect-ecs-plugin[metrics]', and start it again. "
+            "[no-metrics]\n",
         )
 
 

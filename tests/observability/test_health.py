@@ -39,8 +39,8 @@ def test_an_agent_that_has_just_polled_is_well() -> None:
 @pytest.mark.parametrize(
     "now, slowest, reason, problem",
     [
-        (121, 0, None, "the queue was last read 121 s ago"),
-        (0, 301, None, "a worker has been stuck for 301 s"),
+        (121, 0, None, "the queue was last read 121 s ago [queue-not-read]"),
+        (0, 301, None, "a worker has been stuck for 301 s [worker-stuck]"),
         (0, 0, "there are no AWS credentials", "there are no AWS credentials"),
     ],
 )

@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 import pytest
 import yaml
+from codes import code_of
 from deadlines import DEADLINE
 from prefect import Flow
 from prefect.engine.state import Running
@@ -431,8 +432,9 @@ def test_health_says_in_fixed_words_that_credentials_are_gone(
     )
     assert eventually(lambda: is_well(address))
     broken.touch()
-    problem = "the AWS credentials cannot be refreshed; the agent's log says why"
-    assert json.loads(get(f"{address}/api/health")) == {"problem": problem}
+    problem = json.loads(get(f"{address}/api/health"))["problem"]
+    assert code_of(problem) == "credentials-not-refreshed"
+    assert leaks(problem, [found]) == []
     get(f"{address}/api/health")
     told = "The AWS credentials cannot be refreshed: "
     assert eventually(lambda: any(told in line for line in lines))

@@ -222,7 +222,7 @@ def test_a_timer_thread_that_is_gone_is_a_problem() -> None:
     ended.start()
     ended.join()
     timer, dispatcher._timer = dispatcher._timer, ended
-    assert dispatcher.problem() == "the timer thread has ended"
+    assert dispatcher.problem() == "the timer thread has ended [timer-ended]"
     dispatcher._timer = timer
     assert dispatcher.problem() is None
     dispatcher.close()
@@ -241,7 +241,7 @@ def test_a_timer_thread_that_is_stuck_is_a_problem() -> None:
 
     dispatcher.call_later(0.0, is_slow)
     simulation.run()
-    assert seen == [None, "the timer thread has been stuck for 120 s"]
+    assert seen == [None, "the timer thread has been stuck for 120 s [timer-stuck]"]
     assert dispatcher.problem() is None
 
 
@@ -297,7 +297,7 @@ def test_a_loop_that_has_run_for_a_minute_starts_from_scratch() -> None:
     assert loop.starts == [0.0, 1.0, 3.0, 64.0, 66.0]
 
 
-KEEPS_FAILING = "the background loop sweeper keeps failing"
+KEEPS_FAILING = "the background loop sweeper keeps failing [loop-failing]"
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,9 @@ def test_a_loop_that_keeps_failing_is_a_problem_until_it_has_run_for_a_minute(
 def test_a_loop_that_has_ended_is_a_problem() -> None:
     simulation = Simulation()
     simulation.dispatcher.keep_running("sweeper", iter_steps)
-    assert simulation.dispatcher.problem() == ("the background loop sweeper has ended")
+    assert simulation.dispatcher.problem() == (
+        "the background loop sweeper has ended [loop-ended]"
+    )
 
 
 def test_an_interrupted_loop_ends_and_is_no_problem() -> None:

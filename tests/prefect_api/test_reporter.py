@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 from codes import code_of, codes_of
@@ -17,7 +17,7 @@ from sandbox_prefect import new_flow
 from prefect_ecs_plugin.observability.outage_log import OutageLog
 from prefect_ecs_plugin.observability.redaction import Secrets
 from prefect_ecs_plugin.prefect_api.client import AgentClient
-from prefect_ecs_plugin.prefect_api.reporter import LogWriter, Reporter
+from prefect_ecs_plugin.prefect_api.reporter import Reporter
 from prefect_ecs_plugin.prefect_api.run_states import RunStates
 from prefect_ecs_plugin.sandbox.prefect_api import Fault, PrefectAPI
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
@@ -47,18 +47,17 @@ class World:
             "start": dispatcher.start,
         }
         self._shared = shared
-        self.log = LogWriter(**shared)
         states = RunStates(self.client, outages, dispatcher.start)
         self.reporter = Reporter(states=states, **shared)
         self.requests: List[str] = []
         self.fault: Callable[[int], Optional[Fault]] = lambda number: None
         api.fault = self._hear
 
-    def redacting(self, redact: Any) -> Tuple[LogWriter, Reporter]:
-        """Both with something that takes secrets out."""
+    def redacting(self, redact: Any) -> Reporter:
+        """A reporter that takes secrets out."""
         shared = {**self._shared, "redact": redact}
         states = RunStates(self.client, shared["outages"], shared["start"])
-        return LogWriter(**shared), Reporter(states=states, **shared)
+        return Reporter(states=states, **shared)
 
     def _hear(self, operation: str, _: Dict[str, Any]) -> Optional[Fault]:
         self.requests.append(operation)
@@ -90,10 +89,10 @@ def test_secrets_of_a_run_are_taken_out_of_what_is_told_about_it(world: World) -
     runs = world.runs(2)
     for run_id in runs:
         secrets.learn(run_id, {"env": {"A_TOKEN": f"token of {run_id}"}})
-    log, reporter = world.redacting(secrets.redact_text)
+    reporter = world.redacting(secrets.redact_text)
     text = ", ".join(f"token of {run_id}" for run_id in runs)
     for run_id in runs:
-        log.write(run_id, text)
+        reporter.log(run_id, text)
         world.simulation.result_of(
             reporter.mark_failed(run_id, lambda now: now["state"] == "Scheduled", text)
         )
@@ -113,7 +112,7 @@ def test_secrets_of_a_run_are_taken_out_of_what_is_told_about_it(world: World) -
 def test_lines_are_written_with_one_request(world: World) -> None:
     (run_id,) = world.runs(1)
     for number in range(200):
-        world.log.write(run_id, f"line {number}")
+        world.reporter.log(run_id, f"line {number}")
     world.simulation.run()
     assert world.lines(run_id) == [f"line {number}" for number in range(200)]
     assert world.requests == ["write_run_logs"]
@@ -126,9 +125,9 @@ def test_a_line_that_the_api_refuses_is_reported_and_the_others_are_written(
     good_run, bad_run = world.runs(2)
     for number in range(200):
         if number == bad:
-            world.log.write(bad_run, "refused", level="LOUD")
+            world.reporter.log(bad_run, "refused", level="LOUD")
         else:
-            world.log.write(good_run, f"line {number}")
+            world.reporter.log(good_run, f"line {number}")
     world.simulation.run()
     expected = [f"line {number}" for number in range(200) if number != bad]
     assert world.lines(good_run) == expected
@@ -145,7 +144,7 @@ def test_a_line_that_must_be_written_first_is_reported_if_refused(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     (run_id,) = world.runs(1)
-    world.log.write_now(run_id, "refused", level="LOUD")
+    world.reporter.log_now(run_id, "refused", level="LOUD")
     (warning,) = warnings(caplog, logging.WARNING)
     assert code_of(warning) == "log-line-refused"
     assert run_id in warning
@@ -171,7 +170,7 @@ def test_lines_are_kept_in_an_outage_and_not_split(
     (run_id,) = world.runs(1)
     world.fault = lambda number: fault if number == 1 else None
     for number in range(150):
-        world.log.write(run_id, f"line {number}")
+        world.reporter.log(run_id, f"line {number}")
     world.simulation.run()
     assert world.lines(run_id) == [f"line {number}" for number in range(150)]
     assert world.requests == ["write_run_logs"] * 2
@@ -185,7 +184,7 @@ def test_a_line_that_must_be_written_first_is_written_after_an_outage(
 ) -> None:
     (run_id,) = world.runs(1)
     world.fault = lambda number: Fault(status=503) if number <= 3 else None
-    world.log.write_now(run_id, "why it failed", "ERROR")
+    world.reporter.log_now(run_id, "why it failed", "ERROR")
     world.simulation.run()
     assert world.lines(run_id) == ["why it failed"]
 
@@ -199,7 +198,7 @@ def test_an_outage_of_an_hour_keeps_the_newest_2000_lines(
         Fault(status=503) if world.simulation.now < 3600 else None
     )
     for number in range(2500):
-        world.log.write(run_id, f"line {number}")
+        world.reporter.log(run_id, f"line {number}")
     world.simulation.run()
     assert world.lines(run_id) == [f"line {number}" for number in range(500, 2500)]
     assert len(world.requests) < 3600 / 5
