@@ -165,7 +165,8 @@ class _Server:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(its.fileno())],
-            env=dict(environment),
+            # Without the mark by which tests find what a program has left behind.
+            env={name: environment[name] for name in environment if name != "USER"},
             stdin=subprocess.DEVNULL,
             pass_fds=[its.fileno()],
             start_new_session=True,
@@ -227,12 +228,43 @@ def _import_what_is_wanted() -> None:
 
 
 def share_botocores_models() -> None:
-    """Have botocore read each file once in this process, not once for each session."""
+    """Have botocore do once in this process what it does anew for each session.
+
+    It reads the models of services, makes the methods of clients (700 of them for EC2)
+    and translates the names of events. Nothing of that depends on the session. The
+    names used here are botocore's own; where they change, it only takes longer.
+    """
+    import botocore.client
+    import botocore.hooks
     import botocore.loaders
     import botocore.session
+    from botocore.utils import EVENT_ALIASES
 
     loader = botocore.loaders.create_loader()
     botocore.session.create_loader = lambda search_path_string=None: loader
+
+    creator: Any = botocore.client.ClientCreator
+    makes_methods = getattr(creator, "_create_methods", lambda *_: {})
+    methods: Dict[str, Dict[str, Any]] = {}
+
+    def shared_methods(self: Any, service_model: Any) -> Dict[str, Any]:
+        name = service_model.service_name
+        if name not in methods:
+            methods[name] = makes_methods(self, service_model)
+        return dict(methods[name])
+
+    creator._create_methods = shared_methods
+
+    aliaser: Any = botocore.hooks.EventAliaser
+    makes_aliaser = aliaser.__init__
+    names: Dict[str, str] = {}
+
+    def with_shared_names(self: Any, *args: Any, **kwargs: Any) -> None:
+        makes_aliaser(self, *args, **kwargs)
+        if getattr(self, "_event_aliases", None) == EVENT_ALIASES:
+            self._alias_name_cache = names
+
+    aliaser.__init__ = with_shared_names
 
 
 def _wanted() -> List[str]:

@@ -22,9 +22,9 @@ SCRIPT = (
 )
 
 
-def command(before: str = "") -> List[str]:
-    """The sandbox's command line; `before` is Python that is run before it."""
-    return [sys.executable, "-c", before + SCRIPT, "sandbox"]
+def command() -> List[str]:
+    """The sandbox's command line."""
+    return [sys.executable, "-c", SCRIPT, "sandbox"]
 
 
 def without_looks(shown: str) -> str:
@@ -65,12 +65,10 @@ class Shell:
         """Write a file in the working directory."""
         (self.work / name).write_text(text)
 
-    def run(
-        self, *arguments: str, before: str = ""
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the sandbox to its end."""
         return subprocess.run(
-            [*command(before), *arguments],
+            [*command(), *arguments],
             env=self.environment,
             cwd=self.work,
             stdin=subprocess.DEVNULL,

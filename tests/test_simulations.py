@@ -15,6 +15,8 @@ from benchmarks import simulations  # found by the line above
 from benchmarks.simulated import World
 from prefect_ecs_plugin.prefect_api.client import PAGE
 
+pytestmark = pytest.mark.slow
+
 
 def test_guarantee_1_and_2_runs_that_an_earlier_process_claimed_are_recovered() -> None:
     found = simulations.recover(600)

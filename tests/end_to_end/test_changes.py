@@ -315,11 +315,10 @@ def test_a_resumed_run_that_was_cancelled_and_whose_agent_died_ends_cancelled(
     comes_back(world, run_id)
     with world.quick_agent() as agent:
         assert waits(agent, run_id)
-        world.aws.fault = None
         world.api.fault = lambda operation, _: APIFault(status=503)
         set_state(world, run_id, "Cancelling")
         kill(agent, signal.SIGKILL)
-    world.api.fault = None
+    world.api.fault = world.aws.fault = None
     with world.quick_agent():
         assert world.finished([run_id]) == ["Cancelled"]
     assert world.tasks_of(run_id) == []

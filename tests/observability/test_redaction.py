@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, List
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from prefect_ecs_plugin.observability import secret_names, secret_patterns
@@ -550,6 +550,7 @@ PIECES = st.sampled_from(
 )
 
 
+@settings(max_examples=settings().max_examples // 5)
 @given(st.lists(PIECES, min_size=1, max_size=8), st.lists(PIECES, max_size=6))
 @example(["\\"], ["***bbbbb"])
 @example(["-----BEGIN "], [])

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any, Iterator, List, Optional, Tuple
 
 import click
+import forking
 import pytest
 from click.testing import CliRunner
 from deadlines import DEADLINE
 from shell import Shell, without_looks
 
 from prefect_ecs_plugin.cli.start_options import WithStartOptions, typed
-from prefect_ecs_plugin.sandbox import command, flows
+from prefect_ecs_plugin.sandbox import command, flows, watch
 from prefect_ecs_plugin.sandbox.display import Lines
 from prefect_ecs_plugin.sandbox.watch import Watch
 
@@ -526,25 +527,36 @@ def test_an_agent_that_does_not_look_at_the_queue_is_told(
     assert "ERROR" not in shown  # no run is given up
 
 
-#: A task that failed without a word is waited for but a moment.
-HURRIED = """
-from prefect_ecs_plugin.sandbox import watch
+@pytest.fixture
+def in_shell(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """This process has the shell's directories, and its children start at once."""
+    from world import ForkedChild
 
-watch.LAST_WORDS = 1.0
-"""
+    from prefect_ecs_plugin.sandbox import session
+
+    monkeypatch.chdir(shell.work)
+    monkeypatch.setenv("TMPDIR", str(shell.tmp))
+    monkeypatch.setenv("USER", shell.mark)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    if forking.POSSIBLE:
+        monkeypatch.setattr(session, "Child", ForkedChild)
+    return shell
 
 
-def test_ones_own_flows_run_once_each_with_the_agents_options(shell: Shell) -> None:
+def test_ones_own_flows_run_once_each_with_the_agents_options(
+    in_shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A task that failed without a word is waited for but a moment.
+    monkeypatch.setattr(watch, "LAST_WORDS", 1.0)
     for name, text in (("greet", GREET), ("fail", FAIL), ("cr[a]sh", CRASH)):
-        shell.write(f"{name}.py", text)
+        in_shell.write(f"{name}.py", text)
     files = ("greet.py", "fail.py", "cr[a]sh.py")
     role = "arn:aws:iam::123456789012:role/ecs"
-    done = shell.run(
-        *(*files, "--label", "l", "--env", "GREETING=hello"),
-        *("--api-key-secret-arn", SECRET, "--execution-role-arn", role),
-        before=HURRIED,
+    options = ["--label", "l", "--env", "GREETING=hello", "--execution-role-arn", role]
+    done = CliRunner().invoke(
+        command.sandbox, [*files, *options, "--api-key-secret-arn", SECRET]
     )
-    assert done.returncode == 1, done.stderr
+    assert done.exit_code == 1, done.output
     for pattern in (
         r"Its run gets the agent's labels \['l'\], not the flow's \['mine'\]",
         r"greet/\S+ \| hello\n",
@@ -558,9 +570,9 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(shell: Shell) -> N
         r"^crash/\S+: Running, task STOPPED, exit code 7, ",
         r"^ECS calls: RunTask 3, DescribeClusters 1, ",
     ):
-        shown = without_looks(done.stdout)
-        assert re.search(pattern, shown, re.MULTILINE), pattern + done.stdout
-    assert shell.left_behind() == []
+        shown = without_looks(done.output)
+        assert re.search(pattern, shown, re.MULTILINE), pattern + done.output
+    assert in_shell.left_behind() == []
 
 
 @pytest.mark.parametrize(
@@ -582,37 +594,33 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(shell: Shell) -> N
     ],
 )
 def test_what_cannot_begin_ends_with_the_reason(
-    shell: Shell,
-    monkeypatch: pytest.MonkeyPatch,
+    in_shell: Shell,
     capfd: pytest.CaptureFixture[str],
     paths: List[str],
     message: str,
 ) -> None:
-    monkeypatch.chdir(shell.work)
-    monkeypatch.setenv("TMPDIR", str(shell.tmp))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    shell.write("greet.py", GREET)
-    shell.write("broken.py", "import nothing_like_this")
-    shell.write("needs.py", NEEDS)
+    in_shell.write("greet.py", GREET)
+    in_shell.write("broken.py", "import nothing_like_this")
+    in_shell.write("needs.py", NEEDS)
     code, shown = used_here(*paths)
     assert code == 1
     assert f" s  {message}\n" in shown
     assert "Traceback" not in shown
     assert capfd.readouterr() == ("", "")
-    assert shell.left_behind() == []
+    assert in_shell.left_behind() == []
 
 
-def test_an_agent_that_cannot_start_ends_the_command(shell: Shell) -> None:
-    shell.write("greet.py", GREET)
-    done = shell.run("--task-definition", "no.yaml")
-    assert done.returncode == 1
+def test_an_agent_that_cannot_start_ends_the_command(in_shell: Shell) -> None:
+    in_shell.write("greet.py", GREET)
+    done = CliRunner().invoke(command.sandbox, ["--task-definition", "no.yaml"])
+    assert done.exit_code == 1
     message = (
         "The agent ended with exit code 1 before the flow runs did. Its last lines:\n"
         "Error: Cannot read no.yaml: No such file or directory; "
     )
-    assert f" s  {message}" in done.stdout, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    assert shell.left_behind() == []
+    assert f" s  {message}" in done.output, done.output
+    assert "Traceback" not in done.output
+    assert in_shell.left_behind() == []
 
 
 def lines_until(pattern: str, process: subprocess.Popen[str], heard: List[str]) -> None:
