@@ -36,7 +36,7 @@ from .launch.claims import Claims
 from .launch.launcher import AWS, Launcher, Started
 from .launch.other_tasks import TasksAtECS
 from .launch_record import Launch
-from .monitoring import task_state
+from .monitoring import decision
 from .monitoring.recovery import Recovery
 from .monitoring.supervisor import Supervisor
 from .monitoring.task_finder import TaskFinder
@@ -171,7 +171,7 @@ class ECSAgent(Agent):
         launches_per_second: Optional[float] = None,
         launch_timeout: float = DEFAULT_LAUNCH_TIMEOUT,
         watch: bool = True,
-        start_attempts: int = task_state.START_ATTEMPTS,
+        start_attempts: int = decision.START_ATTEMPTS,
         cancel_grace: float = DEFAULT_CANCEL_GRACE,
         shutdown_grace: float = DEFAULT_SHUTDOWN_GRACE,
         api_key_secret_arn: Optional[str] = None,

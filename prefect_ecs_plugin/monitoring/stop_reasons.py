@@ -1,8 +1,7 @@
-"""Why tasks stop, as a table: what ECS says, what that means, what to do about it.
+"""Why tasks stop, as a table: what ECS says, what it means, what to do about it. Pure.
 
-Pure. A `StopReason` is a row; `find` gives the first one that matches what ECS says of
-a task. Each row names the public page that it was made from, so that the docs can be
-generated from the table and a reader can go on from there.
+`find` returns the first `StopReason` that matches what ECS says about a task. Each row
+names the public page behind it; docs/troubleshooting.md is generated from the table.
 """
 
 from __future__ import annotations
@@ -17,9 +16,13 @@ _CENTER = "https://repost.aws/knowledge-center/"
 _PULL = _GUIDE + "task_cannot_pull_image.html"
 _INIT = _GUIDE + "resource-initialization-error.html"
 _START = _GUIDE + "failed-to-start-error.html"
+_VERIFY = _GUIDE + "verify-connectivity.html"
+_ERRORS = _GUIDE + "stopped-task-errors.html"
+_FAILURES = _GUIDE + "api_failures_messages.html"
 _STOPPED = _CENTER + "ecs-task-stopped"
+_PULL_SECRETS = _CENTER + "ecs-unable-to-pull-secrets"
 
-#: A secret is spoken of; "secrets or registry auth" opens sentences about either.
+#: About a secret. "secrets or registry auth" opens sentences about either of the two.
 _SECRET = r"(secret(?!s or registry auth)|\bssm\b|\basm\b|parameter)"
 
 
@@ -28,20 +31,20 @@ class StopReason:
     """A reason for which tasks stop.
 
     Attributes:
-        name: Short and stable, for the docs and for tests.
+        code: Ends the messages about such a task; an anchor in the docs.
         cause: What happened, in words that fit after "because".
         remedy: What a person can do about it, as an imperative.
         source: The page behind the row.
-        transient: Whether the same task may well start if it is launched again.
-            Counts only for tasks that never ran.
+        transient: Whether the same task may start if it is launched again. Counts
+            only for tasks that never ran.
         examples: What ECS writes in such a case, for readers who search for it.
-        text: Is found in the stoppedReason or a container's reason; a regular
-            expression, any case.
-        stop_code: Matches the whole stopCode.
-        exit_codes: The flow container's exit code is one of these; empty: any.
+        text: A regular expression, found in the stoppedReason or a container's reason
+            in any case.
+        stop_code: A regular expression that matches the whole stopCode.
+        exit_codes: Possible exit codes of the flow's container; empty for any.
     """
 
-    name: str
+    code: str
     cause: str
     remedy: str
     source: str
@@ -62,30 +65,29 @@ class StopReason:
 
 _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
     StopReason(
-        "host gone",
+        "host-gone",
         cause="the EC2 instance under the task was terminated or deregistered",
-        remedy="start the run again; keep instances that run flows out of scale-in, or "
-        "drain them and wait for their tasks",
-        source=_GUIDE + "stopped-task-errors.html",
+        remedy="start the run again; protect instances that run flows from scale-in, "
+        "or drain them and wait for their tasks",
+        source=_ERRORS,
         transient=True,
         examples=("Host EC2 (instance i-0282b396e52b4c95d) terminated.",),
         text=r"host ec2 \(instance|container instance deregistration forced"
         r"|container instance .{0,80}(draining|deregistered|terminated)",
     ),
     StopReason(
-        "spot",
-        cause="AWS has no Spot capacity for the task, or took it back",
+        "spot-interruption",
+        cause="AWS has no Spot capacity for the task, or reclaimed it",
         remedy="start the run again; use FARGATE instead of FARGATE_SPOT for runs that "
         "must not be interrupted, and subnets in several zones",
         source=_GUIDE + "spot-interruption-errors.html",
         transient=True,
         examples=("Your Spot Task was interrupted.",),
-        text=r"",
         stop_code="SpotInterruption",
     ),
     StopReason(
-        "spot notice",
-        cause="AWS took the task's Spot capacity back",
+        "spot-notice",
+        cause="AWS reclaimed the task's Spot capacity",
         remedy="start the run again; use FARGATE instead of FARGATE_SPOT for runs that "
         "must not be interrupted",
         source=_GUIDE + "fargate-capacity-providers.html",
@@ -94,10 +96,10 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         text=r"spot (task|instance) was interrupted",
     ),
     StopReason(
-        "maintenance",
+        "host-maintenance",
         cause="AWS retired the infrastructure under the task for maintenance",
         remedy="start the run again; the account setting "
-        "fargateTaskRetirementWaitPeriod says how long AWS waits before it does that",
+        "fargateTaskRetirementWaitPeriod sets how long AWS waits before it does that",
         source=_GUIDE + "task-maintenance.html",
         transient=True,
         examples=(
@@ -107,7 +109,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         text=r"performing maintenance on the underlying infrastructure",
     ),
     StopReason(
-        "infrastructure",
+        "infrastructure-failure",
         cause="the infrastructure under the task failed or was shut down",
         remedy="start the run again; if it happens often, ask AWS Support",
         source="https://docs.aws.amazon.com/AmazonECS/latest/APIReference/"
@@ -116,28 +118,28 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         stop_code="TerminationNotice|InfrastructureHealth",
     ),
     StopReason(
-        "health check",
+        "health-check-failed",
         cause="the task failed a health check",
-        remedy="take the health check out of the container, or give it a longer "
-        "startPeriod and more retries; a flow needs none",
+        remedy="remove the health check, which a flow does not need, or give it a "
+        "longer startPeriod and more retries",
         source=_STOPPED,
         examples=("Task failed container health checks",),
         text=r"failed (container|elb) health checks",
     ),
     StopReason(
-        "service scheduler",
+        "stopped-by-service",
         cause="the scheduler of an ECS service stopped the task",
-        remedy="keep the run's task out of services; the task's group and the "
-        "service's events say which one it was",
-        source=_GUIDE + "stopped-task-errors.html",
+        remedy="do not run flows as tasks of a service; the task's group and the "
+        "service's events show which service it was",
+        source=_ERRORS,
         examples=("Scaling activity initiated by (deployment ecs-svc/1)",),
         stop_code="ServiceSchedulerInitiated",
     ),
     StopReason(
-        "user",
+        "stopped-by-user",
         cause="a user or program stopped the task",
-        remedy="start the run again if that was a mistake; the StopTask events of AWS "
-        "CloudTrail say who it was",
+        remedy="start the run again if that was a mistake; the StopTask events in AWS "
+        "CloudTrail show who stopped it",
         source=_STOPPED,
         examples=("Task stopped by user",),
         stop_code="UserInitiated",
@@ -146,10 +148,10 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
 
 _NETWORK: Tuple[StopReason, ...] = (
     StopReason(
-        "rate limit",
+        "pull-rate-limit",
         cause="the image's registry limits how often images are pulled",
-        remedy="copy the image into Amazon ECR (a pull-through cache does that by "
-        "itself), or give the container repositoryCredentials for its registry",
+        remedy="copy the image into Amazon ECR (a pull-through cache does that "
+        "automatically), or set repositoryCredentials on the container",
         source=_CENTER + "ecs-pull-container-error-rate-limit",
         transient=True,
         examples=(
@@ -159,8 +161,8 @@ _NETWORK: Tuple[StopReason, ...] = (
         text=r"toomanyrequests|too many requests|pull rate limit",
     ),
     StopReason(
-        "throttled",
-        cause="an AWS service that the task needs for its start limits requests",
+        "start-throttled",
+        cause="an AWS service that the task needs to start throttled its requests",
         remedy="start the run again, and fewer runs at once (--launches-per-second)",
         source=_INIT,
         transient=True,
@@ -168,11 +170,11 @@ _NETWORK: Tuple[StopReason, ...] = (
         text=r"throttling(exception)?\b|rate (limit )?exceeded|requestlimitexceeded",
     ),
     StopReason(
-        "name resolution",
+        "host-name-unresolved",
         cause="a host name that the task needs could not be resolved",
-        remedy="check the image's registry or the file system's id, and that the VPC "
-        "has DNS resolution and DNS hostnames enabled",
-        source=_GUIDE + "verify-connectivity.html",
+        remedy="check the image's registry or the file system's id, and that DNS "
+        "resolution and DNS hostnames are enabled in the VPC",
+        source=_VERIFY,
         examples=(
             "dial tcp: lookup 111122223333.dkr.ecr.us-west-2.amazonaws.commm on "
             "10.0.0.2:53: no such host",
@@ -180,10 +182,10 @@ _NETWORK: Tuple[StopReason, ...] = (
         text=r"no such host|failed to resolve \"fs-",
     ),
     StopReason(
-        "file system unreachable",
+        "file-system-unreachable",
         cause="the task could not reach its EFS file system",
         remedy="check that the file system has a mount target in the task's zone, and "
-        "that its security group lets the task in at port 2049",
+        "that its security group allows the task on port 2049",
         source=_INIT,
         transient=True,
         examples=(
@@ -194,14 +196,14 @@ _NETWORK: Tuple[StopReason, ...] = (
         text=r"efs utils.*(time(d )?out|connection reset|mount system call failed)",
     ),
     StopReason(
-        "network",
+        "network-unreachable",
         cause="the task could not reach its image's registry or an AWS service over "
         "the network",
-        remedy="check the way out of its subnets: a public subnet needs "
+        remedy="check the internet egress of its subnets: a public subnet needs "
         "assignPublicIp ENABLED, a private one a NAT gateway or VPC endpoints (ECR, "
-        "S3, CloudWatch Logs, Secrets Manager), and the security group must let HTTPS "
-        "out",
-        source=_GUIDE + "verify-connectivity.html",
+        "S3, CloudWatch Logs, Secrets Manager), and the security group must allow "
+        "outbound HTTPS",
+        source=_VERIFY,
         transient=True,
         examples=(
             "dial tcp 10.0.3.17:443: i/o timeout",
@@ -218,12 +220,12 @@ _NETWORK: Tuple[StopReason, ...] = (
     ),
 )
 
-_RIGHTS: Tuple[StopReason, ...] = (
+_PERMISSIONS: Tuple[StopReason, ...] = (
     StopReason(
-        "role",
+        "role-not-assumable",
         cause="ECS could not assume a role of the task",
-        remedy="check that the task role and the execution role are there and that "
-        "their trust policies name ecs-tasks.amazonaws.com",
+        remedy="check that the task role and the execution role exist and that their "
+        "trust policies name ecs-tasks.amazonaws.com",
         source=_GUIDE + "task_execution_IAM_role.html",
         examples=(
             "ECS was unable to assume the role "
@@ -234,7 +236,7 @@ _RIGHTS: Tuple[StopReason, ...] = (
         r"|sts:assumerole",
     ),
     StopReason(
-        "logs denied",
+        "logs-denied",
         cause="the execution role may not write to the log group",
         remedy="grant the execution role logs:CreateLogStream and logs:PutLogEvents, "
         "and logs:CreateLogGroup where awslogs-create-group is true",
@@ -247,8 +249,8 @@ _RIGHTS: Tuple[StopReason, ...] = (
         r"|(cloudwatch|logger|logging driver).*(accessdenied|not authorized)",
     ),
     StopReason(
-        "log group",
-        cause="the task's log group is not there",
+        "log-group-missing",
+        cause="the task's log group does not exist",
         remedy="create it in the region that awslogs-region names, or set "
         "awslogs-create-group to true and grant the execution role "
         "logs:CreateLogGroup",
@@ -261,7 +263,7 @@ _RIGHTS: Tuple[StopReason, ...] = (
         r"|failed to create cloudwatch log",
     ),
     StopReason(
-        "log driver",
+        "log-configuration",
         cause="a container's log configuration does not work",
         remedy="check the options of its logConfiguration; awslogs needs "
         "awslogs-group, awslogs-region and, on Fargate, awslogs-stream-prefix",
@@ -273,8 +275,8 @@ _RIGHTS: Tuple[StopReason, ...] = (
         text=r"logger args|logging driver|log driver",
     ),
     StopReason(
-        "secret missing",
-        cause="a secret or parameter that a container asks for is not there",
+        "secret-missing",
+        cause="a secret or parameter that a container asks for does not exist",
         remedy="check each valueFrom under secrets: the ARN's name, region, JSON key "
         "and version",
         source=_GUIDE + "resource-not-found-error.html",
@@ -288,11 +290,11 @@ _RIGHTS: Tuple[StopReason, ...] = (
         r"|validation error|no value)",
     ),
     StopReason(
-        "secret denied",
+        "secret-denied",
         cause="the execution role may not read a secret or parameter of the task",
         remedy="grant it secretsmanager:GetSecretValue or ssm:GetParameters on them, "
         "and kms:Decrypt where they have a key of their own",
-        source=_CENTER + "ecs-unable-to-pull-secrets",
+        source=_PULL_SECRETS,
         examples=(
             "failed to fetch secret arn:... from secrets manager: "
             "AccessDeniedException: ... is not authorized to perform: "
@@ -303,11 +305,11 @@ _RIGHTS: Tuple[StopReason, ...] = (
         + r".*(accessdenied|not authorized|\bkms\b|invalidciphertext)",
     ),
     StopReason(
-        "secret unreachable",
+        "secret-unreachable",
         cause="a secret or parameter of the task could not be fetched",
-        remedy="check the execution role's rights on it, and the way from the task's "
-        "subnets to Secrets Manager or Systems Manager",
-        source=_CENTER + "ecs-unable-to-pull-secrets",
+        remedy="check the execution role's permissions on it, and that the task's "
+        "subnets reach Secrets Manager or Systems Manager",
+        source=_PULL_SECRETS,
         transient=True,
         examples=(
             "unable to pull secrets or registry auth: execution resource retrieval "
@@ -317,7 +319,7 @@ _RIGHTS: Tuple[StopReason, ...] = (
         text=r"(from|registry auth from) (asm|ssm|secrets manager)",
     ),
     StopReason(
-        "environment file",
+        "environment-file",
         cause="an environment file of a container could not be read",
         remedy="check the S3 ARN under environmentFiles, and that the execution role "
         "may s3:GetObject it and s3:GetBucketLocation its bucket",
@@ -329,7 +331,7 @@ _RIGHTS: Tuple[StopReason, ...] = (
         text=r"env(ironment)? files?\b",
     ),
     StopReason(
-        "file system",
+        "file-system",
         cause="the task's EFS file system could not be mounted",
         remedy="check that the root directory or access point is there, and that the "
         "file system's policy and the task role allow the mount",
@@ -344,11 +346,11 @@ _RIGHTS: Tuple[StopReason, ...] = (
 
 _IMAGE: Tuple[StopReason, ...] = (
     StopReason(
-        "platform",
+        "image-platform",
         cause="the image is not built for the platform of the task",
         remedy="build it for linux/amd64 (`docker build --platform linux/amd64`), or "
         "set runtimePlatform in the task definition to the image's architecture",
-        source=_CENTER + "ecs-task-stopped",
+        source=_STOPPED,
         examples=(
             "image Manifest does not contain descriptor matching platform "
             "'linux/amd64'",
@@ -357,8 +359,8 @@ _IMAGE: Tuple[StopReason, ...] = (
         r"|exec format error|image operating system .* cannot be used",
     ),
     StopReason(
-        "image name",
-        cause="the image's name is not written as a registry wants it",
+        "image-name",
+        cause="the image's name is invalid",
         remedy="correct `image` in the run config or the template: "
         "registry/repository:tag",
         source=_PULL,
@@ -366,8 +368,8 @@ _IMAGE: Tuple[StopReason, ...] = (
         text=r"invalid reference format|invalid repository name",
     ),
     StopReason(
-        "image denied",
-        cause="the task may not pull the image, or it is not there",
+        "image-denied",
+        cause="the task may not pull the image, or it does not exist",
         remedy="check the image's name; for Amazon ECR grant the execution role "
         "ecr:GetAuthorizationToken, ecr:BatchGetImage, ecr:GetDownloadUrlForLayer and "
         "ecr:BatchCheckLayerAvailability (AmazonECSTaskExecutionRolePolicy has them), "
@@ -384,7 +386,7 @@ _IMAGE: Tuple[StopReason, ...] = (
         r"|denied:)",
     ),
     StopReason(
-        "image missing",
+        "image-missing",
         cause="the image is not in its registry",
         remedy="check the repository, tag and region in `image` of the run config or "
         "the template, and that the image has been pushed",
@@ -398,7 +400,7 @@ _IMAGE: Tuple[StopReason, ...] = (
         r"|\(404\)|\b404\b)",
     ),
     StopReason(
-        "instance disk",
+        "instance-disk-full",
         cause="the disk of the EC2 instance is full",
         remedy="give the instances larger volumes, or have unused images cleaned up "
         "sooner (ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION)",
@@ -410,7 +412,7 @@ _IMAGE: Tuple[StopReason, ...] = (
         text=r"/var/lib/docker.*no space left|thin pool has",
     ),
     StopReason(
-        "disk",
+        "task-disk-full",
         cause="the task's disk is too small",
         remedy="set ephemeralStorage in the task definition (up to 200 GiB on "
         "Fargate), or make the image smaller",
@@ -421,7 +423,7 @@ _IMAGE: Tuple[StopReason, ...] = (
         text=r"no space left on device",
     ),
     StopReason(
-        "image layers",
+        "image-layers",
         cause="the image's layers cannot be unpacked",
         remedy="build and push the image again, with gzip-compressed layers",
         source=_PULL,
@@ -432,10 +434,10 @@ _IMAGE: Tuple[StopReason, ...] = (
         text=r"failed to (unpack image|extract layer|register layer)",
     ),
     StopReason(
-        "image",
+        "image-pull-failed",
         cause="the image could not be pulled",
-        remedy="check the image's name, the execution role's rights on its registry, "
-        "and the way from the task's subnets to it (public IP, NAT gateway or VPC "
+        remedy="check the image's name, the execution role's permissions on its "
+        "registry, and that the task's subnets reach it (public IP, NAT gateway or VPC "
         "endpoints)",
         source=_PULL,
         transient=True,
@@ -447,10 +449,10 @@ _IMAGE: Tuple[StopReason, ...] = (
     ),
 )
 
-_PLACE: Tuple[StopReason, ...] = (
+_PLACEMENT: Tuple[StopReason, ...] = (
     StopReason(
-        "network interface denied",
-        cause="AWS refused to make the task's network interface",
+        "network-interface-denied",
+        cause="AWS refused to create the task's network interface",
         remedy="check the account's tag and service control policies on "
         "ec2:CreateNetworkInterface and ec2:CreateTags",
         source=_START,
@@ -462,7 +464,7 @@ _PLACE: Tuple[StopReason, ...] = (
         r"|explicit deny|invalidsubnet|invalidgroup)",
     ),
     StopReason(
-        "subnet full",
+        "subnet-full",
         cause="the task's subnet has no free IP address",
         remedy="use larger subnets, or more of them",
         source=_START,
@@ -475,17 +477,17 @@ _PLACE: Tuple[StopReason, ...] = (
         r"|create network interface",
     ),
     StopReason(
-        "network interface",
+        "network-interface",
         cause="AWS did not provide the task's network interface in time",
         remedy="start the run again; on EC2, check how many network interfaces the "
-        "instance type has",
+        "instance type supports",
         source=_START,
         transient=True,
         examples=("Timeout waiting for network interface provisioning to complete.",),
         text=r"network interface|configure eni|\beni\b|unused device index",
     ),
     StopReason(
-        "volume provisioning",
+        "volume-provisioning",
         cause="AWS did not provide the task's storage in time",
         remedy="start the run again",
         source=_START,
@@ -494,7 +496,7 @@ _PLACE: Tuple[StopReason, ...] = (
         text=r"timeout waiting for \w+ provisioning|ebs volume.*(timed? ?out|timeout)",
     ),
     StopReason(
-        "quota",
+        "account-quota",
         cause="the task asks for more than the account may have",
         remedy="ask for less cpu or memory, or have the account's Fargate quota raised",
         source=_GUIDE + "service-event-messages-list.html",
@@ -502,12 +504,12 @@ _PLACE: Tuple[StopReason, ...] = (
         text=r"configuration is above your limit",
     ),
     StopReason(
-        "capacity",
+        "no-capacity",
         cause="there is no capacity for the task at present",
         remedy="start the run again later; use subnets in several zones, have the "
-        "account's quota raised, or let the capacity provider have larger and more "
+        "account's quota raised, or give the capacity provider more or larger "
         "instances",
-        source=_GUIDE + "api_failures_messages.html",
+        source=_FAILURES,
         transient=True,
         examples=(
             "TaskFailedToStart: RESOURCE:MEMORY",
@@ -525,7 +527,7 @@ _PLACE: Tuple[StopReason, ...] = (
         cause="no container instance has what the task needs",
         remedy="compare the placement constraints, the launch type or capacity "
         "provider and the task definition's requiresAttributes with the cluster",
-        source=_GUIDE + "api_failures_messages.html",
+        source=_FAILURES,
         examples=(
             "TaskFailedToStart: MemberOf placement constraint unsatisfied.",
             "TaskFailedToStart: ATTRIBUTE",
@@ -539,7 +541,7 @@ _PLACE: Tuple[StopReason, ...] = (
 
 _RUNTIME: Tuple[StopReason, ...] = (
     StopReason(
-        "memory",
+        "out-of-memory",
         cause="a container used more memory than it may have and was killed",
         remedy="give it more memory",
         source=_GUIDE + "out-of-memory.html",
@@ -547,15 +549,15 @@ _RUNTIME: Tuple[StopReason, ...] = (
         text=r"outofmemory|killed due to memory usage|\boom-?kill",
     ),
     StopReason(
-        "dependency",
-        cause="a container on which another one depends did not do its part",
+        "dependency-failed",
+        cause="a container that another one depends on failed",
         remedy="read that container's log, and check dependsOn in the task definition",
         source=_GUIDE + "task_definition_parameters.html",
         examples=("dependent container migrate exited with non-zero status",),
         text=r"dependent container|dependency|depends on",
     ),
     StopReason(
-        "device",
+        "missing-device",
         cause="the task asks for a device that its host does not have",
         remedy="correct linuxParameters or resourceRequirements in the task "
         "definition, or use instances with that device",
@@ -568,7 +570,7 @@ _RUNTIME: Tuple[StopReason, ...] = (
         text=r"device information|nvidia|could not select device driver",
     ),
     StopReason(
-        "command",
+        "command-not-started",
         cause="the container's command cannot be started",
         remedy="check entryPoint and command in the template and the run's overrides, "
         "and that `prefect` and a shell are in the image",
@@ -582,15 +584,15 @@ _RUNTIME: Tuple[StopReason, ...] = (
         r"|cannot ?start.*permission denied",
     ),
     StopReason(
-        "volume",
-        cause="a volume of the task could not be made",
+        "volume-not-created",
+        cause="a volume of the task could not be created",
         remedy="check volumes and mountPoints in the task definition",
         source=_GUIDE + "cannot-create-volume.html",
         examples=("CannotCreateVolumeError",),
         text=r"cannotcreatevolume",
     ),
     StopReason(
-        "runtime",
+        "container-runtime",
         cause="the container runtime of the host failed",
         remedy="start the run again; if it happens often, read the ECS agent's log or "
         "ask AWS Support",
@@ -607,7 +609,7 @@ _RUNTIME: Tuple[StopReason, ...] = (
         r"|taskstoppedbeforepull|containervanished|dockerstate",
     ),
     StopReason(
-        "initialization",
+        "resource-initialization",
         cause="AWS could not set up what the task needs",
         remedy="check the task definition's roles, secrets, volumes and log "
         "configuration, and that the VPC has DNS resolution enabled",
@@ -620,7 +622,7 @@ _RUNTIME: Tuple[StopReason, ...] = (
 
 _EXITED: Tuple[StopReason, ...] = (
     StopReason(
-        "killed",
+        "flow-killed",
         cause="the flow's container was killed, probably because it used more memory "
         "than it may have",
         remedy="give it more memory",
@@ -629,17 +631,17 @@ _EXITED: Tuple[StopReason, ...] = (
         exit_codes=frozenset({137}),
     ),
     StopReason(
-        "crashed",
+        "flow-crashed",
         cause="the flow's process crashed in native code",
-        remedy="look for a library of the flow that does not fit the image or its "
-        "architecture; faulthandler shows where (PYTHONFAULTHANDLER=1)",
+        remedy="look for a library that does not match the image or its architecture; "
+        "PYTHONFAULTHANDLER=1 shows where it crashes",
         source=_STOPPED,
         examples=("Essential container in task exited (exit code 139)",),
         exit_codes=frozenset({132, 134, 135, 136, 139}),
     ),
     StopReason(
-        "terminated",
-        cause="the flow's container was told to end",
+        "flow-terminated",
+        cause="the flow's container received a signal to stop",
         remedy="look at the task's other containers: when an essential one ends, ECS "
         "stops all of them",
         source=_STOPPED,
@@ -647,7 +649,7 @@ _EXITED: Tuple[StopReason, ...] = (
         exit_codes=frozenset({130, 143}),
     ),
     StopReason(
-        "command not found",
+        "command-not-found",
         cause="the container's command cannot be executed in this image",
         remedy="check entryPoint and command in the template and the run's overrides, "
         "and that `prefect` is in the image",
@@ -656,8 +658,9 @@ _EXITED: Tuple[StopReason, ...] = (
         exit_codes=frozenset({125, 126, 127, 128, 255}),
     ),
     StopReason(
-        "silent end",
-        cause="the flow's process ended as if all were well, and never told Prefect so",
+        "end-not-reported",
+        cause="the flow's process ended with exit code 0 and did not report its end "
+        "to Prefect",
         remedy="check that the task can reach Prefect's API: its URL as seen from "
         "inside the task, the API key, the security group",
         source="https://github.com/PrefectHQ/prefect/issues/5561",
@@ -665,7 +668,7 @@ _EXITED: Tuple[StopReason, ...] = (
         exit_codes=frozenset({0}),
     ),
     StopReason(
-        "exited",
+        "flow-exited",
         cause="the flow's process ended before the run was finished",
         remedy="read the container's log; check that the image has the flow's storage "
         "and dependencies, and that the task can reach Prefect's API",
@@ -674,7 +677,7 @@ _EXITED: Tuple[StopReason, ...] = (
         exit_codes=frozenset(range(1, 256)),
     ),
     StopReason(
-        "ended",
+        "container-ended",
         cause="an essential container of the task ended, and with it the whole task",
         remedy="read the logs of its containers",
         source=_STOPPED,
@@ -684,21 +687,21 @@ _EXITED: Tuple[StopReason, ...] = (
 )
 
 _UNKNOWN = StopReason(
-    "unknown",
-    cause="of something that this agent does not know",
+    "unknown-stop-reason",
+    cause="ECS gave a reason that this agent does not know",
     remedy="look at the task in the AWS console",
     source=_GUIDE + "stopped-task-error-codes.html",
     transient=True,
     examples=("Task failed to start",),
 )
 
-#: For a task that ECS does not know any more.
+#: For tasks that ECS does not know any more.
 VANISHED = StopReason(
-    "vanished",
+    "task-vanished",
     cause="ECS does not know the run's task any more",
     remedy="start the run again; ECS forgets a stopped task after about an hour, and "
     "all tasks of a cluster that is deleted",
-    source=_GUIDE + "stopped-task-errors.html",
+    source=_ERRORS,
     examples=("MISSING",),
 )
 
@@ -706,36 +709,34 @@ VANISHED = StopReason(
 GROUPS: Mapping[str, Tuple[StopReason, ...]] = {
     "The task was stopped from outside": _STOPPED_FROM_OUTSIDE,
     "The network": _NETWORK,
-    "Roles, logs, secrets and files": _RIGHTS,
+    "Roles, logs, secrets and files": _PERMISSIONS,
     "The image": _IMAGE,
-    "No place for the task": _PLACE,
+    "Placement and capacity": _PLACEMENT,
     "A container did not start, or was killed": _RUNTIME,
     "The flow's process ended": _EXITED,
     "Nothing else fits": (_UNKNOWN,),
 }
 
-HINTS: Tuple[StopReason, ...] = tuple(hint for rows in GROUPS.values() for hint in rows)
+STOP_REASONS = tuple(row for rows in GROUPS.values() for row in rows)
 
 
 def find(text: str, stop_code: str = "", exit_code: Optional[int] = None) -> StopReason:
-    """The row that explains a task.
+    """The row that explains why a task stopped.
 
     Args:
         text: Its stoppedReason and its containers' reasons.
         stop_code: Its stopCode.
         exit_code: The flow container's exit code, None if it has none.
     """
-    for hint in HINTS:
-        if hint.matches(text, stop_code, exit_code):
-            return hint
-    return _UNKNOWN
+    rows = (row for row in STOP_REASONS if row.matches(text, stop_code, exit_code))
+    return next(rows, _UNKNOWN)
 
 
-#: What a container's exit code says of its process.
+#: What a container's exit code says about its process.
 EXIT_CODES: Mapping[int, str] = {
-    0: "ended as if all were well",
-    1: "ended with an error",
-    125: "the container could not be run",
+    0: "success",
+    1: "an error",
+    125: "the container could not run",
     126: "the command cannot be executed",
     127: "the command was not found",
     128: "the command cannot be executed",
@@ -746,6 +747,6 @@ EXIT_CODES: Mapping[int, str] = {
     136: "crashed (SIGFPE)",
     137: "killed (SIGKILL)",
     139: "crashed (SIGSEGV)",
-    143: "told to end (SIGTERM)",
-    255: "the command failed to start, or ended with an error",
+    143: "terminated (SIGTERM)",
+    255: "the command failed to start, or an error",
 }

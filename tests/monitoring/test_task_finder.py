@@ -11,7 +11,8 @@ from prefect_ecs_plugin.aws.network import default_subnets
 from prefect_ecs_plugin.aws.rate_limiter import LIMITS, RateLimiter
 from prefect_ecs_plugin.aws.retrying import AWSCallError
 from prefect_ecs_plugin.flow_run import RUN_ID
-from prefect_ecs_plugin.monitoring.task_finder import FEW, Place, TaskFinder
+from prefect_ecs_plugin.monitoring.poll_queue import Location
+from prefect_ecs_plugin.monitoring.task_finder import FEW, TaskFinder
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 
 
@@ -71,7 +72,7 @@ class Finder:
         def steps(run_id: str) -> Any:
             try:
                 found = yield from self.finder.tasks_of(
-                    [run_id], Place(cluster), untagged
+                    [run_id], Location(cluster), untagged
                 )
             except AWSCallError as refused:
                 self.found.append((run_id, refused))
