@@ -247,7 +247,7 @@ def _stop_reason(row: StopReason) -> str:
 
 def _symptoms(row: StopReason) -> Iterator[str]:
     """What ECS shows of such a task."""
-    yield from (_code(example) for example in row.examples)
+    yield from map(_code, row.examples.splitlines())
     if row.stop_code != ".*":
         yield "stopCode " + " or ".join(map(_code, row.stop_code.split("|")))
     codes = sorted(code for code in row.exit_codes if code is not None)
@@ -394,7 +394,8 @@ def _code(text: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+    ending = "" if not text or text.endswith(".") else "."
+    return f"{text[:1].upper()}{text[1:]}{ending}"
 
 
 # -- The pages --------------------------------------------------------------------

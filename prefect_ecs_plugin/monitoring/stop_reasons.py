@@ -37,7 +37,8 @@ class StopReason:
         source: The page behind the row.
         transient: Whether the same task may start if it is launched again. Counts
             only for tasks that never ran.
-        examples: What ECS writes in such a case, for readers who search for it.
+        examples: What ECS writes in such a case, one example a line; for readers who
+            search for it.
         text: A regular expression, found in the stoppedReason or a container's reason
             in any case.
         stop_code: A regular expression that matches the whole stopCode.
@@ -49,7 +50,7 @@ class StopReason:
     remedy: str
     source: str
     transient: bool = False
-    examples: Tuple[str, ...] = ()
+    examples: str = ""
     text: str = ""
     stop_code: str = ".*"
     exit_codes: FrozenSet[Optional[int]] = frozenset()
@@ -71,7 +72,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         "or drain them and wait for their tasks",
         source=_ERRORS,
         transient=True,
-        examples=("Host EC2 (instance i-0282b396e52b4c95d) terminated.",),
+        examples="Host EC2 (instance i-0282b396e52b4c95d) terminated.",
         text=r"host ec2 \(instance|container instance deregistration forced"
         r"|container instance .{0,80}(draining|deregistered|terminated)",
     ),
@@ -82,7 +83,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         "must not be interrupted, and subnets in several zones",
         source=_GUIDE + "spot-interruption-errors.html",
         transient=True,
-        examples=("Your Spot Task was interrupted.",),
+        examples="Your Spot Task was interrupted.",
         stop_code="SpotInterruption",
     ),
     StopReason(
@@ -92,7 +93,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         "must not be interrupted",
         source=_GUIDE + "fargate-capacity-providers.html",
         transient=True,
-        examples=("Your Spot Task was interrupted.",),
+        examples="Your Spot Task was interrupted.",
         text=r"spot (task|instance) was interrupted",
     ),
     StopReason(
@@ -102,10 +103,8 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         "fargateTaskRetirementWaitPeriod sets how long AWS waits before it does that",
         source=_GUIDE + "task-maintenance.html",
         transient=True,
-        examples=(
-            "ECS is performing maintenance on the underlying infrastructure "
-            "hosting the task",
-        ),
+        examples="ECS is performing maintenance on the underlying infrastructure "
+        "hosting the task",
         text=r"performing maintenance on the underlying infrastructure",
     ),
     StopReason(
@@ -123,7 +122,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         remedy="remove the health check, which a flow does not need, or give it a "
         "longer startPeriod and more retries",
         source=_STOPPED,
-        examples=("Task failed container health checks",),
+        examples="Task failed container health checks",
         text=r"failed (container|elb) health checks",
     ),
     StopReason(
@@ -132,7 +131,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         remedy="do not run flows as tasks of a service; the task's group and the "
         "service's events show which service it was",
         source=_ERRORS,
-        examples=("Scaling activity initiated by (deployment ecs-svc/1)",),
+        examples="Scaling activity initiated by (deployment ecs-svc/1)",
         stop_code="ServiceSchedulerInitiated",
     ),
     StopReason(
@@ -141,7 +140,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         remedy="start the run again if that was a mistake; the StopTask events in AWS "
         "CloudTrail show who stopped it",
         source=_STOPPED,
-        examples=("Task stopped by user",),
+        examples="Task stopped by user",
         stop_code="UserInitiated",
     ),
 )
@@ -154,10 +153,8 @@ _NETWORK: Tuple[StopReason, ...] = (
         "automatically), or set repositoryCredentials on the container",
         source=_CENTER + "ecs-pull-container-error-rate-limit",
         transient=True,
-        examples=(
-            "toomanyrequests: You have reached your pull rate limit. You may "
-            "increase the limit by authenticating and upgrading",
-        ),
+        examples="toomanyrequests: You have reached your pull rate limit. You may "
+        "increase the limit by authenticating and upgrading",
         text=r"toomanyrequests|too many requests|pull rate limit",
     ),
     StopReason(
@@ -166,7 +163,7 @@ _NETWORK: Tuple[StopReason, ...] = (
         remedy="start the run again, and fewer runs at once (--launches-per-second)",
         source=_INIT,
         transient=True,
-        examples=("ThrottlingException: Rate exceeded",),
+        examples="ThrottlingException: Rate exceeded",
         text=r"throttling(exception)?\b|rate (limit )?exceeded|requestlimitexceeded",
     ),
     StopReason(
@@ -175,10 +172,8 @@ _NETWORK: Tuple[StopReason, ...] = (
         remedy="check the image's registry or the file system's id, and that DNS "
         "resolution and DNS hostnames are enabled in the VPC",
         source=_VERIFY,
-        examples=(
-            "dial tcp: lookup 111122223333.dkr.ecr.us-west-2.amazonaws.commm on "
-            "10.0.0.2:53: no such host",
-        ),
+        examples="dial tcp: lookup 111122223333.dkr.ecr.us-west-2.amazonaws.commm on "
+        "10.0.0.2:53: no such host",
         text=r"no such host|failed to resolve \"fs-",
     ),
     StopReason(
@@ -188,11 +183,9 @@ _NETWORK: Tuple[StopReason, ...] = (
         "that its security group allows the task on port 2049",
         source=_INIT,
         transient=True,
-        examples=(
-            "ResourceInitializationError: failed to invoke EFS utils commands to "
-            "set up EFS volumes: stderr: Mount attempt 1/3 failed due to timeout "
-            "after 15 sec",
-        ),
+        examples="ResourceInitializationError: failed to invoke EFS utils commands to "
+        "set up EFS volumes: stderr: Mount attempt 1/3 failed due to timeout after 15 "
+        "sec",
         text=r"efs utils.*(time(d )?out|connection reset|mount system call failed)",
     ),
     StopReason(
@@ -205,11 +198,9 @@ _NETWORK: Tuple[StopReason, ...] = (
         "outbound HTTPS",
         source=_VERIFY,
         transient=True,
-        examples=(
-            "dial tcp 10.0.3.17:443: i/o timeout",
-            '"There is a connection issue between the task and Amazon ECR. Check '
-            'your task network configuration."',
-        ),
+        examples="dial tcp 10.0.3.17:443: i/o timeout\n"
+        '"There is a connection issue between the task and Amazon ECR. Check your '
+        'task network configuration."',
         text=r"i/o timeout|request canceled|context (deadline exceeded|canceled)"
         r"|connection issue between|check your (task )?network (conf|connection)"
         r"|client\.timeout|tls handshake timeout|connection (refused|reset|timed out)"
@@ -227,11 +218,9 @@ _PERMISSIONS: Tuple[StopReason, ...] = (
         remedy="check that the task role and the execution role exist and that their "
         "trust policies name ecs-tasks.amazonaws.com",
         source=_GUIDE + "task_execution_IAM_role.html",
-        examples=(
-            "ECS was unable to assume the role "
-            "'arn:aws:iam::111122223333:role/ecsTaskExecutionRole' that was "
-            "provided for this task.",
-        ),
+        examples="ECS was unable to assume the role "
+        "'arn:aws:iam::111122223333:role/ecsTaskExecutionRole' that was provided for "
+        "this task.",
         text=r"unable to assume (the |the configured )?(role|ecs infrastructure role)"
         r"|sts:assumerole",
     ),
@@ -241,10 +230,8 @@ _PERMISSIONS: Tuple[StopReason, ...] = (
         remedy="grant the execution role logs:CreateLogStream and logs:PutLogEvents, "
         "and logs:CreateLogGroup where awslogs-create-group is true",
         source=_GUIDE + "using_awslogs.html",
-        examples=(
-            "failed to create Cloudwatch log group: AccessDeniedException: ... is "
-            "not authorized to perform: logs:CreateLogGroup",
-        ),
+        examples="failed to create Cloudwatch log group: AccessDeniedException: ... "
+        "is not authorized to perform: logs:CreateLogGroup",
         text=r"logs:(create|put|describe)"
         r"|(cloudwatch|logger|logging driver).*(accessdenied|not authorized)",
     ),
@@ -255,10 +242,8 @@ _PERMISSIONS: Tuple[StopReason, ...] = (
         "awslogs-create-group to true and grant the execution role "
         "logs:CreateLogGroup",
         source=_INIT,
-        examples=(
-            "failed to create Cloudwatch log stream: ResourceNotFoundException: "
-            "The specified log group does not exist.",
-        ),
+        examples="failed to create Cloudwatch log stream: ResourceNotFoundException: "
+        "The specified log group does not exist.",
         text=r"log group does not exist|cannot find the amazon cloudwatch log group"
         r"|failed to create cloudwatch log",
     ),
@@ -268,10 +253,8 @@ _PERMISSIONS: Tuple[StopReason, ...] = (
         remedy="check the options of its logConfiguration; awslogs needs "
         "awslogs-group, awslogs-region and, on Fargate, awslogs-stream-prefix",
         source=_INIT,
-        examples=(
-            "failed to validate logger args: unable to get awslogs driver "
-            "arguments: awslogs-region is required",
-        ),
+        examples="failed to validate logger args: unable to get awslogs driver "
+        "arguments: awslogs-region is required",
         text=r"logger args|logging driver|log driver",
     ),
     StopReason(
@@ -280,10 +263,8 @@ _PERMISSIONS: Tuple[StopReason, ...] = (
         remedy="check each valueFrom under secrets: the ARN's name, region, JSON key "
         "and version",
         source=_GUIDE + "resource-not-found-error.html",
-        examples=(
-            "The task can't retrieve the secret with ARN '...' from AWS Secrets "
-            "Manager. Check whether the secret exists in the specified Region.",
-        ),
+        examples="The task can't retrieve the secret with ARN '...' from AWS Secrets "
+        "Manager. Check whether the secret exists in the specified Region.",
         text=_SECRET + r".*(resourcenotfound|parameternotfound"
         r"|can.?t find the specified secret|invalid (ssm )?parameters?\b"
         r"|check whether the (secret|parameter) exists|did not contain json key"
@@ -295,11 +276,9 @@ _PERMISSIONS: Tuple[StopReason, ...] = (
         remedy="grant it secretsmanager:GetSecretValue or ssm:GetParameters on them, "
         "and kms:Decrypt where they have a key of their own",
         source=_PULL_SECRETS,
-        examples=(
-            "failed to fetch secret arn:... from secrets manager: "
-            "AccessDeniedException: ... is not authorized to perform: "
-            "secretsmanager:GetSecretValue",
-        ),
+        examples="failed to fetch secret arn:... from secrets manager: "
+        "AccessDeniedException: ... is not authorized to perform: "
+        "secretsmanager:GetSecretValue",
         text=r"(secretsmanager|ssm|kms):[a-z]|"
         + _SECRET
         + r".*(accessdenied|not authorized|\bkms\b|invalidciphertext)",
@@ -311,11 +290,9 @@ _PERMISSIONS: Tuple[StopReason, ...] = (
         "subnets reach Secrets Manager or Systems Manager",
         source=_PULL_SECRETS,
         transient=True,
-        examples=(
-            "unable to pull secrets or registry auth: execution resource retrieval "
-            "failed: unable to retrieve secret from asm: service call has been "
-            "retried",
-        ),
+        examples="unable to pull secrets or registry auth: execution resource "
+        "retrieval failed: unable to retrieve secret from asm: service call has been "
+        "retried",
         text=r"(from|registry auth from) (asm|ssm|secrets manager)",
     ),
     StopReason(
@@ -324,10 +301,8 @@ _PERMISSIONS: Tuple[StopReason, ...] = (
         remedy="check the S3 ARN under environmentFiles, and that the execution role "
         "may s3:GetObject it and s3:GetBucketLocation its bucket",
         source=_GUIDE + "use-environment-file.html",
-        examples=(
-            "failed to download env files: file download command: non empty error "
-            "stream",
-        ),
+        examples="failed to download env files: file download command: non empty "
+        "error stream",
         text=r"env(ironment)? files?\b",
     ),
     StopReason(
@@ -336,10 +311,8 @@ _PERMISSIONS: Tuple[StopReason, ...] = (
         remedy="check that the root directory or access point is there, and that the "
         "file system's policy and the task role allow the mount",
         source=_INIT,
-        examples=(
-            "failed to invoke EFS utils commands to set up EFS volumes: stderr: "
-            "mount.nfs4: access denied by server while mounting 127.0.0.1:/",
-        ),
+        examples="failed to invoke EFS utils commands to set up EFS volumes: stderr: "
+        "mount.nfs4: access denied by server while mounting 127.0.0.1:/",
         text=r"efs utils|mount\.nfs4",
     ),
 )
@@ -351,10 +324,8 @@ _IMAGE: Tuple[StopReason, ...] = (
         remedy="build it for linux/amd64 (`docker build --platform linux/amd64`), or "
         "set runtimePlatform in the task definition to the image's architecture",
         source=_STOPPED,
-        examples=(
-            "image Manifest does not contain descriptor matching platform "
-            "'linux/amd64'",
-        ),
+        examples="image Manifest does not contain descriptor matching platform "
+        "'linux/amd64'",
         text=r"descriptor matching platform|no matching manifest for"
         r"|exec format error|image operating system .* cannot be used",
     ),
@@ -364,7 +335,7 @@ _IMAGE: Tuple[StopReason, ...] = (
         remedy="correct `image` in the run config or the template: "
         "registry/repository:tag",
         source=_PULL,
-        examples=("invalid reference format",),
+        examples="invalid reference format",
         text=r"invalid reference format|invalid repository name",
     ),
     StopReason(
@@ -376,10 +347,8 @@ _IMAGE: Tuple[StopReason, ...] = (
         "for another account's the repository's policy too; for other private "
         "registries give the container repositoryCredentials",
         source=_PULL,
-        examples=(
-            "pull access denied for prefecthq/flow, repository does not exist or "
-            "may require 'docker login'",
-        ),
+        examples="pull access denied for prefecthq/flow, repository does not exist or "
+        "may require 'docker login'",
         text=r"pull access denied|has the permissions to pull|\becr:\w"
         r"|(pull|registry auth|\becr\b).*(accessdenied|not authorized|unauthorized"
         r"|forbidden|\b40[13]\b|no basic auth|insufficient_scope|authorization failed"
@@ -391,11 +360,9 @@ _IMAGE: Tuple[StopReason, ...] = (
         remedy="check the repository, tag and region in `image` of the run config or "
         "the template, and that the image has been pushed",
         source=_PULL,
-        examples=(
-            "CannotPullContainerError: pull image manifest has been retried 1 "
-            "time(s): failed to resolve ref "
-            "111122223333.dkr.ecr.us-east-1.amazonaws.com/flow:v1: not found",
-        ),
+        examples="CannotPullContainerError: pull image manifest has been retried 1 "
+        "time(s): failed to resolve ref "
+        "111122223333.dkr.ecr.us-east-1.amazonaws.com/flow:v1: not found",
         text=r"pull.*(not found|manifest unknown|name unknown|does not exist"
         r"|\(404\)|\b404\b)",
     ),
@@ -406,9 +373,8 @@ _IMAGE: Tuple[StopReason, ...] = (
         "sooner (ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION)",
         source=_PULL,
         transient=True,
-        examples=(
-            "write /var/lib/docker/tmp/GetImageBlob111111111: no space left on device",
-        ),
+        examples="write /var/lib/docker/tmp/GetImageBlob111111111: no space left on "
+        "device",
         text=r"/var/lib/docker.*no space left|thin pool has",
     ),
     StopReason(
@@ -417,9 +383,8 @@ _IMAGE: Tuple[StopReason, ...] = (
         remedy="set ephemeralStorage in the task definition (up to 200 GiB on "
         "Fargate), or make the image smaller",
         source=_GUIDE + "fargate-task-storage.html",
-        examples=(
-            "failed to extract layer sha256:...: write ...: no space left on device",
-        ),
+        examples="failed to extract layer sha256:...: write ...: no space left on "
+        "device",
         text=r"no space left on device",
     ),
     StopReason(
@@ -427,10 +392,8 @@ _IMAGE: Tuple[StopReason, ...] = (
         cause="the image's layers cannot be unpacked",
         remedy="build and push the image again, with gzip-compressed layers",
         source=_PULL,
-        examples=(
-            "ref pull has been retried 1 time(s): failed to unpack image on "
-            "snapshotter overlayfs: failed to extract layer",
-        ),
+        examples="ref pull has been retried 1 time(s): failed to unpack image on "
+        "snapshotter overlayfs: failed to extract layer",
         text=r"failed to (unpack image|extract layer|register layer)",
     ),
     StopReason(
@@ -441,10 +404,8 @@ _IMAGE: Tuple[StopReason, ...] = (
         "endpoints)",
         source=_PULL,
         transient=True,
-        examples=(
-            "CannotPullContainerError: ref pull has been retried 1 time(s): failed "
-            "to copy: httpReaderSeeker: failed open: unexpected status code",
-        ),
+        examples="CannotPullContainerError: ref pull has been retried 1 time(s): "
+        "failed to copy: httpReaderSeeker: failed open: unexpected status code",
         text=r"cannotpull(ecr)?container|error pulling image|pull command failed",
     ),
 )
@@ -456,10 +417,8 @@ _PLACEMENT: Tuple[StopReason, ...] = (
         remedy="check the account's tag and service control policies on "
         "ec2:CreateNetworkInterface and ec2:CreateTags",
         source=_START,
-        examples=(
-            "Unexpected EC2 error while attempting to tag the network interface: "
-            "TagPolicyViolation",
-        ),
+        examples="Unexpected EC2 error while attempting to tag the network interface: "
+        "TagPolicyViolation",
         text=r"network interface.*(tagpolicyviolation|unauthorizedoperation"
         r"|explicit deny|invalidsubnet|invalidgroup)",
     ),
@@ -469,10 +428,8 @@ _PLACEMENT: Tuple[StopReason, ...] = (
         remedy="use larger subnets, or more of them",
         source=_START,
         transient=True,
-        examples=(
-            "Unexpected EC2 error while attempting to Create Network Interface "
-            "with public IP assignment enabled in subnet 'subnet-id'",
-        ),
+        examples="Unexpected EC2 error while attempting to Create Network Interface "
+        "with public IP assignment enabled in subnet 'subnet-id'",
         text=r"insufficientfreeaddresses|insufficient free addresses"
         r"|create network interface",
     ),
@@ -483,7 +440,7 @@ _PLACEMENT: Tuple[StopReason, ...] = (
         "instance type supports",
         source=_START,
         transient=True,
-        examples=("Timeout waiting for network interface provisioning to complete.",),
+        examples="Timeout waiting for network interface provisioning to complete.",
         text=r"network interface|configure eni|\beni\b|unused device index",
     ),
     StopReason(
@@ -492,7 +449,7 @@ _PLACEMENT: Tuple[StopReason, ...] = (
         remedy="start the run again",
         source=_START,
         transient=True,
-        examples=("Timeout waiting for EphemeralStorage provisioning to complete.",),
+        examples="Timeout waiting for EphemeralStorage provisioning to complete.",
         text=r"timeout waiting for \w+ provisioning|ebs volume.*(timed? ?out|timeout)",
     ),
     StopReason(
@@ -500,7 +457,7 @@ _PLACEMENT: Tuple[StopReason, ...] = (
         cause="the task asks for more than the account may have",
         remedy="ask for less cpu or memory, or have the account's Fargate quota raised",
         source=_GUIDE + "service-event-messages-list.html",
-        examples=("The requested MEMORY configuration is above your limit.",),
+        examples="The requested MEMORY configuration is above your limit.",
         text=r"configuration is above your limit",
     ),
     StopReason(
@@ -511,12 +468,10 @@ _PLACEMENT: Tuple[StopReason, ...] = (
         "instances",
         source=_FAILURES,
         transient=True,
-        examples=(
-            "TaskFailedToStart: RESOURCE:MEMORY",
-            "TaskFailedToStart: EMPTY CAPACITY PROVIDER",
-            "Capacity is unavailable at this time. Please try again later or in a "
-            "different availability zone",
-        ),
+        examples="TaskFailedToStart: RESOURCE:MEMORY\n"
+        "TaskFailedToStart: EMPTY CAPACITY PROVIDER\n"
+        "Capacity is unavailable at this time. Please try again later or in a "
+        "different availability zone",
         text=r"capacity is unavailable|insufficient capacity|resource:[a-z]"
         r"|empty capacity|no active instances|no container instances"
         r"|reached the limit on the number"
@@ -528,12 +483,10 @@ _PLACEMENT: Tuple[StopReason, ...] = (
         remedy="compare the placement constraints, the launch type or capacity "
         "provider and the task definition's requiresAttributes with the cluster",
         source=_FAILURES,
-        examples=(
-            "TaskFailedToStart: MemberOf placement constraint unsatisfied.",
-            "TaskFailedToStart: ATTRIBUTE",
-            "The selected task definition is not compatible with the selected "
-            "compute strategy",
-        ),
+        examples="TaskFailedToStart: MemberOf placement constraint unsatisfied.\n"
+        "TaskFailedToStart: ATTRIBUTE\n"
+        "The selected task definition is not compatible with the selected compute "
+        "strategy",
         text=r"placement constraint|(^|: )(attribute|location)\b"
         r"|not compatible with the selected compute strategy",
     ),
@@ -545,7 +498,7 @@ _RUNTIME: Tuple[StopReason, ...] = (
         cause="a container used more memory than it may have and was killed",
         remedy="give it more memory",
         source=_GUIDE + "out-of-memory.html",
-        examples=("OutOfMemoryError: Container killed due to memory usage",),
+        examples="OutOfMemoryError: Container killed due to memory usage",
         text=r"outofmemory|killed due to memory usage|\boom-?kill",
     ),
     StopReason(
@@ -553,7 +506,7 @@ _RUNTIME: Tuple[StopReason, ...] = (
         cause="a container that another one depends on failed",
         remedy="read that container's log, and check dependsOn in the task definition",
         source=_GUIDE + "task_definition_parameters.html",
-        examples=("dependent container migrate exited with non-zero status",),
+        examples="dependent container migrate exited with non-zero status",
         text=r"dependent container|dependency|depends on",
     ),
     StopReason(
@@ -562,11 +515,9 @@ _RUNTIME: Tuple[StopReason, ...] = (
         remedy="correct linuxParameters or resourceRequirements in the task "
         "definition, or use instances with that device",
         source=_GUIDE + "ecs-gpu.html",
-        examples=(
-            "CannotStartContainerError: Error response from daemon: error "
-            "gathering device information while adding custom device "
-            '"/dev/dri/renderD130"',
-        ),
+        examples="CannotStartContainerError: Error response from daemon: error "
+        "gathering device information while adding custom device "
+        '"/dev/dri/renderD130"',
         text=r"device information|nvidia|could not select device driver",
     ),
     StopReason(
@@ -575,11 +526,9 @@ _RUNTIME: Tuple[StopReason, ...] = (
         remedy="check entryPoint and command in the template and the run's overrides, "
         "and that `prefect` and a shell are in the image",
         source=_GUIDE + "cannot-start-container.html",
-        examples=(
-            "CannotStartContainerError: Error response from daemon: failed to "
-            'create shim task: OCI runtime create failed: exec: "prefect": '
-            "executable file not found in $PATH",
-        ),
+        examples="CannotStartContainerError: Error response from daemon: failed to "
+        'create shim task: OCI runtime create failed: exec: "prefect": executable '
+        "file not found in $PATH",
         text=r"executable file not found|exec: |no such file or directory"
         r"|cannot ?start.*permission denied",
     ),
@@ -588,7 +537,7 @@ _RUNTIME: Tuple[StopReason, ...] = (
         cause="a volume of the task could not be created",
         remedy="check volumes and mountPoints in the task definition",
         source=_GUIDE + "cannot-create-volume.html",
-        examples=("CannotCreateVolumeError",),
+        examples="CannotCreateVolumeError",
         text=r"cannotcreatevolume",
     ),
     StopReason(
@@ -598,12 +547,10 @@ _RUNTIME: Tuple[StopReason, ...] = (
         "ask AWS Support",
         source=_GUIDE + "container-runtime-error.html",
         transient=True,
-        examples=(
-            "ContainerRuntimeTimeoutError: Could not transition to running; timed "
-            "out after waiting 1m",
-            "CannotInspectContainerError",
-            "InternalError",
-        ),
+        examples="ContainerRuntimeTimeoutError: Could not transition to running; "
+        "timed out after waiting 1m\n"
+        "CannotInspectContainerError\n"
+        "InternalError",
         text=r"containerruntime|dockertimeout|could not transition|cannot(start"
         r"|create|inspect|stop)container|internalerror|internal error"
         r"|taskstoppedbeforepull|containervanished|dockerstate",
@@ -615,7 +562,7 @@ _RUNTIME: Tuple[StopReason, ...] = (
         "configuration, and that the VPC has DNS resolution enabled",
         source=_INIT,
         transient=True,
-        examples=("ResourceInitializationError",),
+        examples="ResourceInitializationError",
         text=r"resourceinitialization",
     ),
 )
@@ -627,7 +574,7 @@ _EXITED: Tuple[StopReason, ...] = (
         "than it may have",
         remedy="give it more memory",
         source=_STOPPED,
-        examples=("Essential container in task exited (exit code 137)",),
+        examples="Essential container in task exited (exit code 137)",
         exit_codes=frozenset({137}),
     ),
     StopReason(
@@ -636,7 +583,7 @@ _EXITED: Tuple[StopReason, ...] = (
         remedy="look for a library that does not match the image or its architecture; "
         "PYTHONFAULTHANDLER=1 shows where it crashes",
         source=_STOPPED,
-        examples=("Essential container in task exited (exit code 139)",),
+        examples="Essential container in task exited (exit code 139)",
         exit_codes=frozenset({132, 134, 135, 136, 139}),
     ),
     StopReason(
@@ -645,7 +592,7 @@ _EXITED: Tuple[StopReason, ...] = (
         remedy="look at the task's other containers: when an essential one ends, ECS "
         "stops all of them",
         source=_STOPPED,
-        examples=("Essential container in task exited (exit code 143)",),
+        examples="Essential container in task exited (exit code 143)",
         exit_codes=frozenset({130, 143}),
     ),
     StopReason(
@@ -654,7 +601,7 @@ _EXITED: Tuple[StopReason, ...] = (
         remedy="check entryPoint and command in the template and the run's overrides, "
         "and that `prefect` is in the image",
         source=_STOPPED,
-        examples=("Essential container in task exited (exit code 127)",),
+        examples="Essential container in task exited (exit code 127)",
         exit_codes=frozenset({125, 126, 127, 128, 255}),
     ),
     StopReason(
@@ -664,7 +611,7 @@ _EXITED: Tuple[StopReason, ...] = (
         remedy="check that the task can reach Prefect's API: its URL as seen from "
         "inside the task, the API key, the security group",
         source="https://github.com/PrefectHQ/prefect/issues/5561",
-        examples=("Essential container in task exited (exit code 0)",),
+        examples="Essential container in task exited (exit code 0)",
         exit_codes=frozenset({0}),
     ),
     StopReason(
@@ -673,7 +620,7 @@ _EXITED: Tuple[StopReason, ...] = (
         remedy="read the container's log; check that the image has the flow's storage "
         "and dependencies, and that the task can reach Prefect's API",
         source=_STOPPED,
-        examples=("Essential container in task exited (exit code 1)",),
+        examples="Essential container in task exited (exit code 1)",
         exit_codes=frozenset(range(1, 256)),
     ),
     StopReason(
@@ -681,7 +628,7 @@ _EXITED: Tuple[StopReason, ...] = (
         cause="an essential container of the task ended, and with it the whole task",
         remedy="read the logs of its containers",
         source=_STOPPED,
-        examples=("Essential container in task exited",),
+        examples="Essential container in task exited",
         stop_code="EssentialContainerExited",
     ),
 )
@@ -692,7 +639,7 @@ _UNKNOWN = StopReason(
     remedy="look at the task in the AWS console",
     source=_GUIDE + "stopped-task-error-codes.html",
     transient=True,
-    examples=("Task failed to start",),
+    examples="Task failed to start",
 )
 
 #: For tasks that ECS does not know any more.
@@ -702,7 +649,7 @@ VANISHED = StopReason(
     remedy="start the run again; ECS forgets a stopped task after about an hour, and "
     "all tasks of a cluster that is deleted",
     source=_ERRORS,
-    examples=("MISSING",),
+    examples="MISSING",
 )
 
 #: The table, under headings for readers. The first row that matches counts.

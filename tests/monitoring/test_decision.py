@@ -993,7 +993,7 @@ def test_every_stop_reason_is_reached_by_a_test() -> None:
     by_example = {
         stop_reasons.find(example).code
         for row in stop_reasons.STOP_REASONS
-        for example in row.examples
+        for example in row.examples.splitlines()
     }
     by_exit_code = {stop_reasons.find("", EXITED, code).code for code in range(256)}
     by_stop_code = {
@@ -1013,7 +1013,7 @@ def test_every_stop_reason_is_reached_by_a_test() -> None:
     ids=lambda row: row.code,
 )
 def test_an_example_leads_to_its_own_row(row: stop_reasons.StopReason) -> None:
-    for example in row.examples:
+    for example in row.examples.splitlines():
         assert stop_reasons.find(example) is row
 
 
