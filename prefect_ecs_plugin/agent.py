@@ -49,7 +49,7 @@ from .prefect_api.reporter import Reporter
 from .prefect_api.run_states import RunStates
 from .scheduling.dispatcher import Dispatcher
 from .scheduling.poll_interval import PollInterval
-from .scheduling.steps import Steps, drive
+from .scheduling.steps import Steps, run_blocking
 from .settings import PrefectSettings
 from .submission import Submission
 from .validation import coercion
@@ -381,7 +381,7 @@ class ECSAgent(Agent):
             PrefectECSError: one sentence, if the run cannot be launched.
         """
         try:
-            return str(drive(self._launcher.deploy(plain(flow_run)), time.sleep))
+            return str(run_blocking(self._launcher.deploy(plain(flow_run)), time.sleep))
         finally:
             self._forget_ended(str(flow_run["id"]))
 

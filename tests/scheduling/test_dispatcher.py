@@ -1,4 +1,4 @@
-"""Steps that wait hold no worker; they go on when they are due, in order."""
+"""Steps that wait hold no worker; they continue when they are due, in order."""
 
 from __future__ import annotations
 
@@ -26,34 +26,38 @@ from prefect_ecs_plugin.observability.outage_log import OutageLog, retry_until_s
 from prefect_ecs_plugin.scheduling.dispatcher import Dispatcher
 from prefect_ecs_plugin.scheduling.poll_interval import PollInterval
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
-from prefect_ecs_plugin.scheduling.steps import Cause, Pause, Steps, Wait, drive
-from prefect_ecs_plugin.scheduling.timer_heap import Schedule
+from prefect_ecs_plugin.scheduling.steps import Cause, Pause, Steps, Wait, run_blocking
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 100))))
-def test_schedule_gives_out_what_is_due_in_order_and_nothing_else(
+def test_actions_are_done_when_they_are_due_in_order(
     acts: List[Tuple[bool, float]],
 ) -> None:
-    schedule = Schedule()
+    simulation = Simulation()
     waiting: List[Tuple[float, int]] = []
-    taken: List[Tuple[float, int]] = []
-    for number, (adds, time) in enumerate(acts):
-        entry = (time, number)
+    done: List[Tuple[float, int]] = []
+    for number, (adds, seconds) in enumerate(acts):
+        time = simulation.now + seconds
         if adds:
-            schedule.add(time, lambda entry=entry: taken.append(entry))
+            entry = (time, number)
+            simulation.dispatcher.call_later(
+                seconds, functools.partial(done.append, entry)
+            )
             waiting.append(entry)
             continue
-        for action in iter(functools.partial(schedule.take_due, time), None):
-            action()
-        due = sorted(entry for entry in waiting if entry[0] <= time)
-        assert taken == due
+        simulation.run_until(time)
+        assert done == sorted(entry for entry in waiting if entry[0] <= time)
         waiting = [entry for entry in waiting if entry[0] > time]
-        taken.clear()
-    assert schedule.next_due == min((time for time, _ in waiting), default=None)
+        done.clear()
+    next_due = simulation.dispatcher.do_due()
+    done.clear()
+    assert next_due == min(
+        (time for time, _ in waiting if time > simulation.now), default=None
+    )
 
 
 @given(st.lists(st.lists(st.floats(0, 10), max_size=4), max_size=20))
-def test_steps_go_on_exactly_when_they_are_due(pauses: List[List[float]]) -> None:
+def test_steps_continue_exactly_when_they_are_due(pauses: List[List[float]]) -> None:
     simulation = Simulation()
     ended: List[float] = []
 
@@ -102,7 +106,7 @@ def test_guarantee_4_what_waits_holds_no_worker() -> None:
     assert errors == []
 
 
-def test_an_uncaught_error_is_reported_and_other_steps_go_on() -> None:
+def test_an_uncaught_error_is_reported_and_other_steps_continue() -> None:
     errors: Reports = []
     dispatcher = threaded(1, errors)
     ended = threading.Event()
@@ -128,23 +132,23 @@ def test_an_uncaught_error_is_reported_and_other_steps_go_on() -> None:
     ]
 
 
-def test_after_close_nothing_goes_on() -> None:
+def test_after_close_nothing_continues() -> None:
     dispatcher = threaded(1, [])
     gate: Future[None] = Future()
-    went_on: List[bool] = []
+    continued: List[bool] = []
 
     def steps() -> Steps[None]:
         yield gate
-        went_on.append(True)
+        continued.append(True)
 
     dispatcher.start(steps())
     dispatcher.close()
     gate.set_result(None)
     assert not dispatcher.wait_until_done(0)
-    assert went_on == []
+    assert continued == []
 
 
-def test_drive_sleeps_and_waits_in_its_own_thread() -> None:
+def test_run_blocking_sleeps_and_waits_in_its_own_thread() -> None:
     slept: List[float] = []
     done: Future[None] = Future()
     done.set_result(None)
@@ -154,7 +158,7 @@ def test_drive_sleeps_and_waits_in_its_own_thread() -> None:
         yield done
         return "end"
 
-    assert drive(steps(), slept.append) == "end"
+    assert run_blocking(steps(), slept.append) == "end"
     assert slept == [3]
 
 
@@ -164,18 +168,18 @@ def test_drive_sleeps_and_waits_in_its_own_thread() -> None:
 def test_an_exception_in_a_timed_action_does_not_end_the_timer() -> None:
     reports: Reports = []
     dispatcher = threaded(1, reports)
-    went_on = threading.Event()
+    continued = threading.Event()
 
     def fails() -> None:
         raise ValueError("broken")
 
     def steps() -> Steps[None]:
         yield Pause(0.02)
-        went_on.set()
+        continued.set()
 
     dispatcher.call_later(0.01, fails)
     dispatcher.start(steps())
-    assert went_on.wait(DEADLINE)
+    assert continued.wait(DEADLINE)
     assert dispatcher.problem() is None
     dispatcher.close()
     assert [(what, str(error)) for what, error, _ in reports] == [
@@ -188,18 +192,18 @@ def test_not_even_a_failing_report_ends_the_timer() -> None:
         raise error
 
     dispatcher = Dispatcher.threaded(1, report)
-    went_on = threading.Event()
+    continued = threading.Event()
 
     def fails() -> None:
         raise SystemExit("broken")
 
     dispatcher.call_later(0.0, fails)
-    dispatcher.call_later(0.0, went_on.set)
-    assert went_on.wait(DEADLINE)
+    dispatcher.call_later(0.0, continued.set)
+    assert continued.wait(DEADLINE)
     dispatcher.close()
 
 
-def test_of_several_actions_due_together_a_failing_one_harms_no_other() -> None:
+def test_of_several_actions_due_together_a_failing_one_affects_no_other() -> None:
     reports: Reports = []
     simulation = Simulation(lambda *report: reports.append(report))
     done: List[int] = []
@@ -216,7 +220,7 @@ def test_of_several_actions_due_together_a_failing_one_harms_no_other() -> None:
     assert len(reports) == 1
 
 
-def test_a_timer_thread_that_is_gone_is_a_problem() -> None:
+def test_a_timer_thread_that_has_ended_is_a_problem() -> None:
     dispatcher = threaded(1, [])
     ended = threading.Thread(target=lambda: None)
     ended.start()
@@ -341,7 +345,7 @@ def waiting(dispatcher: Dispatcher) -> Dict[Cause, int]:
     return {cause: n for cause, n in dispatcher.waits().items() if n}
 
 
-def test_all_causes_are_told() -> None:
+def test_all_causes_are_counted() -> None:
     assert Simulation().dispatcher.waits() == dict.fromkeys(Cause, 0)
 
 
@@ -396,7 +400,7 @@ def test_each_wait_of_a_run_is_observed_before_it_begins() -> None:
     assert waiting(simulation.dispatcher) == {Cause.OTHER: 1}
 
 
-def test_an_exception_in_the_observer_is_reported_and_harms_no_steps() -> None:
+def test_an_exception_in_the_observer_is_reported_and_affects_no_steps() -> None:
     reports: Reports = []
     simulation = Simulation(lambda *report: reports.append(report))
     done: List[bool] = []
@@ -494,12 +498,12 @@ INTERVALS = {0: 0.25, 1: 0.5, 2: 1.0, 3: 10.0}
         ([(25, 0), (25, 0)], [0.5, 1.0]),
     ],
 )
-def test_rhythm(looks: Any, pauses: List[float]) -> None:
+def test_poll_interval(looks: Any, pauses: List[float]) -> None:
     rhythm = PollInterval(INTERVALS)
     assert [rhythm.after(seen, new) for seen, new in looks] == pauses
 
 
-def test_rhythm_knows_when_something_may_be_behind_the_window() -> None:
+def test_a_full_window_is_known() -> None:
     rhythm = PollInterval(INTERVALS)
     rhythm.after(25, 0)
     assert rhythm.window_is_full
