@@ -585,7 +585,7 @@ NEVER_RAN: List[Tuple[str, str, Verdict, str]] = [
 ]
 
 
-def test_the_table_is_as_long_as_it_must_be() -> None:
+def test_the_table_has_enough_distinct_reasons() -> None:
     reasons = {reason for reason, *_ in NEVER_RAN}
     assert len(reasons) == len(NEVER_RAN) >= 40
 
@@ -701,7 +701,7 @@ def test_stop_codes_of_tasks_that_never_ran(
 def test_guarantee_2_a_task_that_ran_is_failed_after_a_second_look(
     task: Dict[str, Any], code: str, state: str
 ) -> None:
-    """Whatever its exit code, and never launched again."""
+    """Its exit code does not matter, and it is never launched again."""
     first = decide(task, Run(state))
     second = decide(task, Run(state), confirmed=True)
     assert (first.verdict, second.verdict) == (LOOK_AGAIN, FAIL)
@@ -883,8 +883,8 @@ def test_a_launch_is_the_first_of_a_run_that_waited_by_default() -> None:
         "Submitted", waits=False, taken_over=False, version=None, is_claimed=False
     )
     assert Run("Submitted") == run
-    told = Decision(LEAVE, "", stop_reasons.VANISHED)
-    assert (told.started, told.attempt, told.limit) == (True, 1, 3)
+    decided = Decision(LEAVE, "", stop_reasons.VANISHED)
+    assert (decided.started, decided.attempt, decided.limit) == (True, 1, 3)
 
 
 def test_starts_of_one_run_are_minutes_apart_at_most() -> None:

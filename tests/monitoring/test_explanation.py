@@ -99,7 +99,7 @@ def test_the_explanation_of_a_killed_flow() -> None:
     ]
 
 
-def test_words_of_several_lines_take_one() -> None:
+def test_a_reason_of_several_lines_becomes_one_line() -> None:
     task = ran(3, "It\nended", "", container_reason="so\n it  seems")
     explanation = explain(ARN, task, None, decided(task))
     assert explanation.message.endswith(" (ECS says: It ended) [flow-exited]")
@@ -304,7 +304,9 @@ def test_guarantee_7_no_part_of_a_secret_where_words_are_cut(before: int) -> Non
     assert f"    {'x' * (700 + before)}"[:1004] in explanation.log
 
 
-def test_guarantee_7_what_is_known_of_a_run_is_hidden_in_its_containers_log() -> None:
+def test_guarantee_7_known_secrets_of_a_run_are_redacted_in_its_containers_log() -> (
+    None
+):
     known = ["token-of-the-run"]
     explanation = explain(
         ARN, ran(1), {}, decided(ran(1)), ["it is token-of-the-run"], known

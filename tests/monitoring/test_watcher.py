@@ -426,7 +426,7 @@ def test_a_young_task_is_looked_at_more_often_than_a_running_one(world: World) -
     assert world.looks_at(arn)[4:] == [25.0, 55.0, 85.0]
 
 
-def test_a_look_takes_others_of_the_cluster_along(world: World) -> None:
+def test_a_look_includes_other_tasks_of_the_cluster(world: World) -> None:
     world.add(arns(50), "RUNNING")
     world.run_until(6.0)
     world.ecs.calls.clear()
@@ -754,9 +754,8 @@ def test_no_exception_loses_a_task(
     world.add(arns(150), "RUNNING")
     world.ecs.status[arns(1)[0]] = "STOPPED"
     world.run_until(60.0)
-    assert world.reports == [
-        "The background loop watcher failed and is started again in 1 s"
-    ]
+    (report,) = world.reports
+    assert "loop watcher" in report
     world.reports.clear()
     assert world.looks().keys() == set(arns(150))
     assert [arn for _, arn, _ in world.handed] == arns(1)

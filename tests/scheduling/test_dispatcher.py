@@ -123,13 +123,9 @@ def test_an_uncaught_error_is_reported_and_other_steps_continue() -> None:
     dispatcher.start(works())
     assert ended.wait(DEADLINE)
     dispatcher.close()
-    assert [(what, str(error), run_id) for what, error, run_id in errors] == [
-        (
-            "Flow run a: the agent's work on it was aborted by an internal error",
-            "broken",
-            "a",
-        )
-    ]
+    ((what, error, run_id),) = errors
+    assert what.startswith("Flow run a: ")
+    assert (str(error), run_id) == ("broken", "a")
 
 
 def test_after_close_nothing_continues() -> None:
@@ -182,9 +178,7 @@ def test_an_exception_in_a_timed_action_does_not_end_the_timer() -> None:
     assert continued.wait(DEADLINE)
     assert dispatcher.problem() is None
     dispatcher.close()
-    assert [(what, str(error)) for what, error, _ in reports] == [
-        ("A timed action failed", "broken")
-    ]
+    assert [(str(error), run_id) for _, error, run_id in reports] == [("broken", None)]
 
 
 def test_not_even_a_failing_report_ends_the_timer() -> None:
@@ -226,7 +220,7 @@ def test_a_timer_thread_that_has_ended_is_a_problem() -> None:
     ended.start()
     ended.join()
     timer, dispatcher._timer = dispatcher._timer, ended
-    assert dispatcher.problem() == "the timer thread has ended"
+    assert "timer thread" in (dispatcher.problem() or "")
     dispatcher._timer = timer
     assert dispatcher.problem() is None
     dispatcher.close()
@@ -245,7 +239,8 @@ def test_a_timer_thread_that_is_stuck_is_a_problem() -> None:
 
     dispatcher.call_later(0.0, is_slow)
     simulation.run()
-    assert seen == [None, "the timer thread has been stuck for 120 s"]
+    assert seen[0] is None
+    assert "120 s" in (seen[1] or "")
     assert dispatcher.problem() is None
 
 
@@ -253,10 +248,10 @@ def test_a_timer_thread_that_is_stuck_is_a_problem() -> None:
 
 
 class Loop:
-    """A background loop on a simulated clock that fails when it is told to.
+    """A background loop on a simulated clock that fails after given times.
 
     Attributes:
-        lives: Seconds for which it runs until it fails; it runs on when none is left.
+        lives: Seconds for which it runs until it fails; without one it does not fail.
         starts: When it was started.
         reports: What was reported.
     """
@@ -287,11 +282,10 @@ def test_a_background_loop_survives_any_exception(error: BaseException) -> None:
     loop.simulation.run_until(1000.0)
     pauses = [after - before for before, after in zip(loop.starts, loop.starts[1:])]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert loop.reports[1] == (
-        "The background loop sweeper failed and is started again in 2 s",
-        error,
-        None,
-    )
+    what, reported, run_id = loop.reports[1]
+    assert "sweeper" in what
+    assert "2 s" in what
+    assert (reported, run_id) == (error, None)
     assert len(loop.reports) == 8
 
 
@@ -301,32 +295,30 @@ def test_a_loop_that_has_run_for_a_minute_starts_from_scratch() -> None:
     assert loop.starts == [0.0, 1.0, 3.0, 64.0, 66.0]
 
 
-KEEPS_FAILING = "the background loop sweeper keeps failing"
-
-
 @pytest.mark.parametrize(
-    "lives, moment, problem",
+    "lives, moment, is_problem",
     [
-        ([], 999.0, None),
-        ([0.0], 0.5, None),
-        ([0.0, 0.0], 2.0, None),
-        ([0.0] * 3, 3.0, KEEPS_FAILING),
-        ([0.0] * 3, 7.0 + 59.0, KEEPS_FAILING),
-        ([0.0] * 3, 7.0 + 60.0, None),
-        ([59.0, 59.0], 120.5, KEEPS_FAILING),
-        ([59.0, 59.0], 122.5, None),
+        ([], 999.0, False),
+        ([0.0], 0.5, False),
+        ([0.0, 0.0], 2.0, False),
+        ([0.0] * 3, 3.0, True),
+        ([0.0] * 3, 7.0 + 59.0, True),
+        ([0.0] * 3, 7.0 + 60.0, False),
+        ([59.0, 59.0], 120.5, True),
+        ([59.0, 59.0], 122.5, False),
     ],
 )
 def test_a_loop_that_keeps_failing_is_a_problem_until_it_has_run_for_a_minute(
-    lives: List[float], moment: float, problem: Optional[str]
+    lives: List[float], moment: float, is_problem: bool
 ) -> None:
-    assert Loop(lives, ValueError("broken")).problem_at(moment) == problem
+    problem = Loop(lives, ValueError("broken")).problem_at(moment)
+    assert ("loop sweeper" in (problem or "")) is is_problem
 
 
 def test_a_loop_that_has_ended_is_a_problem() -> None:
     simulation = Simulation()
     simulation.dispatcher.keep_running("sweeper", iter_steps)
-    assert simulation.dispatcher.problem() == ("the background loop sweeper has ended")
+    assert "loop sweeper has ended" in (simulation.dispatcher.problem() or "")
 
 
 def test_an_interrupted_loop_ends_and_is_no_problem() -> None:
@@ -337,7 +329,7 @@ def test_an_interrupted_loop_ends_and_is_no_problem() -> None:
     assert loop.simulation.dispatcher.problem() is None
 
 
-# -- Who waits, and for what --------------------------------------------------------
+# -- Which runs wait, and for what -------------------------------------------------
 
 
 def waiting(dispatcher: Dispatcher) -> Dict[Cause, int]:
@@ -416,9 +408,7 @@ def test_an_exception_in_the_observer_is_reported_and_affects_no_steps() -> None
     simulation.dispatcher.start(steps(), run_id="run")
     simulation.run()
     assert done == [True]
-    assert [(what, str(error), run_id) for what, error, run_id in reports] == [
-        ("Flow run run: the agent could not say why it waits", "broken", "run")
-    ]
+    assert [(str(error), run_id) for _, error, run_id in reports] == [("broken", "run")]
 
 
 def iter_steps(*waits: Wait) -> Steps[None]:
@@ -427,13 +417,13 @@ def iter_steps(*waits: Wait) -> Steps[None]:
 
 def _after(answer: Answer) -> Any:
     """The first wait of a launch that got an answer."""
-    patience = RetryBudget(0, 3600, lambda: 0.0, lambda: 0.5)
+    budget = RetryBudget(0, 3600, lambda: 0.0, lambda: 0.5)
 
     def attempt() -> Steps[None]:
         yield from ()
         raise AWSCallError("RunTask", answer)
 
-    return next(patience.attempts(attempt))
+    return next(budget.attempts(attempt))
 
 
 def _outage() -> Any:
