@@ -28,29 +28,19 @@ _COLLECT = 0.5
 
 
 class FoundTask(NamedTuple):
-    """What recovery needs to know about a task.
+    """What recovery needs to know about a task: there may be 10,000.
 
     Attributes:
         arn: The task.
+        run_id: Its run, or what else started it.
         created_at: When it was created, in seconds since 1970 by AWS's clock.
         has_stopped: Whether it had stopped when it was first seen.
     """
 
     arn: str
-    created_at: float
-    has_stopped: bool = False
-
-
-class _Known(NamedTuple):
-    """What is remembered about a task, so that it is described once.
-
-    Attributes:
-        run_id: Its run, or what else started it.
-        task: As it was when it was described.
-    """
-
     run_id: str
-    task: FoundTask
+    created_at: float
+    has_stopped: bool
 
 
 #: Tasks by their run, the latest last.
@@ -64,14 +54,14 @@ class TaskFinder:
     """Finds tasks by their runs.
 
     Args:
-        ecs: ECS, paced.
+        ecs: ECS, rate-limited.
     """
 
     def __init__(self, ecs: ECS) -> None:
         self._ecs = ecs
         self._lock = threading.Lock()
         self._requests: Dict[Tuple[Location, bool], List[_Request]] = {}
-        self._known: Dict[Location, Dict[str, _Known]] = {}
+        self._known: Dict[Location, Dict[str, FoundTask]] = {}
 
     def tasks_of(
         self, run_ids: Iterable[str], location: Location, untagged: bool = False
@@ -116,47 +106,34 @@ class TaskFinder:
         return found
 
     def forget(self) -> None:
-        """Drop what is known about tasks, some 500 bytes each; it saves calls only."""
+        """Drop what is known about tasks, some 500 bytes each."""
         self._known.clear()
 
     def _find(
         self, run_ids: Set[str], location: Location, untagged: bool
     ) -> Steps[TasksByRun]:
-        found: List[Tuple[str, FoundTask]] = []
+        region = location.region or None
+        found: List[FoundTask] = []
         if untagged or len(run_ids) > FEW:
             known = yield from self._ecs.tasks_in(
-                location.cluster,
-                location.region or None,
-                _known,
-                self._known.get(location, {}),
+                location.cluster, region, _found, self._known.get(location, {})
             )
             self._known[location] = known
-            found += [
-                (each.run_id, each.task)
-                for each in known.values()
-                if each.run_id in run_ids
-            ]
+            found += [each for each in known.values() if each.run_id in run_ids]
         else:
             for run_id in sorted(run_ids):
-                tasks = yield from self._ecs.tasks_of(
-                    run_id, location.cluster, location.region or None
-                )
-                found += [(run_id, _found(task)) for task in tasks]
+                tasks = yield from self._ecs.tasks_of(run_id, location.cluster, region)
+                found += map(_found, tasks)
         by_run: TasksByRun = {}
-        for run_id, task in sorted(found, key=lambda pair: pair[1].created_at):
-            by_run.setdefault(run_id, []).append(task)
+        for task in sorted(found, key=lambda each: each.created_at):
+            by_run.setdefault(task.run_id, []).append(task)
         return by_run
-
-
-def _known(task: Mapping[str, Any]) -> _Known:
-    """The part of a described task that is kept: there may be 10,000."""
-    run_id = task.get("startedBy") or _run_in_environment(task) or ""
-    return _Known(run_id, _found(task))
 
 
 def _found(task: Mapping[str, Any]) -> FoundTask:
     return FoundTask(
         arn=str(task["taskArn"]),
+        run_id=task.get("startedBy") or _run_in_environment(task) or "",
         created_at=float(task["createdAt"].timestamp()),
         has_stopped=task.get("lastStatus") == "STOPPED",
     )
