@@ -58,16 +58,22 @@ class Watched:
         is_refused: Whether ECS refuses each request that names it.
         is_stopped: Whether its end is being dealt with.
         is_forgotten: Whether it is no longer watched.
+        cancelled_since: When this agent first saw that its run is cancelled.
+        is_stop_requested: Whether a StopTask request for it is under way.
+        is_superseded: Whether its run was started anew.
     """
 
     __slots__ = (
+        "cancelled_since",
         "cluster",
         "due",
         "flow_run_id",
         "is_ending",
         "is_forgotten",
         "is_refused",
+        "is_stop_requested",
         "is_stopped",
+        "is_superseded",
         "last_status",
         "launch",
         "missing_since",
@@ -88,6 +94,9 @@ class Watched:
         self.is_refused = False
         self.is_stopped = False
         self.is_forgotten = False
+        self.cancelled_since: Optional[float] = None
+        self.is_stop_requested = False
+        self.is_superseded = False
 
     def __lt__(self, other: Watched) -> bool:
         """Whether it is due before another; used by the heaps."""

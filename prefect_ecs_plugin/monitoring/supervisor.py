@@ -140,12 +140,8 @@ class Supervisor:
         self._counts = counts or AgentCounters()
         self._latest: Dict[str, str] = {}  # the latest known task, by run
         self._unsettled: Set[Tuple[str, str]] = set()  # runs and tasks to be settled
-        self._superseded: Set[str] = set()  # tasks whose run was started anew
-        self._resumed: Set[str] = set()  # tasks that continue a Running run
         self._starting: Set[str] = set()
         self._restarting: Set[str] = set()
-        self._cancelled_since: Dict[str, float] = {}
-        self._stop_requested: Set[str] = set()
         self.watcher = Watcher(
             ecs=ecs,
             dispatcher=dispatcher,
@@ -161,7 +157,7 @@ class Supervisor:
         another one: then the API decides. If the run was started anew meanwhile, the
         task is stopped.
         """
-        self._add(task.arn, task.cluster, task.run_id, task.launch)
+        self.watcher.add(task.arn, task.cluster, task.run_id, task.launch)
         latest = self._latest.setdefault(task.run_id, task.arn)
         if task.is_late or latest != task.arn:
             self._unsettled.add((task.run_id, task.arn))
@@ -177,9 +173,11 @@ class Supervisor:
             if not is_superseded:
                 self._latest[run_id] = task.arn
             elif not task.was_listed:  # or it may be the task of the later launch
-                self._superseded.add(task.arn)
-            latest = self._latest.get(run_id, "")
-            if latest in self._superseded or not self.watcher.is_watched(latest):
+                superseded = self.watcher.get(task.arn)
+                if superseded:
+                    superseded.is_superseded = True
+            latest = self.watcher.get(self._latest.get(run_id, ""))
+            if latest is None or latest.is_superseded:
                 self._forget_latest(run_id)
         finally:
             self._unsettled.discard((run_id, task.arn))
@@ -198,11 +196,6 @@ class Supervisor:
         if run_id not in self._launcher.pending_run_ids:
             self._latest.setdefault(run_id, task_arn)
         self._starting.add(run_id)  # it may have been starting for a long time
-        self._add(task_arn, cluster, run_id, launch)
-
-    def _add(self, task_arn: str, cluster: str, run_id: str, launch: Launch) -> None:
-        if launch.resumed:
-            self._resumed.add(task_arn)
         self.watcher.add(task_arn, cluster, run_id, launch)
 
     def is_at_work(self, run_id: str) -> bool:
@@ -264,7 +257,6 @@ class Supervisor:
         self._counts.stopped_tasks.add(_ENDINGS[decision.verdict])
         if self._is_latest(watched) and not self._is_unsettled(run_id):
             self._forget_latest(run_id)
-        self._resumed.discard(watched.task_arn)
 
     def _decide(
         self, watched: Watched, task: Optional[Task]
@@ -401,7 +393,7 @@ class Supervisor:
         while True:
             yield Pause(_CANCEL_INTERVAL)
             for watched, reason in self._to_stop():
-                self._stop_requested.add(watched.task_arn)
+                watched.is_stop_requested = True
                 self._start(self._stop(watched, reason))
 
     def _to_stop(self) -> List[Tuple[Watched, str]]:
@@ -411,19 +403,13 @@ class Supervisor:
         cancelled run may have been restarted since, and have another task.
         """
         tasks = [each for each in self.watcher.in_flight() if not each.is_stopped]
-        arns = {watched.task_arn for watched in tasks}
-        self._stop_requested &= arns
-        self._superseded &= arns
-        for gone in set(self._cancelled_since) - arns:
-            del self._cancelled_since[gone]
         rows = self._cancelled({watched.flow_run_id for watched in tasks})
         if rows is None:
             return []
         found = []
         for watched in tasks:
             reason = self._reason_to_stop(watched, rows.get(watched.flow_run_id))
-            is_asked = watched.is_ending or watched.task_arn in self._stop_requested
-            if reason and not is_asked:
+            if reason and not watched.is_ending and not watched.is_stop_requested:
                 found.append((watched, reason))
         return found
 
@@ -444,20 +430,20 @@ class Supervisor:
     ) -> str:
         if self._is_unsettled(watched.flow_run_id):
             return ""
-        latest = self._latest.get(watched.flow_run_id)
-        is_replaced = latest not in (None, watched.task_arn)
-        if is_replaced and latest not in self._resumed:
+        if watched.is_superseded:
             return STARTED_ANEW
-        if watched.task_arn in self._superseded:
-            return STARTED_ANEW
+        if not self._is_latest(watched):
+            latest = self.watcher.get(self._latest.get(watched.flow_run_id, ""))
+            if not (latest and latest.launch.resumed):
+                return STARTED_ANEW
         if cancelled is None:
-            self._cancelled_since.pop(watched.task_arn, None)
+            watched.cancelled_since = None
             return ""
-        since = self._cancelled_since.setdefault(watched.task_arn, self._clock())
+        if watched.cancelled_since is None:
+            watched.cancelled_since = self._clock()
+        seconds = self._clock() - watched.cancelled_since
         never_ran = cancelled["state"] == "Cancelled" and not cancelled["start_time"]
-        if never_ran or self._clock() - since >= self._cancel_grace:
-            return CANCELLED
-        return ""
+        return CANCELLED if never_ran or seconds >= self._cancel_grace else ""
 
     def _stop(self, watched: Watched, reason: str) -> Steps[None]:
         """Stop a task with one request, and have the watcher look at it soon."""
@@ -480,7 +466,7 @@ class Supervisor:
             return
         finally:
             if not is_stopped:
-                self._stop_requested.discard(task_arn)
+                watched.is_stop_requested = False
         self.watcher.look_soon(task_arn)
         self._logger.info(
             "Flow run %s: its task %s is stopped: %s",

@@ -139,9 +139,9 @@ class Watcher:
         if emptied is not None:  # an outage where no task is watched is over
             self._outages.end(SEEING, str(emptied))
 
-    def is_watched(self, task_arn: str) -> bool:
-        """Whether a task is watched; also while its end is being dealt with."""
-        return self._queue.get(task_arn) is not None
+    def get(self, task_arn: str) -> Optional[Watched]:
+        """A watched task, also while its end is being dealt with; else None."""
+        return self._queue.get(task_arn)
 
     def is_up(self, task_arn: str) -> bool:
         """Whether a task is visible, and was not stopping when last seen."""
