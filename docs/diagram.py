@@ -80,7 +80,7 @@ LAUNCH = [
 ]
 AFTER = [
     Step("calls", "monitoring.watcher", "100 tasks a call", to_aws="<DescribeTasks"),
-    Step("pure", "monitoring.task_state", "why did it stop? verdict"),
+    Step("pure", "monitoring.decision", "why did it stop? verdict"),
     Step(
         "calls",
         "monitoring.supervisor",

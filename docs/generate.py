@@ -226,39 +226,40 @@ def _long(option: click.Parameter) -> str:
 
 
 def stopped_tasks() -> str:
-    """The table of hints, a table for each of its headings."""
+    """The stop reasons, a table for each of their headings."""
     return "\n".join(
-        _hints(heading, rows) for heading, rows in stop_reasons.GROUPS.items()
+        _stop_reasons(heading, rows) for heading, rows in stop_reasons.GROUPS.items()
     )
 
 
-def _hints(heading: str, rows: Iterable[StopReason]) -> str:
-    lines = [f"### {heading}\n", "| ECS says | because | what to do |"]
-    lines += ["| --- | --- | --- |", *map(_hint, rows)]
+def _stop_reasons(heading: str, rows: Iterable[StopReason]) -> str:
+    lines = [f"### {heading}\n", "| code | ECS says | because | what to do |"]
+    lines += ["| --- | --- | --- | --- |", *map(_stop_reason, rows)]
     return "\n".join([*lines, ""])
 
 
-def _hint(hint: StopReason) -> str:
-    said = "<br>".join(_symptoms(hint))
-    again = " (tried again)" if hint.transient else ""
-    remedy = f"{_text(_sentence(hint.remedy))} [More]({hint.source})"
-    return f"| {said} | {_text(hint.cause)}{again} | {remedy} |"
+def _stop_reason(row: StopReason) -> str:
+    said = "<br>".join(_symptoms(row))
+    again = " (tried again)" if row.transient else ""
+    remedy = f"{_text(_sentence(row.remedy))} [More]({row.source})"
+    return f"| {_anchor(row.code)} | {said} | {_text(row.cause)}{again} | {remedy} |"
 
 
-def _symptoms(hint: StopReason) -> Iterator[str]:
-    """What a reader may have before the eyes."""
-    yield from (_code(example) for example in hint.examples)
-    if hint.stop_code != ".*":
-        yield "stopCode " + " or ".join(map(_code, hint.stop_code.split("|")))
-    codes = sorted(code for code in hint.exit_codes if code is not None)
+def _symptoms(row: StopReason) -> Iterator[str]:
+    """What ECS shows of such a task."""
+    yield from map(_code, row.examples.splitlines())
+    if row.stop_code != ".*":
+        yield "stopCode " + " or ".join(map(_code, row.stop_code.split("|")))
+    codes = sorted(code for code in row.exit_codes if code is not None)
     if 1 < len(codes) < 10:
         yield f"exit code {', '.join(map(str, codes[:-1]))} or {codes[-1]}"
 
 
 def vanished() -> str:
-    """The one hint that no words of ECS lead to."""
-    hint = stop_reasons.VANISHED
-    return f"{_sentence(hint.cause)} {_sentence(hint.remedy)} [More]({hint.source})\n"
+    """The stop reason of tasks that ECS does not know any more."""
+    row = stop_reasons.VANISHED
+    words = f"{_sentence(row.cause)} {_sentence(row.remedy)} [More]({row.source})"
+    return f"{_anchor(row.code)}: {words}\n"
 
 
 def exit_codes() -> str:
@@ -341,12 +342,17 @@ def message_codes() -> str:
         if each.text not in sentences and re.search("[a-z]", each.text):
             sentences.append(each.text)
     lines = ["| code | the agent or a command says |", "| --- | --- |"]
-    lines += [
-        f'| <a id="{code}"></a>`{code}` '
-        f"| {'<br>'.join(_text(_sentence(text)) for text in sentences)} |"
-        for code, sentences in found.items()
-    ]
+    of_stopped_tasks = {row.code for row in stop_reasons.STOP_REASONS}
+    for code, sentences in found.items():
+        words = "<br>".join(_text(_sentence(text)) for text in sentences)
+        is_above = code in of_stopped_tasks
+        shown = f"[`{code}`](#{code})" if is_above else _anchor(code)
+        lines.append(f"| {shown} | {words} |")
     return "\n".join([*lines, ""])
+
+
+def _anchor(code: str) -> str:
+    return f'<a id="{code}"></a>`{code}`'
 
 
 # -- What the agent has to be allowed ---------------------------------------------

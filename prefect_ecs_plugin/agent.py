@@ -35,7 +35,7 @@ from .launch import api_key
 from .launch.claims import Claims
 from .launch.launcher import AWS, Launcher, Started
 from .launch.other_tasks import TasksAtECS
-from .monitoring import task_state
+from .monitoring import decision
 from .monitoring.recovery import Recovery
 from .monitoring.supervisor import Supervisor
 from .monitoring.task_finder import TaskFinder
@@ -48,7 +48,7 @@ from .prefect_api.reporter import Reporter
 from .prefect_api.run_states import RunStates
 from .scheduling.dispatcher import Dispatcher
 from .scheduling.poll_interval import PollInterval
-from .scheduling.steps import Steps, drive
+from .scheduling.steps import Steps, run_blocking
 from .settings import PrefectSettings
 from .submission import Submission
 from .validation import coercion
@@ -162,7 +162,7 @@ class ECSAgent(Agent):
         launches_per_second: Optional[float] = None,
         launch_timeout: float = 1800.0,
         watch: bool = True,
-        start_attempts: int = task_state.START_ATTEMPTS,
+        start_attempts: int = decision.START_ATTEMPTS,
         cancel_grace: float = 60.0,
         shutdown_grace: float = 25.0,
         api_key_secret_arn: Optional[str] = None,
@@ -374,7 +374,7 @@ class ECSAgent(Agent):
             PrefectECSError: one sentence, if the run cannot be launched.
         """
         try:
-            return str(drive(self._launcher.deploy(plain(flow_run)), time.sleep))
+            return str(run_blocking(self._launcher.deploy(plain(flow_run)), time.sleep))
         finally:
             self._forget_ended(str(flow_run["id"]))
 

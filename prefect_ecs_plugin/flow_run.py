@@ -1,8 +1,8 @@
-"""The facts of one flow run, read once from what the API sent.
+"""The facts of one flow run, read once from the API's answer.
 
-Prefect's client hands out python-box objects whose lists copy what is appended to
-them and which create missing attributes on access. No other module handles them:
-`FlowRun` holds plain, frozen values, and `plain` converts everything else.
+Prefect's client returns python-box objects, whose lists copy what is appended to them
+and which create missing attributes on access. No other module handles them: `FlowRun`
+holds plain, frozen values, and `plain` converts everything else.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, Mapping, Optional
 
 from packaging.version import InvalidVersion, Version
 
-#: The version in which Prefect renamed `execute cloud-flow`.
-_FIRST_WITH_FLOW_RUN_COMMAND = Version("0.13.0")
+#: The version in which Prefect renamed `execute cloud-flow` to `execute flow-run`.
+_RENAMED = Version("0.13.0")
 
 #: The container in which the flow runs; all others are sidecars.
 FLOW_CONTAINER = "flow"
 
-#: The variable that tells a flow which run it is.
+#: The variable that names a flow's run.
 RUN_ID = "PREFECT__CONTEXT__FLOW_RUN_ID"
 
 
@@ -37,9 +37,9 @@ class FlowRun:
         core_version: The Prefect version that registered the flow, if known.
         docker_image: The image of the flow's Docker storage, else None.
         has_docker_storage: Whether the flow lives in Docker storage.
-        launch: The name of its launch, as the launch record has it; None for a run
-            that was claimed by other means.
-        attempt: Which start of a task this is for the same launch, from 1.
+        launch: The name of its launch, as in the launch record; None for a run that was
+            claimed without one.
+        attempt: The number of this start of a task for the launch, from 1.
     """
 
     id: str
@@ -56,16 +56,20 @@ class FlowRun:
 
     @classmethod
     def from_api(cls, answer: Mapping[str, Any]) -> FlowRun:
-        """Read the facts out of one row of the `flow_run` query.
+        """Read the facts from one row of the `flow_run` query.
 
         Args:
-            answer: The row, as `Agent._get_flow_run_metadata` of Prefect asks for it.
+            answer: The row, as Prefect's `Agent._get_flow_run_metadata` queries it.
 
         Raises:
-            KeyError: if the API left out a field that was asked for.
+            KeyError: if the API left out a field of the query.
         """
         flow = answer["flow"]
         storage = flow.get("storage") or {}
+        name, tag = storage.get("image_name"), storage.get("image_tag")
+        is_docker, image = storage.get("type") == "Docker", None
+        if is_docker and name and tag:
+            image = f"{PurePosixPath(storage.get('registry_url') or '', name)}:{tag}"
         return cls(
             id=str(answer["id"]),
             version=int(answer.get("version") or 0),
@@ -74,8 +78,8 @@ class FlowRun:
             flow_name=str(flow.get("name") or ""),
             flow_version=int(flow.get("version") or 0),
             core_version=flow.get("core_version") or None,
-            docker_image=_docker_image(storage),
-            has_docker_storage=storage.get("type") == "Docker",
+            docker_image=image,
+            has_docker_storage=is_docker,
         )
 
     @property
@@ -87,26 +91,21 @@ class FlowRun:
     @property
     def command(self) -> str:
         """What the `flow` container has to run."""
-        if self._is_older_than_flow_run_command():
-            return "prefect execute cloud-flow"
-        return "prefect execute flow-run"
-
-    def _is_older_than_flow_run_command(self) -> bool:
         try:
-            return Version(self.core_version or "0") < _FIRST_WITH_FLOW_RUN_COMMAND
+            is_old = Version(self.core_version or "0") < _RENAMED
         except InvalidVersion:  # a build named after a branch is a recent one
-            return False
+            is_old = False
+        return f"prefect execute {'cloud-flow' if is_old else 'flow-run'}"
 
     @property
     def client_token(self) -> str:
-        """The name of this start of a task, by which ECS knows a repeated request.
+        """The name of this start of a task; ECS recognizes a repeated request by it.
 
         At most 64 characters of ASCII 33-126, see
         https://docs.aws.amazon.com/AmazonECS/latest/APIReference/ECS_Idempotency.html
         """
-        if self.attempt == 1:
-            return self.launch_name
-        return f"{self.launch_name}-{self.attempt}"
+        again = f"-{self.attempt}" if self.attempt != 1 else ""
+        return f"{self.launch_name}{again}"
 
     @property
     def launch_name(self) -> str:
@@ -115,16 +114,9 @@ class FlowRun:
 
 
 def plain(value: Any) -> Any:
-    """The same value made of dicts, lists and scalars alone, sharing nothing."""
+    """A copy that consists only of dicts, lists and scalars."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value
-
-
-def _docker_image(storage: Mapping[str, Any]) -> Optional[str]:
-    name, tag = storage.get("image_name"), storage.get("image_tag")
-    if storage.get("type") != "Docker" or not name or not tag:
-        return None
-    return f"{PurePosixPath(storage.get('registry_url') or '', name)}:{tag}"

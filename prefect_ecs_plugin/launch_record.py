@@ -1,7 +1,7 @@
 """The launch record: what a launch is, written once into the state that claims its run.
 
-Recovery, supervision and cancelling read it back; nothing about a launch is
-reconstructed from versions, counted tasks or the cluster configured now.
+Recovery, supervision and cancelling read it back. Nothing about a launch is derived
+from versions, counted tasks or the cluster that is configured now.
 
     flow run, first launch      in the context of its Submitted state
     flow run, resumed launch    in the context of its task runs' Submitted states: a run
@@ -10,9 +10,7 @@ reconstructed from versions, counted tasks or the cluster configured now.
 
 An API that drops the context leaves a Submitted state without a record; `standing` then
 decides by the agent's id, as Prefect's own agent would. A record that is damaged or of
-a later format counts as absent.
-
-Pure.
+a later format counts as absent. Pure.
 """
 
 from __future__ import annotations
@@ -24,7 +22,6 @@ from typing import (
     Any,
     Callable,
     FrozenSet,
-    Iterator,
     Mapping,
     NamedTuple,
     Optional,
@@ -67,9 +64,8 @@ class LaunchRecord:
         agent_id: The agent's id at the API, which outlives its processes.
         after: The ARN of the last task of an earlier start or launch: that one and
             all before it do not belong to this start.
-        time: When the run was claimed, in ISO 8601 by the agent's clock. It is for
-            people; of several records in task runs that were returned to the queue, it
-            also tells the latest.
+        time: When the run was claimed, in ISO 8601 by the agent's clock; for people,
+            and to find the latest of several records in returned task runs.
         recoveries: How many agents in a row have ended while they read the run, as far
             as is known; see `recovery`.
     """
@@ -95,7 +91,7 @@ class LaunchRecord:
 
 
 class Launch(NamedTuple):
-    """How a task came to be.
+    """How a task was launched.
 
     Attributes:
         attempt: 1 for the first task of a run's launch, 2 for its first relaunch.
@@ -124,18 +120,14 @@ def read(state: Any) -> Optional[LaunchRecord]:
         raw = state["context"][KEY]
         if raw["format"] != FORMAT:
             return None
-        values = {name: raw[name] for name in _TYPES if name in raw}
-        record = LaunchRecord(**values)
+        record = LaunchRecord(**{name: raw[name] for name in _TYPES if name in raw})
     except (KeyError, TypeError, IndexError):
         return None
-    return record if _is_sound(record) else None
-
-
-def _is_sound(record: LaunchRecord) -> bool:
     has_types = all(
         type(getattr(record, name)) in types for name, types in _TYPES.items()
     )
-    return has_types and 0 < len(record.name) <= MAX_NAME and record.attempt >= 1
+    is_sound = has_types and 0 < len(record.name) <= MAX_NAME and record.attempt >= 1
+    return record if is_sound else None
 
 
 def is_damaged(state: Any) -> bool:
@@ -150,32 +142,34 @@ def is_damaged(state: Any) -> bool:
 def launch_of(row: Mapping[str, Any]) -> LaunchRecord:
     """The launch that a run in the queue needs: its name, attempt and `after`.
 
-    Every agent that read the run in the same state says the same. A run that an agent
-    has returned to the queue keeps its launch. A run that Prefect sends back for the
-    retry of a task keeps its version, therefore the due task runs count too.
+    All agents that read the run in the same state get the same result. A run that an
+    agent has returned to the queue keeps its launch. A run that comes back for a task
+    retry keeps its version, therefore the due task runs are part of the name.
 
     Args:
         row: The run as the API gave it.
     """
-    returned = _returned(row)
-    if returned:
+    task_runs = row.get("task_runs") or ()
+    states = [row.get("serialized_state")]
+    if row.get("state") == "Running":
+        states = [each.get("serialized_state") for each in task_runs]
+    records = [record for record in map(read, states) if record]
+    if records:  # an agent left it when it returned the run to the queue
+        returned = max(records, key=lambda record: record.time)
         return LaunchRecord(
             returned.name, attempt=returned.attempt, after=returned.after
         )
-    name = f"{row['id']}-{int(row.get('version') or 0)}"
-    due = sorted(
-        (str(task_run["id"]), int(task_run.get("version") or 0))
-        for task_run in row.get("task_runs") or ()
-    )
+    name = f"{row['id']}-{version_of(row)}"
+    due = sorted((str(each["id"]), version_of(each)) for each in task_runs)
     if due:
         name = f"{name}-{hashlib.sha256(repr(tuple(due)).encode()).hexdigest()[:12]}"
     return LaunchRecord(name)
 
 
 def was_started_anew(run_id: str, record: LaunchRecord) -> bool:
-    """Whether a launch is one of a run that was launched before, and not resumed.
+    """Whether a launch starts a run anew that was launched before.
 
-    Its name tells: that of a first launch has version 1, and that of a resumed one has
+    The name of a first launch has version 1; that of a resumed run's launch includes
     the task runs that were due.
     """
     version = record.name[len(run_id) + 1 :]
@@ -183,7 +177,7 @@ def was_started_anew(run_id: str, record: LaunchRecord) -> bool:
 
 
 def records_of(claims: Mapping[str, Any]) -> Sequence[LaunchRecord]:
-    """The launch records of a run's claims, as `AgentClient.claims_of` has them."""
+    """The launch records of a run's claims, given as `AgentClient.claims_of` does."""
     states = [*_list(claims.get("states"))]
     for task_run in _list(claims.get("resumed")):
         states += _list(task_run.get("states"))
@@ -191,23 +185,14 @@ def records_of(claims: Mapping[str, Any]) -> Sequence[LaunchRecord]:
     return [record for record in records if record]
 
 
-def _returned(row: Mapping[str, Any]) -> Optional[LaunchRecord]:
-    """The record that an agent left when it returned a run to the queue."""
-    states = [row.get("serialized_state")]
-    if row.get("state") == "Running":
-        states = [each.get("serialized_state") for each in row.get("task_runs") or ()]
-    records = [record for record in map(read, states) if record]
-    return max(records, key=lambda record: record.time, default=None)
-
-
 # -- Who holds a run ---------------------------------------------------------------
 
 
 class Claim(NamedTuple):
-    """The latest claim of a run, as its states tell it.
+    """A claim of a run, as its states show it.
 
     Attributes:
-        record: The launch, None if the claim tells none.
+        record: The launch; None if the claim has no record.
         timestamp: When the API stored it, in ISO 8601.
         resumed: Whether the run was Running when it was claimed.
     """
@@ -228,36 +213,29 @@ def latest_claim(row: Mapping[str, Any]) -> Optional[Claim]:
     Args:
         row: The run with `AgentClient`'s launch fields.
     """
-    claims = list(_claims(row))
-    if len(claims) < 2:
+    states = _list(row.get("states"))
+    if row.get("state") == "Submitted":
+        state, timestamp = row["serialized_state"], row.get("state_timestamp")
+        states = [{"serialized_state": state, "timestamp": timestamp}]
+    found = [(each, False) for each in states]
+    for task_run in _list(row.get("resumed")):
+        found += [(each, True) for each in _list(task_run.get("states"))]
+    claims = [
+        Claim(
+            read(each.get("serialized_state")), str(each.get("timestamp") or ""), flag
+        )
+        for each, flag in found
+    ]
+    if len(claims) < 2:  # the usual case, without parsing a time
         return claims[0] if claims else None
     return max(claims, key=lambda claim: claim.stored_at)
 
 
-def _claims(row: Mapping[str, Any]) -> Iterator[Claim]:
-    if row.get("state") == "Submitted":
-        yield _claim(row["serialized_state"], row.get("state_timestamp"), False)
-    else:
-        for each in _list(row.get("states")):
-            yield _claim(each.get("serialized_state"), each.get("timestamp"), False)
-    for task_run in _list(row.get("resumed")):
-        for each in _list(task_run.get("states")):
-            yield _claim(each.get("serialized_state"), each.get("timestamp"), True)
-
-
-def _claim(state: Any, timestamp: Any, resumed: bool) -> Claim:
-    return Claim(read(state), str(timestamp or ""), resumed)
-
-
-def _list(value: Any) -> Sequence[Mapping[str, Any]]:
-    return value if isinstance(value, list) else ()
-
-
 class Situation(NamedTuple):
-    """What must not have changed about a run that is to be ended.
+    """What must not have changed about a run before the agent ends it.
 
     Neither the state nor the version of a Running run changes when it comes back for a
-    task retry; its latest claim and its task runs tell that.
+    task retry; its latest claim and its task runs do.
 
     Attributes:
         state: The name of its state.
@@ -293,24 +271,24 @@ def situation(row: Mapping[str, Any]) -> Situation:
 
 
 def unchanged_since(row: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
-    """Tells of later rows of a run whether its situation is still that of this one."""
+    """A check of later rows of a run: whether its situation is still the same."""
     seen = situation(row)
     return lambda now: situation(now) == seen
 
 
 class Standing(enum.Enum):
-    """How a run stands to a launch of it, when in doubt."""
+    """How a run relates to a launch of it."""
 
     HELD = "this launch holds the run"
     UNCHANGED = "the run is as it was before it was claimed"
-    UNCLEAR = "claimed, and the API has not said yet by which agent"
-    LOST = "the run is not this launch's: another claim, another state, or gone"
+    UNCLEAR = "claimed, and the API does not show yet by which agent"
+    LOST = "another claim or another state was set, or the run is gone"
 
 
 def standing(
     seen: Mapping[str, Any], now: Optional[Mapping[str, Any]], record: LaunchRecord
 ) -> Standing:
-    """Read the row; version, state and holder decide.
+    """How a run relates to a launch; its version, state and holder decide.
 
     Args:
         seen: The run as it was read before the claim.
@@ -319,68 +297,49 @@ def standing(
     """
     if now is None:
         return Standing.LOST
-    if now.get("state") in NEEDS_TASK:
-        claim = latest_claim(now)
-        if claim and claim.record:
-            if _is_held(claim.record, record):
-                return Standing.HELD
-        elif claim and _is_next(seen, now):
-            return _by_agent(now, record)
-    return Standing.UNCHANGED if _is_unchanged(seen, now) else Standing.LOST
+    is_same_state = seen.get("state") == now.get("state")
+    is_same_state = is_same_state and version_of(seen) == version_of(now)
+    is_unchanged = is_same_state and _has_same_task_runs(seen, now)
+    claim = latest_claim(now) if now.get("state") in NEEDS_TASK else None
+    if claim and claim.record:
+        is_same_start = claim.record.is_same_start(record.name, record.attempt)
+        if is_same_start and claim.record.holder == record.holder:
+            return Standing.HELD
+    elif claim and now.get("state") != "Submitted":
+        # The API drops the context. It sets no agent's id for a resumed run, so two
+        # agents may both continue; their launches have one name, and so one task.
+        if is_same_state and not is_unchanged:
+            return Standing.HELD
+    elif claim and version_of(now) == version_of(seen) + 1:
+        # The API drops the context, and sets the agent's id last.
+        is_ours = now.get("agent_id") == record.agent_id
+        return Standing.HELD if is_ours else Standing.UNCLEAR
+    return Standing.UNCHANGED if is_unchanged else Standing.LOST
 
 
-def holds(
-    seen: Mapping[str, Any], now: Mapping[str, Any], record: LaunchRecord
-) -> bool:
-    """Whether a launch holds a run, as far as the API has said yet; see `standing`."""
-    return standing(seen, now, record) in (Standing.HELD, Standing.UNCLEAR)
-
-
-def is_same_claim(row: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
-    """Tells of later rows of a run whether its latest claim is the same as here."""
-    seen = latest_claim(row)
-    return lambda now: latest_claim(now) == seen
-
-
-def _is_held(claimed: LaunchRecord, record: LaunchRecord) -> bool:
-    same_start = claimed.is_same_start(record.name, record.attempt)
-    return same_start and claimed.holder == record.holder
-
-
-def _by_agent(now: Mapping[str, Any], record: LaunchRecord) -> Standing:
-    """For an API that drops the context; it sets the agent's id last.
-
-    Of a resumed run it sets none, so two agents may both go on; their launches have one
-    name, and so one task.
-    """
-    is_resumed = now.get("state") != "Submitted"
-    if is_resumed or now.get("agent_id") == record.agent_id:
-        return Standing.HELD
-    return Standing.UNCLEAR
-
-
-def _is_next(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether exactly one state was set since, and it is a claim without a record."""
-    if now.get("state") == "Submitted":
-        return version_of(now) == version_of(seen) + 1
-    return _same(seen, now) and not _same_task_runs(seen, now)
-
-
-def _is_unchanged(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    return _same(seen, now) and _same_task_runs(seen, now)
-
-
-def _same(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    return seen.get("state") == now.get("state") and version_of(seen) == version_of(now)
-
-
-def _same_task_runs(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def _has_same_task_runs(seen: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether no task run that is to be resumed was claimed since."""
     versions = {each["id"]: version_of(each) for each in _list(seen.get("task_runs"))}
     return all(
         version_of(each) == versions.get(each["id"], version_of(each))
         for each in claimed_task_runs(now)
     )
+
+
+def holds(
+    seen: Mapping[str, Any], now: Mapping[str, Any], record: LaunchRecord
+) -> bool:
+    """Whether a launch holds a run, as far as the API shows yet; see `standing`."""
+    return standing(seen, now, record) in (Standing.HELD, Standing.UNCLEAR)
+
+
+def is_same_claim(row: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
+    """A check of later rows of a run: whether its latest claim is still the same."""
+    seen = latest_claim(row)
+    return lambda now: latest_claim(now) == seen
+
+
+# -- Fields ------------------------------------------------------------------------
 
 
 def version_of(row: Mapping[str, Any]) -> int:
@@ -402,3 +361,7 @@ def _seconds(timestamp: Optional[str]) -> float:
     """An ISO 8601 time in seconds since 1970; 0 for none."""
     moment: Any = pendulum.parse(timestamp) if timestamp else None
     return float(moment.timestamp()) if moment else 0.0
+
+
+def _list(value: Any) -> Sequence[Mapping[str, Any]]:
+    return value if isinstance(value, list) else ()

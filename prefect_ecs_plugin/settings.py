@@ -1,4 +1,4 @@
-"""What the agent was started with, frozen, so that building a request is pure."""
+"""The agent's settings, frozen, so that building a request is pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class PrefectSettings:
     Attributes:
         backend: `server` or `cloud`.
         api: The API's URL.
-        api_key: The key for flow runs, None where the API wants none.
-        tenant_id: The tenant, given to the run only together with a key.
+        api_key: The key for flow runs; None where the API needs none.
+        tenant_id: The tenant; a run gets it only together with a key.
         labels: The agent's labels.
         logging_level: The level at which flow runs log.
         log_to_api: Whether flow runs may send their logs to the API.
@@ -34,18 +34,18 @@ class AgentSettings:
     """The agent's own defaults for every run.
 
     Attributes:
-        task_definition: The template that runs without their own use.
+        task_definition: The template for runs without one of their own.
         run_task_kwargs: The content of `--run-task-kwargs`, as written.
-        launch_type: What `--launch-type` said, None where it said nothing.
-        cluster: What `--cluster` said.
+        launch_type: The value of `--launch-type`; None if it was not given.
+        cluster: The value of `--cluster`; None if it was not given.
         task_role_arn: The task role for runs and templates that name none.
-        execution_role_arn: The execution role likewise.
+        execution_role_arn: The execution role for runs and templates that name none.
         env: What `--env` and the Prefect config add to every run.
         subnets: The default VPC's subnets, where the network is inferred.
         api_key_secret_arn: The secret from which ECS gives runs their API key.
         agent_name: The agent's name, for the definitions that it registers.
-        template_hosts: The http(s) hosts that run configs may name a template at; all
-            if there are none.
+        template_hosts: The http(s) hosts at which run configs may name a template; all
+            hosts if there are none.
     """
 
     task_definition: Mapping[str, Any] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class AgentSettings:
 
 
 def environment_entries(env: Mapping[str, Any]) -> Dict[str, str]:
-    """Environment values as ECS wants them: strings; None means not given.
+    """Environment values as strings, as ECS requires; None means not given.
 
     `True` becomes `true`, as Prefect itself writes booleans for its containers.
     """

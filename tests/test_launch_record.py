@@ -1,4 +1,4 @@
-"""What a launch is stands in the run's states; who holds a run is read from them."""
+"""The launch record in a run's states decides which launch holds the run."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_a_run_that_was_returned_keeps_its_launch() -> None:
     assert launch_of(resumed) == kept
 
 
-# -- Who holds a run ---------------------------------------------------------------
+# -- Which launch holds a run -----------------------------------------------------
 
 SCHEDULED = {"id": "r", "state": "Scheduled", "version": 6}
 RESUMED = {"id": "r", "state": "Running", "version": 9, "task_runs": due(2)}
@@ -301,7 +301,7 @@ def test_version_state_and_holder_decide(
     assert standing(seen, row, RECORD) is expected
 
 
-def test_the_latest_claim_counts_whatever_the_form_of_its_time() -> None:
+def test_the_latest_claim_counts_with_times_in_any_format() -> None:
     row = now(
         "Running",
         9,

@@ -1,4 +1,4 @@
-"""Many agents on a simulated clock: what must hold whatever chance does.
+"""Many agents on a simulated clock: what must hold for every random seed.
 
 The benchmarks are no part of the wheel, so they are found in the checkout; behind
 everything else, so that the plugin is still the installed one.
@@ -54,7 +54,7 @@ def test_the_last_run_of_ten_agents_starts_near_awss_floor() -> None:
     assert course.last <= 1.1 * course.floor + 1
 
 
-def test_accounts_have_limits_of_their_own() -> None:
+def test_each_account_has_its_own_limits() -> None:
     course = scaling.simulate(RUNS, 5, accounts=5)
 
     assert course.throttled == 0
@@ -72,8 +72,10 @@ def test_answers_that_are_lost_start_no_second_task(
     assert course.calls - course.throttled > 1.2 * RUNS
 
 
-def test_without_client_tokens_they_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The simulation can tell: it is not blind to duplicates."""
+def test_without_client_tokens_lost_answers_start_second_tasks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The simulation does notice duplicates."""
 
     class Forgetful(dict):  # type: ignore[type-arg]  # a subscript fails on 3.8
         def __contains__(self, token: Any) -> bool:
@@ -116,14 +118,14 @@ class Registering(scaling.Agent):
         self.taken += 1
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        patience = RetryBudget(0.0, scaling.TIMEOUT, self._clock, self._chance.random)
-        yield from patience.attempts(lambda: self._register(patience))
+        budget = RetryBudget(0.0, scaling.TIMEOUT, self._clock, self._chance.random)
+        yield from budget.attempts(lambda: self._register(budget))
         yield from super()._launch(run_id)
         self.in_flight -= 1
 
-    def _register(self, patience: RetryBudget) -> Steps[None]:
+    def _register(self, budget: RetryBudget) -> Steps[None]:
         kind = "RegisterTaskDefinition"
-        yield from patience.queue(self._pacer.turn(kind, patience.place))
+        yield from budget.queue(self._pacer.turn(kind, budget.place))
         yield Pause(0.2)
         if not self._limits.allow_call(kind):
             self._pacer.throttled(kind)

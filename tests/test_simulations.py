@@ -1,5 +1,4 @@
-"""The whole agent on a clock that jumps: the figures of `benchmarks.simulations`, in
-small."""
+"""The whole agent on a simulated clock: `benchmarks.simulations` with small figures."""
 
 from __future__ import annotations
 
@@ -43,7 +42,7 @@ def test_claimed_runs_are_read_in_pages(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     "service, runs, seconds", [("API", 200, 3600.0), ("AWS", 30, 600.0)]
 )
-def test_guarantee_2_an_outage_loses_no_run_and_is_told_once(
+def test_guarantee_2_an_outage_loses_no_run_and_is_logged_once(
     service: str, runs: int, seconds: float
 ) -> None:
     found = simulations.outage(service, runs, seconds, traces=False)
@@ -74,7 +73,7 @@ def test_watching_tasks_takes_few_calls_and_little_memory() -> None:
     assert found.calls[1] <= 1
 
 
-def test_a_simulated_world_gives_the_time_back() -> None:
+def test_a_simulated_world_restores_the_clock() -> None:
     import time
 
     before = time.monotonic

@@ -13,7 +13,7 @@ from prefect_ecs_plugin.aws.rate_limiter import LIMITS, RateLimiter
 from prefect_ecs_plugin.aws.retrying import RetryBudget
 from prefect_ecs_plugin.errors import LaunchError
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
-from prefect_ecs_plugin.scheduling.steps import Pause, Steps, drive
+from prefect_ecs_plugin.scheduling.steps import Pause, Steps, run_blocking
 from prefect_ecs_plugin.submission import ASK_FOR_TAGS_AGAIN, Submission
 from prefect_ecs_plugin.template import with_content_hash_family
 
@@ -142,7 +142,8 @@ def test_guarantee_3_runs_that_need_a_new_definition_at_once_register_it_once(
 ) -> None:
     threads = [
         threading.Thread(
-            target=drive, args=(launcher.steps(token=f"t{number}"), lambda _: None)
+            target=run_blocking,
+            args=(launcher.steps(token=f"t{number}"), lambda _: None),
         )
         for number in range(8)
     ]

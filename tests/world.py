@@ -27,21 +27,21 @@ from prefect.agent.agent import Agent
 
 from prefect_ecs_plugin import submission
 from prefect_ecs_plugin.launch import claims, launcher, other_tasks
-from prefect_ecs_plugin.monitoring import recovery, supervisor, task_finder, task_state
+from prefect_ecs_plugin.monitoring import poll_queue, recovery, supervisor, task_finder
+from prefect_ecs_plugin.monitoring import watcher
 from prefect_ecs_plugin.observability import outage_log
 from prefect_ecs_plugin.prefect_api import reporter
 from prefect_ecs_plugin.scheduling.backoff import Backoff
 from prefect_ecs_plugin.aws.retrying import BACKOFF
-from prefect_ecs_plugin.monitoring.watcher import poll_queue, watching
 
 moment = Backoff(0.1, 0.1)
-recovery.SETTLE = recovery._UNSEEN = task_state.GRACE = 0.2
+recovery.SETTLE = recovery._UNSEEN = supervisor.GRACE = 0.2
 poll_queue.YOUNG, poll_queue.RUNNING = 0.1, 0.2
-watching.SPACING = supervisor._CANCEL_INTERVAL = 0.1
+watcher.SPACING = supervisor._CANCEL_INTERVAL = 0.1
 reporter._COLLECT = task_finder._COLLECT = 0.1
 submission.CONFIRM_AFTER = 0.05
 launcher._AT_WORK, launcher._LATE, other_tasks._LATE = 0.2, 1.0, (1.0,)
-task_state.RELAUNCH_BACKOFF = outage_log.OUTAGE = claims._UNCLEAR = moment
+supervisor.RELAUNCH_BACKOFF = outage_log.OUTAGE = claims._UNCLEAR = moment
 BACKOFF.update(dict.fromkeys(BACKOFF, moment))
 Agent._loop_intervals = {0: 0.1, 1: 0.2, 2: 0.4}
 Agent._stop_heartbeat_thread = lambda self: None  # it would take a second

@@ -1,11 +1,9 @@
-"""One agent's counters and present state, as metrics for Prometheus.
+"""One agent's counters and current state, as metrics for Prometheus.
 
-    Counts, state of other modules -> metric families -> text, made anew at each scrape
-
-The only module that needs prometheus-client, the extra `metrics`; it is imported when
-an agent has an address to serve it at. Nothing is kept in prometheus-client's global
-registry, so several agents in one process stay separate. docs/metrics.md has a row for
-each family.
+They are built at each scrape from the counters and the other components. The only
+module that needs prometheus-client, the extra `metrics`; it is imported when an agent
+has an address to serve them at. The registry is the agent's own, so several agents in
+one process stay separate. docs/metrics.md has a row for each metric.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from __future__ import annotations
 import collections
 import time
 from importlib.metadata import version
-from typing import Iterator, Mapping, Tuple, Union
+from typing import Iterator, Mapping, Tuple
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -37,14 +35,12 @@ from .watcher import Watcher
 #: The first part of every name.
 PREFIX = "prefect_ecs_"
 
-#: The states of a task's life.
+#: The values of `lastStatus`, before ECS has shown the task included.
 #: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html
 _STATUSES = (
     *("UNKNOWN", "PROVISIONING", "PENDING", "ACTIVATING", "RUNNING"),
     *("DEACTIVATING", "STOPPING", "DEPROVISIONING", "STOPPED"),
 )
-
-_Value = Union[int, float]
 
 
 class Metrics:
@@ -53,9 +49,9 @@ class Metrics:
     Args:
         counts: What it has counted.
         name: The agent's name.
-        health: Whether it is well.
-        dispatcher: Drives its launches.
-        pacer: Keeps AWS's limits.
+        health: Whether it is healthy.
+        dispatcher: Runs its launches.
+        pacer: Limits the rate of its requests to AWS.
         launcher: Its launches.
         watcher: Its tasks in flight.
     """
@@ -84,10 +80,10 @@ class Metrics:
         self._registry.register(self)
 
     def exposition(self, accept: str) -> Tuple[bytes, str]:
-        """The metrics of this moment, and the type of their content.
+        """The current metrics, and their content type.
 
         Args:
-            accept: The Accept header: Prometheus' own text, or OpenMetrics.
+            accept: The Accept header: Prometheus' text format, or OpenMetrics.
         """
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
@@ -96,26 +92,18 @@ class Metrics:
         """Called by the registry at each scrape."""
         yield from map(_counter, self._counts.counters)
         yield _histogram(self._counts.launch_delay)
-        yield self._info()
-        yield from self._how_it_is()
-        yield from self._runs_and_tasks()
-        yield from self._its_pace()
-
-    def _info(self) -> Metric:
-        facts = {
+        versions = {
             "name": self._name,
             "version": installed_version(),
             "prefect_version": version("prefect"),
             "botocore_version": version("botocore"),
         }
-        return InfoMetricFamily(
-            f"{PREFIX}agent", "The agent's name and versions.", value=facts
+        yield InfoMetricFamily(
+            f"{PREFIX}agent", "The agent's name and versions.", value=versions
         )
-
-    def _how_it_is(self) -> Iterator[Metric]:
         yield _gauge(
             "healthy",
-            "1 if the agent is well, as /api/health says; else 0.",
+            "1 if the agent is healthy, as /api/health says; else 0.",
             float(self._health.problem() is None),
         )
         yield _gauge(
@@ -128,36 +116,28 @@ class Metrics:
             "For how long the slowest worker has been busy with one step.",
             self._dispatcher.slowest(),
         )
-
-    def _runs_and_tasks(self) -> Iterator[Metric]:
-        yield _gauges(
-            "flow_runs_waiting",
-            "Flow runs that wait at present, by what for.",
-            "cause",
-            {cause.value: n for cause, n in self._dispatcher.waits().items()},
-        )
         yield _gauge(
             "flow_runs_submitted",
             "Flow runs that are Submitted and have no task yet.",
             len(self._launcher.pending_run_ids),
         )
         yield _gauges(
+            "flow_runs_waiting",
+            "Flow runs that wait at present, by what for.",
+            "cause",
+            {cause.value: n for cause, n in self._dispatcher.waits().items()},
+        )
+        in_flight = self._watcher.in_flight()
+        seen = collections.Counter(each.last_status or "UNKNOWN" for each in in_flight)
+        yield _gauges(
             "tasks_in_flight",
-            "Tasks that are looked after, by their last known status.",
+            "Tasks that are watched, by their last known status.",
             "status",
-            self._tasks(),
+            {**dict.fromkeys(_STATUSES, 0), **seen},
         )
-
-    def _tasks(self) -> Mapping[str, int]:
-        seen = collections.Counter(
-            watched.last_status or "UNKNOWN" for watched in self._watcher.in_flight()
-        )
-        return {**dict.fromkeys(_STATUSES, 0), **seen}
-
-    def _its_pace(self) -> Iterator[Metric]:
         yield _gauges(
             "aws_requests_queued",
-            "Requests to ECS that wait for their turn under AWS's limits.",
+            "Requests to ECS that wait for a slot under AWS's rate limits.",
             "limit",
             {kind: self._pacer.waiting(kind) for kind in BUCKETS_OF},
         )
@@ -189,14 +169,12 @@ def _histogram(histogram: Histogram) -> Metric:
     )
 
 
-def _gauge(name: str, meaning: str, value: _Value) -> Metric:
+def _gauge(name: str, meaning: str, value: float) -> Metric:
     return GaugeMetricFamily(PREFIX + name, meaning, value=value)
 
 
-def _gauges(
-    name: str, meaning: str, label: str, values: Mapping[str, _Value]
-) -> Metric:
+def _gauges(name: str, meaning: str, label: str, values: Mapping[str, float]) -> Metric:
     family = GaugeMetricFamily(PREFIX + name, meaning, labels=[label])
-    for value in values.items():
-        family.add_metric([value[0]], value[1])
+    for label_value, value in values.items():
+        family.add_metric([label_value], value)
     return family

@@ -1,8 +1,7 @@
-"""Why tasks stop, as a table: what ECS says, what that means, what to do about it.
+"""Why tasks stop, as a table: what ECS says, what it means, what to do about it. Pure.
 
-Pure. A `StopReason` is a row; `find` gives the first one that matches what ECS says of
-a task. Each row names the public page that it was made from, so that the docs can be
-generated from the table and a reader can go on from there.
+`find` returns the first `StopReason` that matches what ECS says about a task. Each row
+names the public page behind it; docs/troubleshooting.md is generated from the table.
 """
 
 from __future__ import annotations
@@ -17,9 +16,13 @@ _CENTER = "https://repost.aws/knowledge-center/"
 _PULL = _GUIDE + "task_cannot_pull_image.html"
 _INIT = _GUIDE + "resource-initialization-error.html"
 _START = _GUIDE + "failed-to-start-error.html"
+_VERIFY = _GUIDE + "verify-connectivity.html"
+_ERRORS = _GUIDE + "stopped-task-errors.html"
+_FAILURES = _GUIDE + "api_failures_messages.html"
 _STOPPED = _CENTER + "ecs-task-stopped"
+_PULL_SECRETS = _CENTER + "ecs-unable-to-pull-secrets"
 
-#: A secret is spoken of; "secrets or registry auth" opens sentences about either.
+#: About a secret. "secrets or registry auth" opens sentences about either of the two.
 _SECRET = r"(secret(?!s or registry auth)|\bssm\b|\basm\b|parameter)"
 
 
@@ -28,25 +31,26 @@ class StopReason:
     """A reason for which tasks stop.
 
     Attributes:
-        name: Short and stable, for the docs and for tests.
+        code: Ends the messages about such a task; an anchor in the docs.
         cause: What happened, in words that fit after "because".
         remedy: What a person can do about it, as an imperative.
         source: The page behind the row.
-        transient: Whether the same task may well start if it is launched again.
-            Counts only for tasks that never ran.
-        examples: What ECS writes in such a case, for readers who search for it.
-        text: Is found in the stoppedReason or a container's reason; a regular
-            expression, any case.
-        stop_code: Matches the whole stopCode.
-        exit_codes: The flow container's exit code is one of these; empty: any.
+        transient: Whether the same task may start if it is launched again. Counts
+            only for tasks that never ran.
+        examples: What ECS writes in such a case, one example a line; for readers who
+            search for it.
+        text: A regular expression, found in the stoppedReason or a container's reason
+            in any case.
+        stop_code: A regular expression that matches the whole stopCode.
+        exit_codes: Possible exit codes of the flow's container; empty for any.
     """
 
-    name: str
+    code: str
     cause: str
     remedy: str
     source: str
     transient: bool = False
-    examples: Tuple[str, ...] = ()
+    examples: str = ""
     text: str = ""
     stop_code: str = ".*"
     exit_codes: FrozenSet[Optional[int]] = frozenset()
@@ -62,52 +66,49 @@ class StopReason:
 
 _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
     StopReason(
-        "host gone",
+        "host-gone",
         cause="the EC2 instance under the task was terminated or deregistered",
-        remedy="start the run again; keep instances that run flows out of scale-in, or "
-        "drain them and wait for their tasks",
-        source=_GUIDE + "stopped-task-errors.html",
+        remedy="start the run again; protect instances that run flows from scale-in, "
+        "or drain them and wait for their tasks",
+        source=_ERRORS,
         transient=True,
-        examples=("Host EC2 (instance i-0282b396e52b4c95d) terminated.",),
+        examples="Host EC2 (instance i-0282b396e52b4c95d) terminated.",
         text=r"host ec2 \(instance|container instance deregistration forced"
         r"|container instance .{0,80}(draining|deregistered|terminated)",
     ),
     StopReason(
-        "spot",
-        cause="AWS has no Spot capacity for the task, or took it back",
+        "spot-interruption",
+        cause="AWS has no Spot capacity for the task, or reclaimed it",
         remedy="start the run again; use FARGATE instead of FARGATE_SPOT for runs that "
         "must not be interrupted, and subnets in several zones",
         source=_GUIDE + "spot-interruption-errors.html",
         transient=True,
-        examples=("Your Spot Task was interrupted.",),
-        text=r"",
+        examples="Your Spot Task was interrupted.",
         stop_code="SpotInterruption",
     ),
     StopReason(
-        "spot notice",
-        cause="AWS took the task's Spot capacity back",
+        "spot-notice",
+        cause="AWS reclaimed the task's Spot capacity",
         remedy="start the run again; use FARGATE instead of FARGATE_SPOT for runs that "
         "must not be interrupted",
         source=_GUIDE + "fargate-capacity-providers.html",
         transient=True,
-        examples=("Your Spot Task was interrupted.",),
+        examples="Your Spot Task was interrupted.",
         text=r"spot (task|instance) was interrupted",
     ),
     StopReason(
-        "maintenance",
+        "host-maintenance",
         cause="AWS retired the infrastructure under the task for maintenance",
         remedy="start the run again; the account setting "
-        "fargateTaskRetirementWaitPeriod says how long AWS waits before it does that",
+        "fargateTaskRetirementWaitPeriod sets how long AWS waits before it does that",
         source=_GUIDE + "task-maintenance.html",
         transient=True,
-        examples=(
-            "ECS is performing maintenance on the underlying infrastructure "
-            "hosting the task",
-        ),
+        examples="ECS is performing maintenance on the underlying infrastructure "
+        "hosting the task",
         text=r"performing maintenance on the underlying infrastructure",
     ),
     StopReason(
-        "infrastructure",
+        "infrastructure-failure",
         cause="the infrastructure under the task failed or was shut down",
         remedy="start the run again; if it happens often, ask AWS Support",
         source="https://docs.aws.amazon.com/AmazonECS/latest/APIReference/"
@@ -116,98 +117,90 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         stop_code="TerminationNotice|InfrastructureHealth",
     ),
     StopReason(
-        "health check",
+        "health-check-failed",
         cause="the task failed a health check",
-        remedy="take the health check out of the container, or give it a longer "
-        "startPeriod and more retries; a flow needs none",
+        remedy="remove the health check, which a flow does not need, or give it a "
+        "longer startPeriod and more retries",
         source=_STOPPED,
-        examples=("Task failed container health checks",),
+        examples="Task failed container health checks",
         text=r"failed (container|elb) health checks",
     ),
     StopReason(
-        "service scheduler",
+        "stopped-by-service",
         cause="the scheduler of an ECS service stopped the task",
-        remedy="keep the run's task out of services; the task's group and the "
-        "service's events say which one it was",
-        source=_GUIDE + "stopped-task-errors.html",
-        examples=("Scaling activity initiated by (deployment ecs-svc/1)",),
+        remedy="do not run flows as tasks of a service; the task's group and the "
+        "service's events show which service it was",
+        source=_ERRORS,
+        examples="Scaling activity initiated by (deployment ecs-svc/1)",
         stop_code="ServiceSchedulerInitiated",
     ),
     StopReason(
-        "user",
+        "stopped-by-user",
         cause="a user or program stopped the task",
-        remedy="start the run again if that was a mistake; the StopTask events of AWS "
-        "CloudTrail say who it was",
+        remedy="start the run again if that was a mistake; the StopTask events in AWS "
+        "CloudTrail show who stopped it",
         source=_STOPPED,
-        examples=("Task stopped by user",),
+        examples="Task stopped by user",
         stop_code="UserInitiated",
     ),
 )
 
 _NETWORK: Tuple[StopReason, ...] = (
     StopReason(
-        "rate limit",
+        "pull-rate-limit",
         cause="the image's registry limits how often images are pulled",
-        remedy="copy the image into Amazon ECR (a pull-through cache does that by "
-        "itself), or give the container repositoryCredentials for its registry",
+        remedy="copy the image into Amazon ECR (a pull-through cache does that "
+        "automatically), or set repositoryCredentials on the container",
         source=_CENTER + "ecs-pull-container-error-rate-limit",
         transient=True,
-        examples=(
-            "toomanyrequests: You have reached your pull rate limit. You may "
-            "increase the limit by authenticating and upgrading",
-        ),
+        examples="toomanyrequests: You have reached your pull rate limit. You may "
+        "increase the limit by authenticating and upgrading",
         text=r"toomanyrequests|too many requests|pull rate limit",
     ),
     StopReason(
-        "throttled",
-        cause="an AWS service that the task needs for its start limits requests",
+        "start-throttled",
+        cause="an AWS service that the task needs to start throttled its requests",
         remedy="start the run again, and fewer runs at once (--launches-per-second)",
         source=_INIT,
         transient=True,
-        examples=("ThrottlingException: Rate exceeded",),
+        examples="ThrottlingException: Rate exceeded",
         text=r"throttling(exception)?\b|rate (limit )?exceeded|requestlimitexceeded",
     ),
     StopReason(
-        "name resolution",
+        "host-name-unresolved",
         cause="a host name that the task needs could not be resolved",
-        remedy="check the image's registry or the file system's id, and that the VPC "
-        "has DNS resolution and DNS hostnames enabled",
-        source=_GUIDE + "verify-connectivity.html",
-        examples=(
-            "dial tcp: lookup 111122223333.dkr.ecr.us-west-2.amazonaws.commm on "
-            "10.0.0.2:53: no such host",
-        ),
+        remedy="check the image's registry or the file system's id, and that DNS "
+        "resolution and DNS hostnames are enabled in the VPC",
+        source=_VERIFY,
+        examples="dial tcp: lookup 111122223333.dkr.ecr.us-west-2.amazonaws.commm on "
+        "10.0.0.2:53: no such host",
         text=r"no such host|failed to resolve \"fs-",
     ),
     StopReason(
-        "file system unreachable",
+        "file-system-unreachable",
         cause="the task could not reach its EFS file system",
         remedy="check that the file system has a mount target in the task's zone, and "
-        "that its security group lets the task in at port 2049",
+        "that its security group allows the task on port 2049",
         source=_INIT,
         transient=True,
-        examples=(
-            "ResourceInitializationError: failed to invoke EFS utils commands to "
-            "set up EFS volumes: stderr: Mount attempt 1/3 failed due to timeout "
-            "after 15 sec",
-        ),
+        examples="ResourceInitializationError: failed to invoke EFS utils commands to "
+        "set up EFS volumes: stderr: Mount attempt 1/3 failed due to timeout after 15 "
+        "sec",
         text=r"efs utils.*(time(d )?out|connection reset|mount system call failed)",
     ),
     StopReason(
-        "network",
+        "network-unreachable",
         cause="the task could not reach its image's registry or an AWS service over "
         "the network",
-        remedy="check the way out of its subnets: a public subnet needs "
+        remedy="check the internet egress of its subnets: a public subnet needs "
         "assignPublicIp ENABLED, a private one a NAT gateway or VPC endpoints (ECR, "
-        "S3, CloudWatch Logs, Secrets Manager), and the security group must let HTTPS "
-        "out",
-        source=_GUIDE + "verify-connectivity.html",
+        "S3, CloudWatch Logs, Secrets Manager), and the security group must allow "
+        "outbound HTTPS",
+        source=_VERIFY,
         transient=True,
-        examples=(
-            "dial tcp 10.0.3.17:443: i/o timeout",
-            '"There is a connection issue between the task and Amazon ECR. Check '
-            'your task network configuration."',
-        ),
+        examples="dial tcp 10.0.3.17:443: i/o timeout\n"
+        '"There is a connection issue between the task and Amazon ECR. Check your '
+        'task network configuration."',
         text=r"i/o timeout|request canceled|context (deadline exceeded|canceled)"
         r"|connection issue between|check your (task )?network (conf|connection)"
         r"|client\.timeout|tls handshake timeout|connection (refused|reset|timed out)"
@@ -218,303 +211,267 @@ _NETWORK: Tuple[StopReason, ...] = (
     ),
 )
 
-_RIGHTS: Tuple[StopReason, ...] = (
+_PERMISSIONS: Tuple[StopReason, ...] = (
     StopReason(
-        "role",
+        "role-not-assumable",
         cause="ECS could not assume a role of the task",
-        remedy="check that the task role and the execution role are there and that "
-        "their trust policies name ecs-tasks.amazonaws.com",
+        remedy="check that the task role and the execution role exist and that their "
+        "trust policies name ecs-tasks.amazonaws.com",
         source=_GUIDE + "task_execution_IAM_role.html",
-        examples=(
-            "ECS was unable to assume the role "
-            "'arn:aws:iam::111122223333:role/ecsTaskExecutionRole' that was "
-            "provided for this task.",
-        ),
+        examples="ECS was unable to assume the role "
+        "'arn:aws:iam::111122223333:role/ecsTaskExecutionRole' that was provided for "
+        "this task.",
         text=r"unable to assume (the |the configured )?(role|ecs infrastructure role)"
         r"|sts:assumerole",
     ),
     StopReason(
-        "logs denied",
+        "logs-denied",
         cause="the execution role may not write to the log group",
         remedy="grant the execution role logs:CreateLogStream and logs:PutLogEvents, "
         "and logs:CreateLogGroup where awslogs-create-group is true",
         source=_GUIDE + "using_awslogs.html",
-        examples=(
-            "failed to create Cloudwatch log group: AccessDeniedException: ... is "
-            "not authorized to perform: logs:CreateLogGroup",
-        ),
+        examples="failed to create Cloudwatch log group: AccessDeniedException: ... "
+        "is not authorized to perform: logs:CreateLogGroup",
         text=r"logs:(create|put|describe)"
         r"|(cloudwatch|logger|logging driver).*(accessdenied|not authorized)",
     ),
     StopReason(
-        "log group",
-        cause="the task's log group is not there",
+        "log-group-missing",
+        cause="the task's log group does not exist",
         remedy="create it in the region that awslogs-region names, or set "
         "awslogs-create-group to true and grant the execution role "
         "logs:CreateLogGroup",
         source=_INIT,
-        examples=(
-            "failed to create Cloudwatch log stream: ResourceNotFoundException: "
-            "The specified log group does not exist.",
-        ),
+        examples="failed to create Cloudwatch log stream: ResourceNotFoundException: "
+        "The specified log group does not exist.",
         text=r"log group does not exist|cannot find the amazon cloudwatch log group"
         r"|failed to create cloudwatch log",
     ),
     StopReason(
-        "log driver",
+        "log-configuration",
         cause="a container's log configuration does not work",
         remedy="check the options of its logConfiguration; awslogs needs "
         "awslogs-group, awslogs-region and, on Fargate, awslogs-stream-prefix",
         source=_INIT,
-        examples=(
-            "failed to validate logger args: unable to get awslogs driver "
-            "arguments: awslogs-region is required",
-        ),
+        examples="failed to validate logger args: unable to get awslogs driver "
+        "arguments: awslogs-region is required",
         text=r"logger args|logging driver|log driver",
     ),
     StopReason(
-        "secret missing",
-        cause="a secret or parameter that a container asks for is not there",
+        "secret-missing",
+        cause="a secret or parameter that a container asks for does not exist",
         remedy="check each valueFrom under secrets: the ARN's name, region, JSON key "
         "and version",
         source=_GUIDE + "resource-not-found-error.html",
-        examples=(
-            "The task can't retrieve the secret with ARN '...' from AWS Secrets "
-            "Manager. Check whether the secret exists in the specified Region.",
-        ),
+        examples="The task can't retrieve the secret with ARN '...' from AWS Secrets "
+        "Manager. Check whether the secret exists in the specified Region.",
         text=_SECRET + r".*(resourcenotfound|parameternotfound"
         r"|can.?t find the specified secret|invalid (ssm )?parameters?\b"
         r"|check whether the (secret|parameter) exists|did not contain json key"
         r"|validation error|no value)",
     ),
     StopReason(
-        "secret denied",
+        "secret-denied",
         cause="the execution role may not read a secret or parameter of the task",
         remedy="grant it secretsmanager:GetSecretValue or ssm:GetParameters on them, "
         "and kms:Decrypt where they have a key of their own",
-        source=_CENTER + "ecs-unable-to-pull-secrets",
-        examples=(
-            "failed to fetch secret arn:... from secrets manager: "
-            "AccessDeniedException: ... is not authorized to perform: "
-            "secretsmanager:GetSecretValue",
-        ),
+        source=_PULL_SECRETS,
+        examples="failed to fetch secret arn:... from secrets manager: "
+        "AccessDeniedException: ... is not authorized to perform: "
+        "secretsmanager:GetSecretValue",
         text=r"(secretsmanager|ssm|kms):[a-z]|"
         + _SECRET
         + r".*(accessdenied|not authorized|\bkms\b|invalidciphertext)",
     ),
     StopReason(
-        "secret unreachable",
+        "secret-unreachable",
         cause="a secret or parameter of the task could not be fetched",
-        remedy="check the execution role's rights on it, and the way from the task's "
-        "subnets to Secrets Manager or Systems Manager",
-        source=_CENTER + "ecs-unable-to-pull-secrets",
+        remedy="check the execution role's permissions on it, and that the task's "
+        "subnets reach Secrets Manager or Systems Manager",
+        source=_PULL_SECRETS,
         transient=True,
-        examples=(
-            "unable to pull secrets or registry auth: execution resource retrieval "
-            "failed: unable to retrieve secret from asm: service call has been "
-            "retried",
-        ),
+        examples="unable to pull secrets or registry auth: execution resource "
+        "retrieval failed: unable to retrieve secret from asm: service call has been "
+        "retried",
         text=r"(from|registry auth from) (asm|ssm|secrets manager)",
     ),
     StopReason(
-        "environment file",
+        "environment-file",
         cause="an environment file of a container could not be read",
         remedy="check the S3 ARN under environmentFiles, and that the execution role "
         "may s3:GetObject it and s3:GetBucketLocation its bucket",
         source=_GUIDE + "use-environment-file.html",
-        examples=(
-            "failed to download env files: file download command: non empty error "
-            "stream",
-        ),
+        examples="failed to download env files: file download command: non empty "
+        "error stream",
         text=r"env(ironment)? files?\b",
     ),
     StopReason(
-        "file system",
+        "file-system",
         cause="the task's EFS file system could not be mounted",
         remedy="check that the root directory or access point is there, and that the "
         "file system's policy and the task role allow the mount",
         source=_INIT,
-        examples=(
-            "failed to invoke EFS utils commands to set up EFS volumes: stderr: "
-            "mount.nfs4: access denied by server while mounting 127.0.0.1:/",
-        ),
+        examples="failed to invoke EFS utils commands to set up EFS volumes: stderr: "
+        "mount.nfs4: access denied by server while mounting 127.0.0.1:/",
         text=r"efs utils|mount\.nfs4",
     ),
 )
 
 _IMAGE: Tuple[StopReason, ...] = (
     StopReason(
-        "platform",
+        "image-platform",
         cause="the image is not built for the platform of the task",
         remedy="build it for linux/amd64 (`docker build --platform linux/amd64`), or "
         "set runtimePlatform in the task definition to the image's architecture",
-        source=_CENTER + "ecs-task-stopped",
-        examples=(
-            "image Manifest does not contain descriptor matching platform "
-            "'linux/amd64'",
-        ),
+        source=_STOPPED,
+        examples="image Manifest does not contain descriptor matching platform "
+        "'linux/amd64'",
         text=r"descriptor matching platform|no matching manifest for"
         r"|exec format error|image operating system .* cannot be used",
     ),
     StopReason(
-        "image name",
-        cause="the image's name is not written as a registry wants it",
+        "image-name",
+        cause="the image's name is invalid",
         remedy="correct `image` in the run config or the template: "
         "registry/repository:tag",
         source=_PULL,
-        examples=("invalid reference format",),
+        examples="invalid reference format",
         text=r"invalid reference format|invalid repository name",
     ),
     StopReason(
-        "image denied",
-        cause="the task may not pull the image, or it is not there",
+        "image-denied",
+        cause="the task may not pull the image, or it does not exist",
         remedy="check the image's name; for Amazon ECR grant the execution role "
         "ecr:GetAuthorizationToken, ecr:BatchGetImage, ecr:GetDownloadUrlForLayer and "
         "ecr:BatchCheckLayerAvailability (AmazonECSTaskExecutionRolePolicy has them), "
         "for another account's the repository's policy too; for other private "
         "registries give the container repositoryCredentials",
         source=_PULL,
-        examples=(
-            "pull access denied for prefecthq/flow, repository does not exist or "
-            "may require 'docker login'",
-        ),
+        examples="pull access denied for prefecthq/flow, repository does not exist or "
+        "may require 'docker login'",
         text=r"pull access denied|has the permissions to pull|\becr:\w"
         r"|(pull|registry auth|\becr\b).*(accessdenied|not authorized|unauthorized"
         r"|forbidden|\b40[13]\b|no basic auth|insufficient_scope|authorization failed"
         r"|denied:)",
     ),
     StopReason(
-        "image missing",
+        "image-missing",
         cause="the image is not in its registry",
         remedy="check the repository, tag and region in `image` of the run config or "
         "the template, and that the image has been pushed",
         source=_PULL,
-        examples=(
-            "CannotPullContainerError: pull image manifest has been retried 1 "
-            "time(s): failed to resolve ref "
-            "111122223333.dkr.ecr.us-east-1.amazonaws.com/flow:v1: not found",
-        ),
+        examples="CannotPullContainerError: pull image manifest has been retried 1 "
+        "time(s): failed to resolve ref "
+        "111122223333.dkr.ecr.us-east-1.amazonaws.com/flow:v1: not found",
         text=r"pull.*(not found|manifest unknown|name unknown|does not exist"
         r"|\(404\)|\b404\b)",
     ),
     StopReason(
-        "instance disk",
+        "instance-disk-full",
         cause="the disk of the EC2 instance is full",
         remedy="give the instances larger volumes, or have unused images cleaned up "
         "sooner (ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION)",
         source=_PULL,
         transient=True,
-        examples=(
-            "write /var/lib/docker/tmp/GetImageBlob111111111: no space left on device",
-        ),
+        examples="write /var/lib/docker/tmp/GetImageBlob111111111: no space left on "
+        "device",
         text=r"/var/lib/docker.*no space left|thin pool has",
     ),
     StopReason(
-        "disk",
+        "task-disk-full",
         cause="the task's disk is too small",
         remedy="set ephemeralStorage in the task definition (up to 200 GiB on "
         "Fargate), or make the image smaller",
         source=_GUIDE + "fargate-task-storage.html",
-        examples=(
-            "failed to extract layer sha256:...: write ...: no space left on device",
-        ),
+        examples="failed to extract layer sha256:...: write ...: no space left on "
+        "device",
         text=r"no space left on device",
     ),
     StopReason(
-        "image layers",
+        "image-layers",
         cause="the image's layers cannot be unpacked",
         remedy="build and push the image again, with gzip-compressed layers",
         source=_PULL,
-        examples=(
-            "ref pull has been retried 1 time(s): failed to unpack image on "
-            "snapshotter overlayfs: failed to extract layer",
-        ),
+        examples="ref pull has been retried 1 time(s): failed to unpack image on "
+        "snapshotter overlayfs: failed to extract layer",
         text=r"failed to (unpack image|extract layer|register layer)",
     ),
     StopReason(
-        "image",
+        "image-pull-failed",
         cause="the image could not be pulled",
-        remedy="check the image's name, the execution role's rights on its registry, "
-        "and the way from the task's subnets to it (public IP, NAT gateway or VPC "
+        remedy="check the image's name, the execution role's permissions on its "
+        "registry, and that the task's subnets reach it (public IP, NAT gateway or VPC "
         "endpoints)",
         source=_PULL,
         transient=True,
-        examples=(
-            "CannotPullContainerError: ref pull has been retried 1 time(s): failed "
-            "to copy: httpReaderSeeker: failed open: unexpected status code",
-        ),
+        examples="CannotPullContainerError: ref pull has been retried 1 time(s): "
+        "failed to copy: httpReaderSeeker: failed open: unexpected status code",
         text=r"cannotpull(ecr)?container|error pulling image|pull command failed",
     ),
 )
 
-_PLACE: Tuple[StopReason, ...] = (
+_PLACEMENT: Tuple[StopReason, ...] = (
     StopReason(
-        "network interface denied",
-        cause="AWS refused to make the task's network interface",
+        "network-interface-denied",
+        cause="AWS refused to create the task's network interface",
         remedy="check the account's tag and service control policies on "
         "ec2:CreateNetworkInterface and ec2:CreateTags",
         source=_START,
-        examples=(
-            "Unexpected EC2 error while attempting to tag the network interface: "
-            "TagPolicyViolation",
-        ),
+        examples="Unexpected EC2 error while attempting to tag the network interface: "
+        "TagPolicyViolation",
         text=r"network interface.*(tagpolicyviolation|unauthorizedoperation"
         r"|explicit deny|invalidsubnet|invalidgroup)",
     ),
     StopReason(
-        "subnet full",
+        "subnet-full",
         cause="the task's subnet has no free IP address",
         remedy="use larger subnets, or more of them",
         source=_START,
         transient=True,
-        examples=(
-            "Unexpected EC2 error while attempting to Create Network Interface "
-            "with public IP assignment enabled in subnet 'subnet-id'",
-        ),
+        examples="Unexpected EC2 error while attempting to Create Network Interface "
+        "with public IP assignment enabled in subnet 'subnet-id'",
         text=r"insufficientfreeaddresses|insufficient free addresses"
         r"|create network interface",
     ),
     StopReason(
-        "network interface",
+        "network-interface",
         cause="AWS did not provide the task's network interface in time",
         remedy="start the run again; on EC2, check how many network interfaces the "
-        "instance type has",
+        "instance type supports",
         source=_START,
         transient=True,
-        examples=("Timeout waiting for network interface provisioning to complete.",),
+        examples="Timeout waiting for network interface provisioning to complete.",
         text=r"network interface|configure eni|\beni\b|unused device index",
     ),
     StopReason(
-        "volume provisioning",
+        "volume-provisioning",
         cause="AWS did not provide the task's storage in time",
         remedy="start the run again",
         source=_START,
         transient=True,
-        examples=("Timeout waiting for EphemeralStorage provisioning to complete.",),
+        examples="Timeout waiting for EphemeralStorage provisioning to complete.",
         text=r"timeout waiting for \w+ provisioning|ebs volume.*(timed? ?out|timeout)",
     ),
     StopReason(
-        "quota",
+        "account-quota",
         cause="the task asks for more than the account may have",
         remedy="ask for less cpu or memory, or have the account's Fargate quota raised",
         source=_GUIDE + "service-event-messages-list.html",
-        examples=("The requested MEMORY configuration is above your limit.",),
+        examples="The requested MEMORY configuration is above your limit.",
         text=r"configuration is above your limit",
     ),
     StopReason(
-        "capacity",
+        "no-capacity",
         cause="there is no capacity for the task at present",
         remedy="start the run again later; use subnets in several zones, have the "
-        "account's quota raised, or let the capacity provider have larger and more "
+        "account's quota raised, or give the capacity provider more or larger "
         "instances",
-        source=_GUIDE + "api_failures_messages.html",
+        source=_FAILURES,
         transient=True,
-        examples=(
-            "TaskFailedToStart: RESOURCE:MEMORY",
-            "TaskFailedToStart: EMPTY CAPACITY PROVIDER",
-            "Capacity is unavailable at this time. Please try again later or in a "
-            "different availability zone",
-        ),
+        examples="TaskFailedToStart: RESOURCE:MEMORY\n"
+        "TaskFailedToStart: EMPTY CAPACITY PROVIDER\n"
+        "Capacity is unavailable at this time. Please try again later or in a "
+        "different availability zone",
         text=r"capacity is unavailable|insufficient capacity|resource:[a-z]"
         r"|empty capacity|no active instances|no container instances"
         r"|reached the limit on the number"
@@ -525,13 +482,11 @@ _PLACE: Tuple[StopReason, ...] = (
         cause="no container instance has what the task needs",
         remedy="compare the placement constraints, the launch type or capacity "
         "provider and the task definition's requiresAttributes with the cluster",
-        source=_GUIDE + "api_failures_messages.html",
-        examples=(
-            "TaskFailedToStart: MemberOf placement constraint unsatisfied.",
-            "TaskFailedToStart: ATTRIBUTE",
-            "The selected task definition is not compatible with the selected "
-            "compute strategy",
-        ),
+        source=_FAILURES,
+        examples="TaskFailedToStart: MemberOf placement constraint unsatisfied.\n"
+        "TaskFailedToStart: ATTRIBUTE\n"
+        "The selected task definition is not compatible with the selected compute "
+        "strategy",
         text=r"placement constraint|(^|: )(attribute|location)\b"
         r"|not compatible with the selected compute strategy",
     ),
@@ -539,203 +494,196 @@ _PLACE: Tuple[StopReason, ...] = (
 
 _RUNTIME: Tuple[StopReason, ...] = (
     StopReason(
-        "memory",
+        "out-of-memory",
         cause="a container used more memory than it may have and was killed",
         remedy="give it more memory",
         source=_GUIDE + "out-of-memory.html",
-        examples=("OutOfMemoryError: Container killed due to memory usage",),
+        examples="OutOfMemoryError: Container killed due to memory usage",
         text=r"outofmemory|killed due to memory usage|\boom-?kill",
     ),
     StopReason(
-        "dependency",
-        cause="a container on which another one depends did not do its part",
+        "dependency-failed",
+        cause="a container that another one depends on failed",
         remedy="read that container's log, and check dependsOn in the task definition",
         source=_GUIDE + "task_definition_parameters.html",
-        examples=("dependent container migrate exited with non-zero status",),
+        examples="dependent container migrate exited with non-zero status",
         text=r"dependent container|dependency|depends on",
     ),
     StopReason(
-        "device",
+        "missing-device",
         cause="the task asks for a device that its host does not have",
         remedy="correct linuxParameters or resourceRequirements in the task "
         "definition, or use instances with that device",
         source=_GUIDE + "ecs-gpu.html",
-        examples=(
-            "CannotStartContainerError: Error response from daemon: error "
-            "gathering device information while adding custom device "
-            '"/dev/dri/renderD130"',
-        ),
+        examples="CannotStartContainerError: Error response from daemon: error "
+        "gathering device information while adding custom device "
+        '"/dev/dri/renderD130"',
         text=r"device information|nvidia|could not select device driver",
     ),
     StopReason(
-        "command",
+        "command-not-started",
         cause="the container's command cannot be started",
         remedy="check entryPoint and command in the template and the run's overrides, "
         "and that `prefect` and a shell are in the image",
         source=_GUIDE + "cannot-start-container.html",
-        examples=(
-            "CannotStartContainerError: Error response from daemon: failed to "
-            'create shim task: OCI runtime create failed: exec: "prefect": '
-            "executable file not found in $PATH",
-        ),
+        examples="CannotStartContainerError: Error response from daemon: failed to "
+        'create shim task: OCI runtime create failed: exec: "prefect": executable '
+        "file not found in $PATH",
         text=r"executable file not found|exec: |no such file or directory"
         r"|cannot ?start.*permission denied",
     ),
     StopReason(
-        "volume",
-        cause="a volume of the task could not be made",
+        "volume-not-created",
+        cause="a volume of the task could not be created",
         remedy="check volumes and mountPoints in the task definition",
         source=_GUIDE + "cannot-create-volume.html",
-        examples=("CannotCreateVolumeError",),
+        examples="CannotCreateVolumeError",
         text=r"cannotcreatevolume",
     ),
     StopReason(
-        "runtime",
+        "container-runtime",
         cause="the container runtime of the host failed",
         remedy="start the run again; if it happens often, read the ECS agent's log or "
         "ask AWS Support",
         source=_GUIDE + "container-runtime-error.html",
         transient=True,
-        examples=(
-            "ContainerRuntimeTimeoutError: Could not transition to running; timed "
-            "out after waiting 1m",
-            "CannotInspectContainerError",
-            "InternalError",
-        ),
+        examples="ContainerRuntimeTimeoutError: Could not transition to running; "
+        "timed out after waiting 1m\n"
+        "CannotInspectContainerError\n"
+        "InternalError",
         text=r"containerruntime|dockertimeout|could not transition|cannot(start"
         r"|create|inspect|stop)container|internalerror|internal error"
         r"|taskstoppedbeforepull|containervanished|dockerstate",
     ),
     StopReason(
-        "initialization",
+        "resource-initialization",
         cause="AWS could not set up what the task needs",
         remedy="check the task definition's roles, secrets, volumes and log "
         "configuration, and that the VPC has DNS resolution enabled",
         source=_INIT,
         transient=True,
-        examples=("ResourceInitializationError",),
+        examples="ResourceInitializationError",
         text=r"resourceinitialization",
     ),
 )
 
 _EXITED: Tuple[StopReason, ...] = (
     StopReason(
-        "killed",
+        "flow-killed",
         cause="the flow's container was killed, probably because it used more memory "
         "than it may have",
         remedy="give it more memory",
         source=_STOPPED,
-        examples=("Essential container in task exited (exit code 137)",),
+        examples="Essential container in task exited (exit code 137)",
         exit_codes=frozenset({137}),
     ),
     StopReason(
-        "crashed",
+        "flow-crashed",
         cause="the flow's process crashed in native code",
-        remedy="look for a library of the flow that does not fit the image or its "
-        "architecture; faulthandler shows where (PYTHONFAULTHANDLER=1)",
+        remedy="look for a library that does not match the image or its architecture; "
+        "PYTHONFAULTHANDLER=1 shows where it crashes",
         source=_STOPPED,
-        examples=("Essential container in task exited (exit code 139)",),
+        examples="Essential container in task exited (exit code 139)",
         exit_codes=frozenset({132, 134, 135, 136, 139}),
     ),
     StopReason(
-        "terminated",
-        cause="the flow's container was told to end",
+        "flow-terminated",
+        cause="the flow's container received a signal to stop",
         remedy="look at the task's other containers: when an essential one ends, ECS "
         "stops all of them",
         source=_STOPPED,
-        examples=("Essential container in task exited (exit code 143)",),
+        examples="Essential container in task exited (exit code 143)",
         exit_codes=frozenset({130, 143}),
     ),
     StopReason(
-        "command not found",
+        "command-not-found",
         cause="the container's command cannot be executed in this image",
         remedy="check entryPoint and command in the template and the run's overrides, "
         "and that `prefect` is in the image",
         source=_STOPPED,
-        examples=("Essential container in task exited (exit code 127)",),
+        examples="Essential container in task exited (exit code 127)",
         exit_codes=frozenset({125, 126, 127, 128, 255}),
     ),
     StopReason(
-        "silent end",
-        cause="the flow's process ended as if all were well, and never told Prefect so",
+        "end-not-reported",
+        cause="the flow's process ended with exit code 0 and did not report its end "
+        "to Prefect",
         remedy="check that the task can reach Prefect's API: its URL as seen from "
         "inside the task, the API key, the security group",
         source="https://github.com/PrefectHQ/prefect/issues/5561",
-        examples=("Essential container in task exited (exit code 0)",),
+        examples="Essential container in task exited (exit code 0)",
         exit_codes=frozenset({0}),
     ),
     StopReason(
-        "exited",
+        "flow-exited",
         cause="the flow's process ended before the run was finished",
         remedy="read the container's log; check that the image has the flow's storage "
         "and dependencies, and that the task can reach Prefect's API",
         source=_STOPPED,
-        examples=("Essential container in task exited (exit code 1)",),
+        examples="Essential container in task exited (exit code 1)",
         exit_codes=frozenset(range(1, 256)),
     ),
     StopReason(
-        "ended",
+        "container-ended",
         cause="an essential container of the task ended, and with it the whole task",
         remedy="read the logs of its containers",
         source=_STOPPED,
-        examples=("Essential container in task exited",),
+        examples="Essential container in task exited",
         stop_code="EssentialContainerExited",
     ),
 )
 
 _UNKNOWN = StopReason(
-    "unknown",
-    cause="of something that this agent does not know",
+    "unknown-stop-reason",
+    cause="ECS gave a reason that this agent does not know",
     remedy="look at the task in the AWS console",
     source=_GUIDE + "stopped-task-error-codes.html",
     transient=True,
-    examples=("Task failed to start",),
+    examples="Task failed to start",
 )
 
-#: For a task that ECS does not know any more.
+#: For tasks that ECS does not know any more.
 VANISHED = StopReason(
-    "vanished",
+    "task-vanished",
     cause="ECS does not know the run's task any more",
     remedy="start the run again; ECS forgets a stopped task after about an hour, and "
     "all tasks of a cluster that is deleted",
-    source=_GUIDE + "stopped-task-errors.html",
-    examples=("MISSING",),
+    source=_ERRORS,
+    examples="MISSING",
 )
 
 #: The table, under headings for readers. The first row that matches counts.
 GROUPS: Mapping[str, Tuple[StopReason, ...]] = {
     "The task was stopped from outside": _STOPPED_FROM_OUTSIDE,
     "The network": _NETWORK,
-    "Roles, logs, secrets and files": _RIGHTS,
+    "Roles, logs, secrets and files": _PERMISSIONS,
     "The image": _IMAGE,
-    "No place for the task": _PLACE,
+    "Placement and capacity": _PLACEMENT,
     "A container did not start, or was killed": _RUNTIME,
     "The flow's process ended": _EXITED,
     "Nothing else fits": (_UNKNOWN,),
 }
 
-HINTS: Tuple[StopReason, ...] = tuple(hint for rows in GROUPS.values() for hint in rows)
+STOP_REASONS = tuple(row for rows in GROUPS.values() for row in rows)
 
 
 def find(text: str, stop_code: str = "", exit_code: Optional[int] = None) -> StopReason:
-    """The row that explains a task.
+    """The row that explains why a task stopped.
 
     Args:
         text: Its stoppedReason and its containers' reasons.
         stop_code: Its stopCode.
         exit_code: The flow container's exit code, None if it has none.
     """
-    for hint in HINTS:
-        if hint.matches(text, stop_code, exit_code):
-            return hint
-    return _UNKNOWN
+    rows = (row for row in STOP_REASONS if row.matches(text, stop_code, exit_code))
+    return next(rows, _UNKNOWN)
 
 
-#: What a container's exit code says of its process.
+#: What a container's exit code says about its process.
 EXIT_CODES: Mapping[int, str] = {
-    0: "ended as if all were well",
-    1: "ended with an error",
-    125: "the container could not be run",
+    0: "success",
+    1: "an error",
+    125: "the container could not run",
     126: "the command cannot be executed",
     127: "the command was not found",
     128: "the command cannot be executed",
@@ -746,6 +694,6 @@ EXIT_CODES: Mapping[int, str] = {
     136: "crashed (SIGFPE)",
     137: "killed (SIGKILL)",
     139: "crashed (SIGSEGV)",
-    143: "told to end (SIGTERM)",
-    255: "the command failed to start, or ended with an error",
+    143: "terminated (SIGTERM)",
+    255: "the command failed to start, or an error",
 }

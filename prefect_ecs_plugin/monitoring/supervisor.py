@@ -1,7 +1,7 @@
-"""What is done about tasks after their launch.
+"""Follows tasks from their launch to their end.
 
-Watcher -> a stopped task -> task_state.judge -> started again, Failed, or left
-the API -> a cancelled run -> its task is stopped
+A stopped task (from the watcher) -> `decide` -> its run is launched again, made Failed
+or left. A cancelled run (from the API) -> its task is stopped.
 """
 
 from __future__ import annotations
@@ -43,17 +43,28 @@ from ..prefect_api.run_states import READING, RunStates
 from ..scheduling.dispatcher import Dispatcher
 from ..scheduling.steps import Cause, Pause, Steps, as_steps
 from ..submission import Submission
-from . import task_state
-from .task_state import Explanation, Judgement, Run, Verdict
-from .watcher import Watched, Watcher
+from .decision import (
+    CANCELLED,
+    GRACE,
+    RELAUNCH_BACKOFF,
+    Decision,
+    Run,
+    Task,
+    Verdict,
+    decide,
+    waits,
+)
+from .explanation import Explanation, explain
+from .poll_queue import Watched
+from .watcher import Watcher
 
 #: Reads the last lines that the `flow` container of a task wrote.
 ReadLog = Callable[[str, Mapping[str, Any]], Sequence[str]]
 
-#: Seconds between two questions for cancelled runs.
+#: Seconds between two queries for cancelled runs.
 _CANCEL_INTERVAL = 5.0
 
-#: Seconds between two looks whether it is known which task of a run is the latest.
+#: Seconds between two checks whether it is known which task of a run is the latest.
 _SETTLING = 1.0
 
 #: How a verdict is counted.
@@ -66,22 +77,22 @@ _ENDINGS: Mapping[Verdict, Ending] = {
 
 
 class Supervisor:
-    """Looks after tasks from their start to their end.
+    """Follows tasks from their start to their end.
 
     Args:
         client: The client of the Prefect API.
-        states: Asks it what became of runs.
+        states: Reads the states of runs from it.
         claims: Reads launch records.
-        ecs: ECS, paced.
+        ecs: ECS, rate-limited.
         submission: Knows the definitions of tasks.
-        launcher: Starts a task again.
-        reporter: Tells Prefect.
-        outages: Told what does not work.
+        launcher: Launches a run again.
+        reporter: Reports to Prefect.
+        outages: Logs what fails.
         logger: The agent's own log.
         read_log: Reads what a container wrote.
-        dispatcher: Drives the steps that deal with stopped tasks; tells the time.
-        secrets_of: The secrets that are known of a run, given its id.
-        forget: Told the id of a run whose last task has been dealt with.
+        dispatcher: Runs the steps that deal with stopped tasks; tells the time.
+        secrets_of: The known secrets of a run, given its id.
+        forget: Called with the id of a run whose last task has been dealt with.
         start_attempts: How often a task that never ran is started at most.
         cancel_grace: Seconds that a cancelled flow has to end by itself.
         counts: Counts what is done.
@@ -127,36 +138,33 @@ class Supervisor:
         self._start_attempts = start_attempts
         self._cancel_grace = cancel_grace
         self._counts = counts or AgentCounters()
-        self._latest: Dict[str, str] = {}  # the last known task by its run
-        self._unsettled: Set[Tuple[str, str]] = set()  # and of which it is not known
-        self._superseded: Set[str] = set()  # tasks whose run was started anew
-        self._resumed: Set[str] = set()  # tasks that go on with a Running run
+        self._latest: Dict[str, str] = {}  # the latest known task, by run
+        self._unsettled: Set[Tuple[str, str]] = set()  # runs and tasks to be settled
         self._starting: Set[str] = set()
         self._restarting: Set[str] = set()
-        self._cancelled_since: Dict[str, float] = {}
-        self._stop_requested: Set[str] = set()
         self.watcher = Watcher(
             ecs=ecs,
             dispatcher=dispatcher,
             on_stopped=self.on_stopped,
-            troubles=outages,
+            outages=outages,
             logger=logger,
         )
 
     def watch(self, task: Started) -> None:
-        """Look after a task that was launched.
+        """Follow a task that was launched.
 
-        It is the latest one of its run, unless it is late or the run has another: then
-        the API tells. If the run was started anew meanwhile, the task is stopped.
+        It counts as the latest one of its run, unless it is late or the run has
+        another one: then the API decides. If the run was started anew meanwhile, the
+        task is stopped.
         """
-        self._add(task.arn, task.cluster, task.run_id, task.launch)
+        self.watcher.add(task.arn, task.cluster, task.run_id, task.launch)
         latest = self._latest.setdefault(task.run_id, task.arn)
         if task.is_late or latest != task.arn:
             self._unsettled.add((task.run_id, task.arn))
             self._start(self._settle(task))
 
     def _settle(self, task: Started) -> Steps[None]:
-        """Find out which task is the latest of a run; until then none is stopped."""
+        """Find out which task of a run is the latest; until then none is stopped."""
         run_id, launch = task.run_id, task.launch
         try:
             is_superseded = yield from self._claims.is_superseded(
@@ -165,9 +173,11 @@ class Supervisor:
             if not is_superseded:
                 self._latest[run_id] = task.arn
             elif not task.was_listed:  # or it may be the task of the later launch
-                self._superseded.add(task.arn)
-            latest = self._latest.get(run_id, "")
-            if latest in self._superseded or not self.watcher.is_watched(latest):
+                superseded = self.watcher.get(task.arn)
+                if superseded:
+                    superseded.is_superseded = True
+            latest = self.watcher.get(self._latest.get(run_id, ""))
+            if latest is None or latest.is_superseded:
                 self._forget_latest(run_id)
         finally:
             self._unsettled.discard((run_id, task.arn))
@@ -182,16 +192,19 @@ class Supervisor:
     def watch_found(
         self, task_arn: str, cluster: str, run_id: str, launch: Launch
     ) -> None:
-        """Look after a task that was found; the run may have a later one by now."""
+        """Follow a task that was found; the run may have a later one by now."""
         if run_id not in self._launcher.pending_run_ids:
             self._latest.setdefault(run_id, task_arn)
-        self._starting.add(run_id)  # it may have been starting for long
-        self._add(task_arn, cluster, run_id, launch)
-
-    def _add(self, task_arn: str, cluster: str, run_id: str, launch: Launch) -> None:
-        if launch.resumed:
-            self._resumed.add(task_arn)
+        self._starting.add(run_id)  # it may have been starting for a long time
         self.watcher.add(task_arn, cluster, run_id, launch)
+
+    def is_at_work(self, run_id: str) -> bool:
+        """Whether a run has a watched task that is neither stopped nor stopping."""
+        return self.watcher.is_up(self._latest.get(run_id, ""))
+
+    def is_watched(self, run_id: str) -> bool:
+        """Whether a task of the run has not been dealt with yet."""
+        return run_id in self._latest
 
     def restarting(self) -> Set[str]:
         """Runs whose task is about to be started again."""
@@ -200,10 +213,10 @@ class Supervisor:
     def slow_starters(self) -> Set[str]:
         """Runs that need a heartbeat because their task has not started.
 
-        A run whose launch was its first has had a heartbeat when it was claimed, so it
-        is among them only if its task had not started when this was asked before. A
-        resumed one always is: the server's Lazarus takes it for dead sooner. Those
-        whose task ECS has not shown are not among them: their task may not exist.
+        A first launch sent a heartbeat when it claimed its run, so such a run is
+        included only if its task had not started at the previous call either. A
+        resumed run is always included: the server's Lazarus takes it for dead sooner.
+        Runs whose task ECS has not shown are left out: their task may not exist.
         """
         starting = {
             watched.flow_run_id: watched.launch.resumed
@@ -220,113 +233,65 @@ class Supervisor:
 
     # -- A task has stopped -------------------------------------------------------
 
-    def on_stopped(
-        self, watched: Watched, task: Optional[Mapping[str, Any]]
-    ) -> Steps[None]:
+    def on_stopped(self, watched: Watched, task: Optional[Task]) -> Steps[None]:
         """Decide what a stopped task means, and do it.
 
         Args:
             watched: The task.
             task: As described; None if ECS does not know it any more.
         """
-        while self._is_unsettled(watched.flow_run_id):
+        run_id = watched.flow_run_id
+        while self._is_unsettled(run_id):
             yield Pause(_SETTLING)
         is_done = False
         while not is_done:
-            judgement, row = yield from self._judged(watched, task)
+            decision, row = yield from self._decide(watched, task)
             self._logger.debug(
                 "Task %s has stopped: %s (%s)",
                 watched.task_arn,
-                judgement.verdict.value,
-                judgement.why,
-                extra=log_context(watched.flow_run_id, watched.task_arn),
+                decision.verdict.value,
+                decision.why,
+                extra=log_context(run_id, watched.task_arn),
             )
-            is_done = yield from self._act(watched, task, judgement, row)
-        self._counts.stopped_tasks.add(_ENDINGS[judgement.verdict])
-        run_id = watched.flow_run_id
+            is_done = yield from self._act(watched, task, decision, row)
+        self._counts.stopped_tasks.add(_ENDINGS[decision.verdict])
         if self._is_latest(watched) and not self._is_unsettled(run_id):
             self._forget_latest(run_id)
-        self._resumed.discard(watched.task_arn)
 
-    def is_at_work(self, run_id: str) -> bool:
-        """Whether a run has a watched task that has not stopped, nor is on its way."""
-        return self.watcher.is_up(self._latest.get(run_id, ""))
+    def _decide(
+        self, watched: Watched, task: Optional[Task]
+    ) -> Steps[Tuple[Decision, Mapping[str, Any]]]:
+        """Decide, if need be at a second look; returns the run as the API has it too.
 
-    def is_watched(self, run_id: str) -> bool:
-        """Whether a task of the run has not been dealt with yet."""
-        return run_id in self._latest
-
-    def _act(
-        self,
-        watched: Watched,
-        task: Optional[Mapping[str, Any]],
-        judgement: Judgement,
-        row: Mapping[str, Any],
-    ) -> Steps[bool]:
-        """Do what a judgement says; False if the run has changed since."""
-        run_id, is_as_judged = watched.flow_run_id, unchanged_since(row)
-        if judgement.verdict is Verdict.RELAUNCH:
-            yield from self._relaunch(watched, task, judgement, row)
-        elif judgement.verdict is Verdict.FAIL:
-            told = yield from self._explained(watched, task, judgement)
-            self._logger.error(
-                "Flow run %s has failed: %s",
-                watched.flow_run_id,
-                told.message,
-                extra=log_context(watched.flow_run_id, watched.task_arn),
-            )
-            return (
-                yield from self._reporter.mark_failed(
-                    run_id, is_as_judged, told.message, told.log
-                )
-            )
-        elif judgement.verdict is Verdict.CANCEL:
-            message = "The run was cancelled, and its task has ended."
-            return (
-                yield from self._reporter.mark_cancelled(run_id, is_as_judged, message)
-            )
-        return True
-
-    def _judged(
-        self, watched: Watched, task: Optional[Mapping[str, Any]]
-    ) -> Steps[Tuple[Judgement, Mapping[str, Any]]]:
-        """Judge at the second look what the first one could not; with what the API says
-        of the run."""
+        The first look leaves some cases open, see `Verdict.LOOK_AGAIN`.
+        """
         confirmed = False
         while True:
             row = (yield from self._states.of(watched.flow_run_id)) or {"state": "gone"}
-            judgement = task_state.judge(
-                task,
-                self._run(watched, row),
-                watched.launch,
-                self._start_attempts,
-                confirmed,
+            task_run_states = [each["state"] for each in row.get("task_runs") or ()]
+            run = Run(
+                state=row["state"],
+                waits=waits(task_run_states),
+                taken_over=self._is_taken_over(watched, row),
+                version=row.get("version"),
+                is_claimed=bool(claimed_task_runs(row)),
             )
-            if judgement.verdict is not Verdict.LOOK_AGAIN:
-                return judgement, row
-            yield Pause(task_state.GRACE)
+            decision = decide(
+                task, run, watched.launch, self._start_attempts, confirmed
+            )
+            if decision.verdict is not Verdict.LOOK_AGAIN:
+                return decision, row
+            yield Pause(GRACE)
             confirmed = True
-
-    def _run(self, watched: Watched, row: Mapping[str, Any]) -> Run:
-        """What the API says of a task's run."""
-        task_run_states = [each["state"] for each in row.get("task_runs") or ()]
-        return Run(
-            state=row["state"],
-            waits=task_state.waits(task_run_states),
-            taken_over=self._is_taken_over(watched, row),
-            version=row.get("version"),
-            is_claimed=bool(claimed_task_runs(row)),
-        )
 
     def _is_taken_over(self, watched: Watched, row: Mapping[str, Any]) -> bool:
         """Whether the run was launched again, or is being launched again just now."""
-        is_launched_now = (
-            watched.flow_run_id in self._launcher.pending_run_ids
-            or watched.flow_run_id in self._restarting
-        )
-        if is_launched_now or not self._is_latest(watched):
+        run_id, launch = watched.flow_run_id, watched.launch
+        if run_id in self._launcher.pending_run_ids or run_id in self._restarting:
             return True
-        record, launch = self._claims.latest(row), watched.launch
+        if not self._is_latest(watched):
+            return True
+        record = self._claims.latest(row)
         if record:
             return not record.is_same_start(launch.name, launch.attempt)
         agent_id = row.get("agent_id")  # an API that drops the context tells no more
@@ -337,55 +302,77 @@ class Supervisor:
         latest = self._latest.get(watched.flow_run_id)
         return latest is None or latest == watched.task_arn
 
-    def _explained(
+    def _act(
         self,
         watched: Watched,
-        task: Optional[Mapping[str, Any]],
-        judgement: Judgement,
-    ) -> Steps[Explanation]:
-        definition = yield from self._definition(task)
-        lines: Sequence[str] = ()
-        if judgement.started and definition:
-            lines = self._read_log(watched.task_arn, definition)
-        return task_state.explain(
-            watched.task_arn,
-            task,
-            definition,
-            judgement,
-            lines,
-            self._secrets_of(watched.flow_run_id),
-        )
-
-    def _definition(
-        self, task: Optional[Mapping[str, Any]]
-    ) -> Steps[Optional[Mapping[str, Any]]]:
-        """The task's definition, if it can be read at once; the words do without."""
-        name = (task or {}).get("taskDefinitionArn")
-        if not name:
-            return None
-        budget = RetryBudget(0.0, 0.0, lambda: 0.0)
-        with suppress(PrefectECSError):
-            definition: Mapping[str, Any] = yield from self._submission.described(
-                name, budget
+        task: Optional[Task],
+        decision: Decision,
+        row: Mapping[str, Any],
+    ) -> Steps[bool]:
+        """Carry out a decision; False if the run has changed since."""
+        run_id, is_unchanged = watched.flow_run_id, unchanged_since(row)
+        if decision.verdict is Verdict.RELAUNCH:
+            yield from self._relaunch(watched, task, decision, row)
+        elif decision.verdict is Verdict.FAIL:
+            explanation = yield from self._explain(watched, task, decision)
+            self._logger.error(
+                "Flow run %s has failed: %s",
+                run_id,
+                explanation.message,
+                extra=log_context(run_id, watched.task_arn),
             )
-            return definition
-        return None
+            return (
+                yield from self._reporter.mark_failed(
+                    run_id, is_unchanged, explanation.message, explanation.log
+                )
+            )
+        elif decision.verdict is Verdict.CANCEL:
+            message = "The run was cancelled, and its task has ended."
+            return (
+                yield from self._reporter.mark_cancelled(run_id, is_unchanged, message)
+            )
+        return True
+
+    def _explain(
+        self, watched: Watched, task: Optional[Task], decision: Decision
+    ) -> Steps[Explanation]:
+        """Explain a decision, with the task's definition if it can be read at once."""
+        definition: Optional[Mapping[str, Any]] = None
+        name = (task or {}).get("taskDefinitionArn")
+        if name:
+            only_once = RetryBudget(0.0, 0.0, lambda: 0.0)
+            with suppress(PrefectECSError):
+                definition = yield from self._submission.described(name, only_once)
+        lines: Sequence[str] = ()
+        if decision.started and definition:
+            lines = self._read_log(watched.task_arn, definition)
+        secrets = self._secrets_of(watched.flow_run_id)
+        return explain(watched.task_arn, task, definition, decision, lines, secrets)
 
     def _relaunch(
         self,
         watched: Watched,
-        task: Optional[Mapping[str, Any]],
-        judgement: Judgement,
-        judged: Mapping[str, Any],
+        task: Optional[Task],
+        decision: Decision,
+        seen: Mapping[str, Any],
     ) -> Steps[None]:
-        """Start the task of a run again, unless something has happened to the run."""
+        """Launch a run again after a pause, unless the run has changed by then."""
         run_id, launch = watched.flow_run_id, watched.launch
-        told = yield from self._explained(watched, task, judgement)
+        explanation = yield from self._explain(watched, task, decision)
         about = log_context(run_id, watched.task_arn)
-        self._logger.warning("Flow run %s: %s", run_id, told.message, extra=about)
-        self._reporter.log(run_id, told.log, "WARNING")
-        row = yield from self._row_after_pause(run_id, launch.attempt)
-        if row is None or not _is_as_judged(row, judged):
+        self._logger.warning(
+            "Flow run %s: %s", run_id, explanation.message, extra=about
+        )
+        self._reporter.log(run_id, explanation.log, "WARNING")
+        self._restarting.add(run_id)
+        try:
+            seconds = RELAUNCH_BACKOFF.seconds(launch.attempt, random.random())
+            yield Pause(seconds, cause=Cause.RESTART)
+            read = as_steps(lambda: self._client.row(run_id))
+            row = yield from retry_until_success(read, self._outages, READING)
+        finally:
+            self._restarting.discard(run_id)
+        if row is None or not _is_unchanged(row, seen):
             self._logger.debug(
                 "Flow run %s is not launched again: its state has changed since",
                 run_id,
@@ -396,79 +383,38 @@ class Supervisor:
         record = self._launcher.record_of(row, again)
         yield from self._launcher.launch(row, record)
 
-    def _row_after_pause(
-        self, run_id: str, attempt: int
-    ) -> Steps[Optional[Dict[str, Any]]]:
-        seconds = task_state.RELAUNCH_BACKOFF.seconds(attempt, random.random())
-        self._restarting.add(run_id)
-        try:
-            yield Pause(seconds, cause=Cause.RESTART)
-            ask = as_steps(lambda: self._client.row(run_id))
-            return (yield from retry_until_success(ask, self._outages, READING))
-        finally:
-            self._restarting.discard(run_id)
-
     # -- A run is cancelled -------------------------------------------------------
 
     def watch_cancellations(self) -> Steps[None]:
-        """Stop the tasks of cancelled runs; asks nothing while no task is in flight.
+        """Stop the tasks of cancelled runs; sends nothing while no task is in flight.
 
-        The server does not tell the agent when a run is cancelled.
+        The server does not notify the agent when a run is cancelled.
         """
         while True:
             yield Pause(_CANCEL_INTERVAL)
             for watched, reason in self._to_stop():
-                self._stop_requested.add(watched.task_arn)
-                steps = self._stop(
-                    watched.task_arn, watched.cluster, watched.flow_run_id, reason
-                )
-                self._start(steps)
+                watched.is_stop_requested = True
+                self._start(self._stop(watched, reason))
 
     def _to_stop(self) -> List[Tuple[Watched, str]]:
-        """The tasks that must not go on, each with the reason.
+        """The tasks that have to be stopped, each with the reason.
 
-        Noted per task: a run that was cancelled may have been restarted since, and
-        have another task. The time of a cancellation is that at which it was seen.
+        Cancellations are kept per task, with the time at which this agent saw them: a
+        cancelled run may have been restarted since, and have another task.
         """
         tasks = [each for each in self.watcher.in_flight() if not each.is_stopped]
-        arns = {watched.task_arn for watched in tasks}
-        self._stop_requested &= arns
-        self._superseded &= arns
-        for gone in set(self._cancelled_since) - arns:
-            del self._cancelled_since[gone]
         rows = self._cancelled({watched.flow_run_id for watched in tasks})
         if rows is None:
             return []
         found = []
         for watched in tasks:
             reason = self._reason_to_stop(watched, rows.get(watched.flow_run_id))
-            is_asked = watched.is_ending or watched.task_arn in self._stop_requested
-            if reason and not is_asked:
+            if reason and not watched.is_ending and not watched.is_stop_requested:
                 found.append((watched, reason))
         return found
 
-    def _reason_to_stop(
-        self, watched: Watched, cancelled: Optional[Mapping[str, Any]]
-    ) -> str:
-        if self._is_unsettled(watched.flow_run_id):
-            return ""
-        latest = self._latest.get(watched.flow_run_id)
-        is_replaced = latest not in (None, watched.task_arn)
-        if is_replaced and latest not in self._resumed:
-            return STARTED_ANEW
-        if watched.task_arn in self._superseded:
-            return STARTED_ANEW
-        if cancelled is None:
-            self._cancelled_since.pop(watched.task_arn, None)
-            return ""
-        since = self._cancelled_since.setdefault(watched.task_arn, self._clock())
-        never_ran = cancelled["state"] == "Cancelled" and not cancelled["start_time"]
-        if never_ran or self._clock() - since >= self._cancel_grace:
-            return task_state.CANCELLED
-        return ""
-
     def _cancelled(self, run_ids: Set[str]) -> Optional[Dict[str, Dict[str, Any]]]:
-        """The cancelled ones of some runs; None if the API does not tell."""
+        """The cancelled ones among some runs; None if the API does not answer."""
         if not run_ids:
             return {}
         try:
@@ -479,33 +425,48 @@ class Supervisor:
         self._outages.end(READING)
         return rows
 
-    def _stop(
-        self, task_arn: str, cluster: str, run_id: str, reason: str
-    ) -> Steps[None]:
-        """Stop a task; it is asked for once, and looked at soon after."""
-        request = {
-            "cluster": cluster,
-            "task": task_arn,
-            "reason": reason,
-        }
+    def _reason_to_stop(
+        self, watched: Watched, cancelled: Optional[Mapping[str, Any]]
+    ) -> str:
+        if self._is_unsettled(watched.flow_run_id):
+            return ""
+        if watched.is_superseded:
+            return STARTED_ANEW
+        if not self._is_latest(watched):
+            latest = self.watcher.get(self._latest.get(watched.flow_run_id, ""))
+            if not (latest and latest.launch.resumed):
+                return STARTED_ANEW
+        if cancelled is None:
+            watched.cancelled_since = None
+            return ""
+        if watched.cancelled_since is None:
+            watched.cancelled_since = self._clock()
+        seconds = self._clock() - watched.cancelled_since
+        never_ran = cancelled["state"] == "Cancelled" and not cancelled["start_time"]
+        return CANCELLED if never_ran or seconds >= self._cancel_grace else ""
+
+    def _stop(self, watched: Watched, reason: str) -> Steps[None]:
+        """Stop a task with one request, and have the watcher look at it soon."""
+        run_id, task_arn = watched.flow_run_id, watched.task_arn
+        request = {"cluster": watched.cluster, "task": task_arn, "reason": reason}
         about = log_context(run_id, task_arn)
         is_stopped = False
         try:
             yield from self._ecs.call("StopTask", request, region=region_of(task_arn))
             is_stopped = True
-        except AWSCallError as refused:  # the next round tries again
+        except AWSCallError as error:  # the next round tries again
             self._logger.warning(
                 "Flow run %s: its task %s cannot be stopped (%s): %s",
                 run_id,
                 task_arn,
                 reason,
-                refused,
+                error,
                 extra=about,
             )
             return
         finally:
             if not is_stopped:
-                self._stop_requested.discard(task_arn)
+                watched.is_stop_requested = False
         self.watcher.look_soon(task_arn)
         self._logger.info(
             "Flow run %s: its task %s is stopped: %s",
@@ -516,12 +477,12 @@ class Supervisor:
         )
 
 
-def _is_as_judged(row: Mapping[str, Any], judged: Mapping[str, Any]) -> bool:
-    """Whether nothing has happened to a run since its task was judged.
+def _is_unchanged(row: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
+    """Whether nothing has happened to a run since the decision about its task.
 
     Args:
-        row: The run, as `AgentClient.row` has it: without task runs that wait.
-        judged: The run when its task was judged.
+        row: The run, as `AgentClient.row` reads it: without task runs that wait.
+        seen: The run at the decision.
     """
-    then = situation(judged)
+    then = situation(seen)
     return situation(row)._replace(waits=then.waits) == then

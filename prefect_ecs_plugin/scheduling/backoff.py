@@ -20,5 +20,5 @@ class Backoff:
     longest: float
 
     def seconds(self, tries: int, random: float) -> float:
-        """How long to wait after so many tries, for a random number from 0 to 1."""
+        """How long to wait after a number of tries, for a random number from 0 to 1."""
         return random * min(self.longest, self.first * 2.0 ** min(tries - 1, 32))

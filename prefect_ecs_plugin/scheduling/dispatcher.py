@@ -1,21 +1,23 @@
-"""Drives many launches with few threads: one that waits holds none of them.
+"""Runs many launches with few threads: one that waits holds no thread.
 
-A launch is a generator (see `steps`). The dispatcher lets a worker run it up to
-its next wait, then puts it aside: into the schedule until it is due, or behind the
-future it waits for. One timer thread watches the schedule.
+A launch is a generator (see `steps`). A worker runs it up to its next wait. Then it is
+an entry in a heap until it is due, or a callback of the future that it waits for. One
+timer thread watches the heap.
 """
 
 from __future__ import annotations
 
 import collections
+import heapq
+import itertools
 import threading
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Callable, Dict, List, Optional, Set
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Optional, Set, Tuple
 
 from .backoff import Backoff
 from .steps import Cause, Interrupted, Pause, Steps, Wait
-from .timer_heap import Action, Schedule
 
 #: Between a failure of a background loop and its next start, in seconds.
 RESTART = Backoff(1.0, 60.0)
@@ -32,100 +34,95 @@ DOWN = 60.0
 #: Seconds that one action of the timer thread may take; they are all short.
 TIMER_AGE = 60.0
 
-#: Told about an exception: what happened, in words that fit before a colon; the
+#: Called with an exception: what happened, in words that fit before a colon; the
 #: exception; and the id of the run that it concerns, if there is one.
 Report = Callable[[str, BaseException, Optional[str]], object]
 
-#: Told about each wait of a run's steps: the run's id, the wait.
+#: Called for each wait of a run's steps: the run's id, the wait.
 OnWait = Callable[[str, Wait], object]
 
+#: What is done when its time has come.
+Action = Callable[[], object]
 
-class _Driven:
-    """Steps that are driven.
+
+class _Job:
+    """Steps that the dispatcher runs.
 
     Attributes:
         steps: The generator.
         run_id: The flow run that they are for, if there is one.
-        is_background: Whether nothing waits for their end.
         cause: What they wait for, or waited for last.
     """
 
-    __slots__ = ("cause", "is_background", "run_id", "steps")
+    __slots__ = ("cause", "run_id", "steps")
 
-    def __init__(
-        self, steps: Steps[None], run_id: Optional[str], is_background: bool
-    ) -> None:
+    def __init__(self, steps: Steps[None], run_id: Optional[str]) -> None:
         self.steps = steps
         self.run_id = run_id
-        self.is_background = is_background
         self.cause = Cause.OTHER
 
 
+@dataclass
 class _Loop:
-    """A background loop, and how it is doing.
+    """The state of a background loop.
 
-    Args:
-        name: What problems call it.
-        now: The time, in seconds.
+    Attributes:
+        name: Its name in problems.
+        began: When it was last started, in seconds.
+        failed: When the first of its failures in a row happened.
+        failures: How many failures in a row there were.
+        is_running: Whether it is not waiting for its next start.
+        has_ended: Whether it returned, which a background loop must not do.
     """
 
-    def __init__(self, name: str, now: float) -> None:
-        self._name = name
-        self._began = now
-        self._failed = now
-        self._failures = 0
-        self._is_running = True
-        self._has_ended = False
-
-    def begin(self, now: float) -> None:
-        """It is started again."""
-        self._began, self._is_running = now, True
+    name: str
+    began: float
+    failed: float = 0.0
+    failures: int = 0
+    is_running: bool = True
+    has_ended: bool = False
 
     def fail(self, now: float) -> int:
-        """It let out an exception; how many in a row that makes."""
+        """Note that it raised an exception; returns how many in a row that makes."""
         if self._is_stable(now):
-            self._failures = 0
-        if not self._failures:
-            self._failed = now
-        self._failures += 1
-        self._is_running = False
-        return self._failures
-
-    def end(self) -> None:
-        """It returned, which a background loop must not do."""
-        self._has_ended = True
+            self.failures = 0
+        if not self.failures:
+            self.failed = now
+        self.failures += 1
+        self.is_running = False
+        return self.failures
 
     def problem(self, now: float) -> Optional[str]:
         """What is wrong with it; None if nothing is."""
-        if self._has_ended:
-            return f"the background loop {self._name} has ended [loop-ended]"
-        if not self._failures or self._is_stable(now):
+        if self.has_ended:
+            return f"the background loop {self.name} has ended [loop-ended]"
+        if not self.failures or self._is_stable(now):
             return None
-        is_down = not self._is_running and now - self._failed > DOWN
-        if self._failures >= FAILURES or is_down:
-            return f"the background loop {self._name} keeps failing [loop-failing]"
+        is_down = not self.is_running and now - self.failed > DOWN
+        if self.failures >= FAILURES or is_down:
+            return f"the background loop {self.name} keeps failing [loop-failing]"
         return None
 
     def _is_stable(self, now: float) -> bool:
-        return self._is_running and now - self._began >= STABLE
+        return self.is_running and now - self.began >= STABLE
 
 
 class Dispatcher:
-    """Drives steps to their end.
+    """Runs steps to their end.
 
     Guarantees:
 
-    * Steps go on in the order in which they are due; equals in the order in which
-      they came.
-    * No step goes on before it is due, and none is driven by two workers at once.
-    * What waits costs memory alone.
+    * Steps continue in the order in which they are due; those that are due at the same
+      time, in the order in which they came.
+    * No steps continue before they are due, and no two workers run the same steps.
+    * What waits costs only memory.
     * No exception ends a background loop, a worker or the timer thread.
-    * After `interrupt`, every step learns of it at its wait, and waits no more.
+    * After `interrupt`, all steps are interrupted at their wait, and wait no more.
 
     Args:
         executor: Runs the steps; see `threaded`.
-        report: Told about each exception that steps, timer actions or the observer
-            of waits let out.
+        report: Called with each exception of steps, timer actions or the observer of
+            waits.
         clock: Tells the time, in seconds.
     """
 
@@ -139,9 +136,10 @@ class Dispatcher:
         self._report = report
         self.clock = clock
         self._changed = threading.Condition()
-        self._schedule = Schedule()
-        self._unfinished: Set[_Driven] = set()
-        self._waiting: Set[_Driven] = set()
+        self._heap: List[Tuple[float, int, Action]] = []
+        self._order = itertools.count()
+        self._unfinished: Set[_Job] = set()
+        self._waiting: Set[_Job] = set()
         self._running: Dict[int, float] = {}
         self._loops: List[_Loop] = []
         self._on_wait: Optional[OnWait] = None
@@ -152,7 +150,7 @@ class Dispatcher:
 
     @classmethod
     def threaded(cls, workers: int, report: Report) -> Dispatcher:
-        """One with its own worker threads, and a timer thread from now on."""
+        """A dispatcher with worker threads and a running timer thread."""
         executor = ThreadPoolExecutor(workers, thread_name_prefix="launch")
         dispatcher = cls(executor, report)
         dispatcher._timer = threading.Thread(
@@ -161,7 +159,7 @@ class Dispatcher:
         dispatcher._timer.start()
         return dispatcher
 
-    # -- What is driven -----------------------------------------------------------
+    # -- What is run --------------------------------------------------------------
 
     def start(
         self,
@@ -169,26 +167,26 @@ class Dispatcher:
         background: bool = False,
         run_id: Optional[str] = None,
     ) -> None:
-        """Begin with steps as soon as a worker is free.
+        """Run steps, from when a worker is free.
 
         Args:
-            steps: What to drive.
-            background: Whether nothing waits for their end.
+            steps: What to run.
+            background: Whether `wait_until_done` does not wait for their end.
             run_id: The flow run that they are for. Its waits are counted and
                 observed; steps that these steps start have to name it again.
         """
-        driven = _Driven(steps, run_id, background)
+        job = _Job(steps, run_id)
         if not background:
             with self._changed:
-                self._unfinished.add(driven)
-        self._executor.submit(self._run, driven)
+                self._unfinished.add(job)
+        self._executor.submit(self._run, job)
 
     def keep_running(self, name: str, make_steps: Callable[[], Steps[None]]) -> None:
-        """Drive a background loop, and start it again whenever it fails.
+        """Run a background loop, and start it again whenever it fails.
 
         Each exception is reported. The loop is started again after 1 s; this time
         doubles with each failure, up to 60 s, until the loop has run for 60 s.
-        `problem` tells when it keeps failing.
+        `problem` says when it keeps failing.
 
         Args:
             name: Names the loop in the log and in the health check.
@@ -202,31 +200,31 @@ class Dispatcher:
         """Do something short after some time, in the timer's thread."""
         due = self.clock() + seconds
         with self._changed:
-            if self._schedule.add(due, action):
+            entry = (due, next(self._order), action)
+            heapq.heappush(self._heap, entry)
+            if self._heap[0] is entry:
                 self._changed.notify_all()
 
     def observe_waits(self, on_wait: OnWait) -> None:
-        """Have a function called before steps that name a run are put aside.
+        """Have a function called before steps that name a run begin to wait.
 
-        It is called in the worker's thread, has to be short, and must not wait. It
-        is not called for waits that are over at once, nor after `interrupt`. An
-        exception in it is reported and does the steps no harm.
+        It is called in the worker's thread, has to be short, and must not wait. It is
+        not called for waits that are over at once, nor after `interrupt`. An exception
+        in it is reported and does not affect the steps.
 
         Args:
-            on_wait: Called with the run's id and the wait. It replaces the observer
-                that was there before.
+            on_wait: Called with the run's id and the wait. It replaces the previous
+                observer.
         """
         self._on_wait = on_wait
 
-    # -- How it is ----------------------------------------------------------------
+    # -- Its state ----------------------------------------------------------------
 
     def waits(self) -> Dict[Cause, int]:
-        """How many flow runs wait at present, by what for; all causes are there."""
+        """How many flow runs wait at present, for each cause."""
         with self._changed:
             causes = {
-                driven.run_id: driven.cause
-                for driven in self._waiting
-                if driven.run_id is not None
+                job.run_id: job.cause for job in self._waiting if job.run_id is not None
             }
         return {**dict.fromkeys(Cause, 0), **collections.Counter(causes.values())}
 
@@ -255,7 +253,7 @@ class Dispatcher:
     # -- Its end ------------------------------------------------------------------
 
     def wait_until_done(self, timeout: Optional[float] = None) -> bool:
-        """Wait until nothing is left to drive; False if `timeout` seconds went by."""
+        """Wait until all steps have ended; False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._unfinished, timeout)
 
@@ -264,11 +262,11 @@ class Dispatcher:
         with self._changed:
             self._interrupted = True
             waiting = list(self._waiting)
-        for driven in waiting:
-            self._go_on(driven)
+        for job in waiting:
+            self._continue(job)
 
     def close(self) -> None:
-        """Begin nothing more; what a worker runs right now it finishes to its wait."""
+        """Start nothing more; steps that run right now continue up to their wait."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -283,19 +281,16 @@ class Dispatcher:
         now = self.clock()
         while True:
             with self._changed:
-                action = self._schedule.take_due(now)
-                if action is None:
-                    return self._schedule.next_due
-            self._act(action)
-
-    def _act(self, action: Action) -> None:
-        self._acting_since = self.clock()
-        try:
-            action()
-        except BaseException as error:
-            self._report("A timed action failed", error, None)
-        finally:
-            self._acting_since = None
+                if not self._heap or self._heap[0][0] > now:
+                    return self._next_due()
+                action = heapq.heappop(self._heap)[2]
+            self._acting_since = self.clock()
+            try:
+                action()
+            except BaseException as error:
+                self._report("A timed action failed", error, None)
+            finally:
+                self._acting_since = None
 
     def _watch(self) -> None:
         while not self._closed:
@@ -304,74 +299,75 @@ class Dispatcher:
             except BaseException:  # even reporting failed; what else is due goes on
                 continue
             with self._changed:
-                seconds = self._seconds_left()
+                due = self._next_due()
+                seconds = None if due is None else max(0.0, due - self.clock())
                 if not self._closed and seconds != 0:
                     self._changed.wait(seconds)
 
-    def _seconds_left(self) -> Optional[float]:
-        """Until something is due; None if nothing is planned."""
-        due = self._schedule.next_due
-        return None if due is None else max(0.0, due - self.clock())
+    def _next_due(self) -> Optional[float]:
+        return self._heap[0][0] if self._heap else None
 
     # -- A worker -----------------------------------------------------------------
 
-    def _run(self, driven: _Driven) -> None:
-        """Run steps up to a wait that is worth giving the worker away for."""
+    def _run(self, job: _Job) -> None:
         worker = threading.get_ident()
         self._running[worker] = self.clock()
         try:
-            self._run_to_wait(driven)
+            self._run_to_wait(job)
         finally:
             self._running.pop(worker, None)
 
-    def _run_to_wait(self, driven: _Driven) -> None:
+    def _run_to_wait(self, job: _Job) -> None:
+        """Run steps up to a wait that is not over at once."""
         try:
-            wait = self._next(driven.steps)
+            wait = self._next(job.steps)
             while self._interrupted or _is_over(wait):
-                wait = self._next(driven.steps)
+                wait = self._next(job.steps)
         except (StopIteration, Interrupted):
-            self._end(driven)
+            self._end(job)
         except BaseException as error:
-            self._end(driven)
-            self._report(_what_was_aborted(driven.run_id), error, driven.run_id)
+            self._end(job)
+            what = "Work of the agent was aborted by an internal error"
+            if job.run_id is not None:
+                what = (
+                    f"Flow run {job.run_id}: the agent's work on it was aborted by an "
+                    "internal error"
+                )
+            self._report(what, error, job.run_id)
         else:
-            self._tell_observer(driven.run_id, wait)
-            self._put_aside(driven, wait)
+            self._wait(job, wait)
 
     def _next(self, steps: Steps[None]) -> Wait:
         return steps.throw(Interrupted()) if self._interrupted else next(steps)
 
-    def _tell_observer(self, run_id: Optional[str], wait: Wait) -> None:
-        if run_id is None or self._on_wait is None:
-            return
-        try:
-            self._on_wait(run_id, wait)
-        except Exception as error:
-            what = f"Flow run {run_id}: the agent could not say why it waits"
-            self._report(what, error, run_id)
-
-    def _put_aside(self, driven: _Driven, wait: Wait) -> None:
-        driven.cause = getattr(wait, "cause", Cause.OTHER)
+    def _wait(self, job: _Job, wait: Wait) -> None:
+        if job.run_id is not None and self._on_wait is not None:
+            try:
+                self._on_wait(job.run_id, wait)
+            except Exception as error:
+                what = f"Flow run {job.run_id}: the agent could not say why it waits"
+                self._report(what, error, job.run_id)
+        job.cause = getattr(wait, "cause", Cause.OTHER)
         with self._changed:
-            self._waiting.add(driven)
+            self._waiting.add(job)
         if isinstance(wait, Pause):
-            self.call_later(wait.seconds, lambda: self._go_on(driven))
+            self.call_later(wait.seconds, lambda: self._continue(job))
         else:
-            wait.add_done_callback(lambda _: self._go_on(driven))
-        if self._interrupted:  # since it was decided to wait
-            self._go_on(driven)
+            wait.add_done_callback(lambda _: self._continue(job))
+        if self._interrupted:  # since the last check
+            self._continue(job)
 
-    def _go_on(self, driven: _Driven) -> None:
-        """Give steps to a worker again, once however many ask for it."""
+    def _continue(self, job: _Job) -> None:
+        """Give steps to a worker again; only the first call for a wait does so."""
         with self._changed:
-            if driven not in self._waiting or self._closed:
+            if job not in self._waiting or self._closed:
                 return
-            self._waiting.remove(driven)
-        self._executor.submit(self._run, driven)
+            self._waiting.remove(job)
+        self._executor.submit(self._run, job)
 
-    def _end(self, driven: _Driven) -> None:
+    def _end(self, job: _Job) -> None:
         with self._changed:
-            self._unfinished.discard(driven)
+            self._unfinished.discard(job)
             if not self._unfinished:
                 self._changed.notify_all()
 
@@ -379,7 +375,7 @@ class Dispatcher:
         self, name: str, make_steps: Callable[[], Steps[None]], loop: _Loop
     ) -> Steps[None]:
         while True:
-            loop.begin(self.clock())
+            loop.began, loop.is_running = self.clock(), True
             try:
                 yield from make_steps()
             except (Interrupted, GeneratorExit):
@@ -394,14 +390,9 @@ class Dispatcher:
                 )
                 yield Pause(seconds)
             else:
-                return loop.end()
+                loop.has_ended = True
+                return
 
 
 def _is_over(wait: Wait) -> bool:
     return wait.seconds <= 0 if isinstance(wait, Pause) else wait.done()
-
-
-def _what_was_aborted(run_id: Optional[str]) -> str:
-    if run_id is None:
-        return "Work of the agent was aborted by an internal error"
-    return f"Flow run {run_id}: the agent's work on it was aborted by an internal error"

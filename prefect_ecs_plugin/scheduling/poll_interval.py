@@ -1,32 +1,35 @@
-"""When to look into the queue again.
+"""How long to wait before the queue is read again. Pure.
 
-The API shows 25 runs at a time, due ones and those of the next ten seconds, and a
-run stays among them until it is marked Submitted. So a full window means that there
-may be more behind it, which can be seen as soon as one of them has been taken.
+The API shows at most 25 runs: due ones and those of the next ten seconds. A run stays
+among them until it is marked Submitted. If 25 are shown there may be more, which are
+visible as soon as one of them has been claimed.
 """
 
 from __future__ import annotations
 
 from typing import Mapping
 
-#: How many runs the API shows at most.
+#: The most runs that the API shows.
 WINDOW = 25
 
 
 class PollInterval:
-    """Seconds between two looks, longer and longer while there is nothing new.
+    """Seconds between two reads of the queue; more while there is nothing new.
 
     Args:
-        intervals: Prefect's own: seconds by the number of fruitless looks.
+        intervals: Prefect's own: seconds by the number of reads without a new run.
+
+    Attributes:
+        window_is_full: Whether the last read showed as many runs as the API shows.
     """
 
     def __init__(self, intervals: Mapping[int, float]) -> None:
         self._intervals = intervals
-        self._fruitless = 0
+        self._without_new = 0
         self.window_is_full = False
 
     def after(self, seen: int, new: int) -> float:
-        """How long to wait after a look.
+        """How long to wait after a read.
 
         Args:
             seen: How many runs the queue showed.
@@ -34,7 +37,7 @@ class PollInterval:
         """
         self.window_is_full = seen >= WINDOW
         if new:
-            self._fruitless = 0
+            self._without_new = 0
             return 0.0 if self.window_is_full else self._intervals[0]
-        self._fruitless = min(self._fruitless + 1, max(self._intervals))
-        return self._intervals[self._fruitless]
+        self._without_new = min(self._without_new + 1, max(self._intervals))
+        return self._intervals[self._without_new]

@@ -1,11 +1,12 @@
-"""The real dispatcher on a clock that jumps: for simulations and for tests.
+"""The real dispatcher on a simulated clock, for simulations and tests.
 
-A simulated hour takes as long as what happens in it; nothing sleeps, and the same
-inputs give the same course.
+Nothing sleeps: the clock jumps to what is due next. The same inputs give the same
+course of events.
 """
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import Executor, Future
 from typing import Any, Callable, List, Optional
 
@@ -21,12 +22,12 @@ class Simulation:
     """A dispatcher without threads, and its clock.
 
     Args:
-        report: The dispatcher's `report`; by default exceptions are raised where
-            steps are started or time goes by.
+        report: The dispatcher's `report`; by default exceptions are raised by `start`
+            and `run`.
 
     Attributes:
         now: The simulated time, in seconds.
-        dispatcher: Drives steps in the caller's thread, when `run` is called.
+        dispatcher: Runs steps in the caller's thread.
     """
 
     def __init__(self, report: Report = _raise) -> None:
@@ -34,22 +35,22 @@ class Simulation:
         self.dispatcher = Dispatcher(_InlineExecutor(), report, lambda: self.now)
 
     def run(self) -> None:
-        """Let time go by until nothing is left to do."""
-        next_due = self.dispatcher.do_due()
-        while next_due is not None:
-            self.now = max(self.now, next_due)
-            next_due = self.dispatcher.do_due()
+        """Advance the clock until nothing is left to do."""
+        self._run_until(math.inf)
 
     def run_until(self, then: float) -> None:
-        """Let time go by until a moment, in seconds."""
+        """Advance the clock to a time, in seconds."""
+        self._run_until(then)
+        self.now = max(self.now, then)
+
+    def _run_until(self, then: float) -> None:
         next_due = self.dispatcher.do_due()
         while next_due is not None and next_due <= then:
             self.now = max(self.now, next_due)
             next_due = self.dispatcher.do_due()
-        self.now = max(self.now, then)
 
     def result_of(self, steps: Steps[Result]) -> Result:
-        """Drive steps to their end; what they raise is raised here."""
+        """Run steps to their end; what they raise is raised here."""
         results: List[Result] = []
 
         def collect() -> Steps[None]:

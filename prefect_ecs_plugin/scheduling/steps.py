@@ -1,9 +1,9 @@
 """How a launch waits without holding a thread.
 
 A launch is a generator: ordinary code from its start to its end that says
-`yield Pause(...)` or `yield future` wherever it has to wait. The caller that drives it
-decides how to wait: `drive` sleeps, the dispatcher puts the launch aside, a simulation
-moves its clock.
+`yield Pause(...)` or `yield future` wherever it has to wait. The caller decides how to
+wait: `run_blocking` sleeps, the dispatcher continues the launch later, a simulation
+advances its clock.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 class Cause(str, enum.Enum):
-    """What a wait is for, in few kinds; `Pause.reason` says it to people."""
+    """What a wait is for; `Pause.reason` says it to people."""
 
     NOT_DUE = "not_due"
     RATE_LIMIT = "rate_limit"
@@ -31,12 +31,12 @@ class Cause(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Pause:
-    """Go on after some time.
+    """Continue after some time.
 
     Attributes:
         seconds: How long, from now.
         reason: Why, in words that fit after "waits because".
-        cause: The same as one of few kinds.
+        cause: The kind of reason.
     """
 
     seconds: float
@@ -45,18 +45,18 @@ class Pause:
 
 
 class Interrupted(BaseException):
-    """Raised at the wait of steps that have to come to an end now.
+    """Raised at the wait of steps that have to end now.
 
-    Not an `Exception`, so that no handler takes it for a failure of the run.
+    Not an `Exception`, so that no handler treats it as a failure of the run.
     """
 
 
-#: What a launch yields: a time to let pass, or something that others will finish.
+#: What a launch yields: a time to wait for, or a result of another thread.
 Wait = Union[Pause, "Future[Any]"]
 Steps = Generator[Wait, None, Result]
 
 
-def drive(steps: Steps[Result], sleep: Callable[[float], None]) -> Result:
+def run_blocking(steps: Steps[Result], sleep: Callable[[float], None]) -> Result:
     """Run steps to their end in this thread.
 
     Args:
@@ -78,7 +78,7 @@ def drive(steps: Steps[Result], sleep: Callable[[float], None]) -> Result:
 
 
 def as_steps(call: Callable[[], Result]) -> Callable[[], Steps[Result]]:
-    """An ordinary call as steps that do not wait, for those who drive steps."""
+    """An ordinary call as steps that do not wait."""
 
     def steps() -> Steps[Result]:
         yield from ()

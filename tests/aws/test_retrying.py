@@ -25,7 +25,7 @@ from prefect_ecs_plugin.aws.retrying import (
     is_worth_waiting,
 )
 from prefect_ecs_plugin.errors import LaunchError
-from prefect_ecs_plugin.scheduling.steps import Cause, Pause, Steps, drive
+from prefect_ecs_plugin.scheduling.steps import Cause, Pause, Steps, run_blocking
 
 
 def failures(*reasons: str) -> Answer:
@@ -638,7 +638,7 @@ def test_what_a_launch_does_besides_is_not_taken_from_its_time() -> None:
         assert (yield from launch.uncounted(reads_again())) == "read"
         return (yield from launch.attempts(attempt))
 
-    assert drive(steps(), lambda _: None) == "arn"
+    assert run_blocking(steps(), lambda _: None) == "arn"
 
 
 BUSY_FAMILY = "Too many concurrent attempts to create a new revision of the family."

@@ -29,7 +29,7 @@ from prefect_ecs_plugin.errors import (
     SourceError,
 )
 from prefect_ecs_plugin.run_config import ECSRun
-from prefect_ecs_plugin.scheduling.steps import drive
+from prefect_ecs_plugin.scheduling.steps import run_blocking
 from prefect_ecs_plugin.validation import rules, yaml_text
 from prefect_ecs_plugin.validation.yaml_text import parse_mapping
 
@@ -494,7 +494,7 @@ def test_slow_files_do_not_delay_others(
     file.write_bytes(TEMPLATE)
     reader = Reader(no_client)
     slow = [next(reader.mapping(f"{site.url}/drip")) for _ in range(5)]
-    assert drive(reader.mapping(str(file)), time.sleep) == CONTENT
+    assert run_blocking(reader.mapping(str(file)), time.sleep) == CONTENT
     assert not any(each.done() for each in slow)  # type: ignore[union-attr]
 
 

@@ -18,7 +18,7 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 from world import World, claim, eventually
 
 from prefect_ecs_plugin.sandbox.aws import Fault
-from prefect_ecs_plugin.scheduling.steps import drive
+from prefect_ecs_plugin.scheduling.steps import run_blocking
 
 pytestmark = pytest.mark.slow
 
@@ -340,6 +340,6 @@ def test_guarantee_5_a_run_that_was_read_a_while_ago_is_looked_at_before_it_is_t
         for row in rows:
             read = time.monotonic() - 60
             steps = agent._launcher.claim_and_launch(row, read)
-            drive(steps, lambda seconds: time.sleep(max(0.0, seconds)))
+            run_blocking(steps, lambda seconds: time.sleep(max(0.0, seconds)))
     assert world.states([run_id, other]) == [state, "Submitted"]
     assert tasks_by_run(world) == Counter([other])

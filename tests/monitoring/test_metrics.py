@@ -119,7 +119,7 @@ def test_gauges_show_the_state_at_the_scrape() -> None:
     assert samples(agent.scrape())[("prefect_ecs_healthy", ())] == 0
 
 
-def test_the_last_poll_is_a_moment() -> None:
+def test_the_last_poll_is_a_timestamp() -> None:
     agent = Agent()
     agent.now += 40
     before = time.time()
@@ -127,7 +127,7 @@ def test_the_last_poll_is_a_moment() -> None:
     assert before - 41 < polled < time.time() - 39
 
 
-def test_it_says_who_it_is() -> None:
+def test_the_agents_name_and_versions_are_shown() -> None:
     (labels,) = (
         dict(labels)
         for name, labels in samples(Agent().scrape())
@@ -158,7 +158,7 @@ def test_a_histogram_is_cumulative() -> None:
     assert seen[(f"{name}_sum", ())] == pytest.approx(10005.15)
 
 
-def test_it_speaks_open_metrics_to_those_who_ask_for_it() -> None:
+def test_open_metrics_are_served_on_request() -> None:
     agent = Agent()
     accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
     content, kind = agent.metrics.exposition(accept)
@@ -167,7 +167,7 @@ def test_it_speaks_open_metrics_to_those_who_ask_for_it() -> None:
     assert {"prefect_ecs_flow_runs", "prefect_ecs_launch_delay_seconds"} <= names
 
 
-def test_agents_in_one_process_do_not_meet() -> None:
+def test_agents_in_one_process_have_separate_metrics() -> None:
     one, other = Agent(), Agent()
     one.counts.launches.add("scheduled")
     name = "prefect_ecs_launches_total"
@@ -208,21 +208,21 @@ def test_the_docs_have_a_row_for_each_metric_and_no_other() -> None:
         name = family.name + ("_total" if family.type == "counter" else "")
         labels = {label for sample in family.samples for label in sample.labels}
         shown[name] = (family.type, labels - {"le"})
-    told = {
+    documented = {
         name: (kind, set(filter(None, labels.replace("`", "").split(", "))))
         for name, kind, labels, _ in table("## All metrics")
     }
-    assert told == shown
+    assert documented == shown
 
 
 @needs_docs
-def test_the_docs_tell_every_value_of_the_labels() -> None:
-    told: Dict[str, List[str]] = {}
+def test_the_docs_list_every_value_of_the_labels() -> None:
+    documented: Dict[str, List[str]] = {}
     label = ""
     for name, value, _ in table("### Values of the labels"):
         label = name.replace("`", "") or label
-        told.setdefault(label, []).append(value)
-    assert told == {
+        documented.setdefault(label, []).append(value)
+    assert documented == {
         label: [member.value for member in members]
         for label, members in {
             "outcome of flow_runs": Outcome,
@@ -238,7 +238,7 @@ def test_the_docs_tell_every_value_of_the_labels() -> None:
 
 
 @needs_docs
-def test_the_docs_tell_the_buckets() -> None:
+def test_the_docs_list_the_buckets() -> None:
     assert DELAY_BUCKETS[:8] == (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
     assert DELAY_BUCKETS[8:] == tuple(60 * n for n in (1, 2, 5, 10, 30))
     buckets = "0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30 s and 1, 2, 5, 10, 30 minutes"
@@ -274,7 +274,7 @@ def expressions() -> Dict[str, str]:
 
 
 @pytest.mark.parametrize("where", expressions())
-def test_the_docs_ask_only_for_what_there_is(where: str) -> None:
+def test_queries_in_the_docs_use_only_existing_metrics(where: str) -> None:
     expression = expressions()[where]
     values: Dict[str, Dict[str, Set[str]]] = {}
     for name, labels in samples(exposed()):
@@ -323,7 +323,7 @@ def test_the_dashboard_can_be_imported() -> None:
     assert {label["name"] for label in board["templating"]["list"]} == {"instance"}
 
 
-def test_no_panel_lies_over_another() -> None:
+def test_no_panel_overlaps_another() -> None:
     taken: Dict[Tuple[int, int], str] = {}
     for panel in panels() if DOCS.exists() else []:
         at = panel["gridPos"]

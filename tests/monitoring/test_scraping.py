@@ -179,7 +179,7 @@ def test_every_request_is_counted(
         assert agent.by_label("api_requests_total")["failed"] > 0
 
 
-def test_what_became_of_tasks_is_counted_exactly(
+def test_stopped_tasks_are_counted_exactly(
     world: World, new_run: Callable[..., str], address: str
 ) -> None:
     agent = Scraper(address)
@@ -205,7 +205,7 @@ def test_what_became_of_tasks_is_counted_exactly(
 # -- Gauges ------------------------------------------------------------------------
 
 
-def test_how_the_agent_is_at_present(
+def test_the_current_state_of_the_agent(
     world: World, new_run: Callable[..., str], address: str
 ) -> None:
     agent = Scraper(address)

@@ -1,4 +1,4 @@
-"""After the launch: every run ends launched, or ends with a reason to act on."""
+"""After its launch, a run continues or ends with a reason and what to do about it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pendulum
 import pytest
+from codes import code_of
 from deadlines import DEADLINE
 from prefect import Flow, Task
 
@@ -81,10 +82,11 @@ def test_guarantee_2_a_start_that_fails_for_good_ends_the_run_with_the_reason(
     with world.quick_agent():
         assert world.finished([run_id]) == ["Failed"]
     message = world.api.store.flow_run(run_id).state_message or ""
+    assert code_of(message) == "image-missing"
     assert "CannotPullContainerError" in message
     assert "\n" not in message
     (log,) = world.log(run_id, "ERROR")
-    assert "What to do:" in log
+    assert code_of(log.splitlines()[0]) == "image-missing"
     assert "console.aws.amazon.com" in log
     assert len(world.tasks_of(run_id)) == 1
 
@@ -118,17 +120,17 @@ def test_guarantee_2_start_attempts_are_counted(
 
 
 @pytest.mark.parametrize(
-    "end, words",
+    "end, code",
     [
-        ({"exit_code": 0}, "ended as if all were well"),
-        ({"exit_code": 137, "container_reason": "OutOfMemoryError"}, "memory"),
+        ({"exit_code": 0}, "end-not-reported"),
+        ({"exit_code": 137, "container_reason": "OutOfMemoryError"}, "out-of-memory"),
         (
             {
                 "exit_code": 143,
                 "stop_code": "SpotInterruption",
                 "stopped_reason": "Your Spot Task was interrupted.",
             },
-            "Spot",
+            "spot-interruption",
         ),
     ],
 )
@@ -137,7 +139,7 @@ def test_guarantee_2_a_task_that_ends_with_its_run_unfinished_fails_it(
     world: World,
     new_run: Callable[[], str],
     end: Dict[str, Any],
-    words: str,
+    code: str,
     state: str,
 ) -> None:
     from prefect.engine.state import Running
@@ -149,7 +151,7 @@ def test_guarantee_2_a_task_that_ends_with_its_run_unfinished_fails_it(
             set_state(world, run_id, Running())
         world.aws.finish(task.task_arn, **end)
         assert world.finished([run_id]) == ["Failed"]
-    assert words in (world.api.store.flow_run(run_id).state_message or "")
+    assert code_of(world.api.store.flow_run(run_id).state_message) == code
     assert len(world.tasks_of(run_id)) == 1
 
 
@@ -168,13 +170,13 @@ def test_a_run_that_finished_is_left_alone(
     assert world.states([run_id]) == ["Success"]
 
 
-def test_tasks_that_stop_together_cost_few_questions(
+def test_tasks_that_stop_together_cost_few_queries(
     world: World, new_run: Callable[[], str]
 ) -> None:
     runs = [new_run() for _ in range(20)]
     questions: List[str] = []
 
-    def hear(operation: str, arguments: Dict[str, Any]) -> None:
+    def note(operation: str, arguments: Dict[str, Any]) -> None:
         where = arguments.get("where") or {}
         if operation == "flow_run" and list(where) == ["id"]:
             questions.append(where["id"])
@@ -189,7 +191,7 @@ def test_tasks_that_stop_together_cost_few_questions(
     world.aws.fault = wait
     with world.quick_agent():
         tasks = [task_of(world, run_id, "RUNNING") for run_id in runs]
-        world.api.fault = hear
+        world.api.fault = note
         all_ended.clear()
         for task in tasks:
             world.aws.finish(task.task_arn, exit_code=1)
@@ -285,8 +287,8 @@ def test_guarantee_2_sigterm_in_a_burst_loses_nothing(
     assert set(world.states(runs)) == {"Scheduled", "Submitted"}
     returned = [run_id for run_id in runs if was_returned(world, run_id)]
     assert returned
-    told = f"{len(returned)} flow runs returned to the queue, 0 left"
-    assert any(told in line for line in agent.lines)
+    line_end = f"{len(returned)} flow runs returned to the queue, 0 left"
+    assert any(line_end in line for line in agent.lines)
     hurry(world, runs)
     with world.quick_agent():
         assert_one_task_each(world, runs)
@@ -340,7 +342,7 @@ def test_guarantee_1_and_2_sigkill_in_a_burst_and_a_restart(
         assert_one_task_each(world, runs)
 
 
-def test_guarantee_1_a_run_that_another_agent_looks_after_is_not_recovered(
+def test_guarantee_1_a_run_that_another_agent_launches_is_not_recovered(
     world: World, new_run: Callable[[], str]
 ) -> None:
     run_id = new_run()
@@ -359,7 +361,7 @@ def test_guarantee_1_a_run_that_another_agent_looks_after_is_not_recovered(
         task_of(world, other)
 
 
-def test_guarantee_1_a_run_that_prefects_own_agent_took_is_not_launched_again(
+def test_guarantee_1_a_run_that_prefects_own_agent_claimed_is_not_launched_again(
     world: World, new_run: Callable[[], str]
 ) -> None:
     """It may be about to do so."""
@@ -371,7 +373,10 @@ def test_guarantee_1_a_run_that_prefects_own_agent_took_is_not_launched_again(
     mark_submitted(world, ours, run_id, holder="gone")
     with world.quick_agent() as agent:
         assert eventually(
-            lambda: any(f"{theirs} was taken" in line for line in agent.lines)
+            lambda: any(
+                theirs in line and "[claimed-by-prefects-agent]" in line
+                for line in agent.lines
+            )
         )
         task_of(world, ours)
     assert world.tasks_of(theirs) == []
@@ -440,13 +445,10 @@ class Heart:
         self._world.api.fault = None
 
 
-QUEUE = "The queue of flow runs cannot be read"
-
-
 # -- Outages -----------------------------------------------------------------------
 
 
-def test_guarantee_2_an_outage_of_the_api_loses_nothing_and_is_told_once(
+def test_guarantee_2_an_outage_of_the_api_loses_nothing_and_is_logged_once(
     world: World, new_run: Callable[[], str]
 ) -> None:
     runs = burst(world, new_run, 40)
@@ -464,7 +466,7 @@ def test_guarantee_2_an_outage_of_the_api_loses_nothing_and_is_told_once(
     assert "Traceback" not in "\n".join(agent.lines)
 
 
-def test_guarantee_2_and_5_failed_is_said_until_the_api_has_heard_it(
+def test_guarantee_2_and_5_failed_is_sent_until_the_api_accepts_it(
     world: World, new_run: Callable[[], str]
 ) -> None:
     world.aws.before_start = lambda _: NOT_FOUND
@@ -482,7 +484,7 @@ def test_guarantee_2_and_5_failed_is_said_until_the_api_has_heard_it(
     assert refusals == []
 
 
-def test_guarantee_5_a_run_that_went_on_in_an_outage_is_not_failed_after_it(
+def test_guarantee_5_a_run_that_continued_in_an_outage_is_not_failed_after_it(
     world: World, new_run: Callable[[], str]
 ) -> None:
     from prefect.engine.state import Running
@@ -544,7 +546,7 @@ def test_guarantee_5_a_launch_that_fails_ends_only_a_run_that_waits_for_it(
 ) -> None:
     """Another agent of the same name may have started it; a user may cancel it."""
     run_id = new_run()
-    told = f"Flow run {run_id} cannot be launched"
+    logged = f"Flow run {run_id} cannot be launched"
 
     def fault(operation: str, request: Dict[str, Any]) -> Any:
         if operation != "ecs.RunTask":
@@ -555,13 +557,13 @@ def test_guarantee_5_a_launch_that_fails_ends_only_a_run_that_waits_for_it(
 
     world.aws.fault = fault
     with world.quick_agent() as agent:
-        assert eventually(lambda: any(told in line for line in agent.lines))
+        assert eventually(lambda: any(logged in line for line in agent.lines))
         assert world.finished([new_run()]) == ["Failed"]
     assert world.states([run_id]) == [state]
     assert world.log(run_id, "ERROR") == []
 
 
-def test_guarantee_1_lost_answers_of_run_task_double_nothing(
+def test_guarantee_1_lost_answers_of_run_task_start_no_second_task(
     world: World, new_run: Callable[[], str]
 ) -> None:
     lost = Fault(drop_connection=True, after_effect=True)

@@ -11,7 +11,8 @@ from prefect_ecs_plugin.aws.network import default_subnets
 from prefect_ecs_plugin.aws.rate_limiter import LIMITS, RateLimiter
 from prefect_ecs_plugin.aws.retrying import AWSCallError
 from prefect_ecs_plugin.flow_run import RUN_ID
-from prefect_ecs_plugin.monitoring.task_finder import FEW, Place, TaskFinder
+from prefect_ecs_plugin.monitoring.poll_queue import Location
+from prefect_ecs_plugin.monitoring.task_finder import FEW, TaskFinder
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 
 
@@ -71,7 +72,7 @@ class Finder:
         def steps(run_id: str) -> Any:
             try:
                 found = yield from self.finder.tasks_of(
-                    [run_id], Place(cluster), untagged
+                    [run_id], Location(cluster), untagged
                 )
             except AWSCallError as refused:
                 self.found.append((run_id, refused))
@@ -96,9 +97,7 @@ def test_each_run_gets_its_own_tasks_the_latest_last(own: Own) -> None:
     assert finder.tasks_of("r1", "r2", untagged=False) == [[tagged], []]
 
 
-def test_questions_at_the_same_time_are_answered_by_one_look(
-    aws: Any, own: Own
-) -> None:
+def test_requests_at_the_same_time_share_one_listing(aws: Any, own: Own) -> None:
     arn = own.run("r1")
     finder = Finder(own.client)
     aws.calls.clear()
@@ -106,7 +105,7 @@ def test_questions_at_the_same_time_are_answered_by_one_look(
     assert dict(aws.calls) == {"ecs.ListTasks": 2, "ecs.DescribeTasks": 1}
 
 
-def test_a_cluster_is_listed_for_each_question_and_only_new_tasks_described(
+def test_a_cluster_is_listed_for_each_request_and_only_new_tasks_described(
     aws: Any, own: Own
 ) -> None:
     finder = Finder(own.client)
@@ -132,7 +131,7 @@ def test_a_stopped_task_counts(own: Own) -> None:
 
 
 @pytest.mark.parametrize("untagged", [False, True])
-def test_many_runs_cost_one_look_at_the_cluster(
+def test_many_runs_cost_one_listing_of_the_cluster(
     aws: Any, own: Own, untagged: bool
 ) -> None:
     runs = [f"r{number}" for number in range(120)]
@@ -146,7 +145,7 @@ def test_many_runs_cost_one_look_at_the_cluster(
     assert dict(aws.calls) == {"ecs.ListTasks": 3, "ecs.DescribeTasks": 2}
 
 
-def test_few_runs_are_asked_about_by_themselves(aws: Any, own: Own) -> None:
+def test_tasks_of_few_runs_are_listed_run_by_run(aws: Any, own: Own) -> None:
     """A cluster may have thousands of tasks of others."""
     runs = [f"r{number}" for number in range(FEW)]
     arns = [own.run(run_id, startedBy=run_id) for run_id in runs]
@@ -156,7 +155,9 @@ def test_few_runs_are_asked_about_by_themselves(aws: Any, own: Own) -> None:
     assert dict(aws.calls) == {"ecs.ListTasks": 2 * FEW, "ecs.DescribeTasks": FEW}
 
 
-def test_what_fails_is_told_to_each_and_asked_again(aws: Any, own: Own) -> None:
+def test_a_failure_reaches_each_request_and_the_next_one_lists_again(
+    aws: Any, own: Own
+) -> None:
     finder = Finder(own.client)
     for refused in finder.tasks_of("r1", "r2", cluster="absent"):
         assert "ClusterNotFound" in str(refused)

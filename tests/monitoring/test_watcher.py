@@ -1,4 +1,4 @@
-"""Tasks in flight are seen, gently, and handed over when they have stopped."""
+"""Tasks in flight are described, at a limited rate, and handed over when stopped."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from typing import (
 )
 
 import pytest
+from codes import code_of, codes_of
 from deadlines import DEADLINE
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -32,8 +33,9 @@ from prefect_ecs_plugin.aws import ecs as ecs_module
 from prefect_ecs_plugin.aws.rate_limiter import LIMITS, RateLimiter
 from prefect_ecs_plugin.aws.retrying import Answer, AWSCallError
 from prefect_ecs_plugin.launch_record import Launch
-from prefect_ecs_plugin.monitoring.watcher import Watched, Watcher, poll_queue, watching
-from prefect_ecs_plugin.monitoring.watcher.poll_queue import RUNNING, YOUNG, PollQueue
+from prefect_ecs_plugin.monitoring import poll_queue
+from prefect_ecs_plugin.monitoring.poll_queue import RUNNING, YOUNG, PollQueue, Watched
+from prefect_ecs_plugin.monitoring.watcher import Watcher, _is_about_content
 from prefect_ecs_plugin.observability.outage_log import OutageLog
 from prefect_ecs_plugin.scheduling.dispatcher import Dispatcher
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
@@ -46,7 +48,7 @@ def arns(count: int, cluster: str = "default") -> List[str]:
     return [ARN.format(cluster, number) for number in range(count)]
 
 
-#: What ECS says of a whole call if one of its tasks is in another cluster.
+#: What ECS says about a whole call if one of its tasks is in another cluster.
 MISPLACED = "Identifier is for cluster other. Your cluster is default"
 
 
@@ -154,12 +156,12 @@ class World:
         self.pacer = RateLimiter(LIMITS, dispatcher.clock, dispatcher.call_later)
         logger = logging.getLogger("agent")
         self.regional = RegionalECS(self.ecs.client, self.pacer)
-        self.troubles = OutageLog(logger, dispatcher.clock)
+        self.outages = OutageLog(logger, dispatcher.clock)
         self.watcher = Watcher(
             ecs=self.regional,
             dispatcher=dispatcher,
             on_stopped=self._on_stopped,
-            troubles=self.troubles,
+            outages=self.outages,
             logger=logger,
         )
         dispatcher.keep_running("watcher", self.watcher.watch)
@@ -310,7 +312,7 @@ def test_law_every_live_task_is_looked_at_in_time(some: List[Life], times: int) 
     seen: Dict[str, List[float]] = {name: [] for name in looks.names}
     for at, batch in looks.batches:
         assert 1 <= len(batch) <= 100
-        assert len({watched.place for watched in batch}) == 1
+        assert len({watched.location for watched in batch}) == 1
         assert len({watched.task_arn for watched in batch}) == len(batch)
         for watched in batch:
             seen[watched.task_arn].append(at)
@@ -385,7 +387,7 @@ def test_ten_thousand_tasks_at_five_calls_a_second(world: World) -> None:
     assert max(first_seen.values()) <= 5 + 100 * 0.21
 
 
-def test_a_crowd_of_other_calls_does_not_bring_looks_closer(world: World) -> None:
+def test_many_other_calls_do_not_bring_looks_closer(world: World) -> None:
     world.add(arns(2000), "PENDING")
     world.run_until(4.9)
     for _ in range(250):
@@ -424,7 +426,7 @@ def test_a_young_task_is_looked_at_more_often_than_a_running_one(world: World) -
     assert world.looks_at(arn)[4:] == [25.0, 55.0, 85.0]
 
 
-def test_a_look_takes_others_of_the_cluster_along(world: World) -> None:
+def test_a_look_includes_other_tasks_of_the_cluster(world: World) -> None:
     world.add(arns(50), "RUNNING")
     world.run_until(6.0)
     world.ecs.calls.clear()
@@ -454,7 +456,7 @@ def test_a_task_that_was_asked_to_stop_is_looked_at_soon_and_often(
     world.run_until(101.3)
     before = len(world.looks_at(arn))
     world.watcher.look_soon(arn)
-    world.watcher.look_soon("never heard of")
+    world.watcher.look_soon("unknown")
     world.run_until(131.0)
     looks = [101.3, *world.looks_at(arn)[before:], 131.0]
     assert max(after - seen for seen, after in zip(looks, looks[1:])) <= 5 + 0.21 * 31
@@ -543,13 +545,13 @@ def test_guarantee_2_a_task_is_handed_over_again_when_that_failed(
     assert [at for at, _, _ in world.handed] == [5.0, 40.0]
     assert len(world.watcher) == 0
     (record,) = caplog.records
-    assert record.getMessage() == (
-        f"Flow run run-0: its stopped task {arns(1)[0]} could not be dealt with, next "
-        "try in 30 s: RuntimeError: the API is down"
-    )
+    message = record.getMessage()
+    assert code_of(message) == "stopped-task-not-handled"
+    for value in ("run-0", arns(1)[0], "30 s", "RuntimeError: the API is down"):
+        assert value in message
 
 
-def test_what_is_known_of_a_task(world: World) -> None:
+def test_what_is_known_about_a_task(world: World) -> None:
     launch = Launch(attempt=2)
     world.add(arns(1), "PENDING", launch=launch)
     (watched,) = world.watcher.in_flight()
@@ -566,7 +568,7 @@ def test_what_is_known_of_a_task(world: World) -> None:
 def test_a_forgotten_task_is_neither_looked_at_nor_handed_over(world: World) -> None:
     world.add(arns(1), "STOPPED")
     world.watcher.forget(arns(1)[0])
-    world.watcher.forget("never heard of")
+    world.watcher.forget("unknown")
     world.run_until(60.0)
     assert (world.handed, world.ecs.calls, len(world.watcher)) == ([], [], 0)
 
@@ -624,11 +626,11 @@ def test_the_tasks_of_a_deleted_cluster_are_gone(world: World) -> None:
     assert {status for _, _, status in world.handed} == {None}
 
 
-# -- One that spoils a call ----------------------------------------------------------
+# -- A task because of which ECS refuses a call ---------------------------------------
 
 
 @pytest.mark.parametrize("bad", [[17], [17, 18, 140], [0, 99, 100, 199], range(3)])
-def test_a_task_that_spoils_a_call_stands_alone_and_the_others_are_seen(
+def test_a_task_that_ecs_refuses_is_described_alone_and_the_others_together(
     world: World, bad: Sequence[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     names = arns(200)
@@ -641,18 +643,16 @@ def test_a_task_that_spoils_a_call_stands_alone_and_the_others_are_seen(
     assert seen == set(names) - world.ecs.misplaced
     world.run_until(280.0)
     assert world.handed == []
-    told = [record.getMessage() for record in caplog.records]
+    messages = [record.getMessage() for record in caplog.records]
     assert {record.levelname for record in caplog.records} == {"WARNING"}
-    assert sorted(told) == sorted(
-        f"Flow run run-{number}: the agent cannot see how its task {names[number]} is "
-        "doing; unless that changes, the task counts as gone in 300 s: DescribeTasks "
-        "failed because AWS does not accept the request; correct the template, the "
-        "run config or the agent's options: InvalidParameterException: " + MISPLACED
-        for number in bad
-    )
+    assert codes_of(messages) == ["task-unreadable"] * len(bad)
+    for number in bad:
+        (message,) = [each for each in messages if names[number] in each]
+        assert f"run-{number}:" in message
+        assert MISPLACED in message
 
 
-def test_a_task_that_spoils_calls_costs_no_more_than_a_call_of_its_own(
+def test_a_task_that_ecs_refuses_costs_one_call_per_look(
     world: World,
 ) -> None:
     world.ecs.misplaced = set(arns(1))
@@ -664,7 +664,7 @@ def test_a_task_that_spoils_calls_costs_no_more_than_a_call_of_its_own(
     assert len(world.ecs.calls) == 10
 
 
-def test_a_task_that_spoils_calls_for_long_is_handed_over_as_gone(
+def test_a_task_that_ecs_refuses_for_long_is_handed_over_as_gone(
     world: World,
 ) -> None:
     world.ecs.misplaced = {arns(100)[42]}
@@ -676,7 +676,7 @@ def test_a_task_that_spoils_calls_for_long_is_handed_over_as_gone(
     assert len(world.watcher) == 99
 
 
-def test_a_task_that_spoiled_calls_for_a_while_is_described_with_the_others_again(
+def test_a_task_that_ecs_refused_for_a_while_is_described_with_the_others_again(
     world: World,
 ) -> None:
     world.ecs.misplaced = {arns(100)[42]}
@@ -698,7 +698,7 @@ def test_a_task_that_spoiled_calls_for_a_while_is_described_with_the_others_agai
         (400, "ExpiredTokenException"),
         (400, "AccessDeniedException"),
         (400, "ClusterNotFoundException"),
-        (400, "NeverHeardOf"),
+        (400, "UnknownException"),
         (408, "RequestTimeout"),
     ],
 )
@@ -727,10 +727,10 @@ def test_what_is_not_about_the_request_does_not_split_it(
 )
 def test_which_answers_split_a_call(code: str, message: str, splits: bool) -> None:
     refused = AWSCallError("DescribeTasks", Answer(code, message))
-    assert watching._is_about_content(refused) is splits
+    assert _is_about_content(refused) is splits
 
 
-def test_an_outage_ends_the_search_for_a_bad_task_and_loses_none(
+def test_an_outage_ends_the_search_for_a_refused_task_and_loses_none(
     world: World,
 ) -> None:
     refused = (400, "InvalidParameterException")
@@ -750,32 +750,31 @@ def test_no_exception_loses_a_task(
         monkeypatch.undo()
         raise RuntimeError("a mistake")
 
-    monkeypatch.setattr(world.troubles, "end", fail)
+    monkeypatch.setattr(world.outages, "end", fail)
     world.add(arns(150), "RUNNING")
     world.ecs.status[arns(1)[0]] = "STOPPED"
     world.run_until(60.0)
-    assert world.reports == [
-        "The background loop watcher failed and is started again in 1 s"
-    ]
+    (report,) = world.reports
+    assert "loop watcher" in report
     world.reports.clear()
     assert world.looks().keys() == set(arns(150))
     assert [arn for _, arn, _ in world.handed] == arns(1)
     assert len(world.watcher) == 149
 
 
-# -- Trouble ------------------------------------------------------------------------
+# -- Outages ------------------------------------------------------------------------
 
-TROUBLES = [
+FAULTS = [
     (503, "ServiceUnavailable"),
     (400, "ThrottlingException"),
     (400, "ExpiredTokenException"),
     (400, "AccessDeniedException"),
-    (400, "NeverHeardOf"),
+    (400, "UnknownException"),
 ]
 
 
-@pytest.mark.parametrize("fault", TROUBLES)
-def test_trouble_is_told_once_and_once_when_it_is_over(
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_outage_is_logged_once_and_once_when_it_is_over(
     world: World, fault: Tuple[int, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -783,15 +782,12 @@ def test_trouble_is_told_once_and_once_when_it_is_over(
     world.ecs.faults = [fault] * 12
     world.run_until(900.0)
     begun, ended = [record.getMessage() for record in caplog.records]
-    assert begun.startswith(
-        "The agent cannot see how its tasks are doing in cluster default (us-east-1): "
-        "DescribeTasks failed because "
-    )
+    assert "in cluster default (us-east-1): DescribeTasks failed because " in begun
     assert f"{fault[1]}: on purpose" in begun
-    assert ended.startswith("The agent cannot see how its tasks are doing: over after")
+    assert "over after" in ended
 
 
-def test_trouble_makes_pauses_longer_and_then_all_is_as_before(world: World) -> None:
+def test_an_outage_makes_pauses_longer_until_it_is_over(world: World) -> None:
     world.add(arns(100), "RUNNING")
     world.ecs.faults = [(503, "ServiceUnavailable")] * 8
     world.run_until(300.0)
@@ -800,7 +796,7 @@ def test_trouble_makes_pauses_longer_and_then_all_is_as_before(world: World) -> 
     assert pauses == pytest.approx([5, 5, 5, 8, 15, 15, 15, 15] + [30] * 7)
 
 
-def test_after_trouble_every_task_is_seen_again(world: World) -> None:
+def test_after_an_outage_every_task_is_described_again(world: World) -> None:
     world.add(arns(350), "RUNNING")
     world.ecs.faults = [(503, "ServiceUnavailable")] * 20
     world.run_until(600.0)
@@ -809,16 +805,16 @@ def test_after_trouble_every_task_is_seen_again(world: World) -> None:
     assert len(world.looks()) == 350
 
 
-def test_each_kind_of_trouble_is_told(
+def test_each_kind_of_failure_is_logged(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.add(arns(1), "RUNNING")
-    world.ecs.faults = TROUBLES[:3] * 3  # type: ignore[assignment]
+    world.ecs.faults = FAULTS[:3] * 3  # type: ignore[assignment]
     world.run_until(600.0)
     assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
 
 
-def test_a_throttle_is_no_trouble(
+def test_a_few_throttles_are_not_logged(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -830,7 +826,7 @@ def test_a_throttle_is_no_trouble(
     assert caplog.records == []
 
 
-def test_trouble_with_a_cluster_is_over_when_its_last_task_is(
+def test_an_outage_of_a_cluster_ends_with_its_last_task(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -857,7 +853,7 @@ def test_the_last_task_of_a_cluster_may_be_forgotten_during_a_call(
     assert world.looks_at(arns(1)[0]) == [65.0, 95.0]
 
 
-def test_trouble_in_one_cluster_does_not_hold_up_another(world: World) -> None:
+def test_an_outage_in_one_cluster_does_not_delay_another(world: World) -> None:
     (bad,), (good,) = arns(1, "bad"), arns(1, "good")
     world.add([bad], "PENDING")
     world.run_until(0.3)
@@ -870,7 +866,7 @@ def test_trouble_in_one_cluster_does_not_hold_up_another(world: World) -> None:
     assert len(world.looks_at(good)) == 1
 
 
-def test_an_outage_of_many_clusters_is_told_once(
+def test_an_outage_of_many_clusters_is_logged_once(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -881,7 +877,7 @@ def test_an_outage_of_many_clusters_is_told_once(
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
 
 
-def test_a_throttle_slows_the_pacer_down(world: World) -> None:
+def test_a_throttle_slows_the_rate_limiter_down(world: World) -> None:
     world.add(arns(1), "RUNNING")
     world.ecs.faults = [(400, "ThrottlingException")]
     before = world.pacer.pace("DescribeTasks")
@@ -892,21 +888,21 @@ def test_a_throttle_slows_the_pacer_down(world: World) -> None:
 @pytest.mark.parametrize(
     "answer", [{}, {"tasks": [{}]}, {"tasks": "x"}, {"tasks": [], "failures": [{}]}]
 )
-def test_rubbish_neither_ends_the_watch_nor_any_task(
+def test_malformed_answers_end_neither_the_watch_nor_any_task(
     world: World, answer: Dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     world.add(arns(1), "RUNNING")
-    events, rubbish = world.ecs.client.meta.events, [answer] * 100
+    events, malformed = world.ecs.client.meta.events, [answer] * 100
 
     def spoil(parsed: Any, **_: Any) -> None:
-        if rubbish:
+        if malformed:
             parsed.clear()
-            parsed.update(rubbish.pop())
+            parsed.update(malformed.pop())
 
     events.register("after-call.ecs.DescribeTasks", spoil)
     caplog.set_level(logging.INFO)
     world.run_until(900.0)
-    rubbish.clear()
+    malformed.clear()
     world.run_until(960.0)
     events.unregister("after-call.ecs.DescribeTasks", spoil)
     begun, _ = [record.getMessage() for record in caplog.records]
@@ -914,7 +910,7 @@ def test_rubbish_neither_ends_the_watch_nor_any_task(
     assert world.handed == []
 
 
-def test_a_task_of_which_ecs_says_nothing_is_looked_at_again(world: World) -> None:
+def test_a_task_that_ecs_does_not_mention_is_looked_at_again(world: World) -> None:
     world.add(arns(1), "RUNNING")
 
     def say_nothing(parsed: Any, **_: Any) -> None:
@@ -970,7 +966,7 @@ def test_with_threads_and_the_strict_ecs(
         ecs=paced,
         dispatcher=dispatcher,
         on_stopped=on_stopped,
-        troubles=OutageLog(logger),
+        outages=OutageLog(logger),
         logger=logger,
     )
     dispatcher.start(watcher.watch())

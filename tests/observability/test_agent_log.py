@@ -32,7 +32,7 @@ from prefect_ecs_plugin.cli.start import ecs
 from prefect_ecs_plugin.launch_record import launch_of
 from prefect_ecs_plugin.sandbox import environment
 from prefect_ecs_plugin.sandbox.aws import Fault
-from prefect_ecs_plugin.scheduling.steps import drive
+from prefect_ecs_plugin.scheduling.steps import run_blocking
 
 ALWAYS = {"timestamp", "level", "logger", "message"}
 SOMETIMES = {"code", "flow_run_id", "task_arn", "exception"}
@@ -371,7 +371,7 @@ def test_secrets_of_a_run_go_when_it_has_ended(
         if watch:
             world.client.set_flow_run_state(run_id, Success())
             (watched,) = agent._supervisor.watcher.in_flight()
-            drive(agent._supervisor.on_stopped(watched, None), time.sleep)
+            run_blocking(agent._supervisor.on_stopped(watched, None), time.sleep)
         assert agent._secrets.of(run_id) == before
 
 
@@ -394,7 +394,7 @@ def test_secrets_of_a_run_go_when_its_launch_has_failed(
         agent._launcher._reporter.mark_failed = mark_failed  # type: ignore[method-assign]
         row = agent.client.row(run_id) or {}
         record = agent._launcher.record_of(row, launch_of(row))
-        drive(agent._launcher.launch(row, record), time.sleep)
+        run_blocking(agent._launcher.launch(row, record), time.sleep)
         assert world.states([run_id]) == ["Failed"]
         assert SECRETS["run"] in seen[0]
         assert SECRETS["run"] not in agent._secrets.of(run_id)

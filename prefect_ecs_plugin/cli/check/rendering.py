@@ -10,7 +10,7 @@ from typing import Any, Iterator, Mapping, Optional, cast
 from ...errors import LaunchError, PrefectECSError, without_code
 from ...launch.launcher import Launcher
 from ...observability.outage_log import OutageLog
-from ...scheduling.steps import Steps, drive
+from ...scheduling.steps import Steps, run_blocking
 from ...settings import PrefectSettings
 from ...validation import rules
 from .asking import AWS, Refused
@@ -64,7 +64,7 @@ def render(row: Mapping[str, Any], name: str, facts: CheckContext) -> LaunchPrev
         timeout=0.0,
         agent_id=lambda: None,
     )
-    drive(launcher.deploy(row), time.sleep)
+    run_blocking(launcher.deploy(row), time.sleep)
     return LaunchPreview(
         name, recorder.request, recorder.definition, recorder.task_definition
     )

@@ -1,6 +1,6 @@
 """Which tasks are in flight, and when each is to be looked at. Pure but for a lock.
 
-Each cluster has a heap of its tasks, by the time of their next look.
+Each cluster has a heap of its tasks, ordered by the time of their next look.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import math
 import threading
 from typing import Dict, Iterable, List, NamedTuple, Optional
 
-from ...aws.ecs import region_of
-from ...launch_record import Launch
-from ...observability.outage_log import OUTAGE
+from ..aws.ecs import region_of
+from ..launch_record import Launch
+from ..observability.outage_log import OUTAGE
 
-#: Seconds between two looks at a task that is on its way up or down. One that fails
-#: to start is to be seen, judged and told about within 30 s of its stop.
+#: Seconds between two looks at a task that is starting or stopping. The run of a task
+#: that fails to start has to be Failed within 30 s of its stop.
 YOUNG = 5.0
 
-#: Seconds between two looks at a RUNNING task, which mostly tells Prefect its end
-#: itself. 10,000 of them take 3.4 calls a second.
+#: Seconds between two looks at a RUNNING task, whose flow usually reports its end to
+#: Prefect itself. 10,000 of them take 3.4 calls a second.
 RUNNING = 30.0
 
 #: Seconds until the look at a task that was asked to stop. It has to come within 5 s;
@@ -27,16 +27,20 @@ RUNNING = 30.0
 SOON = 2.0
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where tasks are that one call can describe.
 
     Attributes:
         cluster: The cluster's name or ARN.
-        region: The region of its tasks; None if their ARNs name none.
+        region: The AWS region; empty for the agent's own.
     """
 
     cluster: str
-    region: Optional[str]
+    region: str = ""
+
+    def __str__(self) -> str:
+        region = f" ({self.region})" if self.region else ""
+        return f"in cluster {self.cluster}{region}"
 
 
 class Watched:
@@ -46,7 +50,7 @@ class Watched:
         task_arn: The task.
         cluster: Its cluster's name or ARN, as it was launched with.
         flow_run_id: The run that it runs.
-        launch: How it came to be.
+        launch: How the task was launched.
         last_status: Its last known `lastStatus`, empty until ECS has shown it.
         missing_since: Since when ECS has not known it, None if it does.
         due: When it is to be looked at next.
@@ -54,16 +58,22 @@ class Watched:
         is_refused: Whether ECS refuses each request that names it.
         is_stopped: Whether its end is being dealt with.
         is_forgotten: Whether it is no longer watched.
+        cancelled_since: When this agent first saw that its run is cancelled.
+        is_stop_requested: Whether a StopTask request for it is under way.
+        is_superseded: Whether its run was started anew.
     """
 
     __slots__ = (
+        "cancelled_since",
         "cluster",
         "due",
         "flow_run_id",
         "is_ending",
         "is_forgotten",
         "is_refused",
+        "is_stop_requested",
         "is_stopped",
+        "is_superseded",
         "last_status",
         "launch",
         "missing_since",
@@ -84,33 +94,34 @@ class Watched:
         self.is_refused = False
         self.is_stopped = False
         self.is_forgotten = False
+        self.cancelled_since: Optional[float] = None
+        self.is_stop_requested = False
+        self.is_superseded = False
 
     def __lt__(self, other: Watched) -> bool:
-        """Whether it is due before another; heaps ask this."""
+        """Whether it is due before another; used by the heaps."""
         return self.due < other.due
 
     @property
-    def place(self) -> Place:
+    def location(self) -> Location:
         """Where it is described."""
-        return Place(self.cluster, region_of(self.task_arn))
+        return Location(self.cluster, region_of(self.task_arn) or "")
 
     @property
     def has_started(self) -> bool:
-        """Whether it has been seen RUNNING, or on its way down from there."""
+        """Whether it has been seen RUNNING or later."""
         return self.last_status not in ("", "PROVISIONING", "PENDING", "ACTIVATING")
 
     @property
     def is_down(self) -> bool:
-        """Whether it has been seen on its way down, or was asked to stop."""
+        """Whether it has been seen stopping, or was asked to stop."""
         return self.is_ending or (self.has_started and self.last_status != "RUNNING")
 
     @property
     def interval(self) -> float:
         """Seconds between two looks at it."""
-        if self.is_refused:
-            return RUNNING
-        is_up = self.last_status == "RUNNING" and not self.is_ending
-        return RUNNING if is_up else YOUNG
+        is_running = self.last_status == "RUNNING" and not self.is_ending
+        return RUNNING if is_running or self.is_refused else YOUNG
 
 
 class ClusterQueue:
@@ -119,13 +130,13 @@ class ClusterQueue:
     Attributes:
         tasks: How many are in flight, including those that are not in the queue
             because they are being looked at or their end is being dealt with.
-        failures: How often in a row they could not be looked at.
+        failures: How many looks in a row have failed.
         quiet_until: Until when no look is tried.
     """
 
     def __init__(self) -> None:
         self._together: List[Watched] = []
-        self._alone: List[Watched] = []
+        self._alone: List[Watched] = []  # those that ECS refuses
         self.tasks = 0
         self.failures = 0
         self.quiet_until = -math.inf
@@ -151,7 +162,7 @@ class ClusterQueue:
         return taken
 
     def has_new_due(self, watched: Watched) -> None:
-        """Put a task into its place whose time has changed."""
+        """Restore the order after the due time of a task has changed."""
         heapq.heapify(self._heap_of(watched))
 
     def _heap_of(self, watched: Watched) -> List[Watched]:
@@ -173,20 +184,20 @@ def _without_forgotten(heap: List[Watched]) -> List[Watched]:
 class PollQueue:
     """Tasks in flight, by the time of their next look.
 
-    A look takes as many tasks of one cluster as fit into a call, also some that are
-    not due yet: that costs nothing and saves a call later.
+    A look takes as many tasks of one cluster as fit into a call, even if they are not
+    due yet: that costs nothing and saves a call later.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tasks: Dict[str, Watched] = {}
-        self._queues: Dict[Place, ClusterQueue] = {}
+        self._queues: Dict[Location, ClusterQueue] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def all(self) -> List[Watched]:
-        """Every task in flight, those whose end is being dealt with included."""
+        """Every task in flight, including those whose end is being dealt with."""
         with self._lock:
             return list(self._tasks.values())
 
@@ -200,79 +211,77 @@ class PollQueue:
             if watched.task_arn in self._tasks:
                 return
             self._tasks[watched.task_arn] = watched
-            queue = self._queues.setdefault(watched.place, ClusterQueue())
+            queue = self._queues.setdefault(watched.location, ClusterQueue())
             queue.tasks += 1
             watched.due = now + watched.interval
             queue.push(watched)
 
-    def forget(self, task_arn: str) -> Optional[Place]:
-        """Drop a task, if it is there; its place, if no other task is left there."""
+    def forget(self, task_arn: str) -> Optional[Location]:
+        """Drop a task; its location if no other task is left there, else None."""
         with self._lock:
             watched = self._tasks.pop(task_arn, None)
             if watched is None:
                 return None
             watched.is_forgotten = True
-            place = watched.place
-            queue = self._queues[place]
+            location = watched.location
+            queue = self._queues[location]
             queue.tasks -= 1
             if queue.tasks:
                 return None
-            del self._queues[place]
-            return place
+            del self._queues[location]
+            return location
 
     def look_soon(self, task_arn: str, now: float) -> None:
-        """Have a task looked at soon and then often, if it is there."""
+        """Have a task looked at soon and then often, if it is in flight."""
         with self._lock:
             watched = self._tasks.get(task_arn)
             if watched is None:
                 return
             watched.is_ending = True
             watched.due = min(watched.due, now + SOON)
-            self._queues[watched.place].has_new_due(watched)
+            self._queues[watched.location].has_new_due(watched)
 
     def take(self, now: float, most: int) -> List[Watched]:
-        """Take tasks of one place out for a look; none if none is due."""
+        """Take tasks of one location out for a look; none if none is due."""
         with self._lock:
             queue = min(self._queues.values(), key=lambda each: each.due, default=None)
-            if queue is None or queue.due > now:
-                return []
-            return queue.take(most)
+            return [] if queue is None or queue.due > now else queue.take(most)
 
     def put_back(self, batch: Iterable[Watched], now: float) -> None:
-        """Have tasks of one place looked at again, each after its interval."""
+        """Have tasks of one location looked at again, each after its interval."""
         dues: Dict[float, float] = {}  # equal times are one object: 24 bytes a task
         with self._lock:
             live = [watched for watched in batch if not watched.is_forgotten]
-            queue = self._queues[live[0].place] if live else ClusterQueue()
+            queue = self._queues[live[0].location] if live else ClusterQueue()
             for watched in live:
                 interval = watched.interval
                 watched.due = dues.setdefault(interval, now + interval)
                 queue.push(watched)
 
-    def failed(self, place: Place, now: float) -> int:
-        """Leave a place alone for a while; how many failures in a row that makes."""
+    def failed(self, location: Location, now: float) -> int:
+        """Pause the looks at a location; returns its failures in a row."""
         with self._lock:
-            queue = self._queues.get(place)
+            queue = self._queues.get(location)
             if queue is None:
                 return 0
             queue.failures += 1
             queue.quiet_until = now + OUTAGE.seconds(queue.failures, 1.0)
             return queue.failures
 
-    def is_failing(self, place: Place) -> bool:
-        """Whether the tasks of a place could not be looked at the last time."""
+    def is_failing(self, location: Location) -> bool:
+        """Whether the last look at a location failed."""
         with self._lock:
-            queue = self._queues.get(place)
+            queue = self._queues.get(location)
             return queue is not None and queue.failures > 0
 
-    def succeeded(self, place: Place) -> None:
-        """The next failure is the first one again."""
+    def succeeded(self, location: Location) -> None:
+        """Reset the failures of a location."""
         with self._lock:
-            if place in self._queues:
-                self._queues[place].failures = 0
+            if location in self._queues:
+                self._queues[location].failures = 0
 
     def next_due(self) -> Optional[float]:
-        """When there is something to look at next; None if there is nothing."""
+        """When the next look is due; None if there is nothing to look at."""
         with self._lock:
             due = min((each.due for each in self._queues.values()), default=math.inf)
             return None if math.isinf(due) else due
