@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 import prefect_ecs_plugin
-from prefect_ecs_plugin.cli.install.place import Place
+from prefect_ecs_plugin.cli.install.placeholders import Placeholders
 from prefect_ecs_plugin.cli.install.plan import Plan
 from prefect_ecs_plugin.cli.install.policy import agent as agent_policy
 from prefect_ecs_plugin.cli.start import ecs
@@ -310,7 +310,7 @@ PLAN = Plan(
     infers_network=True,
 )
 
-PLACE = Place(**{field.name: "eu" for field in fields(Place)})
+PLACE = Placeholders(**{field.name: "eu" for field in fields(Placeholders)})
 
 
 def test_the_rights_of_the_docs_are_those_of_the_policy() -> None:

@@ -60,8 +60,10 @@ def _refusing(option: click.Parameter, reason: str) -> click.Option:
     return click.Option(declared, hidden=True, expose_value=False, callback=refuse)
 
 
-def typed(ctx: click.Context, but: Container[object] = ()) -> Tuple[str, ...]:
-    """The options of `start` that stand on a command line, to be typed once more.
+def explicit_options(
+    ctx: click.Context, but: Container[object] = ()
+) -> Tuple[str, ...]:
+    """The options of `start` that the user gave, as arguments for another command line.
 
     Args:
         ctx: The command's context.

@@ -26,7 +26,7 @@ from prefect_ecs_plugin import __version__
 from prefect_ecs_plugin.aws.secret_arn import SecretARN
 from prefect_ecs_plugin.cli.install import cloudformation, hcl, plan, policy
 from prefect_ecs_plugin.cli.install.command import install
-from prefect_ecs_plugin.cli.install.place import Place, Reference
+from prefect_ecs_plugin.cli.install.placeholders import Placeholders, Reference
 from prefect_ecs_plugin.errors import ConfigurationError
 from prefect_ecs_plugin.validation import coercion, rules
 
@@ -436,8 +436,8 @@ def test_without_an_account_the_policy_holds_in_every_one() -> None:
     assert "arn:aws:ecs:*:*:task-definition/prefect-*-????????????????:*" in resources
 
 
-def _place() -> Place:
-    return Place(
+def _place() -> Placeholders:
+    return Placeholders(
         partition="aws",
         region="eu-west-1",
         account="123456789012",

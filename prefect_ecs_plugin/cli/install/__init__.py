@@ -3,7 +3,7 @@
     command           `prefect agent ecs install`: options in, text out
     flows             what the agent's own files say of the tasks it will launch
     plan              what was asked for, checked and frozen         (pure)
-    place             account, region, roles in a format's own words (pure)
+    names             account, region, roles in a format's own words (pure)
     policy            the rights of the agent and of ECS, as a table (pure)
     service           the agent's task definition and service        (pure)
     cloudformation, terraform, plain        one format each          (pure)

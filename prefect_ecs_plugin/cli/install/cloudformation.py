@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional
 import yaml
 
 from . import policy, service
-from .place import Place, Reference
+from .placeholders import Placeholders, Reference
 from .plan import IMAGE_REPOSITORY, Plan
 
 #: What a log group may keep, in days.
@@ -63,15 +63,15 @@ def template(plan: Plan) -> Dict[str, Any]:
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": f"Prefect agent {plan.name} (prefect-ecs-plugin {plan.version})",
         "Parameters": _parameters(plan),
-        "Resources": _resources(plan, _place(plan)),
+        "Resources": _resources(plan, _placeholders(plan)),
         "Outputs": _outputs(plan),
     }
 
 
-def _place(plan: Plan) -> Place:
+def _placeholders(plan: Plan) -> Placeholders:
     registry = "${AWS::AccountId}.dkr.ecr.${AWS::Region}.${AWS::URLSuffix}"
     built = f"{registry}/{IMAGE_REPOSITORY}:${{ImageTag}}"
-    return Place(
+    return Placeholders(
         partition="${AWS::Partition}",
         region="${AWS::Region}",
         account="${AWS::AccountId}",
@@ -176,8 +176,8 @@ def _secret_parameter(plan: Plan) -> Dict[str, Any]:
 # -- Resources ------------------------------------------------------------------
 
 
-def _resources(plan: Plan, place: Place) -> Dict[str, Any]:
-    definition = service.task_definition(plan, place)
+def _resources(plan: Plan, names: Placeholders) -> Dict[str, Any]:
+    definition = service.task_definition(plan, names)
     return {
         "LogGroup": {
             "Type": "AWS::Logs::LogGroup",
@@ -192,13 +192,13 @@ def _resources(plan: Plan, place: Place) -> Dict[str, Any]:
         **_secret(plan),
         "ExecutionRole": _role(
             f"With it ECS starts the Prefect agent {plan.name} and its flow runs.",
-            policy.execution(plan, place),
-            policy.trust(place, by_ecs_itself=True),
+            policy.execution(plan, names),
+            policy.trust(names, by_ecs_itself=True),
         ),
         "AgentRole": _role(
             f"What the Prefect agent {plan.name} may do.",
-            policy.agent(plan, place),
-            policy.trust(place),
+            policy.agent(plan, names),
+            policy.trust(names),
         ),
         **_security_group(plan),
         "TaskDefinition": {

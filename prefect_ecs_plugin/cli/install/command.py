@@ -16,7 +16,7 @@ from ...aws.secret_arn import parse
 from ...errors import ConfigurationError
 from ...observability.redaction import is_secret_name
 from ..click_types import check_values, one_line_errors
-from ..start_options import WithStartOptions, typed
+from ..start_options import WithStartOptions, explicit_options
 from . import plan as planning
 from .plan import Plan
 
@@ -239,15 +239,15 @@ def _text(
         return terraform.text(plan), []
     from . import plain
 
-    known = plain.Known(
+    account = plain.AccountInfo(
         region=_region(values, plan),
         agent_role_arn=_role("--agent-role-arn", values),
         execution_role_arn=_role("--agent-execution-role-arn", values),
     )
     if output_format == "policy":
-        return plain.agent_policy(plan, known), []
-    definition = plain.task_definition(plan, known)
-    commands = [f"\n{command}" for command in plain.commands(plan, known)]
+        return plain.agent_policy(plan, account), []
+    definition = plain.task_definition(plan, account)
+    commands = [f"\n{command}" for command in plain.commands(plan, account)]
     return definition, [f"Save it as {plan.name}.json, then:", *commands]
 
 
@@ -362,7 +362,7 @@ def _plan(
     return Plan(
         name=values["name"],
         version=installed_version(),
-        arguments=typed(ctx, but=_PLACED),
+        arguments=explicit_options(ctx, but=_PLACED),
         cluster=cluster,
         backend=values["backend"],
         agent_address=agent_address,

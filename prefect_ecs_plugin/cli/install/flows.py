@@ -27,7 +27,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Flows:
-    """What is known of the tasks.
+    """What is account of the tasks.
 
     Attributes:
         families: The families that the agent's template names.
@@ -132,7 +132,7 @@ def _unread(option: str, reason: str) -> str:
 
 def _roles(*places: Mapping[str, Any]) -> Tuple[str, ...]:
     keys = ("taskRoleArn", "executionRoleArn")
-    found = (place.get(key) for place in places for key in keys)
+    found = (names.get(key) for names in places for key in keys)
     return tuple(plan.role_arn("a role in the file", arn) for arn in found if arn)
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Iterable, List, Mapping, Sequence, Tuple, Union
 
-from .place import Reference
+from .placeholders import Reference
 
 _INDENT = "  "
 _WIDTH = 88

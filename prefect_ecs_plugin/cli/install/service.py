@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Sequence
 
-from .place import Place, Reference
+from .placeholders import Placeholders, Reference
 from .plan import Plan
 
 #: The agent's container; ECS's log streams carry its name.
@@ -35,36 +35,36 @@ DEPLOYMENT: Dict[str, Any] = {
 }
 
 
-def task_definition(plan: Plan, place: Place) -> Dict[str, Any]:
+def task_definition(plan: Plan, names: Placeholders) -> Dict[str, Any]:
     """The RegisterTaskDefinition request of the agent itself."""
     return {
         "family": plan.name,
         "requiresCompatibilities": ["FARGATE"],
         "networkMode": "awsvpc",
-        "cpu": place.cpu,
-        "memory": place.memory,
+        "cpu": names.cpu,
+        "memory": names.memory,
         "runtimePlatform": {
             "cpuArchitecture": "X86_64",
             "operatingSystemFamily": "LINUX",
         },
-        "taskRoleArn": place.agent_role_arn,
-        "executionRoleArn": place.execution_role_arn,
-        "containerDefinitions": [_container(plan, place)],
+        "taskRoleArn": names.agent_role_arn,
+        "executionRoleArn": names.execution_role_arn,
+        "containerDefinitions": [_container(plan, names)],
         "volumes": [{"name": _SCRATCH}],
     }
 
 
-def _container(plan: Plan, place: Place) -> Dict[str, Any]:
+def _container(plan: Plan, names: Placeholders) -> Dict[str, Any]:
     return {
         "name": CONTAINER,
-        "image": place.image,
+        "image": names.image,
         "essential": True,
-        "command": command(plan, place),
+        "command": command(plan, names),
         "environment": [
             {"name": "HOME", "value": _SCRATCH_PATH},
             {"name": "PREFECT__BACKEND", "value": plan.backend},
         ],
-        **_secrets(plan, place),
+        **_secrets(plan, names),
         "healthCheck": {
             "command": ["CMD", "python", "-c", _HEALTH.format(port=plan.health_port)],
             "interval": 30,
@@ -80,8 +80,8 @@ def _container(plan: Plan, place: Place) -> Dict[str, Any]:
         "logConfiguration": {
             "logDriver": "awslogs",
             "options": {
-                "awslogs-group": Reference(place.log_group),
-                "awslogs-region": Reference(place.region),
+                "awslogs-group": Reference(names.log_group),
+                "awslogs-region": Reference(names.region),
                 "awslogs-stream-prefix": plan.name,
                 # An agent must not stand still because its log does.
                 "mode": "non-blocking",
@@ -90,29 +90,29 @@ def _container(plan: Plan, place: Place) -> Dict[str, Any]:
     }
 
 
-def command(plan: Plan, place: Place) -> List[str]:
+def command(plan: Plan, names: Placeholders) -> List[str]:
     """The agent's command line. It always names its cluster, as its policy does."""
     own: List[str] = [
         f"--name={plan.name}",
-        Reference(f"--cluster={place.cluster}"),
+        Reference(f"--cluster={names.cluster}"),
         f"--agent-address={plan.agent_address}",
     ]
     if not plan.execution_role_arn:
-        own.append(Reference(f"--execution-role-arn={place.execution_role_arn}"))
+        own.append(Reference(f"--execution-role-arn={names.execution_role_arn}"))
     if plan.has_api_key:
-        own.append(Reference(f"--api-key-secret-arn={_key(plan, place)}"))
+        own.append(Reference(f"--api-key-secret-arn={_key(plan, names)}"))
     return ["prefect", "agent", "ecs", "start", *own, *plan.arguments]
 
 
-def _secrets(plan: Plan, place: Place) -> Dict[str, Any]:
+def _secrets(plan: Plan, names: Placeholders) -> Dict[str, Any]:
     if not plan.has_api_key:
         return {}
-    key = {"name": "PREFECT__CLOUD__API_KEY", "valueFrom": _key(plan, place)}
+    key = {"name": "PREFECT__CLOUD__API_KEY", "valueFrom": _key(plan, names)}
     return {"secrets": [key]}
 
 
-def _key(plan: Plan, place: Place) -> Reference:
-    return Reference(place.api_key_arn + (plan.secret.suffix if plan.secret else ""))
+def _key(plan: Plan, names: Placeholders) -> Reference:
+    return Reference(names.api_key_arn + (plan.secret.suffix if plan.secret else ""))
 
 
 def create_service(

@@ -6,7 +6,7 @@ from typing import Any, List, Mapping, Tuple, Union
 
 from . import policy, service
 from .hcl import Block, Call, Expression, render
-from .place import Place, Reference
+from .placeholders import Placeholders, Reference
 from .plan import IMAGE_REPOSITORY, Plan
 
 Body = List[Union[Tuple[str, Any], Block]]
@@ -39,7 +39,7 @@ def text(plan: Plan) -> str:
 
 def blocks(plan: Plan) -> List[Block]:
     """The configuration as data."""
-    place = _place(plan)
+    names = _placeholders(plan)
     return [
         _versions(),
         *_variables(plan),
@@ -51,23 +51,23 @@ def blocks(plan: Plan) -> List[Block]:
         *_role(
             "execution",
             plan,
-            policy.execution(plan, place),
-            policy.trust(place, by_ecs_itself=True),
+            policy.execution(plan, names),
+            policy.trust(names, by_ecs_itself=True),
         ),
-        *_role("agent", plan, policy.agent(plan, place), policy.trust(place)),
+        *_role("agent", plan, policy.agent(plan, names), policy.trust(names)),
         *_security_group(plan),
-        _task_definition(plan, place),
-        _service(plan, place),
+        _task_definition(plan, names),
+        _service(plan, names),
         *_outputs(plan),
     ]
 
 
-def _place(plan: Plan) -> Place:
+def _placeholders(plan: Plan) -> Placeholders:
     suffix = "${data.aws_partition.current.dns_suffix}"
     registry = f"{_ACCOUNT}.dkr.ecr.{_REGION}.{suffix}"
     built = f"{registry}/{IMAGE_REPOSITORY}:${{var.image_tag}}"
     made = "${aws_secretsmanager_secret.api_key.arn}"
-    return Place(
+    return Placeholders(
         partition="${data.aws_partition.current.partition}",
         region=_REGION,
         account=_ACCOUNT,
@@ -235,8 +235,8 @@ def _security_group(plan: Plan) -> List[Block]:
     return [Block(("resource", "aws_security_group", "agent"), [*body, *rules])]
 
 
-def _task_definition(plan: Plan, place: Place) -> Block:
-    definition = service.task_definition(plan, place)
+def _task_definition(plan: Plan, names: Placeholders) -> Block:
+    definition = service.task_definition(plan, names)
     platform = definition["runtimePlatform"]
     return Block(
         ("resource", "aws_ecs_task_definition", "agent"),
@@ -267,7 +267,7 @@ def _task_definition(plan: Plan, place: Place) -> Block:
     )
 
 
-def _service(plan: Plan, place: Place) -> Block:
+def _service(plan: Plan, names: Placeholders) -> Block:
     request = service.create_service(plan, (), ())
     deployment = request["deploymentConfiguration"]
     breaker = deployment["deploymentCircuitBreaker"]
@@ -278,7 +278,7 @@ def _service(plan: Plan, place: Place) -> Block:
         ("resource", "aws_ecs_service", "agent"),
         [
             ("name", request["serviceName"]),
-            ("cluster", place.cluster_arn),
+            ("cluster", names.cluster_arn),
             ("task_definition", Expression("aws_ecs_task_definition.agent.arn")),
             ("desired_count", Expression("var.desired_count")),
             ("launch_type", request["launchType"]),

@@ -2,7 +2,7 @@
 
 In a CloudFormation template the account is `${AWS::AccountId}`, in Terraform it is
 `${data.aws_caller_identity.current.account_id}`, and on paper it is a number. The
-policy and the task definition are written once, with a `Place` filled in by each
+policy and the task definition are written once, with a `Placeholders` filled in by each
 format. Pure.
 """
 
@@ -16,13 +16,13 @@ class Reference(str):
 
 
 @dataclass(frozen=True)
-class Place:
+class Placeholders:
     """What a format calls the things that only the account knows.
 
     Attributes:
         partition: `aws`, `aws-cn`, `aws-us-gov`.
         region: The region of service, cluster and logs.
-        account: The account's number, `*` where it is not known.
+        account: The account's number, `*` where it is not account.
         cluster: The cluster's name.
         image: The agent's image.
         cpu: CPU units, as a string.

@@ -21,9 +21,9 @@ from sandbox_aws import definition
 from world import World, eventually
 
 from prefect_ecs_plugin.aws.secret_arn import SecretARN
-from prefect_ecs_plugin.cli import rights
-from prefect_ecs_plugin.cli.install import place, plan, policy
-from prefect_ecs_plugin.cli.rights import On
+from prefect_ecs_plugin.cli import permissions
+from prefect_ecs_plugin.cli.install import placeholders, plan, policy
+from prefect_ecs_plugin.cli.permissions import On
 from prefect_ecs_plugin.sandbox.aws import Hold
 
 #: In the policy, though the agent never calls it, and why.
@@ -36,7 +36,7 @@ NOT_IN_THE_POLICY = {
     "secretsmanager:GetSecretValue": "for --key-from-secret, which `install` refuses",
     "ssm:GetParameter": "for --key-from-secret, which `install` refuses",
 }
-ACTIONS = [right.action for right in rights.AGENT]
+ACTIONS = [each.action for each in permissions.AGENT]
 
 TEMPLATE = {
     "family": "etl",
@@ -128,7 +128,7 @@ def test_what_is_in_the_policy_the_agent_calls(called: Set[str]) -> None:
 # -- The table -------------------------------------------------------------------------
 
 
-HERE = place.Place(
+HERE = placeholders.Placeholders(
     partition="aws",
     region="eu-west-1",
     account="123456789012",
@@ -156,20 +156,20 @@ def test_a_plan_that_needs_everything_has_a_statement_for_each_right() -> None:
     granted = [
         (statement["Sid"], statement["Action"]) for statement in document["Statement"]
     ]
-    assert granted == [(right.statement, [right.action]) for right in rights.AGENT]
+    assert granted == [(each.statement, [each.action]) for each in permissions.AGENT]
     assert len({sid for sid, _ in granted}) == len(granted)  # IAM wants them so
 
 
 def test_what_a_plan_does_not_need_is_not_granted() -> None:
     document = json.dumps(_policy(infers_network=False))
     optional = (On.ROLES, On.NETWORK, On.LOGS, On.FILES)
-    for right in rights.AGENT:
-        assert (f'"{right.action}"' in document) is (right.on not in optional), right
+    for each in permissions.AGENT:
+        assert (f'"{each.action}"' in document) is (each.on not in optional), each
 
 
 def test_an_action_stands_in_the_table_once() -> None:
     assert len(set(ACTIONS)) == len(ACTIONS)
-    assert {right.on for right in rights.AGENT} == set(On)
+    assert {each.on for each in permissions.AGENT} == set(On)
 
 
 def test_only_actions_that_the_agent_does_not_call_have_a_reason() -> None:
