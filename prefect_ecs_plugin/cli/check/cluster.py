@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Mapping
 
-from ...validation.rules.run_task import FARGATE_PROVIDERS
 from .aws_client import (
     AWS,
     AWSRefusal,
@@ -121,7 +120,10 @@ def _providers(
             "capacityProviderStrategy.",
             code="no-capacity-provider",
         )
-    inactive = _inactive(aws, [name for name in names if name not in FARGATE_PROVIDERS])
+    # AWS reserves the prefix for FARGATE and FARGATE_SPOT, which are always ACTIVE:
+    # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_CreateCapacityProvider.html
+    own = [name for name in names if not name.startswith("FARGATE")]
+    inactive = _inactive(aws, own)
     if inactive:
         return failed(
             f"The capacity provider {', '.join(inactive)} is not ACTIVE.",

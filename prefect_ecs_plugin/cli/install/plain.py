@@ -1,4 +1,4 @@
-"""The formats that AWS takes as they are: the policy, the task definition. Pure."""
+"""The formats in AWS's own JSON: the policy and the task definition. Pure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from . import policy, service
 from .placeholders import Placeholders
 from .plan import IMAGE_REPOSITORY, Plan
 
-#: Domains of partitions that are not AWS's first.
+#: Domains of partitions with another domain than amazonaws.com.
 _DNS_SUFFIXES = {"aws-cn": "amazonaws.com.cn"}
 
 
 @dataclass(frozen=True)
 class AccountInfo:
-    """What the options say of the account.
+    """The account's properties, as far as options give them.
 
     Attributes:
-        region: The region, None if not given.
-        agent_role_arn: The role of the agent.
-        execution_role_arn: The role with which ECS starts it.
+        region: The region.
+        agent_role_arn: The agent's role.
+        execution_role_arn: The agent's execution role.
     """
 
     region: Optional[str] = None
@@ -37,11 +37,11 @@ def agent_policy(plan: Plan, account: AccountInfo) -> str:
 
 
 def task_definition(plan: Plan, account: AccountInfo) -> str:
-    """What `aws ecs register-task-definition --cli-input-json` takes.
+    """The input of `aws ecs register-task-definition --cli-input-json`.
 
     Raises:
-        ConfigurationError: if the region, a role or the key's secret is not known:
-            nothing is made here, so everything has to be there.
+        ConfigurationError: if the region, a role or the key's secret is missing, as
+            this format creates none.
     """
     for missing, option in (
         (not account.region, "--region"),
@@ -51,14 +51,16 @@ def task_definition(plan: Plan, account: AccountInfo) -> str:
     ):
         if missing:
             raise ConfigurationError(
-                f"--format task-definition needs {option}: it makes nothing but the "
-                "definition. The formats cloudformation and terraform make the rest."
+                f"--format task-definition requires {option}: it contains the task "
+                "definition only. The formats cloudformation and terraform contain all "
+                "resources.",
+                code="missing-option",
             )
     return _json(service.task_definition(plan, _placeholders(plan, account)))
 
 
 def commands(plan: Plan, account: AccountInfo) -> List[str]:
-    """What is run with the task definition, in this order."""
+    """The commands that use the task definition, in their order."""
     names = _placeholders(plan, account)
     file = f"file://{plan.name}.json"
     subnets = plan.subnets or ("SUBNET",)

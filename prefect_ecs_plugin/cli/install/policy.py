@@ -1,4 +1,4 @@
-"""What the agent may do, and what ECS may do for it, as IAM's policies. Pure."""
+"""The IAM policies of the agent's role and of its execution role. Pure."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def agent(plan: Plan, names: Placeholders) -> Dict[str, Any]:
 
 
 def execution(plan: Plan, names: Placeholders) -> Dict[str, Any]:
-    """The policy of the execution role: with it ECS pulls images, logs, reads the key.
+    """The policy of the execution role: ECS pulls images, writes logs, reads the key.
 
-    Flow runs that name no execution role get this one too, so it pulls every image
-    of the account's registry and writes to the flow runs' log groups.
+    Flow runs that name no execution role use this one too, so it allows all images of
+    the account's registry and the flow runs' log groups.
     """
     streams = _streams(names, [names.log_group, *plan.log_groups])
     repositories = Reference(
@@ -60,12 +60,12 @@ def execution(plan: Plan, names: Placeholders) -> Dict[str, Any]:
 
 
 def trust(names: Placeholders, *, by_ecs_itself: bool = False) -> Dict[str, Any]:
-    """Who may take a role on: ECS tasks of its account.
+    """The trust policy of a role, for ECS tasks of the account.
 
     Args:
-        names: Where the account is.
-        by_ecs_itself: Whether it is an execution role, which ECS takes on before there
-            is a task that it could name.
+        names: The format's placeholders.
+        by_ecs_itself: Whether it is an execution role, which ECS assumes before the
+            task exists.
     """
     statement: Dict[str, Any] = {
         "Effect": "Allow",
@@ -96,7 +96,7 @@ def _allow(
 
 
 def _resources(plan: Plan, names: Placeholders) -> Mapping[On, Sequence[str]]:
-    """What each permission is granted on; nothing where the plan does not need it."""
+    """The resources of each permission; empty if the plan does not need it."""
     families = _families(plan, names)
     tasks = names.arn("ecs", f"task/{names.cluster}/*")
     return {

@@ -1,4 +1,4 @@
-"""The agent's task definition and service, as ECS's API takes them. Pure."""
+"""The agent's task definition and service, as requests of ECS's API. Pure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any, Dict, List, Sequence
 from .placeholders import Placeholders, Reference
 from .plan import Plan
 
-#: The agent's container; ECS's log streams carry its name.
+#: The agent's container; the names of log streams contain it.
 CONTAINER = "agent"
 
-#: The user and group that the agent runs as; the image has no account of that number.
+#: The user and group of the agent; the image has no account with this number.
 USER = "10001:10001"
 
-#: The only place that the agent can write to. Its image has to name it with VOLUME, for
-#: only then may others than root write there:
+#: The only folder that the agent can write to. The image has to declare it as VOLUME,
+#: so that users other than root can write there:
 #: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/bind-mounts.html
 _SCRATCH, _SCRATCH_PATH = "tmp", "/tmp"
 
-#: The program that the image is sure to have is Python. urllib would ask a proxy.
+#: Every image of the agent has Python. urllib would use a proxy.
 _HEALTH = (
     "import http.client, sys; "
     "agent = http.client.HTTPConnection('127.0.0.1', {port}, timeout=4); "
@@ -26,8 +26,8 @@ _HEALTH = (
     "sys.exit(agent.getresponse().status != 200)"
 )
 
-#: A new agent is up before the old one is stopped. Two agents at once do no harm: a run
-#: gets one task, whichever agent launches it.
+#: ECS starts a new agent before it stops the old one. Two agents at a time are safe: a
+#: flow run gets one task, whichever agent launches it.
 DEPLOYMENT: Dict[str, Any] = {
     "deploymentCircuitBreaker": {"enable": True, "rollback": True},
     "maximumPercent": 200,
@@ -83,7 +83,7 @@ def _container(plan: Plan, names: Placeholders) -> Dict[str, Any]:
                 "awslogs-group": Reference(names.log_group),
                 "awslogs-region": Reference(names.region),
                 "awslogs-stream-prefix": plan.name,
-                # An agent must not stand still because its log does.
+                # A log that is not written must not block the agent.
                 "mode": "non-blocking",
             },
         },
@@ -91,7 +91,7 @@ def _container(plan: Plan, names: Placeholders) -> Dict[str, Any]:
 
 
 def command(plan: Plan, names: Placeholders) -> List[str]:
-    """The agent's command line. It always names its cluster, as its policy does."""
+    """The agent's command line. It always names the cluster, as the policy does."""
     own: List[str] = [
         f"--name={plan.name}",
         Reference(f"--cluster={names.cluster}"),
@@ -118,7 +118,7 @@ def _key(plan: Plan, names: Placeholders) -> Reference:
 def create_service(
     plan: Plan, subnets: Sequence[str], security_groups: Sequence[str]
 ) -> Dict[str, Any]:
-    """The CreateService request, all but what names other resources."""
+    """The CreateService request without the cluster and the task definition."""
     return {
         "serviceName": plan.name,
         "launchType": "FARGATE",
