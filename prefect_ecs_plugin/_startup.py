@@ -8,9 +8,9 @@ nothing but `sys`, not even `typing` or `__future__`, until a program imports
 
 A damaged install (a file missing, cut off or overwritten) must not affect other
 programs or other commands of Prefect, and must not turn `prefect agent ecs` into
-Prefect's own. So any error in `_commands` is caught here, and `prefect agent ecs` becomes
-a command that says what to do. If this file itself is damaged, the start-up file does
-the same.
+Prefect's own. So any error in `_commands` is caught here, and `prefect agent ecs`
+becomes a command that says what to do. If this file itself is damaged, the start-up
+file does the same.
 """
 
 import sys
