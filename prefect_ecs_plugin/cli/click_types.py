@@ -24,7 +24,9 @@ class FiniteFloat(click.FloatRange):
         """The number."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
+            self.fail(
+                f"{value} is not a finite number [invalid-option-value]", param, ctx
+            )
         return number
 
 
@@ -54,11 +56,13 @@ def check_values(options: Mapping[str, Any]) -> None:
     for entry in options["env"]:
         if "=" not in entry or entry.startswith("="):
             raise click.BadParameter(
-                f"{entry!r} is not of the form NAME=value", param_hint="'--env'"
+                f"{entry!r} is not of the form NAME=value [invalid-option-value]",
+                param_hint="'--env'",
             )
     if options.get("key") and options.get("key_from_secret"):
         raise click.UsageError(
-            "--key and --key-from-secret exclude each other: an agent has one API key."
+            "--key and --key-from-secret exclude each other: an agent has one API key "
+            "[conflicting-options]"
         )
 
 

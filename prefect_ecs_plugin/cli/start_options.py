@@ -54,7 +54,9 @@ def start_options(
 def _refusing(option: click.Parameter, reason: str) -> click.Option:
     def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value is not None:
-            raise click.UsageError(f"{param.opts[0]} cannot be used here: {reason}.")
+            raise click.UsageError(
+                f"{param.opts[0]} cannot be used here: {reason} [refused-option]"
+            )
 
     declared = [*option.opts, str(option.name)]
     return click.Option(declared, hidden=True, expose_value=False, callback=refuse)

@@ -1,4 +1,4 @@
-"""`prefect agent ecs check` names what would fail, and touches nothing."""
+"""`prefect agent ecs check` reports what would fail, and changes nothing."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ TASKS_MAY = {
     },
 }
 
-# -- An account that is as a new one, and what people do to theirs -----------------
+# -- A new account, and changes that users make -----------------
 
 
 class Account:
-    """The sandbox's AWS as people set it up."""
+    """Changes the sandbox's AWS as users change theirs."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -163,7 +163,7 @@ def check(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chec
 
 @pytest.fixture
 def command_line(world: World, tmp_path: Path) -> Check:
-    """Run the command as people do, in a child."""
+    """Run the command in a child process."""
     command = [*environment.prefect_command(world.home), "agent", "ecs", "check"]
 
     def run(*options: str, **variables: str) -> Ended:
@@ -448,7 +448,7 @@ BROKEN = {
 }
 
 
-#: Those that are tried as a child, the way people run it.
+#: Cases that run in a child process.
 NAMED = [
     *("no cluster", "wrong region", "invalid pair", "missing role", "misspelt key"),
     *("no default VPC", "key wrong", "API down", "S3 key missing"),
@@ -507,7 +507,8 @@ def test_what_depends_on_a_failed_check_is_skipped_and_the_rest_is_made(
 def test_a_value_that_cannot_be_is_clicks_own_error(check: Check) -> None:
     result = check("--env", "NOPE")
     assert result.exit_code == 2
-    assert "'NOPE' is not of the form NAME=value" in result.output
+    assert code_of(result.output.rstrip()) == "invalid-option-value"
+    assert "'NOPE'" in result.output
 
 
 @pytest.mark.parametrize(
@@ -1526,7 +1527,7 @@ def test_a_terminal_gets_a_table_in_colours_unless_no_color_is_set(
         assert max(map(len, shown.splitlines())) <= 80
 
 
-# -- As a child, the way people run it ---------------------------------------------
+# -- In a child process ---------------------------------------------
 
 
 def test_the_command_itself(world: World, account: Account) -> None:

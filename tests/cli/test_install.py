@@ -1091,8 +1091,7 @@ def test_values_in_hcl(value: Any, text: str) -> None:
 # -- What is refused -------------------------------------------------------------------
 
 
-#: An error of click's own has no code.
-CLICK = ""
+REFUSED = "refused-option"
 FORM = "invalid-option-value"
 CONFLICT = "conflicting-options"
 
@@ -1100,17 +1099,17 @@ CONFLICT = "conflicting-options"
 @pytest.mark.parametrize(
     "options, code, values",
     [
-        (["--key", "pcu_secret"], CLICK, ["--key "]),
-        (["--key-from-secret", SECRET], CLICK, ["--key-from-secret"]),
-        (["--max-polls", "3"], CLICK, ["--max-polls"]),
-        (["--format", "yaml"], CLICK, ["'yaml'"]),
-        (["--subnets", "subnet-1"], CLICK, ["'subnet-1'", "subnet-01234"]),
-        (["--vpc-id", "default"], CLICK, ["'default'", "vpc-01234"]),
-        (["--security-groups", "sg"], CLICK, ["'sg'", "sg-01234"]),
-        (["--name", "my agent"], CLICK, ["'my agent'"]),
-        (["--shutdown-grace", "inf"], CLICK, ["inf "]),
-        (["--launches-per-second", "nan"], CLICK, ["nan "]),
-        (["--env", "NAME"], CLICK, ["'NAME'", "NAME=value"]),
+        (["--key", "pcu_secret"], REFUSED, ["--key "]),
+        (["--key-from-secret", SECRET], REFUSED, ["--key-from-secret"]),
+        (["--max-polls", "3"], REFUSED, ["--max-polls"]),
+        (["--format", "yaml"], "", ["'yaml'"]),
+        (["--subnets", "subnet-1"], FORM, ["'subnet-1'", "subnet-01234"]),
+        (["--vpc-id", "default"], FORM, ["'default'", "vpc-01234"]),
+        (["--security-groups", "sg"], FORM, ["'sg'", "sg-01234"]),
+        (["--name", "my agent"], FORM, ["'my agent'"]),
+        (["--shutdown-grace", "inf"], FORM, ["inf "]),
+        (["--launches-per-second", "nan"], FORM, ["nan "]),
+        (["--env", "NAME"], FORM, ["'NAME'", "NAME=value"]),
         (["--vpc-id", f"{VPC},vpc-0fedcba9876543210"], "several-vpcs", ["--vpc-id"]),
         (["--cluster", "a b"], FORM, ["--cluster", "'a b'"]),
         (["--cpu", "256", "--memory", "4096"], "fargate-size", ["256", "4096"]),

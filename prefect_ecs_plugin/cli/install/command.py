@@ -67,7 +67,8 @@ def _ids(kind: str) -> Callable[..., Tuple[str, ...]]:
         for part in ids:
             if not pattern.fullmatch(part):
                 raise click.BadParameter(
-                    f"{part!r} is not an id such as {kind}-0123456789abcdef0",
+                    f"{part!r} is not an id such as {kind}-0123456789abcdef0 "
+                    "[invalid-option-value]",
                     ctx,
                     param,
                 )
@@ -81,7 +82,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
         return value
     raise click.BadParameter(
         f"{value!r} is not a name that all AWS services accept: a letter, then up to "
-        "62 letters, digits and -",
+        "62 letters, digits and - [invalid-option-value]",
         ctx,
         param,
     )
