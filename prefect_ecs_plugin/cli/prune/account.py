@@ -25,10 +25,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ...aws.ecs import DESCRIBED_AT_ONCE, answer_of, batches
 from ...aws.rate_limiter import LIMITS, Bucket, Limit
-from ...aws.retrying import AWSCallError, Verdict
+from ...aws.retrying import AWSCallError, RetryBudget, Verdict
 from ...errors import PrefectECSError, reason
 from ...observability.counters import AgentCounters
 from ...prefect_api.client import AgentClient
+from ...scheduling.steps import Pause, Steps, drive
 from .definitions import Definition
 
 #: Maximum number of definitions in one call of DeleteTaskDefinitions.
@@ -46,8 +47,8 @@ _LIMIT_OF: Mapping[str, str] = {
     "DescribeTasks": "tasks",
 }
 
-#: Maximum attempts of a call that AWS throttles; each halves the pace.
-_ATTEMPTS = 10
+#: How long to retry a call that AWS throttles; each throttle halves the pace.
+_RETRY_SECONDS = 1800.0
 
 
 class Account:
@@ -63,7 +64,7 @@ class Account:
         self,
         ecs: Any,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._ecs = ecs
         self._clock = clock
@@ -130,36 +131,31 @@ class Account:
             more = {"nextToken": answer["nextToken"]}
 
     def _call(self, operation: str, **params: Any) -> Dict[str, Any]:
-        """Make a call within the rate limit, and retry it if ECS throttles it.
+        """Make a call within the rate limit; retry it as the agent does.
 
         Raises:
             PrefectECSError: one line with AWS's answer.
         """
-        bucket = self._buckets[_LIMIT_OF[operation]]
-        for attempt in range(1, _ATTEMPTS + 1):
-            self._wait_for(bucket)
-            try:
-                answer = getattr(self._ecs, xform_name(operation))(**params)
-            except (ClientError, BotoCoreError) as error:
-                refused = AWSCallError(operation, answer_of(error))
-                is_throttled = refused.verdict is Verdict.THROTTLED
-                if not is_throttled or attempt == _ATTEMPTS:
-                    raise PrefectECSError(
-                        f"ecs:{refused}", code=refused.code
-                    ) from error
-                bucket.throttled(self._clock())
-            else:
-                bucket.succeeded()
-                return dict(answer)
-        raise AssertionError("the last attempt returns or raises")
+        budget = RetryBudget(0.0, _RETRY_SECONDS, self._clock)
+        steps = budget.attempts(lambda: self._attempt(operation, params))
+        return drive(steps, self._sleep)
 
-    def _wait_for(self, bucket: Bucket) -> None:
-        while True:
-            seconds = bucket.seconds_to_token(self._clock())
-            if seconds <= 0:
-                bucket.take()
-                return
-            self._sleep(seconds)
+    def _attempt(
+        self, operation: str, params: Mapping[str, Any]
+    ) -> Steps[Dict[str, Any]]:
+        bucket = self._buckets[_LIMIT_OF[operation]]
+        while bucket.seconds_to_token(self._clock()) > 0:
+            yield Pause(bucket.seconds_to_token(self._clock()))
+        bucket.take()
+        try:
+            answer = getattr(self._ecs, xform_name(operation))(**params)
+        except (ClientError, BotoCoreError) as error:
+            refused = AWSCallError(operation, answer_of(error))
+            if refused.verdict is Verdict.THROTTLED:
+                bucket.throttled(self._clock())
+            raise refused from error
+        bucket.succeeded()
+        return dict(answer)
 
 
 def agent_name(given: Optional[str]) -> str:
