@@ -25,7 +25,7 @@ import click
 import prefect_ecs_plugin
 from prefect_ecs_plugin.aws import retrying
 from prefect_ecs_plugin.aws.retrying import Row, Verdict
-from prefect_ecs_plugin.cli import rights
+from prefect_ecs_plugin.cli import permissions
 from prefect_ecs_plugin.cli.start import ecs, start
 from prefect_ecs_plugin.monitoring import stop_reasons
 from prefect_ecs_plugin.monitoring.stop_reasons import StopReason
@@ -358,20 +358,20 @@ def _anchor(code: str) -> str:
 # -- What the agent has to be allowed ---------------------------------------------
 
 
-def agent_rights() -> str:
-    """The table of the agent's rights."""
-    lines = ["| right | on | for | without it |", "| --- | --- | --- | --- |"]
+def agent_permissions() -> str:
+    """The table of the agent's IAM permissions."""
+    lines = ["| permission | on | for | without it |", "| --- | --- | --- | --- |"]
     lines += [
-        f"| {_code(right.action)} | {_text(right.where)} | {_text(right.purpose)} "
-        f"| {_text(right.without)} |"
-        for right in rights.AGENT
+        f"| {_code(each.action)} | {_text(each.where)} | {_text(each.purpose)} "
+        f"| {_text(each.without)} |"
+        for each in permissions.AGENT
     ]
     return "\n".join([*lines, ""])
 
 
 # -- Markdown ---------------------------------------------------------------------
 
-#: What is written as code in running text: options, variables, keys and rights.
+#: What is written as code in running text: options, variables, keys and permissions.
 _AS_CODE = re.compile(
     r"(?<![\w`:./-])(--[a-z][a-z-]+[a-z]|[A-Z][A-Z0-9]*_[A-Z0-9_]+"
     r"|[a-z]+(?:[A-Z][a-z0-9]+)+|[a-z0-9]+:(?:[A-Z][a-z]+)+|[a-z]+(?:_[a-z]+)+"
@@ -409,7 +409,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "answers-that-wait": answers_that_wait,
     "answers-that-fail": answers_that_fail,
-    "agent-rights": agent_rights,
+    "agent-permissions": agent_permissions,
     "message-codes": message_codes,
 }
 

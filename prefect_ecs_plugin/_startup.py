@@ -1,20 +1,21 @@
-"""Waits for one import, `prefect.cli.agent`, and hands it to `_commands`.
+"""Waits for the import of `prefect.cli.agent`, and then calls `_commands`.
 
 Prefect 1 loads no plugins, so this runs at every start of Python, from the start-up
 file beside the package (`prefect_ecs_plugin.pth`; from Python 3.15 on
 `prefect_ecs_plugin.start`, https://peps.python.org/pep-0829/). Therefore it imports
 nothing but `sys`, not even `typing` or `__future__`, until a program imports
-`prefect.cli.agent`; and it answers None for every other module.
+`prefect.cli.agent`; its finder returns None for every other module.
 
-A damaged install (a file missing, cut off or overwritten) must harm no other program
-and no other command of Prefect's, nor turn `prefect agent ecs` into Prefect's own. So
-any error in `_commands` is caught here, and `prefect agent ecs` is then a command that
-says what to do. If this file itself is damaged, the start-up file does the same.
+A damaged install (a file missing, cut off or overwritten) must not affect other
+programs or other commands of Prefect, and must not turn `prefect agent ecs` into
+Prefect's own. So any error in `_commands` is caught here, and `prefect agent ecs`
+becomes a command that says what to do. If this file itself is damaged, the start-up
+file does the same.
 """
 
 import sys
 
-TYPE_CHECKING = False  # type checkers take it for True; typing need not be imported
+TYPE_CHECKING = False  # True for type checkers, so typing is not imported
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
@@ -27,11 +28,11 @@ REMEDY = "pip install --force-reinstall --no-deps prefect-ecs-plugin"
 
 
 class Finder:
-    """Finds `prefect.cli.agent` by asking every other finder, and nothing else."""
+    """Finds `prefect.cli.agent` through the other finders, and no other module."""
 
     def __init__(self) -> None:
-        # Threads in the middle of a search. Another finder of this kind asks us back
-        # while we ask it; without this the two would call each other for ever.
+        # Threads that are searching. Another finder of this kind calls this one while
+        # this one calls it; without this set the two would recurse forever.
         self._searching: Set[int] = set()
 
     def find_spec(
@@ -40,11 +41,8 @@ class Finder:
         path: "Optional[Sequence[str]]" = None,
         target: "Optional[ModuleType]" = None,
     ) -> "Optional[ModuleSpec]":
-        return self._find(path, target) if fullname == TARGET else None
-
-    def _find(
-        self, path: "Optional[Sequence[str]]", target: "Optional[ModuleType]"
-    ) -> "Optional[ModuleSpec]":
+        if fullname != TARGET:
+            return None
         from _thread import get_ident  # built in; `threading` would be an import
 
         thread = get_ident()
@@ -52,16 +50,19 @@ class Finder:
             return None
         self._searching.add(thread)
         try:
-            return _attaching(self._ask_the_others(path, target))
+            spec = self._ask_other_finders(path, target)
         finally:
             self._searching.discard(thread)
+        if spec is not None and spec.loader is not None:
+            spec.loader = Loader(spec.loader)  # type: ignore[assignment]  # a duck
+        return spec
 
-    def _ask_the_others(
+    def _ask_other_finders(
         self, path: "Optional[Sequence[str]]", target: "Optional[ModuleType]"
     ) -> "Optional[ModuleSpec]":
         for finder in list(sys.meta_path):
-            # Before Python 3.12 a finder may have the older find_module alone. It is
-            # passed over: Python asks it itself when no finder knows the module.
+            # Before Python 3.12 a finder may have only the older find_module. Python
+            # calls it itself if no finder knows the module.
             find_spec = getattr(finder, "find_spec", None)
             if find_spec is None or isinstance(finder, Finder):
                 continue
@@ -71,18 +72,12 @@ class Finder:
         return None
 
 
-def _attaching(spec: "Optional[ModuleSpec]") -> "Optional[ModuleSpec]":
-    if spec is not None and spec.loader is not None:
-        spec.loader = Loader(spec.loader)  # type: ignore[assignment]  # a duck
-    return spec
-
-
 class Loader:
-    """Loads the module as its own loader does, then attaches the commands.
+    """Loads the module with its own loader, then attaches the command.
 
-    Everything else that a loader can be asked (its source, its code, its data) is the
-    own loader's answer, and once the module runs it has that loader back: no caller who
-    looks at `prefect.cli.agent` later finds a trace of this.
+    All other attributes (the source, the code, data) are those of the module's own
+    loader. The module gets that loader back before it runs, so `prefect.cli.agent`
+    looks as it does without this plugin.
     """
 
     def __init__(self, loader: "Any") -> None:
@@ -108,32 +103,34 @@ class Loader:
 
 
 def _attach(module: "ModuleType") -> None:
-    """Attach the commands to `prefect.cli.agent`, or the stand-in if that fails."""
+    """Attach the command to `prefect.cli.agent`, or a stand-in if that fails."""
     try:
         from prefect_ecs_plugin._commands import IS_WHOLE, attach  # noqa: F401
 
         attach(module)
-    except Exception as error:  # a file that is damaged can raise anything
-        _attach_stand_in(module, error)
+    except Exception as error:  # a damaged file can raise anything
+        import click
 
-
-def _attach_stand_in(module: "ModuleType", error: Exception) -> None:
-    import click
-
-    group = getattr(module, "agent", None)
-    if isinstance(group, click.Group):  # Prefect 2 and 3 have none
-        reason = f"prefect-ecs-plugin is damaged ({type(error).__name__}: {error}): "
-        group.add_command(stand_in("ecs", reason + REMEDY))
+        group = getattr(module, "agent", None)
+        if isinstance(group, click.Group):  # Prefect 2 and 3 have none
+            reason = f"{type(error).__name__}: {error}"
+            group.add_command(
+                stand_in(
+                    "ecs",
+                    f"prefect-ecs-plugin is damaged ({reason}): {REMEDY} "
+                    "[damaged-install]",
+                )
+            )
 
 
 def stand_in(name: str, reason: str) -> "click.Command":
-    """A command that takes any arguments, `--help` too, says why, and exits 1.
+    """A command that accepts any arguments, `--help` too, prints a reason, and exits 1.
 
     Args:
-        name: What follows `prefect agent`.
-        reason: A sentence; line breaks in it become blanks.
+        name: The command's name.
+        reason: A sentence; line breaks become spaces.
     """
-    import click  # as Prefect's module has done already
+    import click  # Prefect's module has imported it
 
     line = " ".join(reason.split())
 
@@ -151,10 +148,10 @@ def stand_in(name: str, reason: str) -> "click.Command":
 
 
 def install() -> None:
-    """Put the finder first on `sys.meta_path`, once however often it is called."""
+    """Put the finder first on `sys.meta_path`, unless it is there already."""
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, Finder())
 
 
-#: The last line: who imports it gets an ImportError from a file that was cut off.
+#: The last line: importing it from a file that was cut off raises ImportError.
 IS_WHOLE = True

@@ -1,4 +1,4 @@
-"""The docs say what the code does: commands, messages, links, rights."""
+"""The docs say what the code does: commands, messages, links, permissions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import yaml
 from deadlines import DEADLINE
 
 import prefect_ecs_plugin
-from prefect_ecs_plugin.cli.install.place import Place
+from prefect_ecs_plugin.cli.install.placeholders import Placeholders
 from prefect_ecs_plugin.cli.install.plan import Plan
 from prefect_ecs_plugin.cli.install.policy import agent as agent_policy
 from prefect_ecs_plugin.cli.start import ecs
@@ -328,7 +328,7 @@ def test_every_page_is_in_the_readmes_list() -> None:
             assert f"](docs/{page.name})" in readme, f"README.md: add {page.name}"
 
 
-# -- Rights ---------------------------------------------------------------------------
+# -- Permissions ----------------------------------------------------------------------
 
 
 PLAN = Plan(
@@ -340,21 +340,21 @@ PLAN = Plan(
     infers_network=True,
 )
 
-PLACE = Place(**{field.name: "eu" for field in fields(Place)})
+PLACE = Placeholders(**{field.name: "eu" for field in fields(Placeholders)})
 
 
-def test_the_rights_of_the_docs_are_those_of_the_policy() -> None:
+def test_the_permissions_of_the_docs_are_those_of_the_policy() -> None:
     policy = agent_policy(PLAN, PLACE)
     granted = {name for each in policy["Statement"] for name in each["Action"]}
     page = text_of(ROOT / "docs" / "production.md")
-    table = page[page.index("The agent's permissions, and what they are for") :]
+    table = page[page.index("<!-- generated: begin agent-permissions -->") :]
     rows = re.findall(r"^\| (`\w+:.*?) \|", table, re.MULTILINE)
     assert {name for row in rows for name in INLINE.findall(row)} == granted
 
 
-def test_every_right_is_told() -> None:
+def test_every_permission_is_told() -> None:
     source = (PACKAGE / "cli" / "install" / "policy.py").read_text(encoding="utf-8")
     pages = [prose(ROOT / "docs" / f"{name}.md") for name in ("production", "security")]
-    rights = set(re.findall(r'"(\w+:[A-Z]\w+)"(?!:)', source))  # no conditions' keys
+    actions = set(re.findall(r'"(\w+:[A-Z]\w+)"(?!:)', source))  # no conditions' keys
     told = {name for page in pages for name in INLINE.findall(page)}
-    assert rights - told == {"sts:AssumeRole"}  # ECS's own right to take roles on
+    assert actions - told == {"sts:AssumeRole"}  # ECS's own permission

@@ -1,10 +1,10 @@
-"""What the commands of `prefect agent ecs` have in common."""
+"""Types, classes and checks that the commands of `prefect agent ecs` share."""
 
 from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from typing import Any, Iterable, Iterator, Mapping, Optional
+from typing import Any, Iterator, Mapping, Optional
 
 import click
 
@@ -13,7 +13,7 @@ from ..observability.redaction import redact_text
 
 
 class FiniteFloat(click.FloatRange):
-    """A range of numbers, in which click itself finds `nan` and `inf` too."""
+    """A range of numbers without `nan` and `inf`, which click itself accepts."""
 
     def convert(
         self,
@@ -21,15 +21,17 @@ class FiniteFloat(click.FloatRange):
         param: Optional[click.Parameter],
         ctx: Optional[click.Context],
     ) -> float:
-        """The number that was typed."""
+        """The number."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
+            self.fail(
+                f"{value} is not a finite number [invalid-option-value]", param, ctx
+            )
         return number
 
 
 class NamedGroup(click.Group):
-    """Says in its help which package it comes from; looked up only when asked."""
+    """A group whose help names this package and its version."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the package's name and version below the options."""
@@ -40,35 +42,33 @@ class NamedGroup(click.Group):
 
 
 class NamedCommand(click.Command):
-    """The same for a single command."""
+    """A command whose help names this package and its version."""
 
     format_epilog = NamedGroup.format_epilog
 
 
 def check_values(options: Mapping[str, Any]) -> None:
-    """Refuse values of `start`'s options that click alone would take.
+    """Refuse values of `start`'s options that click itself accepts.
 
     Raises:
-        click.UsageError: which, and why.
+        click.UsageError: with the option and the reason.
     """
-    _check_environment(options["env"])
-    if options.get("key") and options.get("key_from_secret"):
-        raise click.UsageError(
-            "--key and --key-from-secret exclude each other: an agent has one API key."
-        )
-
-
-def _check_environment(entries: Iterable[str]) -> None:
-    for entry in entries:
+    for entry in options["env"]:
         if "=" not in entry or entry.startswith("="):
             raise click.BadParameter(
-                f"{entry!r} is not of the form NAME=value", param_hint="'--env'"
+                f"{entry!r} is not of the form NAME=value [invalid-option-value]",
+                param_hint="'--env'",
             )
+    if options.get("key") and options.get("key_from_secret"):
+        raise click.UsageError(
+            "--key and --key-from-secret exclude each other: an agent has one API key "
+            "[conflicting-options]"
+        )
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Show an error of this plugin's as click shows its own, and exit 1."""
+    """Show an error of this plugin as click shows its own, and exit 1."""
     try:
         yield
     except PrefectECSError as error:

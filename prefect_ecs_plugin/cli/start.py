@@ -1,4 +1,4 @@
-"""The click group `ecs`: what `prefect agent ecs` is once the plugin is installed."""
+"""The click group `ecs`, which replaces Prefect's own, and the command `start`."""
 
 from __future__ import annotations
 
@@ -43,50 +43,52 @@ _START_OPTIONS: Any = [
     click.option(
         "--launch-type",
         type=click.Choice(["FARGATE", "EC2"], case_sensitive=False),
-        help="Where tasks run. Default: FARGATE, unless --run-task-kwargs says else.",
+        help="The launch type of tasks. Default: FARGATE, unless set in "
+        "--run-task-kwargs.",
     ),
     click.option(
         "--task-role-arn",
-        help="The task role for runs and templates that name none.",
+        help="The task role of runs, unless their run config or template names one.",
     ),
     click.option(
         "--execution-role-arn",
-        help="The execution role for runs and templates that name none.",
+        help="The execution role of runs, unless their run config or template "
+        "names one.",
     ),
     click.option(
         "--task-definition",
         "task_definition_path",
         metavar="PATH",
-        help="A task definition template for runs that bring none: a YAML file, "
-        "local or at s3://, gs:// or http(s)://.",
+        help="The task definition template of runs whose run config has none: a YAML "
+        "file, local or at s3://, gs:// or http(s)://.",
     ),
     click.option(
         "--run-task-kwargs",
         "run_task_kwargs_path",
         metavar="PATH",
-        help="A YAML file of further arguments for ECS's RunTask, likewise.",
+        help="A YAML file with further arguments for ECS's RunTask, local or remote.",
     ),
     click.option(
         "--template-host",
         "template_hosts",
         multiple=True,
         metavar="HOST",
-        help="A host at which run configs may name a template at http(s)://; give it "
-        "again for further ones. Default: any.",
+        help="A host from which run configs may load templates by http(s)://; repeat "
+        "the option for several hosts. Default: any host.",
     ),
     click.option(
         "--launches-per-second",
         type=FiniteFloat(min=0, min_open=True),
-        help="How many tasks to launch per second at most. Default: what AWS "
-        "documents, 20 on Fargate and 40 on EC2.",
+        help="Maximum number of tasks launched per second. Default: AWS's limit, 20 "
+        "on Fargate and 40 on EC2.",
     ),
     click.option(
         "--launch-timeout",
         type=FiniteFloat(min=0),
         default=1800.0,
         show_default=True,
-        help="Seconds from its start for which a run that ECS puts off is tried "
-        "again. 0: it is tried once.",
+        help="How long to keep retrying a launch that ECS refuses, in seconds. 0: no "
+        "retries.",
     ),
     click.option(
         "--no-watch",
@@ -94,58 +96,57 @@ _START_OPTIONS: Any = [
         is_flag=True,
         default=True,
         flag_value=False,
-        help="Do not look after tasks once they are launched.",
+        help="Do not watch tasks after their launch.",
     ),
     click.option(
         "--start-attempts",
         type=click.IntRange(min=1),
         default=3,
         show_default=True,
-        help="How often a task that never ran is started before its run is Failed.",
+        help="How many times to start a task that never ran before the run is Failed.",
     ),
     click.option(
         "--cancel-grace",
         type=FiniteFloat(min=0),
         default=60.0,
         show_default=True,
-        help="Seconds that a cancelled flow has to end by itself before its task is "
-        "stopped.",
+        help="Seconds between the cancellation of a run and StopTask, in which the "
+        "flow can end by itself.",
     ),
     click.option(
         "--shutdown-grace",
         type=FiniteFloat(min=0),
         default=25.0,
         show_default=True,
-        help="Seconds to finish in after SIGTERM.",
+        help="How long the agent may take to shut down after SIGTERM, in seconds.",
     ),
     click.option(
         "--api-key-secret-arn",
         metavar="ARN",
         callback=_check_secret_arn,
-        help="The Secrets Manager secret (a JSON key allowed) or SSM parameter from "
-        "which ECS gives flow runs their API key; without it they get it in plain "
-        "text.",
+        help="The Secrets Manager secret (a JSON key is allowed) or SSM parameter from "
+        "which flow runs get their API key. Default: the key is passed in plain text.",
     ),
     click.option(
         "--key-from-secret",
         metavar="ARN",
         callback=_check_secret_arn,
-        help="The secret or parameter from which the agent reads its own API key when "
-        "it starts, in place of --key.",
+        help="The secret or parameter from which the agent reads its own API key at "
+        "its start, instead of --key.",
     ),
     click.option(
         "--log-format",
         type=click.Choice(log_formats.FORMATS),
         default="text",
         show_default=True,
-        help="The agent's own log: as Prefect's configuration has it, or one JSON "
-        "object a line.",
+        help="The format of the agent's own log: as in Prefect's configuration, or "
+        "one JSON object per line.",
     ),
 ]
 
 
 class _Lazy(NamedGroup):
-    """Imports a command's module only when the command is named or listed."""
+    """Imports a command's module only when the command is run or listed."""
 
     modules: ClassVar[Dict[str, str]] = {
         "check": "prefect_ecs_plugin.cli.check.command",
@@ -164,12 +165,14 @@ class _Lazy(NamedGroup):
 
 
 def _imported(module: str, name: str) -> click.Command:
-    """The command, or one that says why there is none: the others go on working."""
+    """The command, or a stand-in that says why it cannot be loaded."""
     try:
         command = getattr(import_module(module), name)
-    except Exception as error:  # a file that is damaged can raise anything
-        reason = f"cannot be loaded ({type(error).__name__}: {error}): {REMEDY}"
-        return stand_in(name, reason)
+    except Exception as error:  # a damaged file can raise anything
+        reason = f"{type(error).__name__}: {error}"
+        return stand_in(
+            name, f"the command cannot be loaded ({reason}): {REMEDY} [damaged-install]"
+        )
     assert isinstance(command, click.Command)
     return command
 
@@ -216,10 +219,10 @@ def start(**options: Any) -> None:
 def given_key(
     key: Optional[str], key_from_secret: Optional[str], **_: Any
 ) -> Optional[str]:
-    """The agent's own API key, as its options say.
+    """The agent's own API key, from its options.
 
     Raises:
-        ConfigurationError: one line, if it has to be read and cannot.
+        ConfigurationError: if the key cannot be read from its secret.
     """
     if not key_from_secret:
         return key
@@ -233,12 +236,13 @@ def given_key(
 def _one_line_errors(
     options: Mapping[str, Any], logger: logging.Logger, secrets: Secrets
 ) -> Iterator[None]:
-    """What keeps the agent from starting is one line; the rest is for debugging."""
+    """Report an error that keeps the agent from starting as one line."""
     try:
         yield
     except Exception as error:
         sentence = secrets.redact_text(_sentence(error, options))
-        is_debugging = _is_debugging(options)
+        level = options.get("log_level") or config.cloud.agent.get("level")
+        is_debugging = str(level).upper() == "DEBUG"
         if options["log_format"] == "json":
             logger.critical(sentence, exc_info=error if is_debugging else None)
             sys.exit(1)
@@ -247,21 +251,23 @@ def _one_line_errors(
         raise click.ClickException(sentence) from error
 
 
-def _is_debugging(options: Mapping[str, Any]) -> bool:
-    level = options.get("log_level") or config.cloud.agent.get("level")
-    return str(level).upper() == "DEBUG"
-
-
 def _sentence(error: Exception, options: Mapping[str, Any]) -> str:
     if isinstance(error, PrefectECSError):
         return str(error)
     api = options.get("api") or config.cloud.api or "''"
     reason = errors.reason(error.__cause__ or error)
     if isinstance(error, AuthorizationError):
-        return f"The Prefect API at {api} does not accept the API key: {reason}"
+        return (
+            f"The Prefect API at {api} does not accept the API key: {reason} "
+            "[api-key-rejected]"
+        )
     if isinstance(error, (OSError, ClientError, RuntimeError)):
         return (
             f"The Prefect API at {api} cannot be used: {reason}. Set --api or "
-            "PREFECT__CLOUD__API, and check that it is up."
+            "PREFECT__CLOUD__API, and check that the API is running "
+            "[prefect-api-unavailable]"
         )
-    return f"{type(error).__name__}: {reason}. --log-level DEBUG shows where."
+    return (
+        f"{type(error).__name__}: {reason}. Run with --log-level DEBUG to see the "
+        "traceback [start-error]"
+    )

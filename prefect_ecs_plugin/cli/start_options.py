@@ -12,10 +12,10 @@ from .click_types import NamedCommand
 class WithStartOptions(NamedCommand):
     """A command that also has the options of `prefect agent ecs start`.
 
-    Of two options with the same name its own counts.
+    Its own options replace those of the same name.
 
     Args:
-        refused: Options of `start` that make no sense here, and why.
+        refused: Options of `start` that the command refuses, and why.
         attributes: Those of any command.
     """
 
@@ -26,7 +26,7 @@ class WithStartOptions(NamedCommand):
         self.refused = refused
 
     def get_params(self, ctx: click.Context) -> List[click.Parameter]:
-        """Its own parameters and those of the agent's command; --help stays last."""
+        """Its own parameters and those of `start`; --help stays last."""
         params = super().get_params(ctx)
         own = {param.name for param in params}
         return params[:-1] + start_options(self.refused, own) + params[-1:]
@@ -38,8 +38,8 @@ def start_options(
     """The options of `prefect agent ecs start`.
 
     Args:
-        refused: Options that make no sense with another command, and why. They are
-            hidden; a user who gives one sees the reason.
+        refused: Options that the command refuses, and why. They are hidden; a user
+            who gives one sees the reason.
         but: Names of options to leave out.
     """
     from .start import start
@@ -54,18 +54,22 @@ def start_options(
 def _refusing(option: click.Parameter, reason: str) -> click.Option:
     def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value is not None:
-            raise click.UsageError(f"{param.opts[0]} cannot be used here: {reason}.")
+            raise click.UsageError(
+                f"{param.opts[0]} cannot be used here: {reason} [refused-option]"
+            )
 
     declared = [*option.opts, str(option.name)]
     return click.Option(declared, hidden=True, expose_value=False, callback=refuse)
 
 
-def typed(ctx: click.Context, but: Container[object] = ()) -> Tuple[str, ...]:
-    """The options of `start` that stand on a command line, to be typed once more.
+def explicit_options(
+    ctx: click.Context, but: Container[object] = ()
+) -> Tuple[str, ...]:
+    """The options of `start` that the user gave, as arguments for another command line.
 
     Args:
         ctx: The command's context.
-        but: The names of some that are left out.
+        but: Names of options to leave out.
     """
     arguments: List[str] = []
     for option in start_options(but=but):
@@ -81,8 +85,4 @@ def _again(option: click.Parameter, value: Any) -> Iterator[str]:
     elif value is not None and value is not False:
         for item in value if isinstance(value, tuple) else (value,):
             # With "=" a value may begin with a dash.
-            yield f"{_long(option)}={item}"
-
-
-def _long(option: click.Parameter) -> str:
-    return next((name for name in option.opts if name.startswith("--")), option.opts[0])
+            yield f"{max(option.opts, key=len)}={item}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 import click
 
 from prefect_ecs_plugin.cli.click_types import FiniteFloat
-from prefect_ecs_plugin.cli.start_options import WithStartOptions, typed
+from prefect_ecs_plugin.cli.start_options import WithStartOptions, explicit_options
 
 if TYPE_CHECKING:
     from prefect_ecs_plugin.sandbox.display import Screen
@@ -111,7 +111,7 @@ def sandbox(
 
     plan = Plan(
         paths=paths,
-        agent_arguments=typed(click.get_current_context()),
+        agent_arguments=explicit_options(click.get_current_context()),
         labels=values.get("label") or (),
         api_key_secret_arn=values.get("api_key_secret_arn"),
         keep_running=keep_running,

@@ -1,4 +1,4 @@
-"""`prefect agent ecs check` names what would fail, and touches nothing."""
+"""`prefect agent ecs check` reports what would fail, and changes nothing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import click
 import pytest
 from click.testing import CliRunner
+from codes import code_of
 from deadlines import DEADLINE
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,13 +29,13 @@ from sandbox_aws import ec2_cluster
 from world import World
 
 from prefect_ecs_plugin.aws.secret_arn import SecretARN
-from prefect_ecs_plugin.cli.check import identity, network, output, preflight, secrets
-from prefect_ecs_plugin.cli.check.asking import AWS, skew_of
-from prefect_ecs_plugin.cli.check.facts import CheckContext
+from prefect_ecs_plugin.cli.check import identity, network, output, runner, secrets
+from prefect_ecs_plugin.cli.check.aws_client import AWS, skew_of
+from prefect_ecs_plugin.cli.check.context import CheckContext
 from prefect_ecs_plugin.cli.check.findings import Finding, Status, failed, ok
 from prefect_ecs_plugin.cli.check.images import ECRImage, is_public
 from prefect_ecs_plugin.cli.start import ecs, start
-from prefect_ecs_plugin.errors import code_of, without_code
+from prefect_ecs_plugin.errors import without_code
 from prefect_ecs_plugin.sandbox import environment
 from prefect_ecs_plugin.sandbox.aws import Fault
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
@@ -50,11 +51,11 @@ TASKS_MAY = {
     },
 }
 
-# -- An account that is as a new one, and what people do to theirs -----------------
+# -- A new account, and changes that users make -----------------
 
 
 class Account:
-    """The sandbox's AWS as people set it up."""
+    """Changes the sandbox's AWS as users change theirs."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -73,7 +74,7 @@ class Account:
         return sorted(str(subnet["SubnetId"]) for subnet in found)[0]
 
     def other_vpc(self) -> Dict[str, str]:
-        """A VPC with a subnet, a security group and a way out."""
+        """A VPC with a subnet, a security group and an internet gateway."""
         vpc = self.ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
         self._open(vpc)
         subnet = self.ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]
@@ -162,7 +163,7 @@ def check(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chec
 
 @pytest.fixture
 def command_line(world: World, tmp_path: Path) -> Check:
-    """Run the command as people do, in a child."""
+    """Run the command in a child process."""
     command = [*environment.prefect_command(world.home), "agent", "ecs", "check"]
 
     def run(*options: str, **variables: str) -> Ended:
@@ -185,6 +186,7 @@ def failures(result: Ended) -> Dict[str, str]:
 
 
 def _parted(line: str) -> Tuple[str, str]:
+    """The title, which may contain an action such as ecs:RunTask, and the text."""
     name, _, text = line.partition(": ")
     return name, text
 
@@ -202,6 +204,11 @@ def test_a_healthy_setup_exits_0(world: World, check: Check) -> None:
     assert result.exit_code == 0, result.output
     assert lines(result, "failed") == []
     assert lines(result, "warning") == []
+    assert [code_of(line) for line in lines(result, "skipped")] == [
+        "image-not-in-ecr",
+        "policies-not-simulated",
+        "permission-unknown",
+    ]
     assert "2 skipped" not in result.stdout.splitlines()[-1]
     assert re.search(r"^\d skipped, \d+ ok\.$", result.stdout.splitlines()[-1])
 
@@ -246,17 +253,18 @@ def test_it_takes_the_options_of_start() -> None:
 
 @dataclass(frozen=True)
 class Broken:
-    """What a user did wrong, and what the checks that fail then say.
+    """A mistake of a user, and the checks that fail because of it.
 
     Attributes:
-        failures: The failed checks, and words of each.
+        failures: The failed checks, each with its code (None for an error that another
+            module raises) and a pattern of the values that it has to name.
         options: Of the command.
         variables: Of the environment.
         files: To be written first; what depends on the account is made of it.
         spoil: Does something to the account.
     """
 
-    failures: Dict[str, str]
+    failures: Dict[str, Tuple[Optional[str], str]]
     options: List[str] = field(default_factory=list)
     variables: Dict[str, str] = field(default_factory=dict)
     files: Dict[str, Any] = field(default_factory=dict)
@@ -314,123 +322,133 @@ ECR = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"
 
 BROKEN = {
     "no cluster": Broken(
-        {"cluster (nowhere)": "'nowhere' is not there in us-east-1"},
+        {"cluster (nowhere)": ("cluster-not-active", "'nowhere'.*us-east-1")},
         ["--cluster", "nowhere"],
     ),
     "wrong region": Broken(
-        {"cluster (default)": "'default' is not there in eu-west-1; there is none"},
+        {"cluster (default)": ("cluster-not-active", "'default'.*eu-west-1.*none")},
         variables=in_region("eu-west-1"),
     ),
     "region of no such name": Broken(
         {
-            "cluster (default)": "ECS in us-nowhere-1 does not accept",
-            "default network": "us-nowhere-1",
+            "cluster (default)": ("invalid-credentials", "us-nowhere-1"),
+            "default network": (None, "us-nowhere-1"),
         },
         variables=in_region("us-nowhere-1"),
     ),
     "cluster of another region": Broken(
-        {"cluster (arn:aws:ecs:eu-west-1:1:cluster/x)": "is in eu-west-1"},
+        {
+            "cluster (arn:aws:ecs:eu-west-1:1:cluster/x)": (
+                "cluster-in-another-region",
+                "eu-west-1",
+            )
+        },
         ["--cluster", "arn:aws:ecs:eu-west-1:1:cluster/x"],
     ),
     "invalid pair": Broken(
-        {"requests": "memory.*8192|8192.*MiB"},
+        {"requests": (None, "memory.*8192|8192.*MiB")},
         TEMPLATE,
         files={"t.yaml": {"networkMode": "awsvpc", "cpu": 256, "memory": 8192}},
     ),
     "missing role": Broken(
-        {"execution role": "There is no role arn:.*:role/absent"},
+        {"execution role": ("role-not-found", "arn:.*:role/absent")},
         ["--execution-role-arn", f"arn:aws:iam::{ACCOUNT}:role/absent"],
     ),
     "no role for ECR": Broken(
-        {"requests": "images in ECR"},
+        {"requests": (None, "executionRoleArn")},
         TEMPLATE,
         files={"t.yaml": fargate(image=f"{ECR}/flows:1")},
     ),
     "misspelt key": Broken(
-        {"run-task kwargs": "did you mean.*networkConfiguration"},
+        {"run-task kwargs": (None, "networkconfiguration.*networkConfiguration")},
         KWARGS,
         files={"k.yaml": {"networkconfiguration": {}}},
     ),
     "misspelt key in the template": Broken(
-        {"template": "did you mean.*networkMode"},
+        {"template": (None, "networkmode.*networkMode")},
         TEMPLATE,
         files={"t.yaml": {"networkmode": "awsvpc"}},
     ),
     "no default VPC": Broken(
-        {"default network": "There is no default VPC with subnets in us-west-2"},
+        {"default network": (None, "us-west-2")},
         variables=in_region("us-west-2"),
         spoil=without_default_vpc,
     ),
     "key wrong": Broken(
-        {"API key": "does not accept the API key: HTTP 401"},
+        {"API key": ("api-key-rejected", "HTTP 401")},
         ["--key", "not-the-right-one"],
         spoil=refuse_the_key,
     ),
     "API down": Broken(
-        {"Prefect API": r"does not answer: Connection refused\. Set --api"},
+        {"Prefect API": ("prefect-api-unavailable", "Connection refused.*--api")},
         ["--api", f"http://127.0.0.1:{closed_port()}"],
     ),
     "API with a typo in its scheme": Broken(
-        {"Prefect API": r"htp://x does not answer: it is not an http.*URL\."},
+        {"Prefect API": ("prefect-api-unavailable", r"htp://x .*https://")},
         variables={"PREFECT__CLOUD__API": "htp://x"},
     ),
     "AWS that does not answer": Broken(
         {
-            "default network": "Could not connect",
-            "cluster (default)": "AWS does not answer: Could not connect",
+            "default network": (None, "Could not connect"),
+            "cluster (default)": ("aws-unreachable", "Could not connect"),
         },
         variables={"AWS_ENDPOINT_URL": f"http://127.0.0.1:{closed_port()}"},
     ),
-    "no right to ask EC2": Broken(
-        {"default network": "lacks a right .*; grant it .*, or give a networkConfig"},
+    "no permission to ask EC2": Broken(
+        {"default network": (None, "networkConfiguration")},
         spoil=lambda account: setattr(account.aws, "fault", deny("ec2.DescribeVpcs")),
     ),
     "profile of no such name": Broken(
-        {"AWS settings": r"profile \(nope\) could not be found; check AWS_PROFILE"},
+        {"AWS settings": (None, r"\(nope\).*AWS_PROFILE")},
         variables={"AWS_PROFILE": "nope"},
     ),
     "agent address without a port": Broken(
-        {"agent address": "names no port; give one such as"},
+        {"agent address": (None, "http://127.0.0.1")},
         ["--agent-address", "http://127.0.0.1"],
     ),
     "S3 key missing": Broken(
-        {"template": r"s3://templates/absent\.yaml: NoSuchKey"},
+        {"template": (None, r"s3://templates/absent\.yaml: NoSuchKey")},
         ["--task-definition", "s3://templates/absent.yaml"],
         spoil=lambda account: account.aws.client("s3").create_bucket(
             Bucket="templates"
         ),
     ),
     "subnets of two VPCs": Broken(
-        {"subnets": r"of several VPCs: vpc-\w+, vpc-\w+\. A task can be in one only"},
+        {"subnets": ("several-vpcs", r"vpc-\w+, vpc-\w+.*networkConfiguration")},
         KWARGS,
         files={"k.yaml": of_two_vpcs},
     ),
     "no credentials": Broken(
-        {"AWS settings": "no AWS credentials"},
+        {"AWS settings": (None, "AWS_ACCESS_KEY_ID")},
         variables={"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
     ),
-    "no region": Broken({"AWS settings": "no AWS region"}, variables=in_region("")),
+    "no region": Broken(
+        {"AWS settings": (None, "AWS_DEFAULT_REGION")}, variables=in_region("")
+    ),
     "credentials that are over": Broken(
         {
-            "AWS identity": "ExpiredToken: over.*log in again",
-            "default network": "credentials have run out.*; renew them, or give a net",
-            "cluster (default)": "ExpiredToken: over.*log in again",
+            "AWS identity": ("invalid-credentials", "ExpiredToken: over.*sso login"),
+            "default network": (None, "networkConfiguration"),
+            "cluster (default)": (
+                "invalid-credentials",
+                "ExpiredToken: over.*sso login",
+            ),
         },
         spoil=let_credentials_expire,
     ),
     "tenant of no such name": Broken(
-        {"tenant": "has no tenant 00000000-"}, ["--tenant-id", NIL]
+        {"tenant": ("unknown-tenant", "00000000-")}, ["--tenant-id", NIL]
     ),
     "tenant that is none": Broken(
-        {"Prefect API": "must be a valid UUID"}, ["--tenant-id", "no-uuid"]
+        {"Prefect API": ("bad-tenant-id", "--tenant-id")}, ["--tenant-id", "no-uuid"]
     ),
     "agent config": Broken(
-        {"agent config": "no agent config 00000000-"}, ["--agent-config-id", NIL]
+        {"agent config": ("no-agent-config", "00000000-")}, ["--agent-config-id", NIL]
     ),
 }
 
 
-#: Those that are tried as a child, the way people run it.
+#: Cases that run in a child process.
 NAMED = [
     *("no cluster", "wrong region", "invalid pair", "missing role", "misspelt key"),
     *("no default VPC", "key wrong", "API down", "S3 key missing"),
@@ -451,10 +469,12 @@ def test_a_broken_setup_is_named_and_exits_1(
     assert result.exit_code == 1
     found = failures(result)
     assert found.keys() == broken.failures.keys()
-    for name, words in broken.failures.items():
-        assert re.search(words, found[name]), found[name]
-        assert without_code(found[name]).endswith(".")
-        assert ".." not in found[name]
+    for name, (code, values) in broken.failures.items():
+        assert re.search(values, found[name]), found[name]
+        assert code is None or code_of(found[name]) == code
+        text = without_code(found[name])
+        assert text.endswith(".")
+        assert ".." not in text
     assert "Traceback" not in result.output
     assert "not-the-right-one" not in result.output
 
@@ -479,14 +499,17 @@ def test_what_depends_on_a_failed_check_is_skipped_and_the_rest_is_made(
 ) -> None:
     result = check("--api", f"http://127.0.0.1:{closed_port()}")
     skipped = dict(map(_parted, lines(result, "skipped")))
-    assert skipped["API key"] == skipped["tenant"] == "It depends on: Prefect API."
+    for name in ("API key", "tenant"):
+        assert code_of(skipped[name]) == "depends-on-failed-check"
+        assert "Prefect API" in skipped[name]
     assert any(line.startswith("requests: both") for line in lines(result, "ok"))
 
 
 def test_a_value_that_cannot_be_is_clicks_own_error(check: Check) -> None:
     result = check("--env", "NOPE")
     assert result.exit_code == 2
-    assert "'NOPE' is not of the form NAME=value" in result.output
+    assert code_of(result.output.rstrip()) == "invalid-option-value"
+    assert "'NOPE'" in result.output
 
 
 @pytest.mark.parametrize(
@@ -496,27 +519,27 @@ def test_a_value_that_cannot_be_is_clicks_own_error(check: Check) -> None:
         (
             {"data": {"auth_info": {"tenant_id": NIL}}},
             [],
-            {"API key": "wants an API key and there is none"},
+            {"API key": ("no-api-key", "--key")},
         ),
         (
             {"data": {"auth_info": {"tenant_id": None}}},
             ["--key", "k"],
-            {"API key": "An API token was given where a key is wanted"},
+            {"API key": ("token-instead-of-key", "--key")},
         ),
         (
             {"data": {"auth_info": {"tenant_id": NIL}}},
             ["--key", "k", "--tenant-id", NIL.replace("0", "1")],
-            {"tenant": f"The key is for tenant {NIL}, not for 1111"},
+            {"tenant": ("wrong-tenant", f"{NIL}, not 1111")},
         ),
         (
             {"errors": [{"message": "no", "extensions": {"code": "UNAUTHENTICATED"}}]},
             ["--key", "k"],
-            {"API key": "does not accept the API key: no."},
+            {"API key": ("api-key-rejected", ": no.")},
         ),
         (
             {"errors": [{"message": "Sorry"}]},
             ["--key", "k"],
-            {"Prefect API": "answers with errors: Sorry"},
+            {"Prefect API": ("prefect-api-unavailable", ": Sorry")},
         ),
     ],
 )
@@ -529,42 +552,51 @@ def test_prefect_cloud(
         result = check(*options)
     found = failures(result)
     assert found.keys() == failures_of.keys()
-    for name, words_of_it in failures_of.items():
-        assert words_of_it in found[name]
+    for name, (code, value) in failures_of.items():
+        assert code_of(found[name]) == code
+        assert value in found[name]
 
 
 def test_an_answer_of_something_else_is_no_api(world: World, check: Check) -> None:
     world.api.fault = lambda operation, arguments: APIFault(body=b"<html>")
     result = check()
-    assert "does not answer as a Prefect API does" in failures(result)["Prefect API"]
+    assert code_of(failures(result)["Prefect API"]) == "prefect-api-unavailable"
 
 
 # -- Clusters and capacity ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "kwargs, status, words",
+    "kwargs, status, code, value",
     [
-        ({"launchType": "EC2"}, "failed", "EC2: the cluster has no container inst"),
+        ({"launchType": "EC2"}, "failed", "no-container-instances", "EC2:"),
         (
             {"capacityProviderStrategy": [{"capacityProvider": "gpu"}]},
             "failed",
-            "no capacity provider gpu, only FARGATE, FARGATE_SPOT",
+            "no-capacity-provider",
+            "gpu; it has FARGATE, FARGATE_SPOT",
         ),
         (
             {"capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT"}]},
             "ok",
-            "capacity providers FARGATE_SPOT",
+            "",
+            "FARGATE_SPOT",
         ),
-        ({"launchType": None}, "failed", "no default strategy: the cluster has no"),
+        ({"launchType": None}, "failed", "no-container-instances", "EC2,"),
     ],
 )
 def test_capacity(
-    check: Check, tmp_path: Path, kwargs: Dict[str, Any], status: str, words: str
+    check: Check,
+    tmp_path: Path,
+    kwargs: Dict[str, Any],
+    status: str,
+    code: str,
+    value: str,
 ) -> None:
     result = check("--run-task-kwargs", write(tmp_path / "k.yaml", kwargs))
     (line,) = [each for each in lines(result, status) if each.startswith("capacity")]
-    assert words in line
+    assert code_of(line) == code
+    assert value in line
 
 
 def test_a_cluster_that_may_not_be_seen_is_skipped(world: World, check: Check) -> None:
@@ -572,8 +604,9 @@ def test_a_cluster_that_may_not_be_seen_is_skipped(world: World, check: Check) -
     result = check()
     assert result.exit_code == 0, result.output
     skipped = dict(_parted(line) for line in lines(result, "skipped"))
-    assert "ecs:DescribeClusters" in skipped["cluster (default)"]
-    assert "ecs:DescribeClusters" in skipped["capacity"]
+    for name in ("cluster (default)", "capacity"):
+        assert code_of(skipped[name]) == "missing-permission"
+        assert "ecs:DescribeClusters" in skipped[name]
 
 
 def network_options(at: Path, **awsvpc: Any) -> List[str]:
@@ -591,14 +624,20 @@ def test_a_security_group_of_another_vpc(
     options = network_options(tmp_path, **awsvpc, assignPublicIp="ENABLED")
     found = failures(check(*options))
     assert found.keys() == {"security groups"}
-    assert f"{other['group']}: not in the subnets' VPC" in found["security groups"]
+    assert code_of(found["security groups"]) == "security-group-of-other-vpc"
+    assert other["group"] in found["security groups"]
 
 
 @pytest.mark.parametrize(
-    "key, name, check_name",
+    "key, name, check_name, code",
     [
-        ("subnets", "subnet-0123456789abcdef0", "subnets"),
-        ("securityGroups", "sg-0123456789abcdef0", "security groups"),
+        ("subnets", "subnet-0123456789abcdef0", "subnets", "subnet-not-found"),
+        (
+            "securityGroups",
+            "sg-0123456789abcdef0",
+            "security groups",
+            "security-group-not-found",
+        ),
     ],
 )
 def test_what_is_not_there(
@@ -608,19 +647,22 @@ def test_what_is_not_there(
     key: str,
     name: str,
     check_name: str,
+    code: str,
 ) -> None:
     awsvpc = {"subnets": [account.subnet()], "assignPublicIp": "ENABLED", key: [name]}
     found = failures(check(*network_options(tmp_path, **awsvpc)))
     assert found.keys() == {check_name}
+    assert code_of(found[check_name]) == code
     assert name in found[check_name]
 
 
-def test_an_internet_gateway_is_no_way_out_without_an_address(
+def test_an_internet_gateway_needs_a_public_address(
     account: Account, check: Check, tmp_path: Path
 ) -> None:
     found = failures(check(*network_options(tmp_path, subnets=[account.subnet()])))
-    assert found.keys() == {"way out"}
-    assert "the task has no public IP" in found["way out"]
+    assert found.keys() == {"internet egress"}
+    assert code_of(found["internet egress"]) == "no-internet-egress"
+    assert "public IP" in found["internet egress"]
 
 
 def test_on_ec2_a_task_has_no_address_of_its_own(
@@ -629,11 +671,12 @@ def test_on_ec2_a_task_has_no_address_of_its_own(
     awsvpc = {"awsvpcConfiguration": {"subnets": [account.subnet()]}}
     kwargs = {"launchType": "EC2", "networkConfiguration": awsvpc}
     result = check("--run-task-kwargs", write(tmp_path / "k.yaml", kwargs))
-    (line,) = [each for each in lines(result, "warning") if each.startswith("way out")]
-    assert "the task itself reaches the VPC only" in line
+    assert [code_of(each) for each in lines(result, "warning")] == [
+        "no-internet-egress-on-ec2"
+    ]
 
 
-def ways_out(
+def egress(
     account: Account, subnet: str, check: Check, at: Path, image: str
 ) -> Tuple[Dict[str, str], List[str]]:
     role = f"arn:aws:iam::{ACCOUNT}:role/absent"
@@ -643,28 +686,30 @@ def ways_out(
         *("--task-definition", write(at / "t.yaml", template)),
     ]
     result = check(*options)
-    warnings = [w for w in lines(result, "warning") if w.startswith("way out")]
+    warnings = [w for w in lines(result, "warning") if w.startswith("internet egress")]
     return failures(result), warnings
 
 
-def test_endpoints_are_a_way_out_for_what_is_in_ecr(
+def test_endpoints_are_enough_for_images_in_ecr(
     account: Account, check: Check, tmp_path: Path
 ) -> None:
     closed = account.ec2.create_vpc(CidrBlock="10.8.0.0/16")["Vpc"]["VpcId"]
     subnet = account.ec2.create_subnet(VpcId=closed, CidrBlock="10.8.1.0/24")
     name = subnet["Subnet"]["SubnetId"]
     image = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/flows:1"
-    found, _ = ways_out(account, name, check, tmp_path, "python:3.11")
-    assert "no default route; python:3.11 cannot be pulled" in found["way out"]
-    found, _ = ways_out(account, name, check, tmp_path, image)
-    assert "no VPC endpoint for ecr.api, ecr.dkr, s3" in found["way out"]
+    found, _ = egress(account, name, check, tmp_path, "python:3.11")
+    assert code_of(found["internet egress"]) == "no-internet-egress"
+    assert "python:3.11" in found["internet egress"]
+    found, _ = egress(account, name, check, tmp_path, image)
+    assert code_of(found["internet egress"]) == "no-vpc-endpoint"
+    assert "ecr.api, ecr.dkr, s3" in found["internet egress"]
     for service in ("ecr.api", "ecr.dkr", "s3"):
         account.ec2.create_vpc_endpoint(
             VpcId=closed, ServiceName=f"com.amazonaws.us-east-1.{service}"
         )
-    found, warnings = ways_out(account, name, check, tmp_path, image)
-    assert "way out" not in found
-    assert "Make sure that the Prefect API" in warnings[0]
+    found, warnings = egress(account, name, check, tmp_path, image)
+    assert "internet egress" not in found
+    assert code_of(warnings[0]) == "vpc-endpoints-only"
 
 
 @pytest.mark.parametrize(
@@ -708,13 +753,13 @@ def test_tasks_may_take_the_role(
 ) -> None:
     arn = account.role(f"role-{os.urandom(4).hex()}", policy)
     found = failures(check("--task-role-arn", arn))
-    expected = {} if is_usable else {"task role": f"ECS tasks may not take {arn}."}
-    assert {name: text.partition(" Let")[0] for name, text in found.items()} == expected
+    codes = {name: code_of(text) for name, text in found.items()}
+    assert codes == ({} if is_usable else {"task role": "role-not-trusting"})
 
 
 def test_a_role_of_another_account(check: Check) -> None:
     found = failures(check("--task-role-arn", "arn:aws:iam::999999999999:role/x"))
-    assert "is of another account than the agent" in found["task role"]
+    assert code_of(found["task role"]) == "role-of-another-account"
 
 
 def test_images_in_ecr(account: Account, check: Check, tmp_path: Path) -> None:
@@ -732,11 +777,12 @@ def test_images_in_ecr(account: Account, check: Check, tmp_path: Path) -> None:
         image = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/{name}"
         path = write(tmp_path / "t.yaml", fargate(image=image))
         result = check("--task-definition", path, "--execution-role-arn", role)
-        found[name] = failures(result).get(f"image ({image})", "")[:21]
+        text = failures(result).get(f"image ({image})", "")
+        found[name] = (code_of(text), *re.findall(r"\w+NotFoundException", text))
     assert found == {
-        "flows:1": "",
-        "flows:2": "It is not in ECR: Ima",
-        "absent:1": "It is not in ECR: Rep",
+        "flows:1": ("",),
+        "flows:2": ("image-not-found", "ImageNotFoundException"),
+        "absent:1": ("image-not-found", "RepositoryNotFoundException"),
     }
 
 
@@ -844,13 +890,21 @@ def test_denied_actions_are_named_each(world: World, check: Check) -> None:
     )
     result = check()
     assert result.exit_code == 1
-    found = failures(result)
-    assert found.keys() == {"permissions (ecs:RunTask)"}
-    warned = "\n".join(lines(result, "warning"))
-    assert "(ecs:RegisterTaskDefinition)" in warned
-    assert "may be denied, by a condition: no run starts" in warned
-    assert "(ecs:StopTask)" in warned
-    assert "(ecs:TagResource)" in warned
+    found = {
+        (status, name, code_of(text))
+        for status in ("failed", "warning")
+        for name, text in map(_parted, lines(result, status))
+    }
+    assert found == {
+        ("failed", "permissions (ecs:RunTask)", "missing-permission"),
+        (
+            "warning",
+            "permissions (ecs:RegisterTaskDefinition)",
+            "permission-maybe-missing",
+        ),
+        ("warning", "permissions (ecs:StopTask)", "missing-permission"),
+        ("warning", "permissions (ecs:TagResource)", "permission-maybe-missing"),
+    }
 
 
 @pytest.mark.usefixtures("agent_role")
@@ -886,12 +940,15 @@ def test_without_policies_what_reads_is_tried_and_the_rest_is_skipped(
         "warning",
         "skipped",
     ]
-    assert "needs the right iam:SimulatePrincipalPolicy" in about[0]
+    assert code_of(about[0]) == "policies-not-simulated"
+    assert "iam:SimulatePrincipalPolicy" in about[0]
     assert about[1] == (
         "ok: permissions: ecs:DescribeTaskDefinition, ecs:DescribeTasks, "
         "ecs:DescribeClusters, ec2:DescribeVpcs, ec2:DescribeSubnets"
     )
+    assert code_of(about[2]) == "missing-permission"
     assert "(ecs:ListTasks)" in about[2]
+    assert code_of(about[3]) == "permission-unknown"
     assert "ecs:RunTask, ecs:RegisterTaskDefinition" in about[3]
 
 
@@ -973,7 +1030,7 @@ def test_guarantee_7_the_key_of_runs_is_looked_for_and_never_shown(
     shown = json.loads(result.stdout)
     found = [each for each in shown["checks"] if each["check"] == "secrets"]
     assert [(each["status"], each["message"]) for each in found] == [
-        ("ok", "it is there; its JSON key 'api' is not looked for"),
+        ("ok", "it exists; its JSON key 'api' is not checked"),
         ("ok", f"{reads} may read it"),
     ]
     assert {each["about"] for each in found} == {value_from}
@@ -991,25 +1048,29 @@ def test_guarantee_7_the_key_of_runs_is_looked_for_and_never_shown(
 
 
 @pytest.mark.parametrize(
-    "make, words",
+    "make, code, value",
     [
-        (lambda account: ABSENT, "There is no such secret in us-east-1."),
-        (deleted_secret, "It is deleted. Restore it with"),
+        (lambda account: ABSENT, "secret-not-found", "secret in us-east-1"),
+        (deleted_secret, "secret-deleted", "restore-secret"),
         (
             lambda account: made_secret(account, "empty"),
-            "It has no value with the label AWSCURRENT.",
+            "secret-without-value",
+            "AWSCURRENT",
         ),
         (
             lambda account: made_secret(account, "x", SecretString=KEY) + "::OTHER:",
-            "It has no value with the label OTHER.",
+            "secret-without-value",
+            "OTHER",
         ),
         (
             lambda account: f"{PARAMETER}/absent",
-            "There is no such parameter in us-east-1.",
+            "secret-not-found",
+            "parameter in us-east-1",
         ),
         (
             lambda account: f"{PARAMETER}/prefect/absent",
-            "There is no such parameter in us-east-1.",
+            "secret-not-found",
+            "parameter in us-east-1",
         ),
     ],
 )
@@ -1018,14 +1079,16 @@ def test_a_secret_that_ecs_could_not_fetch(
     check: Check,
     reads: str,
     make: Callable[[Account], str],
-    words: str,
+    code: str,
+    value: str,
 ) -> None:
     arn = make(account)
     result = check("--api-key-secret-arn", arn, "--execution-role-arn", reads)
     assert result.exit_code == 1
     found = failures(result)
     assert found.keys() == {f"secrets ({arn})"}
-    assert found[f"secrets ({arn})"].startswith(words)
+    assert code_of(found[f"secrets ({arn})"]) == code
+    assert value in found[f"secrets ({arn})"]
 
 
 @pytest.mark.parametrize(
@@ -1047,30 +1110,44 @@ def test_a_parameter_is_found_by_its_arn(
 ) -> None:
     arn = made_parameter(account, name)
     result = check("--api-key-secret-arn", arn, "--execution-role-arn", reads)
-    assert f"secrets ({arn}): it is there" in lines(result, "ok")
+    assert f"secrets ({arn}): it exists" in lines(result, "ok")
     assert KEY not in result.output
 
 
 @pytest.mark.parametrize(
-    "denied, status, words",
+    "denied, status, code, value",
     [
-        (["ssm.DescribeParameters"], "ok", "it is there"),
+        (["ssm.DescribeParameters"], "ok", "", "it exists"),
         (
             ["ssm.DescribeParameters", "ssm.GetParameter"],
             "skipped",
-            "Whether it is there cannot be asked: it needs the right ssm:GetParameter.",
+            "missing-permission",
+            "ssm:GetParameter",
         ),
     ],
 )
 def test_a_parameter_that_may_not_be_listed(
-    account: Account, check: Check, reads: str, denied: Any, status: str, words: str
+    account: Account,
+    check: Check,
+    reads: str,
+    denied: Any,
+    status: str,
+    code: str,
+    value: str,
 ) -> None:
     name = f"/denied/{len(denied)}"
     arn = made_parameter(account, name)
     account.aws.fault = deny(*denied)
     result = check("--api-key-secret-arn", arn, "--execution-role-arn", reads)
     assert result.exit_code == 0, result.output
-    assert f"secrets ({arn}): {words}" in lines(result, status)
+    prefix = f"secrets ({arn}): "
+    (text,) = (
+        line[len(prefix) :]
+        for line in lines(result, status)
+        if line.startswith(prefix) and "may read" not in line
+    )
+    assert code_of(text) == code
+    assert value in text
     assert KEY not in result.output
 
 
@@ -1087,17 +1164,18 @@ def test_what_may_not_be_asked_about_a_secret_is_skipped(
         for name, text in map(_parted, lines(result, "skipped"))
         if name.startswith("secrets")
     ]
-    assert "Whether it is there cannot be asked: it needs the right secretsm" in there
-    assert f"Whether {reads} may read it cannot be asked: it needs" in readable
+    assert code_of(there) == code_of(readable) == "missing-permission"
+    assert "secretsmanager:DescribeSecret" in there
+    assert f"{reads} may read" in readable
 
 
 @pytest.mark.parametrize(
-    "decision, has_policy, status",
+    "decision, has_policy, status, code",
     [
-        ("implicitDeny", False, "failed"),
-        ("explicitDeny", False, "failed"),
-        ("implicitDeny", True, "warning"),
-        ("depends", False, "warning"),
+        ("implicitDeny", False, "failed", "secret-not-readable"),
+        ("explicitDeny", False, "failed", "secret-not-readable"),
+        ("implicitDeny", True, "warning", "secret-maybe-not-readable"),
+        ("depends", False, "warning", "secret-maybe-not-readable"),
     ],
 )
 def test_a_role_that_may_not_read_the_secret(
@@ -1107,6 +1185,7 @@ def test_a_role_that_may_not_read_the_secret(
     decision: str,
     has_policy: bool,
     status: str,
+    code: str,
 ) -> None:
     name = f"{decision}-{has_policy}"
     arn = made_secret(account, name, SecretString=KEY)
@@ -1117,8 +1196,9 @@ def test_a_role_that_may_not_read_the_secret(
     account.aws.fault = Policies(GetSecretValue=decision)
     result = check("--api-key-secret-arn", arn, "--execution-role-arn", reads)
     (line,) = [each for each in lines(result, status) if each.startswith("secrets")]
-    assert f"{reads} may not read it: secretsmanager:GetSecretValue is denied" in line
-    assert line.endswith(f"Grant it secretsmanager:GetSecretValue on {arn}.")
+    assert code_of(line) == code
+    assert reads in line
+    assert f"secretsmanager:GetSecretValue on {arn}." in line
 
 
 def test_what_a_template_brings_as_secrets_is_looked_for_too(
@@ -1132,15 +1212,15 @@ def test_what_a_template_brings_as_secrets_is_looked_for_too(
     template = {**fargate(image="x", secrets=brought), "executionRoleArn": reads}
     path = write(tmp_path / "t.yaml", template)
     result = check("--task-definition", path)
-    assert "secrets (by-name): it is there" in lines(result, "ok")
-    assert f"secrets ({ABSENT[:-7]}): It is not the whole ARN." in lines(
-        result, "skipped"
-    )
+    assert "secrets (by-name): it exists" in lines(result, "ok")
+    skipped = dict(map(_parted, lines(result, "skipped")))
+    assert code_of(skipped[f"secrets ({ABSENT[:-7]})"]) == "partial-secret-arn"
 
 
 def test_a_key_in_plain_text_is_a_warning(check: Check) -> None:
     (line,) = lines(check("--key", KEY), "warning")
-    assert line.startswith("API key of runs: Flow runs get the API key in plain text")
+    assert line.startswith("API key of runs: ")
+    assert "--api-key-secret-arn" in line
 
 
 def test_a_secret_without_an_execution_role(check: Check, secret: str) -> None:
@@ -1149,20 +1229,20 @@ def test_a_secret_without_an_execution_role(check: Check, secret: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options, exit_code, words",
+    "options, exit_code, value",
     [
-        (["--key-from-secret", ABSENT], 1, "absent-AbCdEf is not there"),
-        (["--key-from-secret", ABSENT, "--key", KEY], 2, "exclude each other"),
-        (["--api-key-secret-arn", KEY], 2, "'s value is not the whole ARN"),
+        (["--key-from-secret", ABSENT], 1, "absent-AbCdEf"),
+        (["--key-from-secret", ABSENT, "--key", KEY], 2, "--key-from-secret"),
+        (["--api-key-secret-arn", KEY], 2, "--api-key-secret-arn"),
     ],
 )
 def test_a_key_that_cannot_be_had(
-    check: Check, options: List[str], exit_code: int, words: str
+    check: Check, options: List[str], exit_code: int, value: str
 ) -> None:
     result = check(*options)
     assert result.exit_code == exit_code
     said = failures(result).get("API key", result.output)
-    assert words in said
+    assert value in said
     assert KEY not in result.output
 
 
@@ -1170,26 +1250,32 @@ def test_a_key_that_cannot_be_had(
 
 
 @pytest.mark.parametrize(
-    "ahead, status",
-    [(0, "ok"), (100, "warning"), (-100, "warning"), (400, "failed"), (-400, "failed")],
+    "ahead, status, code",
+    [
+        (0, "ok", ""),
+        (100, "warning", "clock-skew"),
+        (-100, "warning", "clock-skew"),
+        (400, "failed", "clock-skew-rejected"),
+        (-400, "failed", "clock-skew-rejected"),
+    ],
 )
-def test_clock_skew(world: World, ahead: float, status: str) -> None:
+def test_clock_skew(world: World, ahead: float, status: str, code: str) -> None:
     import time
 
     from prefect_ecs_plugin.aws.session import AWSClients
 
-    facts = CheckContext({}, PrefectSettings("server", ""))
+    context = CheckContext({}, PrefectSettings("server", ""))
     with environment.only(world.environment):
-        facts.aws = AWS(AWSClients(), lambda: time.time() + ahead)
-        list(identity.identity(facts))
-    (finding,) = identity.clock(facts)
-    assert finding.status.value == status
+        context.aws = AWS(AWSClients(), lambda: time.time() + ahead)
+        list(identity.identity(context))
+    (finding,) = identity.clock(context)
+    assert (finding.status.value, finding.code) == (status, code)
     assert ("ahead of" in finding.message) == (ahead > 0)
 
 
 def test_no_clock_is_skipped() -> None:
     (finding,) = identity.clock(CheckContext({}, PrefectSettings("server", "")))
-    assert finding.status is Status.SKIPPED
+    assert (finding.status, finding.code) == (Status.SKIPPED, "clock-unknown")
 
 
 def test_a_date_that_is_none_tells_no_time() -> None:
@@ -1254,53 +1340,63 @@ def test_flows_are_shown_as_yaml_after_the_checks(check: Check, tmp_path: Path) 
     import yaml
 
     result = check("--flow", write_flow(tmp_path))
-    _, _, shown = result.stdout.partition("What would be sent for flow 'etl':\n")
-    text, _, _ = shown.partition("\nWhat would be sent")
+    _, _, shown = result.stdout.partition("Requests for flow 'etl':\n")
+    text, _, _ = shown.partition("\nRequests for flow")
     sent = yaml.safe_load(text)
     assert list(sent) == ["RegisterTaskDefinition", "RunTask"]
     assert "printed by the file" not in result.stdout
 
 
 @pytest.mark.parametrize(
-    "text, check_name, words",
+    "text, check_name, code, value",
     [
-        ("1 / 0", "flow", "flow.py cannot be loaded: ZeroDivisionError: division by"),
-        ("x = 1", "flow", "There is no flow in"),
-        ("exit(3)", "flow", "flow.py cannot be loaded: SystemExit: 3. Run it with"),
+        ("1 / 0", "flow", "flow-file-error", "flow.py.*ZeroDivisionError: division by"),
+        ("x = 1", "flow", "no-flow-in-file", "flow.py"),
+        ("exit(3)", "flow", "flow-file-error", "flow.py.*SystemExit: 3"),
         (
             "from prefect import Flow\nfrom prefect.run_configs import LocalRun\n"
             "f = Flow('f', run_config=LocalRun())",
             "requests (f)",
+            None,
             "LocalRun",
         ),
         (
             "from prefect import Flow\nfrom prefect.run_configs import ECSRun\n"
             "f = Flow('f', run_config=ECSRun(labels=['gpu']))",
             "labels (f)",
-            "it lacks the label 'gpu'. Start it with --label gpu.",
+            "agent-lacks-label",
+            "--label gpu",
         ),
         (
             "from prefect import Flow\nfrom prefect.run_configs import ECSRun\n"
             "f = Flow('f', run_config=ECSRun(task_definition_arn='absent:1'))",
             "requests (f)",
-            "The task definition absent:1 cannot be used",
+            "unusable-task-definition",
+            "absent:1",
         ),
         (
             "from prefect import Flow\nfrom prefect.run_configs import ECSRun\n"
             "f = Flow('f', run_config=ECSRun(run_task_kwargs={'cluster': 'nope'}))",
             "cluster (nope)",
-            "'nope' is not there",
+            "cluster-not-active",
+            "'nope'",
         ),
     ],
 )
 def test_a_flow_that_cannot_run_is_named(
-    check: Check, tmp_path: Path, text: str, check_name: str, words: str
+    check: Check,
+    tmp_path: Path,
+    text: str,
+    check_name: str,
+    code: Optional[str],
+    value: str,
 ) -> None:
     result = check("--flow", write_flow(tmp_path, text))
     assert result.exit_code == 1
     found = failures(result)
     assert found.keys() == {check_name}
-    assert words in found[check_name]
+    assert code is None or code_of(found[check_name]) == code
+    assert re.search(value, found[check_name])
 
 
 def test_a_flow_with_a_definition_of_its_own_registers_none(
@@ -1326,7 +1422,10 @@ def test_a_flow_without_labels_is_not_for_an_agent_with_some(
     check: Check, tmp_path: Path
 ) -> None:
     result = check("--label", "prod", "--flow", write_flow(tmp_path))
-    assert failures(result).keys() == {"labels (etl)", "labels (in docker)"}
+    found = {name: code_of(text) for name, text in failures(result).items()}
+    assert found == dict.fromkeys(
+        ["labels (etl)", "labels (in docker)"], "flow-without-labels"
+    )
 
 
 # -- How it is shown ---------------------------------------------------------------
@@ -1349,7 +1448,8 @@ def test_json_is_one_document(check: Check) -> None:
         "message",
         "advice",
     }
-    assert "Create it" in found["advice"]
+    assert found["code"] == "cluster-not-active"
+    assert "--cluster" in found["advice"]
 
 
 @pytest.mark.parametrize("title", ["cluster", "permissions (" + "long-" * 30 + ")"])
@@ -1357,12 +1457,12 @@ def test_json_is_one_document(check: Check) -> None:
 def test_the_table_fits_the_terminal(title: str, message: str) -> None:
     shown: List[str] = []
     table = output.Table(shown.append, width=80)
-    table.show(failed(message, "Do this.").of(title))
+    table.show(failed(message, "Do this.", code="a-code").of(title))
     text = click.unstyle("\n".join(shown))
     assert max(map(len, text.splitlines())) <= 80
     squeezed = re.sub(r"\s", "", text)
     assert re.sub(r"\s", "", f"failed{title}")[:20] in squeezed
-    assert squeezed.endswith(re.sub(r"\s", "", f"{message}Dothis."))
+    assert squeezed.endswith(re.sub(r"\s", "", f"{message}Dothis.[a-code]"))
 
 
 words = st.text(alphabet=string.ascii_letters + string.punctuation + " ")
@@ -1423,12 +1523,12 @@ def test_a_terminal_gets_a_table_in_colours_unless_no_color_is_set(
     assert "\x1b[32mok" in coloured
     assert "\x1b" not in plain
     for shown in (click.unstyle(coloured), plain):
-        assert re.search(r"^RESULT +CHECK +WHAT WAS FOUND", shown)
+        assert re.search(r"^RESULT +CHECK +FINDING", shown)
         assert re.search(r"^ok +Prefect API +http://", shown, re.MULTILINE)
         assert max(map(len, shown.splitlines())) <= 80
 
 
-# -- As a child, the way people run it ---------------------------------------------
+# -- In a child process ---------------------------------------------
 
 
 def test_the_command_itself(world: World, account: Account) -> None:
@@ -1442,22 +1542,22 @@ def test_the_command_itself(world: World, account: Account) -> None:
 
 
 def test_a_check_that_breaks_off_is_skipped_and_the_next_is_made() -> None:
-    def breaks(facts: CheckContext) -> Iterator[Finding]:
+    def breaks(context: CheckContext) -> Iterator[Finding]:
         yield ok("so far")
         raise ZeroDivisionError("oops")
 
     checks = [
-        preflight.Check("first", breaks),
-        preflight.Check("second", lambda facts: iter([ok("fine")])),
-        preflight.Check("third", lambda facts: iter([ok("fine")]), ("aws",)),
+        runner.Check("first", breaks),
+        runner.Check("second", lambda context: iter([ok("fine")])),
+        runner.Check("third", lambda context: iter([ok("fine")]), ("aws",)),
     ]
-    facts = CheckContext({}, PrefectSettings("server", ""))
+    context = CheckContext({}, PrefectSettings("server", ""))
     assert [
-        (each.status.value, each.check, each.message)
-        for each in preflight.findings(facts, checks)
+        (each.status.value, each.check, each.code)
+        for each in runner.findings(context, checks)
     ] == [
-        ("ok", "first", "so far"),
-        ("skipped", "first", "It could not be made: ZeroDivisionError: oops."),
-        ("ok", "second", "fine"),
-        ("skipped", "third", "It depends on: AWS settings."),
+        ("ok", "first", ""),
+        ("skipped", "first", "check-error"),
+        ("ok", "second", ""),
+        ("skipped", "third", "depends-on-failed-check"),
     ]

@@ -378,16 +378,16 @@ def assert_only_our_command_suffers(torn: Environment) -> None:
 
 
 def assert_works_or_says_what_to_do(done: Any) -> None:
-    """Ours or one line, never Prefect's own; damaged metadata may be warned of."""
-    stderr = re.sub("^Warning: entry points passed over .*\\n", "", done.stderr)
+    """Ours or one line, never Prefect's own."""
+    stderr = done.stderr
     if done.returncode == 0:
         assert "Run flows as Amazon ECS tasks." in done.stdout, done.stdout
         assert stderr == ""
     else:
         assert (done.returncode, done.stdout) == (1, ""), stderr
         assert re.fullmatch(
-            "Error: ecs: .*\\breinstall prefect-ecs-plugin.*\\n|"
-            "Error: ecs: .*pip install --force-reinstall .*prefect-ecs-plugin\\n",
+            "Error: ecs: .*pip install --force-reinstall .*prefect-ecs-plugin "
+            r"\[damaged-install\]\n",
             stderr,
         )
 
@@ -731,7 +731,7 @@ def assert_says_why(environment: Environment, *words: str) -> None:
 @packaging
 def test_without_boto3_one_line_says_what_to_install(installed: Environment) -> None:
     installed.pip("uninstall", "--yes", "boto3", "botocore")
-    assert_says_why(installed, "pip install prefect[aws]", "conda install boto3")
+    assert_says_why(installed, "pip install prefect[aws]", "[old-aws-library]")
 
 
 @packaging
@@ -747,52 +747,7 @@ def test_a_damaged_command_is_never_prefects_own(installed: Environment) -> None
     cli = installed.site_packages / "prefect_ecs_plugin" / "cli" / "start.py"
     cli.unlink()
     cli.write_text("raise RuntimeError('two\\nlines')", encoding="utf-8")
-    assert_says_why(installed, f"{VERSION} cannot be loaded (RuntimeError: two lines)")
-
-
-@pytest.fixture
-def offers(installed: Environment) -> Callable[[str, str, str], None]:
-    """Adds a distribution that offers a command for `prefect agent`."""
-
-    def add(name: str, command: str, source: str) -> None:
-        (installed.site_packages / f"{name}.py").write_text(source, encoding="utf-8")
-        metadata = installed.site_packages / f"{name}-3.0.dist-info"
-        metadata.mkdir()
-        (metadata / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {name}\nVersion: 3.0\n", encoding="utf-8"
-        )
-        (metadata / "entry_points.txt").write_text(
-            f"[prefect.cli.agent]\n{command} = {name}:command\n", encoding="utf-8"
-        )
-
-    return add
-
-
-A_COMMAND = "import click\ncommand = click.Command('x', callback=lambda: print('Ran'))"
-
-
-@packaging
-def test_other_distributions_may_offer_commands_and_fail_alone(
-    installed: Environment, offers: Callable[[str, str, str], None]
-) -> None:
-    offers("nomads", "nomad", A_COMMAND)
-    offers("broken", "broken", "raise OSError('no')")
-    assert_ours(installed)
-    assert installed.run("prefect", "agent", "nomad").stdout == "Ran\n"
-    done = installed.run("prefect", "agent", "broken", "start", "--help")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "broken 3.0 cannot be loaded (OSError: no)" in done.stderr
-
-
-@packaging
-def test_two_distributions_with_one_command_are_both_named(
-    installed: Environment, offers: Callable[[str, str, str], None]
-) -> None:
-    offers("rival", "ecs", A_COMMAND)
-    done = installed.run("prefect", "agent", "ecs", "start")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert f"prefect-ecs-plugin {VERSION}" in done.stderr
-    assert "rival 3.0" in done.stderr
+    assert_says_why(installed, "(RuntimeError: two lines)", "[damaged-install]")
 
 
 @packaging

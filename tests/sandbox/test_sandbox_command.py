@@ -25,7 +25,7 @@ from click.testing import CliRunner
 from deadlines import DEADLINE
 from shell import Shell, without_looks
 
-from prefect_ecs_plugin.cli.start_options import WithStartOptions, typed
+from prefect_ecs_plugin.cli.start_options import WithStartOptions, explicit_options
 from prefect_ecs_plugin.sandbox import command, flows, watch
 from prefect_ecs_plugin.sandbox.display import Lines
 from prefect_ecs_plugin.sandbox.watch import Watch
@@ -43,7 +43,7 @@ def parsed(*arguments: str) -> Tuple[str, ...]:
     @click.command(cls=WithStartOptions, refused=command.REFUSED)
     @click.argument("paths", nargs=-1)
     def sandbox(paths: Tuple[str, ...], **values: Any) -> None:
-        got.append(typed(click.get_current_context()))
+        got.append(explicit_options(click.get_current_context()))
 
     sandbox(list(arguments), standalone_mode=False)
     return got[0]

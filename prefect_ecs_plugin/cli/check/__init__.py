@@ -1,26 +1,26 @@
-"""`prefect agent ecs check`: what would fail, said before anything runs.
+"""`prefect agent ecs check`: reports what would fail, before the agent starts.
 
-command      the options, which are those of `start`, and the exit code
-preflight    the list of all checks, and making them one after the other
-facts        what the checks have found out so far
-findings     what a check says: ok, warning, failed or skipped       (pure)
+command         the options, which include those of `start`, and the exit code
+runner          the list of all checks, made one after the other
+context         the options, and the results of earlier checks
+findings        one line of the report: ok, warning, failed or skipped  (pure)
+output          the report as a table, plain lines or JSON
 
-api          the Prefect API, its key and tenant; `api_access` asks it
-identity     the AWS settings, who we are there, and the clock
-settings     the template, the run-task kwargs, the default VPC
-flows        the flows of `--flow`
-rendering    the requests of a launch, by the code of a launch, sent nowhere:
-             each a `preview`
-cluster      the cluster, and whether it has what the requests ask for
-network      subnets, security groups and the way out
-roles        execution role and task role
-secrets      what containers get as secrets
-images       what is in ECR
-permissions  what the agent's identity may do
+api             the Prefect API, its key and tenant
+identity        the AWS settings, the agent's identity at AWS, the clock
+settings        the template, the run-task kwargs, the default VPC
+flows           the flows of `--flow`
+rendering       the requests of a launch, built by the agent's own code
+cluster         the cluster and its capacity
+network         subnets, security groups and internet egress
+roles           execution role and task role
+secrets         the secrets of containers
+images          images in ECR
+permissions     the permissions of the agent's identity
 
-asking       read-only questions to AWS; the only module here that uses botocore
-output       a table, plain lines or JSON                            (pure)
+prefect_client  queries to the Prefect API
+aws_client      read-only calls to AWS; the only module here with clients of boto3
 
-Nothing here starts, registers, changes or deletes anything. A check that cannot be
-made is `skipped`, never `ok`.
+No check starts, registers, changes or deletes anything. A check that could not be made
+is `skipped`, never `ok`.
 """

@@ -1,4 +1,4 @@
-"""The Prefect API: whether it answers, knows the key, and has the tenant."""
+"""The Prefect API: whether it answers, accepts the key, and has the tenant."""
 
 from __future__ import annotations
 
@@ -7,124 +7,149 @@ from typing import Any, Iterator, Mapping
 
 from prefect import config
 
-from .api_access import API, APIKeyRejected, APIUnavailable
-from .facts import CheckContext
-from .findings import Finding, failed, ok, sentence, skipped, warning
+from .context import CheckContext
+from .findings import Finding, failed, failed_with, ok, sentence, skipped, warning
+from .prefect_client import API, APIKeyRejected, APIUnavailable
 
-_SET_API = "Set --api or PREFECT__CLOUD__API, and check that it is up."
+_SET_API = "Set --api or PREFECT__CLOUD__API, and check that the API is running."
 _SET_KEY = (
     "Give a service account's key with --key or PREFECT__CLOUD__API_KEY, or log in "
     "with `prefect auth login`."
 )
+_SET_TENANT = "Correct --tenant-id or PREFECT__CLOUD__TENANT_ID."
 
 
-# -- The checks ------------------------------------------------------------------
-
-
-def reachable(facts: CheckContext) -> Iterator[Finding]:
-    """Whether something that speaks GraphQL answers; it may still refuse the key."""
+def reachable(context: CheckContext) -> Iterator[Finding]:
+    """Whether a GraphQL API answers; the key is another check's."""
     try:
         api = API.configured()
     except ValueError as error:
         yield failed(
-            sentence(error), "Correct --tenant-id or PREFECT__CLOUD__TENANT_ID."
+            f"The tenant's id is not valid: {sentence(error)}",
+            _SET_TENANT,
+            code="bad-tenant-id",
         )
         return
     try:
-        api.ask("query { hello }", facts.now)
-    except APIUnavailable as silence:
+        api.ask("query { hello }", context.now)
+    except APIUnavailable as error:
         where = api.url or "''"
-        yield failed(f"The Prefect API at {where} {silence}.", _SET_API)
+        yield failed(
+            f"The Prefect API at {where} {error}.",
+            _SET_API,
+            code="prefect-api-unavailable",
+        )
         return
     except APIKeyRejected:
-        pass  # it is the next check that says so
-    facts.api = api
+        pass  # the next check reports it
+    context.api = api
     yield ok(f"{api.url} answers (backend {config.backend})")
 
 
-def key(facts: CheckContext) -> Iterator[Finding]:
-    """Whether the key opens the API, and whether one is needed."""
-    api = _api(facts)
-    if facts.options.get("key_trouble"):
-        yield failed(facts.options["key_trouble"])
+def key(context: CheckContext) -> Iterator[Finding]:
+    """Whether the API accepts the key, and whether it requires one."""
+    api = context.known_api
+    if context.options.get("key_error"):
+        yield failed_with(context.options["key_error"])
         return
     is_cloud = config.backend == "cloud"
     if is_cloud and not api.key:
-        yield failed("Prefect Cloud wants an API key and there is none.", _SET_KEY)
+        yield failed(
+            "Prefect Cloud requires an API key, and there is none.",
+            _SET_KEY,
+            code="no-api-key",
+        )
         return
     query = "query { auth_info { tenant_id } }" if is_cloud else "query { hello }"
     try:
-        data = api.ask(query, facts.now)
-    except APIKeyRejected as refusal:
+        data = api.ask(query, context.now)
+    except APIKeyRejected as error:
         what = "the API key" if api.key else "requests without an API key"
-        yield failed(f"{api.url} does not accept {what}: {refusal}.", _SET_KEY)
+        yield failed(
+            f"The Prefect API at {api.url} does not accept {what}: {error}.",
+            _SET_KEY,
+            code="api-key-rejected",
+        )
         return
-    except APIUnavailable as silence:
-        yield skipped(f"The Prefect API {silence}.")
-        return
-    if is_cloud and not (data.get("auth_info") or {}).get("tenant_id"):
-        yield failed("An API token was given where a key is wanted.", _SET_KEY)
+    except APIUnavailable as error:
+        yield skipped(f"The Prefect API {error}.", code="prefect-api-unavailable")
         return
     api.tenant = (data.get("auth_info") or {}).get("tenant_id")
-    yield ok("accepted" if api.key else "none is given, and none is wanted")
+    if is_cloud and not api.tenant:
+        yield failed(
+            "The given key is an API token, and Prefect Cloud requires an API key.",
+            _SET_KEY,
+            code="token-instead-of-key",
+        )
+        return
+    yield ok("accepted" if api.key else "none given, none required")
 
 
-def tenant(facts: CheckContext) -> Iterator[Finding]:
-    """Whether there is a tenant, and the one that is named is among them."""
-    api = _api(facts)
+def tenant(context: CheckContext) -> Iterator[Finding]:
+    """Whether there is a tenant, and whether the named tenant exists."""
+    api = context.known_api
     if config.backend != "cloud":
         try:
-            data = api.ask("query { tenant { id } }", facts.now)
+            data = api.ask("query { tenant { id } }", context.now)
         except (APIKeyRejected, APIUnavailable) as error:
-            yield skipped(f"The Prefect API was asked for its tenants: {error}.")
+            yield skipped(
+                f"The Prefect API {error}, when asked for its tenants.",
+                code="prefect-api-unavailable",
+            )
             return
-        yield from _server_tenant(api, data)
+        yield _server_tenant(api, data)
     elif api.tenant is None:
-        yield skipped("Which tenant it is depends on the API key.")
+        yield skipped("The tenant depends on the API key.", code="tenant-unknown")
     elif api.wanted_tenant in (None, api.tenant):
         yield ok(api.tenant)
     else:
         yield failed(
-            f"The key is for tenant {api.tenant}, not for {api.wanted_tenant}.",
-            "Correct --tenant-id or PREFECT__CLOUD__TENANT_ID.",
+            f"The API key belongs to tenant {api.tenant}, not {api.wanted_tenant}.",
+            _SET_TENANT,
+            code="wrong-tenant",
         )
 
 
-def _server_tenant(api: API, data: Mapping[str, Any]) -> Iterator[Finding]:
+def _server_tenant(api: API, data: Mapping[str, Any]) -> Finding:
     found = [str(each["id"]) for each in data.get("tenant") or []]
     if not found:
-        yield failed(
+        return failed(
             "The Prefect Server has no tenant.",
             "Create one with `prefect server create-tenant`.",
+            code="no-tenant",
         )
-    elif api.wanted_tenant and api.wanted_tenant not in found:
-        yield failed(
-            f"The Prefect Server has no tenant {api.wanted_tenant}.",
-            f"Correct --tenant-id; it has {', '.join(found)}.",
+    if api.wanted_tenant and api.wanted_tenant not in found:
+        return failed(
+            f"The Prefect Server has no tenant {api.wanted_tenant}; it has "
+            f"{', '.join(found)}.",
+            _SET_TENANT,
+            code="unknown-tenant",
         )
-    else:
-        api.tenant = api.wanted_tenant or found[0]
-        yield ok(api.tenant)
+    api.tenant = api.wanted_tenant or found[0]
+    return ok(api.tenant)
 
 
-def agent_config(facts: CheckContext) -> Iterator[Finding]:
-    """Whether the agent config that `--agent-config-id` names is there."""
-    wanted = facts.options.get("agent_config_id")
+def agent_config(context: CheckContext) -> Iterator[Finding]:
+    """Whether the agent config that `--agent-config-id` names exists."""
+    wanted = context.options.get("agent_config_id")
     if not wanted:
         return
-    api = _api(facts)
     where = f"where: {{id: {{_eq: {json.dumps(wanted)}}}}}"
+    query = f"query {{ agent_config({where}) {{ id }} }}"
     try:
-        data = api.ask(f"query {{ agent_config({where}) {{ id }} }}", facts.now)
+        data = context.known_api.ask(query, context.now)
     except (APIKeyRejected, APIUnavailable) as error:
-        yield warning(f"The Prefect API {error}.", "Check --agent-config-id.")
+        yield warning(
+            f"The Prefect API {error}, when asked for agent config {wanted}.",
+            "Check --agent-config-id.",
+            code="agent-config-unknown",
+        )
         return
     if data.get("agent_config"):
         yield ok(str(wanted))
     else:
-        yield failed(f"There is no agent config {wanted}.", "Check --agent-config-id.")
-
-
-def _api(facts: CheckContext) -> API:
-    assert facts.api is not None  # preflight asks only where it is known
-    return facts.api
+        yield failed(
+            f"The Prefect API has no agent config {wanted}.",
+            "Correct --agent-config-id.",
+            code="no-agent-config",
+        )

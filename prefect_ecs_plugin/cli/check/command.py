@@ -1,4 +1,4 @@
-"""`prefect agent ecs check`: the options, which are those of `start`, and the end."""
+"""`prefect agent ecs check`: the options, which include those of `start`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..start import given_key
 from ..start_options import WithStartOptions
 
 HELP = """\
-Say what would fail, before anything runs.
+Report what would fail, before the agent starts.
 
-Takes the options of `start` and looks at everything that an agent with these options
-needs: the Prefect API, AWS, the template and the run-task kwargs, the network, roles,
-images and permissions. Nothing is started, registered or changed.
+The command takes the options of `start` and checks everything that an agent with these
+options needs: the Prefect API, AWS, the template and the run-task kwargs, the network,
+roles, images and permissions. It starts, registers and changes nothing.
 
 \b
   prefect agent ecs check --cluster prod --task-definition template.yaml
   prefect agent ecs check --flow my_flow.py
 
-Each check is ok, warning, failed, or skipped where it cannot be made. Exit code 1 if
-one has failed.
+Each check is ok, warning or failed, or skipped if it could not be made. The exit code
+is 1 if any check failed.
 """
 
 
@@ -35,24 +35,24 @@ one has failed.
     "flow_path",
     metavar="FLOW.py",
     type=click.Path(exists=True, dir_okay=False),
-    help="Show what would be sent for the flows in this file, secrets masked, and "
-    "check that. The file is run, as by `prefect register`.",
+    help="Show and check the requests for the flows in this file, with secrets masked. "
+    "The command runs the file, as `prefect register` does.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")
 def check(flow_path: Optional[str], as_json: bool, **options: Any) -> None:
     from .output import screen
-    from .preflight import Preflight
+    from .runner import CheckRunner
 
     check_values(options)
     try:
         options["key"] = given_key(**options)
     except PrefectECSError as error:
-        options["key_trouble"] = str(error)
-    made: List[Preflight] = []
+        options["key_error"] = error
+    made: List[CheckRunner] = []
 
-    def preflight(**given: Any) -> Preflight:
-        made.append(Preflight(screen(as_json), flow_path=flow_path, **given))
+    def runner(**given: Any) -> CheckRunner:
+        made.append(CheckRunner(screen(as_json), flow_path=flow_path, **given))
         return made[0]
 
-    start_agent(preflight, **options)
+    start_agent(runner, **options)
     sys.exit(1 if made[0].has_failed else 0)

@@ -1,4 +1,4 @@
-"""What a check says. Pure."""
+"""What a check reports. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Iterable
 
-from ...errors import with_code
+from ...errors import PrefectECSError, code_of, with_code, without_code
 
 
 class Status(Enum):
-    """How a check ended."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -20,15 +20,15 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the preflight.
+    """One line of the report.
 
     Attributes:
-        status: How it ended.
-        message: What was found; for a check that was skipped, why.
-        advice: What to do, empty where there is nothing to do.
+        status: The result.
+        message: What was found; for a skipped check, why it was skipped.
+        advice: What to do; empty if there is nothing to do.
         check: The check's name.
-        about: Which flow, role or image it is about, where there may be several.
-        code: Names what was found, unless all is well.
+        about: The flow, role or image in question, where there may be several.
+        code: The kind of problem; empty for `ok`.
     """
 
     status: Status
@@ -40,24 +40,23 @@ class Finding:
 
     @property
     def title(self) -> str:
-        """The check's name, and what it is about."""
+        """The check's name and the object in question."""
         return f"{self.check} ({self.about})" if self.about else self.check
 
     @property
     def text(self) -> str:
-        """What was found and what to do, as one line of sentences, and the code."""
-        sentences = (self.message, self.advice)
-        line = " ".join(" ".join(text.split()) for text in sentences if text)
+        """Message, advice and code in one line."""
+        line = " ".join(f"{self.message} {self.advice}".split())
         return with_code(line, self.code)
 
     def of(self, check: str, about: str = "") -> Finding:
-        """The same finding under a check's name, unless it has one of its own."""
+        """A copy with a check's name, unless the finding has one already."""
         return replace(self, check=self.check or check, about=self.about or about)
 
 
 def sentence(text: object) -> str:
-    """Text, such as an error's, with a full stop where it lacks one."""
-    line = str(text)
+    """Text without its code, ending with a full stop."""
+    line = without_code(str(text))
     return line if line.endswith((".", "?", "!")) else f"{line}."
 
 
@@ -66,25 +65,29 @@ def ok(message: str, about: str = "") -> Finding:
     return Finding(Status.OK, message, about=about)
 
 
-def warning(
-    message: str, advice: str = "", about: str = "", *, code: str = ""
-) -> Finding:
-    """It may work all the same."""
+def warning(message: str, advice: str = "", about: str = "", *, code: str) -> Finding:
+    """Runs may fail."""
     return Finding(Status.WARNING, message, advice, about=about, code=code)
 
 
-def failed(
-    message: str, advice: str = "", about: str = "", *, code: str = ""
-) -> Finding:
-    """It will not work."""
+def failed(message: str, advice: str = "", about: str = "", *, code: str) -> Finding:
+    """Runs, or the agent itself, will fail."""
     return Finding(Status.FAILED, message, advice, about=about, code=code)
 
 
-def skipped(
-    message: str, advice: str = "", about: str = "", *, code: str = ""
-) -> Finding:
-    """It could not be found out."""
+def skipped(message: str, advice: str = "", about: str = "", *, code: str) -> Finding:
+    """The check could not be made."""
     return Finding(Status.SKIPPED, message, advice, about=about, code=code)
+
+
+def failed_with(error: PrefectECSError, advice: str = "", about: str = "") -> Finding:
+    """The error with which a run, or the agent, will fail."""
+    return failed(sentence(error.message), advice, about, code=error.code)
+
+
+def warned_with(text: str) -> Finding:
+    """A warning that the agent would log."""
+    return warning(sentence(text), code=code_of(text))
 
 
 def has_failed(findings: Iterable[Finding]) -> bool:
@@ -93,19 +96,16 @@ def has_failed(findings: Iterable[Finding]) -> bool:
 
 
 def tally(findings: Iterable[Finding]) -> str:
-    """How many checks ended how, worst first: `1 failed: cluster; 2 warnings, 9 ok`."""
+    """Counts by status, worst first: `1 failed: cluster; 2 warnings, 9 ok`."""
     found = list(findings)
     statuses = [finding.status for finding in found]
-    order = (Status.WARNING, Status.SKIPPED, Status.OK)
-    counts = ((status, statuses.count(status)) for status in order)
-    others = ", ".join(_counted(count, status) for status, count in counts if count)
+    counts = {status: statuses.count(status) for status in Status}
+    plural = "s" if counts[Status.WARNING] > 1 else ""
+    others = ", ".join(
+        f"{counts[status]} {status.value}{plural * (status is Status.WARNING)}"
+        for status in (Status.WARNING, Status.SKIPPED, Status.OK)
+        if counts[status]
+    )
     failures = [each.title for each in found if each.status is Status.FAILED]
-    if not failures:
-        return others
-    worst = f"{len(failures)} failed: {', '.join(failures)}"
-    return f"{worst}; {others}" if others else worst
-
-
-def _counted(count: int, status: Status) -> str:
-    plural = "s" if status is Status.WARNING and count > 1 else ""
-    return f"{count} {status.value}{plural}"
+    worst = f"{len(failures)} failed: {', '.join(failures)}" if failures else ""
+    return "; ".join(filter(None, [worst, others]))

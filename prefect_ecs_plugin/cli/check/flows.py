@@ -1,4 +1,4 @@
-"""The flow runs to render: made-up ones, of the flows in a file or of none."""
+"""The flow runs to render: made-up runs of the flows in a file, or of a plain flow."""
 
 from __future__ import annotations
 
@@ -12,50 +12,62 @@ from typing import Any, Dict, Iterator, List, Mapping
 import prefect
 from slugify import slugify
 
-from .facts import CheckContext
-from .findings import Finding, failed, ok, sentence, warning
+from .context import CheckContext
+from .findings import Finding, failed, ok, warning
 
-#: What stands for the ids that only the API can give.
+#: Stands for the ids that only the API can assign.
 MADE_UP_ID = str(uuid.UUID(int=0))
 
 
-def runs(facts: CheckContext) -> Iterator[Finding]:
-    """A run of each flow in the file of `--flow`; without one, of a flow that says
-    nothing about ECS.
+def runs(context: CheckContext) -> Iterator[Finding]:
+    """A run of each flow in the file of `--flow`; without a file, of a flow that has no
+    settings for ECS.
     """
-    path = facts.options.get("flow_path")
+    path = context.options.get("flow_path")
     if path is None:
-        facts.rows = [row_of("any", None, {})]
+        context.rows = [row_of("any", None, {})]
         return
     try:
         flows = load(path)
-    except (Exception, SystemExit) as error:  # a flow's file may do what it likes
+    except (Exception, SystemExit) as error:  # a flow's file may raise anything
+        text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":.")
         yield failed(
-            sentence(f"{path} cannot be loaded: {_told(error)}"),
-            "Run it with Python alone to see where.",
+            f"{path} cannot be loaded: {text}.",
+            "Run the file with Python alone to see the traceback.",
+            code="flow-file-error",
         )
         return
     if not flows:
         yield failed(
-            f"There is no flow in {path}.", "A flow has to be in a variable of it."
+            f"{path} has no flow.",
+            "Assign the flow to a variable of the module.",
+            code="no-flow-in-file",
         )
         return
-    facts.rows = [row_of_flow(flow) for flow in flows]
+    context.rows = [
+        row_of(
+            flow.name,
+            flow.run_config.serialize() if flow.run_config else None,
+            _storage(flow),
+        )
+        for flow in flows
+    ]
     yield ok(f"{path}: {', '.join(flow.name for flow in flows)}")
     for flow in flows:
-        yield from _picked_up(flow, list(facts.prefect.labels))
-        yield from _found_in_image(flow)
-
-
-def _told(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        yield _labels(flow, list(context.prefect.labels)).of("labels", flow.name)
+        if isinstance(flow.storage, prefect.storage.Local):
+            yield warning(
+                "With Local storage the task finds the flow only if the image contains "
+                "its file, at the same path.",
+                "Use S3, Docker, Git or another storage that the task can reach.",
+                code="local-storage",
+            ).of("storage", flow.name)
 
 
 def load(path: str) -> List[Any]:
     """The flows of a file, loaded as `prefect register` does.
 
-    What the file prints goes to stderr, where it does not spoil our own output.
+    The output of the file goes to stderr, so that stdout has the report only.
     """
     whole = os.path.abspath(path)
     before = list(sys.path)
@@ -75,14 +87,8 @@ def load(path: str) -> List[Any]:
     return flows
 
 
-def row_of_flow(flow: Any) -> Dict[str, Any]:
-    """A run of a flow as the API would send it, were it registered now."""
-    run_config = flow.run_config.serialize() if flow.run_config else None
-    return row_of(flow.name, run_config, _storage(flow))
-
-
 def row_of(name: str, run_config: Any, storage: Mapping[str, Any]) -> Dict[str, Any]:
-    """A flow run as the API sends it, with what is made up in place of ids."""
+    """A flow run as the API sends it, with made-up ids."""
     return {
         "id": MADE_UP_ID,
         "name": "made-up-run",
@@ -101,7 +107,7 @@ def row_of(name: str, run_config: Any, storage: Mapping[str, Any]) -> Dict[str, 
 
 
 def _storage(flow: Any) -> Dict[str, Any]:
-    """Its storage; a Docker image that is not built yet has the name it will get."""
+    """The flow's storage; a Docker image that is not built yet gets its later name."""
     storage: Dict[str, Any] = flow.storage.serialize()
     if storage.get("type") != "Docker":
         return storage
@@ -110,40 +116,29 @@ def _storage(flow: Any) -> Dict[str, Any]:
     return {**storage, "image_name": name, "image_tag": tag}
 
 
-def _picked_up(flow: Any, agent_labels: List[str]) -> Iterator[Finding]:
-    """An agent takes a run whose labels are among its own, and with labels none that
-    has none.
+def _labels(flow: Any, agent_labels: List[str]) -> Finding:
+    """An agent takes a run if it has all labels of the run; an agent with labels takes
+    no run without labels.
     """
-    ours = set(agent_labels)
     labels = set(flow.storage.labels)
     labels.update(flow.run_config.labels if flow.run_config else ())
-    missing = sorted(labels - ours)
+    missing = sorted(labels - set(agent_labels))
     if missing:
-        yield failed(
-            f"This agent takes no runs of it: it lacks {_listed(missing)}.",
+        return failed(
+            f"This agent does not take runs of this flow: it lacks {_listed(missing)}.",
             "Start it with " + " ".join(f"--label {each}" for each in missing) + ".",
-        ).of("labels", flow.name)
-    elif ours and not labels:
-        yield failed(
-            "This agent takes no runs of it: the flow has no labels and the agent has "
-            f"{_listed(sorted(ours))}.",
-            "Give the flow's run config one of them.",
-        ).of("labels", flow.name)
-    else:
-        yield ok(_listed(sorted(labels)) if labels else "none, as the agent").of(
-            "labels", flow.name
+            code="agent-lacks-label",
         )
+    if agent_labels and not labels:
+        return failed(
+            "This agent does not take runs of this flow: the flow has no labels, and "
+            f"the agent has {_listed(sorted(set(agent_labels)))}.",
+            "Give the flow's run config one of these labels.",
+            code="flow-without-labels",
+        )
+    return ok(_listed(sorted(labels)) if labels else "none, as the agent")
 
 
 def _listed(labels: List[str]) -> str:
     plural = "s" if len(labels) > 1 else ""
     return f"the label{plural} {', '.join(map(repr, labels))}"
-
-
-def _found_in_image(flow: Any) -> Iterator[Finding]:
-    if isinstance(flow.storage, prefect.storage.Local):
-        yield warning(
-            "Local storage: the task finds the flow only if its file is in the image, "
-            "at the same path.",
-            "Use S3, Docker, Git or another storage that the task can reach.",
-        ).of("storage", flow.name)

@@ -1,14 +1,13 @@
-"""The images that runs need, where a registry can be asked for them."""
+"""The images of runs, if they are in a registry that can be queried."""
 
 from __future__ import annotations
 
 import re
 from typing import Dict, Iterator, NamedTuple, Optional
 
-from .asking import Refused, Unanswered
-from .facts import CheckContext
+from .aws_client import AWS, AWSRefusal, AWSUnavailable
+from .context import CheckContext, LaunchPreview
 from .findings import Finding, failed, ok, skipped
-from .preview import LaunchPreview
 
 _ECR = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr(-fips)?\.(?P<region>[a-z0-9-]+)\."
@@ -16,11 +15,11 @@ _ECR = re.compile(
     r"(:(?P<tag>[^@]+))?(@(?P<digest>sha256:[0-9a-f]+))?\Z"
 )
 
-#: Registries that are on the internet, for all we know.
+#: Registries that are assumed to be on the internet.
 _PUBLIC = ("docker.io", "public.ecr.aws", "ghcr.io", "quay.io", "gcr.io")
 
-#: What ECR says when there is no such thing.
-_ABSENT = ("RepositoryNotFoundException", "ImageNotFoundException")
+#: ECR's error codes for an image or a repository that does not exist.
+_NOT_FOUND = ("RepositoryNotFoundException", "ImageNotFoundException")
 
 
 class ECRImage(NamedTuple):
@@ -34,40 +33,44 @@ class ECRImage(NamedTuple):
 
     @classmethod
     def of(cls, image: str) -> Optional[ECRImage]:
-        """Take a name apart; None where it is not of a private registry of ECR."""
+        """Parse a name; None unless it is in a private registry of ECR."""
         match = _ECR.match(image)
         return match and cls(*(match.group(name) for name in cls._fields))
 
     @property
     def id(self) -> Dict[str, str]:
-        """As ECR wants it; Docker takes `latest` where nothing is said."""
+        """As ECR's API takes it; the default tag is `latest`."""
         if self.digest:
             return {"imageDigest": self.digest}
         return {"imageTag": self.tag or "latest"}
 
 
 def is_public(image: str) -> bool:
-    """Whether an image is on the internet: Docker Hub's names have no host."""
+    """Whether an image is on the internet; names in Docker Hub have no host."""
     host, slash, _ = image.partition("/")
     is_host = bool(slash) and ("." in host or ":" in host or host == "localhost")
     return not is_host or host in _PUBLIC
 
 
-def images(facts: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
+def images(context: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether each image is in its registry."""
     for image in launch.images():
-        yield _found(facts, image).of("", image)
+        yield _image(context.known_aws, image).of("", image)
 
 
-def _found(facts: CheckContext, image: str) -> Finding:
-    assert facts.aws is not None  # preflight asks only where it is known
+def _image(aws: AWS, image: str) -> Finding:
     parts = ECRImage.of(image)
     if parts is None:
-        return skipped("Only private registries of ECR can be asked.")
+        return skipped(
+            "Only images in private registries of ECR can be checked.",
+            code="image-not-in-ecr",
+        )
     if image.endswith(":made-when-registered"):
-        return skipped("It is built when the flow is registered.")
+        return skipped(
+            "The image is built when the flow is registered.", code="image-not-built"
+        )
     try:
-        facts.aws.ask(
+        aws.ask(
             "ecr",
             "describe_images",
             region=parts.region,
@@ -75,10 +78,12 @@ def _found(facts: CheckContext, image: str) -> Finding:
             repositoryName=parts.repository,
             imageIds=[parts.id],
         )
-    except Refused as error:
-        if error.code not in _ABSENT:
-            return skipped(f"ECR was asked for it: {error}.")
-        return failed(f"It is not in ECR: {error}.", "Push it, or correct the name.")
-    except Unanswered as error:
-        return skipped(f"ECR was asked for it: {error}.")
+    except AWSUnavailable as error:
+        if isinstance(error, AWSRefusal) and error.aws_code in _NOT_FOUND:
+            return failed(
+                f"The image is not in ECR: {error}.",
+                "Push it, or correct the name.",
+                code="image-not-found",
+            )
+        return skipped(f"ECR does not describe the image: {error}.", code=error.code)
     return ok("is in ECR")

@@ -1,18 +1,17 @@
-"""Subnets, security groups, and the way out of them."""
+"""Subnets, security groups, and internet egress."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Set
 
-from .asking import AWS, Refused, names_of
-from .facts import CheckContext
+from .aws_client import AWS, AWSRefusal, names_of
+from .context import CheckContext, LaunchPreview
 from .findings import Finding, failed, ok, warning
 from .images import ECRImage, is_public
-from .preview import LaunchPreview
 
 #: Route targets through which a task without a public address can reach the internet,
 #: or another network that the account's owner has connected.
-_OUTWARD = (
+_EGRESS = (
     "NatGatewayId",
     "TransitGatewayId",
     "NetworkInterfaceId",
@@ -23,98 +22,101 @@ _OUTWARD = (
     "CoreNetworkArn",
 )
 
-_IN_FILE = "in networkConfiguration of the run-task kwargs"
+_CORRECT = "Correct {} in networkConfiguration of the run-task kwargs."
 
 
-def subnets(facts: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
-    """Whether the subnets are there, all in one VPC."""
+def subnets(context: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
+    """Whether the subnets exist, all in one VPC."""
+    aws = context.known_aws
     if not launch.network:
         mode = launch.definition.get("networkMode", "bridge")
         yield ok(f"none are needed in network mode {mode}")
         return
     try:
-        vpcs = _vpcs(_subnets(_aws(facts), launch))
-    except Refused as error:
-        if not error.code.startswith("InvalidSubnet"):
+        vpcs = _vpcs(_subnets(aws, launch))
+    except AWSRefusal as error:
+        if not error.aws_code.startswith("InvalidSubnet"):
             raise
         yield failed(
-            f"Some subnets are not there in {_aws(facts).region}: {error}.",
-            f"Correct subnets {_IN_FILE}.",
+            f"Some subnets do not exist in {aws.region}: {error}.",
+            _CORRECT.format("subnets"),
+            code="subnet-not-found",
         )
         return
     if len(vpcs) > 1:
         yield failed(
-            f"The subnets are of several VPCs: {', '.join(sorted(vpcs))}.",
-            f"A task can be in one only: correct subnets {_IN_FILE}.",
+            f"The subnets belong to several VPCs: {', '.join(sorted(vpcs))}; a task "
+            "can use only one.",
+            _CORRECT.format("subnets"),
+            code="several-vpcs",
         )
     else:
-        count = len(launch.network["subnets"])
-        yield ok(f"{count} in {', '.join(vpcs)}")
+        yield ok(f"{len(launch.network['subnets'])} in {', '.join(vpcs)}")
 
 
-def groups(facts: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
-    """Whether the security groups are there, and in the subnets' VPC."""
+def groups(context: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
+    """Whether the security groups exist, in the subnets' VPC."""
+    aws = context.known_aws
     wanted = launch.network.get("securityGroups")
     if not wanted:
         if launch.network:
             yield ok("the VPC's default group")
         return
     try:
-        answer = _aws(facts).ask("ec2", "describe_security_groups", GroupIds=wanted)
-    except Refused as error:
-        if not error.code.startswith("InvalidGroup"):
+        answer = aws.ask("ec2", "describe_security_groups", GroupIds=wanted)
+    except AWSRefusal as error:
+        if not error.aws_code.startswith("InvalidGroup"):
             raise
         yield failed(
-            f"Some security groups are not there in {_aws(facts).region}: {error}.",
-            f"Correct securityGroups {_IN_FILE}.",
+            f"Some security groups do not exist in {aws.region}: {error}.",
+            _CORRECT.format("securityGroups"),
+            code="security-group-not-found",
         )
         return
-    vpcs = _vpcs(_subnets(_aws(facts), launch))
-    strangers = [
+    vpcs = _vpcs(_subnets(aws, launch))
+    outside = [
         group["GroupId"]
         for group in answer["SecurityGroups"]
         if group.get("VpcId") not in vpcs
     ]
-    if strangers:
+    if outside:
         yield failed(
-            f"{', '.join(strangers)}: not in the subnets' VPC {', '.join(vpcs)}.",
-            f"Correct securityGroups {_IN_FILE}.",
+            f"Security groups outside the subnets' VPC {', '.join(vpcs)}: "
+            f"{', '.join(outside)}.",
+            _CORRECT.format("securityGroups"),
+            code="security-group-of-other-vpc",
         )
     else:
         yield ok(", ".join(wanted))
 
 
-def routes(facts: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
+def egress(context: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
     """Whether a task could reach its image's registry and the Prefect API."""
     if not launch.network:
         return
-    aws = _aws(facts)
+    aws = context.known_aws
     found = _subnets(aws, launch)
     has_address = launch.network.get("assignPublicIp") == "ENABLED"
-    ways = {subnet["SubnetId"]: _way_out(aws, subnet) for subnet in found}
+    targets = {subnet["SubnetId"]: _default_route(aws, subnet) for subnet in found}
     closed = [
         subnet
-        for subnet, way in ways.items()
-        if way is None or (way.startswith("igw-") and not has_address)
+        for subnet, target in targets.items()
+        if target is None or (target.startswith("igw-") and not has_address)
     ]
     if not closed:
-        yield ok(f"by {', '.join(sorted({str(way) for way in ways.values()}))}")
+        yield ok(f"by {', '.join(sorted({str(each) for each in targets.values()}))}")
         return
     reason = "no default route"
-    if all(ways[each] for each in closed):
+    if all(targets[each] for each in closed):
         reason = "an internet gateway, but the task has no public IP"
-    reason = f"{_some(sorted(closed))}: {reason}"
-    yield _by_endpoints(aws, launch, next(iter(_vpcs(found))), reason)
+    # Many subnets would fill the screen.
+    more = f" and {len(closed) - 2} more" if len(closed) > 3 else ""
+    names = ", ".join(sorted(closed)[: 2 if more else None]) + more
+    yield _with_endpoints(aws, launch, next(iter(_vpcs(found))), f"{names}: {reason}")
 
 
-def _some(names: List[str]) -> str:
-    """The first of many names."""
-    more = f" and {len(names) - 2} more" if len(names) > 3 else ""
-    return ", ".join(names[:2] if more else names) + more
-
-
-def _by_endpoints(aws: AWS, launch: LaunchPreview, vpc: str, reason: str) -> Finding:
-    """What a closed subnet is good for: what it has endpoints for, and no more.
+def _with_endpoints(aws: AWS, launch: LaunchPreview, vpc: str, reason: str) -> Finding:
+    """From a subnet without internet egress, a task reaches the VPC's endpoints only.
 
     https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html
     """
@@ -126,17 +128,27 @@ def _by_endpoints(aws: AWS, launch: LaunchPreview, vpc: str, reason: str) -> Fin
     )
     if launch.is_on_fargate is False:
         # The instance pulls the image and writes the logs, with its own address.
-        return warning(f"{reason}; the task itself reaches the VPC only.", advice)
+        return warning(
+            f"{reason}; the task reaches addresses inside the VPC only.",
+            advice,
+            code="no-internet-egress-on-ec2",
+        )
     if public:
-        return failed(f"{reason}; {', '.join(public)} cannot be pulled.", advice)
+        return failed(
+            f"{reason}; ECS cannot pull {', '.join(public)}.",
+            advice,
+            code="no-internet-egress",
+        )
     if missing:
         return failed(
-            f"{reason}, and no VPC endpoint for {', '.join(missing)}.",
-            f"{advice} Or make these endpoints in {vpc}.",
+            f"{reason}, and the VPC has no endpoint for {', '.join(missing)}.",
+            f"{advice} Or create these endpoints in {vpc}.",
+            code="no-vpc-endpoint",
         )
     return warning(
         f"{reason}; the task reaches the VPC and its endpoints only.",
-        "Make sure that the Prefect API and the image's registry can be reached so.",
+        "Make sure that it can reach the Prefect API and the image's registry.",
+        code="vpc-endpoints-only",
     )
 
 
@@ -147,10 +159,9 @@ def _needed(launch: LaunchPreview) -> Set[str]:
         needed |= {"ecr.api", "ecr.dkr", "s3"}  # S3 has the layers
     if launch.logs():
         needed.add("logs")
-    for container in launch.definition.get("containerDefinitions", []):
-        for secret in container.get("secrets", []):
-            is_parameter = ":secretsmanager:" not in secret.get("valueFrom", "")
-            needed.add("ssm" if is_parameter else "secretsmanager")
+    for value_from in launch.secrets():
+        is_secret = ":secretsmanager:" in value_from
+        needed.add("secretsmanager" if is_secret else "ssm")
     return needed
 
 
@@ -165,16 +176,15 @@ def _endpoints(aws: AWS, vpc: str) -> Set[str]:
 
 def _subnets(aws: AWS, launch: LaunchPreview) -> List[Dict[str, Any]]:
     wanted = list(launch.network.get("subnets", []))
-    answer = aws.ask("ec2", "describe_subnets", SubnetIds=wanted)
-    return list(answer["Subnets"])
+    return list(aws.ask("ec2", "describe_subnets", SubnetIds=wanted)["Subnets"])
 
 
 def _vpcs(found: List[Dict[str, Any]]) -> Set[str]:
     return {str(subnet["VpcId"]) for subnet in found}
 
 
-def _way_out(aws: AWS, subnet: Mapping[str, Any]) -> Optional[str]:
-    """Where a subnet's default route leads: `igw-...`, `nat-...`; None if nowhere."""
+def _default_route(aws: AWS, subnet: Mapping[str, Any]) -> Optional[str]:
+    """The default route's target: `igw-...`, `nat-...`; None without such a route."""
     for route in _table(aws, subnet).get("Routes", []):
         is_default = route.get("DestinationCidrBlock") == "0.0.0.0/0"
         if is_default and route.get("State", "active") == "active":
@@ -186,8 +196,7 @@ def _table(aws: AWS, subnet: Mapping[str, Any]) -> Mapping[str, Any]:
     """The subnet's own route table, else the VPC's main one."""
     filters = [{"Name": "vpc-id", "Values": [subnet["VpcId"]]}]
     tables = aws.ask("ec2", "describe_route_tables", Filters=filters)["RouteTables"]
-    own = ("SubnetId", subnet["SubnetId"])
-    for key, value in (own, ("Main", True)):
+    for key, value in (("SubnetId", subnet["SubnetId"]), ("Main", True)):
         for table in tables:
             if any(each.get(key) == value for each in table.get("Associations", [])):
                 return dict(table)
@@ -195,12 +204,7 @@ def _table(aws: AWS, subnet: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _target(route: Mapping[str, Any]) -> Optional[str]:
-    for key in ("GatewayId", *_OUTWARD):
+    for key in ("GatewayId", *_EGRESS):
         if route.get(key) and route[key] != "local":
             return str(route[key])
     return None
-
-
-def _aws(facts: CheckContext) -> AWS:
-    assert facts.aws is not None  # preflight asks only where it is known
-    return facts.aws

@@ -1,4 +1,4 @@
-"""The findings as a table, as plain lines or as JSON."""
+"""The report as a table, as plain lines or as JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any, Callable, List, Mapping, Sequence
 
 import click
 import yaml
@@ -21,11 +21,11 @@ _COLOURS = {
     Status.SKIPPED: "cyan",
 }
 
-#: Columns of the table; what does not fit into the second gets a line of its own.
+#: Widths of the first two columns; a longer title gets lines of its own.
 _STATUS = 9
 _TITLE = 22
 
-#: What would be sent, by operation, of each flow.
+#: The requests of each flow, by operation.
 Requests = Mapping[str, Mapping[str, Any]]
 
 
@@ -40,24 +40,22 @@ class Lines:
         self._echo = echo
 
     def show(self, finding: Finding) -> None:
-        """Print a finding as soon as it is there."""
-        self._echo(self._text(finding))
+        """Print a finding at once."""
+        self._echo(f"{finding.status.value}: {finding.title}: {finding.text}")
 
     def end(self, findings: Sequence[Finding], requests: Requests) -> None:
-        """Print what would be sent, and the count."""
+        """Print the requests and the tally."""
         for flow, sent in requests.items():
-            self._echo(f"\nWhat would be sent for flow {flow!r}:\n{_yaml(sent)}")
-        self._echo(self._wrapped(f"{tally(findings)}."))
+            text = yaml.safe_dump(sent, sort_keys=False, allow_unicode=True).rstrip()
+            self._echo(f"\nRequests for flow {flow!r}:\n{text}")
+        self._end_with(f"{tally(findings)}.")
 
-    def _wrapped(self, text: str) -> str:
-        return text
-
-    def _text(self, finding: Finding) -> str:
-        return f"{finding.status.value}: {finding.title}: {finding.text}"
+    def _end_with(self, line: str) -> None:
+        self._echo(line)
 
 
 class Table(Lines):
-    """The same in columns, wrapped to the terminal, in colours.
+    """Columns in colours, wrapped to the terminal's width.
 
     Args:
         echo: Prints a line.
@@ -69,16 +67,17 @@ class Table(Lines):
     ) -> None:
         super().__init__(echo)
         self._width = max(width, _STATUS + _TITLE + 20)
-        self._echo(click.style(_row("RESULT", "CHECK", "WHAT WAS FOUND"), bold=True))
+        self._echo(click.style(_row("RESULT", "CHECK", "FINDING"), bold=True))
 
-    def _text(self, finding: Finding) -> str:
+    def show(self, finding: Finding) -> None:
+        """Print a row at once."""
         word = finding.status.value.ljust(_STATUS)
         coloured = click.style(word, fg=_COLOURS[finding.status])
         first, *others = self._cells(finding)
-        return "\n".join([coloured + first[_STATUS:], *others])
+        self._echo("\n".join([coloured + first[_STATUS:], *others]))
 
-    def _wrapped(self, text: str) -> str:
-        return textwrap.fill(text, self._width, break_on_hyphens=False)
+    def _end_with(self, line: str) -> None:
+        self._echo(textwrap.fill(line, self._width, break_on_hyphens=False))
 
     def _cells(self, finding: Finding) -> List[str]:
         """The lines of a row; a title that is too long stands above its text."""
@@ -90,11 +89,11 @@ class Table(Lines):
             subsequent_indent=indent,
             break_on_hyphens=False,
         ) or [indent]
+        if len(finding.title) < _TITLE:
+            return [_row("", finding.title, rows[0].strip()), *rows[1:]]
         titles = textwrap.wrap(
             finding.title, self._width - _STATUS, break_on_hyphens=False
         )
-        if len(finding.title) < _TITLE:
-            return [_row("", finding.title, rows[0].strip()), *rows[1:]]
         return [" " * _STATUS + title for title in titles] + rows
 
 
@@ -103,44 +102,40 @@ def _row(status: str, title: str, text: str) -> str:
 
 
 class JSON(Lines):
-    """Everything in one document, at the end."""
+    """One document, at the end."""
 
     def show(self, finding: Finding) -> None:
-        """Nothing yet."""
+        """Print nothing yet."""
 
     def end(self, findings: Sequence[Finding], requests: Requests) -> None:
         """Print the document."""
+        checks = [
+            {
+                "check": finding.check,
+                "about": finding.about,
+                "status": finding.status.value,
+                "code": finding.code,
+                "message": finding.message,
+                "advice": finding.advice,
+            }
+            for finding in findings
+        ]
         document = {
             "failed": has_failed(findings),
-            "checks": [_plain(finding) for finding in findings],
+            "checks": checks,
             "requests": requests,
         }
         self._echo(json.dumps(document, indent=2))
 
 
 def screen(as_json: bool) -> Lines:
-    """What fits where the output goes; https://no-color.org is honoured."""
+    """The format for stdout: JSON if asked for, a table on a terminal, else lines."""
     if as_json:
         return JSON()
     if not sys.stdout.isatty():
         return Lines()
-    return Table(_echo, shutil.get_terminal_size().columns)
 
+    def echo(text: str) -> None:  # https://no-color.org
+        click.echo(text, color=False if os.environ.get("NO_COLOR") else None)
 
-def _echo(text: str) -> None:
-    click.echo(text, color=False if os.environ.get("NO_COLOR") else None)
-
-
-def _plain(finding: Finding) -> Dict[str, str]:
-    return {
-        "check": finding.check,
-        "about": finding.about,
-        "status": finding.status.value,
-        "code": finding.code,
-        "message": finding.message,
-        "advice": finding.advice,
-    }
-
-
-def _yaml(value: Any) -> str:
-    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True)).rstrip()
+    return Table(echo, shutil.get_terminal_size().columns)

@@ -1,42 +1,32 @@
-"""What the agent's identity may do, as far as it may be asked."""
+"""The permissions of the agent's identity, as far as AWS reports them."""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterator,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
+from botocore import xform_name
+
 from ...config.configuration import infers_network
-from .. import rights
-from ..rights import On, Right
-from .asking import AWS, NotAllowed, Refused, Unanswered
-from .facts import CheckContext, Identity
+from ..permissions import AGENT, On, Permission
+from .aws_client import AWS, AWSRefusal, AWSUnavailable, MissingPermission
+from .context import CheckContext, Identity, LaunchPreview
 from .findings import Finding, failed, ok, skipped, warning
-from .preview import LaunchPreview
 from .roles import arn_of
 
 
 @dataclass(frozen=True)
 class Need:
-    """A right of the agent's on one thing.
+    """A permission that the agent needs on one resource.
 
     Attributes:
         action: Such as `ecs:RunTask`.
-        resource: The ARN of what it is done to.
-        without: What happens without it.
+        resource: The resource's ARN.
+        without: The consequence if it is missing.
         is_needed: Whether runs fail without it.
-        context: Condition keys of the request, by which policies may be narrowed.
+        context: Condition keys of the request, which policies may refer to.
     """
 
     action: str
@@ -47,80 +37,82 @@ class Need:
 
     @property
     def title(self) -> str:
-        """The action, and the role for the one that is asked for several."""
+        """The action; for iam:PassRole with the role, as there may be several."""
         if self.action != "iam:PassRole":
             return self.action
         return f"{self.action} {self.resource.rpartition('/')[2]}"
 
 
-def permissions(facts: CheckContext) -> Iterator[Finding]:
-    """What the policies say, or what harmless calls say, or that it is not known."""
-    assert facts.aws is not None  # preflight asks only where they are known
-    assert facts.identity is not None
-    needs = list(_needs(facts, facts.identity, facts.aws.region))
+def permissions(context: CheckContext) -> Iterator[Finding]:
+    """Ask IAM to simulate the policies; if it may not, try harmless calls."""
+    aws, identity = context.known_aws, context.known_identity
+    needs = list(_needs(context, identity, aws.region))
     try:
-        source = _policy_source(facts.aws, facts.identity)
-        answers = {each: simulated(facts.aws, source, each) for each in needs}
-    except Unanswered as error:
+        source = _policy_source(aws, identity)
+        answers = {each: simulated(aws, source, each) for each in needs}
+    except AWSUnavailable as error:
         yield skipped(
-            f"The policies cannot be asked: {error}. What reads is tried instead.",
+            f"IAM does not simulate the policies: {error}. Harmless calls are tried "
+            "instead.",
             "Grant the identity that runs the check iam:SimulatePrincipalPolicy and "
             "iam:GetRole.",
+            code="policies-not-simulated",
         )
-        answers = {each: _probed(facts.aws, each) for each in needs}
-    yield from _told(answers)
+        answers = {each: _probed(aws, each) for each in needs}
+    yield from _report(answers)
 
 
-def _told(answers: Mapping[Need, Optional[str]]) -> Iterator[Finding]:
-    allowed = [need.title for need, answer in answers.items() if answer == ""]
-    unknown = [need.title for need, answer in answers.items() if answer is None]
+def _report(answers: Mapping[Need, Optional[str]]) -> Iterator[Finding]:
+    # Several clusters have the same titles.
+    allowed = dict.fromkeys(need.title for need in answers if answers[need] == "")
+    unknown = dict.fromkeys(need.title for need in answers if answers[need] is None)
     if allowed:
-        yield ok(_listed(allowed))
+        yield ok(", ".join(allowed))
     for need, answer in answers.items():
-        if answer:
-            yield _denied(need, answer)
+        if answer == "depends":
+            yield warning(
+                f"A condition may deny {need.action} on {need.resource}; without it, "
+                f"{need.without}.",
+                "Check the policies of the agent's identity.",
+                need.title,
+                code="permission-maybe-missing",
+            )
+        elif answer:
+            status = failed if need.is_needed else warning
+            yield status(
+                f"Missing IAM permission {need.action} on {need.resource}: "
+                f"{need.without}.",
+                "Grant it to the agent's identity.",
+                need.title,
+                code="missing-permission",
+            )
     if unknown:
-        yield skipped(f"Not known: {_listed(unknown)}.")
+        yield skipped(f"Unknown: {', '.join(unknown)}.", code="permission-unknown")
 
 
-def _listed(titles: List[str]) -> str:
-    """Each once: several clusters have the same."""
-    return ", ".join(dict.fromkeys(titles))
+# -- The permissions that runs need ------------------------------------------------
 
 
-def _denied(need: Need, answer: str) -> Finding:
-    status = failed if need.is_needed and answer != "depends" else warning
-    reason = "may be denied, by a condition" if answer == "depends" else "is denied"
-    return status(
-        f"{need.action} on {need.resource} {reason}: {need.without}.",
-        "Grant it to the agent's identity.",
-        need.title,
-    )
-
-
-# -- Which rights ------------------------------------------------------------------
-
-
-def _needs(facts: CheckContext, identity: Identity, region: str) -> Iterator[Need]:
-    """`rights.AGENT` on everything that runs would use, each once."""
+def _needs(context: CheckContext, identity: Identity, region: str) -> Iterator[Need]:
+    """`AGENT` on all resources that runs would use, each once."""
     found: Dict[Tuple[str, str], Need] = {}
-    for launch in facts.launches:
+    for launch in context.launches:
         resources = _resources(launch, identity, region)
         cluster = resources[On.CLUSTER][0]
-        for right in rights.AGENT:
-            for resource in resources.get(right.on, ()):
-                need = _need(right, resource, cluster, launch)
+        for permission in AGENT:
+            for resource in resources.get(permission.on, ()):
+                need = _need(permission, resource, cluster, launch)
                 known = found.setdefault((need.action, need.resource), need)
                 if need.is_needed and not known.is_needed:
                     found[need.action, need.resource] = need
     yield from found.values()
-    yield from _of_agent(facts, identity.partition)
+    yield from _of_agent(context, identity.partition)
 
 
 def _resources(
     launch: LaunchPreview, identity: Identity, region: str
 ) -> Mapping[On, Sequence[str]]:
-    """Examples of what a run would use: ARNs that `rights.AGENT` is granted on."""
+    """Examples of the resources that a run would use, as ARNs."""
     where = f"{region}:{identity.account}"
     ecs = f"arn:{identity.partition}:ecs:{where}"
     logs = f"arn:{identity.partition}:logs:{where}"
@@ -142,27 +134,29 @@ def _resources(
     }
 
 
-def _need(right: Right, resource: str, cluster: str, launch: LaunchPreview) -> Need:
+def _need(
+    permission: Permission, resource: str, cluster: str, launch: LaunchPreview
+) -> Need:
     context = [("ecs:cluster", cluster)]
-    condition = right.condition
+    condition = permission.condition
     if condition is not None and condition.values:
-        example = condition.example or condition.values[0]
-        context.insert(0, (condition.key, example))
-    describes_its_own = right.on is On.DESCRIBED and launch.task_definition
+        context.insert(0, (condition.key, condition.example or condition.values[0]))
+    # A run that names a registered definition fails if the agent cannot describe it.
+    describes_its_own = permission.on is On.DESCRIBED and launch.task_definition
     return Need(
-        right.action,
+        permission.action,
         resource,
-        right.without,
-        right.is_needed or bool(describes_its_own),
+        permission.without,
+        permission.is_needed or bool(describes_its_own),
         tuple(context),
     )
 
 
-def _of_agent(facts: CheckContext, partition: str) -> Iterator[Need]:
-    """What the agent itself uses at its start."""
-    settings = facts.settings
+def _of_agent(context: CheckContext, partition: str) -> Iterator[Need]:
+    """The permissions that the agent itself needs when it starts."""
+    settings = context.settings
     urls = [
-        urlsplit(facts.options.get(option) or "")
+        urlsplit(context.options.get(option) or "")
         for option in ("task_definition_path", "run_task_kwargs_path")
     ]
     resources = {
@@ -173,22 +167,22 @@ def _of_agent(facts: CheckContext, partition: str) -> Iterator[Need]:
             if url.scheme == "s3"
         ],
     }
-    for right in rights.AGENT:
-        for resource in resources.get(right.on, ()):
-            yield Need(right.action, resource, right.without, right.is_needed)
+    for each in AGENT:
+        for resource in resources.get(each.on, ()):
+            yield Need(each.action, resource, each.without, each.is_needed)
 
 
-# -- Asking the policies -----------------------------------------------------------
+# -- Simulating the policies -------------------------------------------------------
 
 
 def _policy_source(aws: AWS, identity: Identity) -> str:
-    """The user's or role's own ARN.
+    """The ARN of the user or role.
 
-    A session of a role is known by another ARN, that lacks the role's path:
+    A role's session has another ARN, without the role's path:
     arn:aws:sts::ACCOUNT:assumed-role/NAME/SESSION.
 
     Raises:
-        Unanswered: if policies cannot be asked about such an identity.
+        AWSUnavailable: if IAM cannot simulate the policies of such an identity.
     """
     kind, _, rest = identity.arn.split(":", 5)[5].partition("/")
     if kind == "user":
@@ -196,11 +190,13 @@ def _policy_source(aws: AWS, identity: Identity) -> str:
     if kind == "assumed-role":
         name = rest.partition("/")[0]
         return str(aws.ask("iam", "get_role", RoleName=name)["Role"]["Arn"])
-    raise Unanswered(f"{identity.arn} is neither a user nor a role")
+    raise AWSUnavailable(
+        f"{identity.arn} is neither a user nor a role", code="neither-user-nor-role"
+    )
 
 
 def simulated(aws: AWS, source: str, need: Need) -> Optional[str]:
-    """`""` if it is allowed, `denied`, or `depends` on what is not known here."""
+    """`""` if allowed, `denied`, or `depends` if a condition's value is unknown."""
     context = [
         {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
         for key, value in need.context
@@ -215,7 +211,7 @@ def simulated(aws: AWS, source: str, need: Need) -> Optional[str]:
     )
     results: List[Dict[str, Any]] = answer.get("EvaluationResults", [])
     if not results:
-        raise Unanswered("it answers nothing")
+        raise AWSUnavailable("IAM's answer is empty", code="empty-answer")
     if all(result["EvalDecision"] == "allowed" for result in results):
         return ""
     depends = any(result.get("MissingContextValues") for result in results)
@@ -223,59 +219,31 @@ def simulated(aws: AWS, source: str, need: Need) -> Optional[str]:
     return "depends" if depends and not explicit else "denied"
 
 
-# -- Trying what reads ---------------------------------------------------------------
+# -- Trying calls that only read ----------------------------------------------------
 
 
 def _probed(aws: AWS, need: Need) -> Optional[str]:
-    """As `simulated`; None for what cannot be tried without doing it."""
-    probe = _PROBES.get(need.action)
-    if probe is None:
+    """As `simulated`; None if the action cannot be tried without effects."""
+    cluster = dict(need.context).get("ecs:cluster", "")
+    no_vpc = {"Filters": [{"Name": "vpc-id", "Values": ["vpc-00000000000000000"]}]}
+    # Most name resources that do not exist: AWS checks the permission first.
+    calls: Mapping[str, Mapping[str, Any]] = {
+        "ecs:DescribeTasks": {"cluster": cluster, "tasks": [uuid.UUID(int=0).hex]},
+        "ecs:ListTasks": {"cluster": cluster, "startedBy": "prefect-ecs-plugin-check"},
+        "ecs:DescribeTaskDefinition": {"taskDefinition": "prefect-ecs-plugin-check:1"},
+        "ecs:DescribeClusters": {"clusters": [cluster]},
+        "ec2:DescribeVpcs": no_vpc,
+        "ec2:DescribeSubnets": no_vpc,
+    }
+    if need.action not in calls:
         return None
+    service, _, operation = need.action.partition(":")
     try:
-        probe(aws, dict(need.context).get("ecs:cluster", ""))
-    except NotAllowed:
+        aws.ask(service, xform_name(operation), **calls[need.action])
+    except MissingPermission:
         return "denied"
-    except Refused:
-        return ""  # AWS looked for what is not there, so it was allowed to
-    except Unanswered:
+    except AWSRefusal:
+        return ""  # AWS looked for the resource, so the call was allowed
+    except AWSUnavailable:
         return None
     return ""
-
-
-def _describe_tasks(aws: AWS, cluster: str) -> None:
-    aws.ask("ecs", "describe_tasks", cluster=cluster, tasks=[uuid.UUID(int=0).hex])
-
-
-def _list_tasks(aws: AWS, cluster: str) -> None:
-    aws.ask("ecs", "list_tasks", cluster=cluster, startedBy="prefect-ecs-plugin-check")
-
-
-def _describe_task_definition(aws: AWS, cluster: str) -> None:
-    name = "prefect-ecs-plugin-check:1"
-    aws.ask("ecs", "describe_task_definition", taskDefinition=name)
-
-
-def _describe_clusters(aws: AWS, cluster: str) -> None:
-    aws.ask("ecs", "describe_clusters", clusters=[cluster])
-
-
-def _describe_vpcs(aws: AWS, cluster: str) -> None:
-    aws.ask("ec2", "describe_vpcs", Filters=_NOT_THERE)
-
-
-def _describe_subnets(aws: AWS, cluster: str) -> None:
-    aws.ask("ec2", "describe_subnets", Filters=_NOT_THERE)
-
-
-_NOT_THERE = [{"Name": "vpc-id", "Values": ["vpc-00000000000000000"]}]
-
-#: Questions that change nothing, most about things that are not there: AWS looks at the
-#: rights first.
-_PROBES: Mapping[str, Callable[[AWS, str], None]] = {
-    "ecs:DescribeTasks": _describe_tasks,
-    "ecs:ListTasks": _list_tasks,
-    "ecs:DescribeTaskDefinition": _describe_task_definition,
-    "ecs:DescribeClusters": _describe_clusters,
-    "ec2:DescribeVpcs": _describe_vpcs,
-    "ec2:DescribeSubnets": _describe_subnets,
-}

@@ -1,64 +1,58 @@
-"""What would be sent for a run: the agent's launch code, run without sending."""
+"""The requests of a run: the agent's own launch code, which here sends nothing."""
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Iterator, Mapping, Optional, cast
 
-from ...errors import LaunchError, PrefectECSError, without_code
+from ...errors import LaunchError, PrefectECSError
 from ...launch.launcher import Launcher
 from ...observability.outage_log import OutageLog
 from ...scheduling.steps import Steps, run_blocking
 from ...settings import PrefectSettings
 from ...validation import rules
-from .asking import AWS, Refused
-from .facts import CheckContext
-from .findings import Finding, failed, ok, sentence, warning
-from .preview import LaunchPreview
+from .aws_client import AWS, AWSRefusal
+from .context import CheckContext, LaunchPreview
+from .findings import Finding, failed_with, ok, warning
 
-#: The ARN of the task that is not started.
+#: Stands for the ARN of the task, which is not started.
 _NO_TASK = "arn:aws:ecs:nowhere:000000000000:task/none/0"
 
 
-def launches(facts: CheckContext) -> Iterator[Finding]:
+def launches(context: CheckContext) -> Iterator[Finding]:
     """Whether a run of each flow could be sent to ECS."""
-    for row in facts.rows or []:
-        named = facts.options.get("flow_path") is not None
-        name = str(row["flow"]["name"]) if named else ""
+    has_file = context.options.get("flow_path") is not None
+    own = "the flow's run config, " if has_file else ""
+    for row in context.rows or []:
+        name = str(row["flow"]["name"]) if has_file else ""
         try:
-            launch = render(row, name, facts)
+            launch = render(row, name, context)
         except PrefectECSError as error:
-            yield failed(sentence(error), _correct(named), name)
+            advice = f"Correct it in {own}the template or the run-task kwargs."
+            yield failed_with(error, advice, name)
             continue
-        facts.launches.append(launch)
-        yield from _judged(launch)
+        context.launches.append(launch)
+        yield from _evaluate(launch)
 
 
-def _correct(is_of_a_flow: bool) -> str:
-    own = "the flow's run config, " if is_of_a_flow else ""
-    return f"Correct it in {own}the template or the run-task kwargs."
-
-
-def render(row: Mapping[str, Any], name: str, facts: CheckContext) -> LaunchPreview:
-    """The requests of one run.
+def render(row: Mapping[str, Any], name: str, context: CheckContext) -> LaunchPreview:
+    """Build the requests of one run.
 
     Raises:
-        PrefectECSError: what the run would fail with.
-        Unanswered: if AWS does not say what it has to be asked for.
+        PrefectECSError: the error with which the run would fail.
+        AWSUnavailable: if AWS does not describe the definition that the run names.
     """
-    assert facts.settings is not None
-    assert facts.aws is not None
-    recorder = _Recorder(facts.aws)
+    recorder = _Recorder(context.known_aws)
     logger = logging.Logger("prefect_ecs_plugin.cli.check", logging.CRITICAL)
     launcher = Launcher(
-        settings=facts.settings,
-        prefect_settings=lambda: _prefect_settings(facts),
-        clients=facts.aws.clients,
+        settings=context.known_settings,
+        prefect_settings=lambda: _prefect_settings(context),
+        clients=context.known_aws.clients,
         submission=cast(Any, recorder),
-        claims=cast(Any, None),  # a launch that is only rendered claims no run
-        reporter=cast(Any, None),  # and Prefect is not told about it
+        claims=cast(Any, None),  # the run is not claimed
+        reporter=cast(Any, None),  # and Prefect gets no report
         logger=logger,
         outages=OutageLog(logger),
         timeout=0.0,
@@ -70,31 +64,28 @@ def render(row: Mapping[str, Any], name: str, facts: CheckContext) -> LaunchPrev
     )
 
 
-def _prefect_settings(facts: CheckContext) -> PrefectSettings:
-    """What the agent would tell a run; `facts.prefect` has the rest of it."""
-    api = facts.api
+def _prefect_settings(context: CheckContext) -> PrefectSettings:
+    api = context.api
     if api is None:
-        return facts.prefect
-    return PrefectSettings(
-        backend=facts.prefect.backend,
+        return context.prefect
+    return replace(
+        context.prefect,
         api=api.url,
         api_key=api.key,
         tenant_id=api.tenant if api.key else None,
-        labels=facts.prefect.labels,
-        logging_level=facts.prefect.logging_level,
-        log_to_api=facts.prefect.log_to_api,
     )
 
 
-def _judged(launch: LaunchPreview) -> Iterator[Finding]:
-    """What ECS must refuse has been raised; what it only may refuse is a warning."""
+def _evaluate(launch: LaunchPreview) -> Iterator[Finding]:
+    """Warn of what ECS may refuse; `render` has raised what it always refuses."""
     whole = {"taskDefinition": launch.family, **launch.request}
     problems = rules.check_run_task(whole, launch.definition)
-    if not launch.task_definition:  # ECS has taken the other one already
+    if not launch.task_definition:  # ECS has accepted a registered one
         problems += rules.check_definition(launch.definition)
     for problem in dict.fromkeys(problems):
+        where = f"{problem.place}: " if problem.place else ""
         yield warning(
-            f"ECS may refuse this: {without_code(str(problem))}.",
+            f"ECS may refuse this: {where}{problem.message}.",
             about=launch.flow,
             code=problem.code,
         )
@@ -104,7 +95,7 @@ def _judged(launch: LaunchPreview) -> Iterator[Finding]:
 
 @dataclass
 class _Recorder:
-    """Stands where `Submission` does; takes the requests and sends nothing."""
+    """Takes the requests in place of `Submission`, and sends nothing."""
 
     aws: AWS
     request: Mapping[str, Any] = field(default_factory=dict)
@@ -115,21 +106,15 @@ class _Recorder:
         self,
         definition: Mapping[str, Any],
         request: Mapping[str, Any],
-        patience: Any,
-        confirm: Any = None,
-        after: Any = None,
+        *_: Any,
+        **__: Any,
     ) -> Steps[str]:
         self.definition, self.request = definition, request
         yield from ()
         return _NO_TASK
 
     def launch_by_arn(
-        self,
-        task_definition: str,
-        request: Mapping[str, Any],
-        patience: Any,
-        confirm: Any = None,
-        after: Any = None,
+        self, task_definition: str, request: Mapping[str, Any], *_: Any, **__: Any
     ) -> Steps[str]:
         self.task_definition, self.request = task_definition, request
         yield from ()
@@ -141,9 +126,10 @@ class _Recorder:
             answer = self.aws.ask(
                 "ecs", "describe_task_definition", taskDefinition=task_definition
             )
-        except Refused as error:
+        except AWSRefusal as error:
             raise LaunchError(
-                f"The task definition {task_definition} cannot be used: {error}"
+                f"The task definition {task_definition} cannot be used: {error}",
+                code="unusable-task-definition",
             ) from error
         self.definition = answer["taskDefinition"]
         return self.definition

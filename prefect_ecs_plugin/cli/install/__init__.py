@@ -1,14 +1,14 @@
-"""What it takes to run the agent as an ECS service, printed to be reviewed.
+"""`prefect agent ecs install`: prints templates that run the agent as an ECS service.
 
-    command           `prefect agent ecs install`: options in, text out
-    flows             what the agent's own files say of the tasks it will launch
-    plan              what was asked for, checked and frozen         (pure)
-    place             account, region, roles in a format's own words (pure)
-    policy            the rights of the agent and of ECS, as a table (pure)
+    command           the options, the output and the warnings
+    flows             the resources that the agent's own files name
+    plan              the options, checked and frozen                (pure)
+    placeholders      account, region and roles in a format's terms  (pure)
+    policy            the policies of the agent and of ECS           (pure)
     service           the agent's task definition and service        (pure)
+    parameters        parameters and outputs of both templates       (pure)
     cloudformation, terraform, plain        one format each          (pure)
-    hcl               values -> text as `terraform fmt` writes it    (pure)
 
-Nothing here makes anything: AWS's own tools apply what is printed. One plan, one
-policy and one task definition serve every format, so they cannot drift apart.
+The command creates nothing: AWS's own tools apply its output. All formats use the same
+plan, policies and task definition, so they always agree.
 """

@@ -1,7 +1,7 @@
-"""The CloudFormation template: the service and everything it needs but the network.
+"""The CloudFormation template: the service and its resources without the network. Pure.
 
-Pure. The template is plain data with CloudFormation's functions in their long form
-(`{"Ref": ...}`), as tests compare it; `dump` writes the short one (`!Ref`).
+The template is plain data with CloudFormation's functions in their long form
+(`{"Ref": ...}`), which tests compare; `dump` writes the short form (`!Ref`).
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from typing import Any, Dict, List, Mapping, Optional
 import yaml
 
 from . import policy, service
-from .place import Place, Reference
+from .parameters import Parameter, outputs, parameters, pascal_case
+from .placeholders import Placeholders, Reference
 from .plan import IMAGE_REPOSITORY, Plan
 
-#: What a log group may keep, in days.
-#: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
-RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653)
-
-#: Members that are maps: their keys are the user's or another service's, not ECS's.
+#: Members whose keys are not ECS's own, so they are not converted.
 _MAPS = frozenset({"options"})
 
 _HEADER = """\
@@ -30,20 +27,20 @@ _HEADER = """\
 #     --capabilities CAPABILITY_IAM{overrides}
 """
 
-_THEN = """\
+_NEXT_STEPS = """\
 #
-# No agent runs until its API key is in the secret that this makes. Put it there, then
-# run the command above again with --parameter-overrides DesiredCount=1:
+# The agent starts once its API key is in the secret that this template creates. Store
+# it there, then run the command above again with --parameter-overrides DesiredCount=1:
 #
 #   aws secretsmanager put-secret-value --secret-id ARN --secret-string file://key
 #
-# ARN is the stack's output ApiKeySecretArn; `file://` keeps the key out of your
-# shell's history.
+# ARN is the stack's output ApiKeySecretArn. `file://` keeps the key out of the shell's
+# history.
 """
 
 
 def text(plan: Plan) -> str:
-    """The template as YAML, with what to do with it at its top."""
+    """The template as YAML, with the commands to apply it at its top."""
     body = template(plan)
     missing = [
         name for name, value in body["Parameters"].items() if "Default" not in value
@@ -54,7 +51,7 @@ def text(plan: Plan) -> str:
         version=plan.version,
         overrides=" \\\n#     --parameter-overrides" + overrides if missing else "",
     )
-    return header + (_THEN if plan.makes_secret else "") + dump(body)
+    return header + (_NEXT_STEPS if plan.makes_secret else "") + dump(body)
 
 
 def template(plan: Plan) -> Dict[str, Any]:
@@ -62,16 +59,24 @@ def template(plan: Plan) -> Dict[str, Any]:
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": f"Prefect agent {plan.name} (prefect-ecs-plugin {plan.version})",
-        "Parameters": _parameters(plan),
-        "Resources": _resources(plan, _place(plan)),
-        "Outputs": _outputs(plan),
+        "Parameters": {
+            pascal_case(each.name): _parameter(each) for each in parameters(plan)
+        },
+        "Resources": _resources(plan, _placeholders(plan)),
+        "Outputs": {
+            pascal_case(each.name): {
+                "Description": each.description,
+                "Value": each.cloudformation,
+            }
+            for each in outputs(plan)
+        },
     }
 
 
-def _place(plan: Plan) -> Place:
+def _placeholders(plan: Plan) -> Placeholders:
     registry = "${AWS::AccountId}.dkr.ecr.${AWS::Region}.${AWS::URLSuffix}"
     built = f"{registry}/{IMAGE_REPOSITORY}:${{ImageTag}}"
-    return Place(
+    return Placeholders(
         partition="${AWS::Partition}",
         region="${AWS::Region}",
         account="${AWS::AccountId}",
@@ -86,98 +91,27 @@ def _place(plan: Plan) -> Place:
     )
 
 
-# -- Parameters -----------------------------------------------------------------
-
-
-def _parameters(plan: Plan) -> Dict[str, Any]:
+def _parameter(each: Parameter) -> Dict[str, Any]:
+    default = each.default
+    if isinstance(default, list):
+        default = ",".join(default)
+    elif isinstance(default, bool):
+        default = "ENABLED" if default else "DISABLED"
+    elif each.cloudformation == "String" and default is not None:
+        default = str(default)
     return {
-        "Cluster": _parameter(
-            "The cluster's name, for the agent and the tasks it launches.",
-            plan.cluster.name,
-            AllowedPattern="[A-Za-z0-9_-]{1,255}",
-        ),
-        **_network_parameters(plan),
-        **_image_parameter(plan),
-        "Cpu": _parameter(
-            "The agent's CPU units (1024 = 1 vCPU).",
-            str(plan.cpu),
-            AllowedValues=["256", "512", "1024", "2048", "4096", "8192", "16384"],
-        ),
-        "Memory": _parameter("The agent's memory in MiB.", str(plan.memory)),
-        **_secret_parameter(plan),
-        "DesiredCount": {
-            **_parameter(
-                "How many agents run. More than one is safe: a run is one task."
-                + (" 0 until the API key is in its secret." * plan.makes_secret),
-                plan.desired_count,
-                "Number",
-            ),
-            "MinValue": 0,
-        },
-        "LogRetentionInDays": _parameter(
-            "How long the agent's own log is kept.",
-            30,
-            "Number",
-            AllowedValues=list(RETENTIONS),
-        ),
+        "Description": each.description,
+        "Type": each.cloudformation,
+        **({} if default in (None, "") else {"Default": default}),
+        **each.constraints,
     }
-
-
-def _parameter(
-    description: str, default: Any = None, kind: str = "String", **more: Any
-) -> Dict[str, Any]:
-    given = {} if default in (None, "") else {"Default": default}
-    return {"Description": description, "Type": kind, **given, **more}
-
-
-def _network_parameters(plan: Plan) -> Dict[str, Any]:
-    found: Dict[str, Any] = {}
-    if plan.makes_security_group:
-        found["VpcId"] = _parameter(
-            "The VPC of the subnets; the agent's security group is made in it.",
-            plan.vpc_id,
-            "AWS::EC2::VPC::Id",
-        )
-    found["Subnets"] = _parameter(
-        "Where the agent runs, with a route to the Prefect API and to AWS.",
-        ",".join(plan.subnets),
-        "List<AWS::EC2::Subnet::Id>",
-    )
-    if not plan.makes_security_group:
-        found["SecurityGroups"] = _parameter(
-            "The agent's security groups; it needs no way in, and HTTPS out.",
-            ",".join(plan.security_groups),
-            "List<AWS::EC2::SecurityGroup::Id>",
-        )
-    found["AssignPublicIp"] = _parameter(
-        "ENABLED in subnets whose way out is an internet gateway, DISABLED behind NAT "
-        "or VPC endpoints.",
-        "ENABLED" if plan.assign_public_ip else "DISABLED",
-        AllowedValues=["ENABLED", "DISABLED"],
-    )
-    return found
-
-
-def _image_parameter(plan: Plan) -> Dict[str, Any]:
-    if plan.image:
-        return {"Image": _parameter("The agent's image.", plan.image)}
-    description = f"The tag of {IMAGE_REPOSITORY} in this account's registry."
-    return {"ImageTag": _parameter(description, plan.image_tag)}
-
-
-def _secret_parameter(plan: Plan) -> Dict[str, Any]:
-    if plan.secret is None:
-        return {}
-    kind = "SSM parameter" if plan.keeps_key_in_parameter else "Secrets Manager secret"
-    description = f"The ARN of the {kind} that holds the Prefect API key."
-    return {"ApiKeySecretArn": _parameter(description, plan.secret.arn)}
 
 
 # -- Resources ------------------------------------------------------------------
 
 
-def _resources(plan: Plan, place: Place) -> Dict[str, Any]:
-    definition = service.task_definition(plan, place)
+def _resources(plan: Plan, names: Placeholders) -> Dict[str, Any]:
+    definition = service.task_definition(plan, names)
     return {
         "LogGroup": {
             "Type": "AWS::Logs::LogGroup",
@@ -191,14 +125,14 @@ def _resources(plan: Plan, place: Place) -> Dict[str, Any]:
         },
         **_secret(plan),
         "ExecutionRole": _role(
-            f"With it ECS starts the Prefect agent {plan.name} and its flow runs.",
-            policy.execution(plan, place),
-            policy.trust(place, by_ecs_itself=True),
+            f"Execution role of the Prefect agent {plan.name} and of its flow runs.",
+            policy.execution(plan, names),
+            policy.trust(names, by_ecs_itself=True),
         ),
         "AgentRole": _role(
-            f"What the Prefect agent {plan.name} may do.",
-            policy.agent(plan, place),
-            policy.trust(place),
+            f"Role of the Prefect agent {plan.name}.",
+            policy.agent(plan, names),
+            policy.trust(names),
         ),
         **_security_group(plan),
         "TaskDefinition": {
@@ -225,7 +159,7 @@ def _secret(plan: Plan) -> Dict[str, Any]:
 
 
 def _role(
-    description: str, rights: Mapping[str, Any], trust: Mapping[str, Any]
+    description: str, permissions: Mapping[str, Any], trust: Mapping[str, Any]
 ) -> Dict[str, Any]:
     return {
         "Type": "AWS::IAM::Role",
@@ -233,7 +167,10 @@ def _role(
             "Description": description,
             "AssumeRolePolicyDocument": _resolved(trust),
             "Policies": [
-                {"PolicyName": "prefect-agent", "PolicyDocument": _resolved(rights)}
+                {
+                    "PolicyName": "prefect-agent",
+                    "PolicyDocument": _resolved(permissions),
+                }
             ],
         },
     }
@@ -287,40 +224,11 @@ def _service(plan: Plan) -> Dict[str, Any]:
     }
 
 
-# -- Outputs --------------------------------------------------------------------
-
-
-def _outputs(plan: Plan) -> Dict[str, Any]:
-    found = {
-        "ServiceName": _output("The service.", {"Fn::GetAtt": ["Service", "Name"]}),
-        "AgentRoleArn": _output(
-            "The agent's role.", {"Fn::GetAtt": ["AgentRole", "Arn"]}
-        ),
-        "ExecutionRoleArn": _output(
-            "The execution role of the agent, and of flow runs that name none.",
-            {"Fn::GetAtt": ["ExecutionRole", "Arn"]},
-        ),
-        "LogGroupName": _output("The agent's own log.", {"Ref": "LogGroup"}),
-    }
-    if plan.makes_secret:
-        description = "The secret that the API key has to be put into."
-        found["ApiKeySecretArn"] = _output(description, {"Ref": "ApiKeySecret"})
-    if plan.makes_security_group:
-        group = {"Fn::GetAtt": ["SecurityGroup", "GroupId"]}
-        found["SecurityGroupId"] = _output("The agent's security group.", group)
-    return found
-
-
-def _output(description: str, value: Any) -> Dict[str, Any]:
-    return {"Description": description, "Value": value}
-
-
-# -- CloudFormation's manner of writing -----------------------------------------
+# -- CloudFormation's spelling --------------------------------------------------
 
 
 def pascal(value: Any) -> Any:
-    """A request of ECS's API as CloudFormation spells it: `containerDefinitions` is
-    `ContainerDefinitions` there."""
+    """A request of ECS's API in CloudFormation's spelling: `ContainerDefinitions`."""
     if isinstance(value, list):
         return [pascal(item) for item in value]
     if not isinstance(value, dict):
@@ -332,8 +240,8 @@ def pascal(value: Any) -> Any:
 
 
 def _resolved(value: Any) -> Any:
-    """The same with every `Reference` as the function that CloudFormation resolves,
-    and with `${...}` of the user's as text."""
+    """Replace each `Reference` by CloudFormation's function, and protect `${...}` in
+    other text."""
     if isinstance(value, Reference):
         return _function(value)
     if isinstance(value, Mapping):
@@ -341,7 +249,7 @@ def _resolved(value: Any) -> Any:
     if isinstance(value, list):
         return [_resolved(item) for item in value]
     if isinstance(value, str) and "${" in value:
-        return {"Fn::Join": ["$", value.split("$")]}  # linters take it for a Sub's
+        return {"Fn::Join": ["$", value.split("$")]}  # linters take it for Fn::Sub
     return value
 
 

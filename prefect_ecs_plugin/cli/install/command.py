@@ -1,7 +1,7 @@
-"""`prefect agent ecs install`: the options, and what is printed where.
+"""`prefect agent ecs install`: the options, the output and the warnings.
 
-The result alone goes to stdout, so that it can be sent to a file; what to do with it
-and what to know about it goes to stderr.
+Only the result goes to stdout, so that it can be written to a file; warnings, and the
+commands to apply the result, go to stderr.
 """
 
 from __future__ import annotations
@@ -16,35 +16,32 @@ from ...aws.secret_arn import parse
 from ...errors import ConfigurationError
 from ...observability.secret_names import is_secret_name
 from ..click_types import check_values, one_line_errors
-from ..start_options import WithStartOptions, typed
+from ..start_options import WithStartOptions, explicit_options
 from . import plan as planning
 from .plan import Plan
 
-#: Options of `prefect agent ecs start` that make no sense here, and why.
+#: Options of `prefect agent ecs start` that this command refuses, and why.
 REFUSED: Dict[str, str] = {
-    "key": "an API key is never printed; put it in Secrets Manager and name the "
-    "secret with --api-key-secret-arn, or leave that out and one is made",
+    "key": "the output never contains an API key; store it in Secrets Manager and name "
+    "the secret with --api-key-secret-arn, or omit that option to create a secret",
     "key_from_secret": "the service gets the key as a secret of its task definition; "
-    "name that with --api-key-secret-arn",
-    "max_polls": "an agent that ends after some polls would be started again by ECS",
+    "name that secret with --api-key-secret-arn",
+    "max_polls": "ECS would restart an agent that ends after some polls",
 }
 
-#: Options of `start` that get a place of their own on the agent's command line.
+#: Options of `start` that `service.command` writes itself.
 _PLACED = frozenset({"name", "cluster", "agent_address", "api_key_secret_arn"})
 
 _KEY_OPTION = "--api-key-secret-arn"
 
-#: Seconds as `start` takes them; the name of its parameter.
-_GRACE = "shutdown_grace"
-
 HELP = """\
-Print what it takes to run the agent as an ECS service.
+Print a template that runs the agent as an ECS service.
 
-Nothing is made: review what is printed, and apply it with AWS's own tools. It is one
-CloudFormation template by default, with the service, the agent's task definition,
-log group, roles with no more rights than the agent needs, and a security group that
-lets nothing in. Other options are those of `prefect agent ecs start`; the agent will
-be started with them.
+The command changes nothing: review its output, and apply it with AWS's own tools. By
+default it prints one CloudFormation template with the service, the agent's task
+definition, log group, roles with only the permissions that the agent needs, and a
+security group without inbound rules. It also takes the options of
+`prefect agent ecs start`, and the service starts the agent with them.
 
 \b
   prefect agent ecs install --label prod --vpc-id vpc-0123456789abcdef0 \\
@@ -53,12 +50,13 @@ be started with them.
   aws cloudformation deploy --stack-name prefect-agent \\
       --template-file prefect-agent.yaml --capabilities CAPABILITY_IAM
 
-The API key is never printed: it stays in the secret that --api-key-secret-arn names.
+The output never contains the API key: it stays in the secret that --api-key-secret-arn
+names.
 """
 
 
 def _ids(kind: str) -> Callable[..., Tuple[str, ...]]:
-    """Checks ids of EC2's, given one by one or with commas between them."""
+    """A callback that checks ids of EC2, given one by one or separated by commas."""
     pattern = re.compile(rf"{kind}-([0-9a-f]{{8}}|[0-9a-f]{{17}})")
 
     def checked(
@@ -69,7 +67,10 @@ def _ids(kind: str) -> Callable[..., Tuple[str, ...]]:
         for part in ids:
             if not pattern.fullmatch(part):
                 raise click.BadParameter(
-                    f"{part!r} is not an id like {kind}-0123456789abcdef0", ctx, param
+                    f"{part!r} is not an id such as {kind}-0123456789abcdef0 "
+                    "[invalid-option-value]",
+                    ctx,
+                    param,
                 )
         return _unique(ids)
 
@@ -80,8 +81,8 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,62}", value):
         return value
     raise click.BadParameter(
-        f"{value!r} is not a name that AWS takes everywhere: a letter, then up to 62 "
-        "letters, digits and -",
+        f"{value!r} is not a name that all AWS services accept: a letter, then up to "
+        "62 letters, digits and - [invalid-option-value]",
         ctx,
         param,
     )
@@ -94,8 +95,8 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     type=click.Choice(["cloudformation", "task-definition", "terraform", "policy"]),
     default="cloudformation",
     show_default=True,
-    help="cloudformation or terraform: everything. task-definition: JSON for `aws ecs "
-    "register-task-definition --cli-input-json`. policy: the agent role's alone.",
+    help="cloudformation or terraform: all resources. task-definition: JSON for `aws "
+    "ecs register-task-definition --cli-input-json`. policy: the agent role's policy.",
 )
 @click.option(
     "--name",
@@ -103,7 +104,8 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     default="prefect-agent",
     show_default=True,
     callback=_name,
-    help="The agent's name in Prefect, the service's and the task definition's in ECS.",
+    help="The name of the agent in Prefect, and of the service and its task definition "
+    "in ECS.",
 )
 @click.option(
     "--cluster",
@@ -114,19 +116,19 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option(
     "--vpc-id",
     callback=_ids("vpc"),
-    help="The VPC of the subnets, in which the agent's security group is made.",
+    help="The VPC of the subnets, for the agent's security group.",
 )
 @click.option(
     "--subnets",
     multiple=True,
     callback=_ids("subnet"),
-    help="Where the agent runs: ids, with commas between them.",
+    help="The agent's subnets: ids, separated by commas.",
 )
 @click.option(
     "--security-groups",
     multiple=True,
     callback=_ids("sg"),
-    help="The agent's security groups, in place of one that is made.",
+    help="The agent's security groups. Default: a new security group.",
 )
 @click.option(
     "--assign-public-ip",
@@ -151,84 +153,77 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     type=click.Choice(["cloud", "server"]),
     default="cloud",
     show_default=True,
-    help="Prefect Cloud, which wants an API key, or a Prefect Server at --api.",
+    help="Prefect Cloud, which requires an API key, or a Prefect Server at --api.",
 )
 @click.option(
     _KEY_OPTION,
-    help="The Secrets Manager secret (a JSON key allowed) or SSM parameter that holds "
-    "the Prefect API key. Default: a secret without a value is made.",
+    help="The Secrets Manager secret (a JSON key is allowed) or SSM parameter that "
+    "contains the Prefect API key. Default: a new secret without a value.",
 )
 @click.option(
     "--api-key-kms-key",
-    help="The ARN of the KMS key that encrypts that secret, if it is your own.",
+    help="The ARN of the KMS key that encrypts this secret, if it is your own.",
 )
 @click.option(
     "--log-kms-key",
-    help="The ARN of a KMS key to encrypt the agent's own log with.",
+    help="The ARN of a KMS key that encrypts the agent's own log.",
 )
 @click.option(
     "--family",
     multiple=True,
-    help="Families of task definitions that run configs bring or name, besides the "
-    "agent's own; * stands for anything.",
+    help="Families of task definitions that run configs contain or name, besides the "
+    "agent's own; * is a wildcard.",
 )
 @click.option(
     "--pass-role",
     multiple=True,
-    help="ARNs of roles that run configs name for their tasks, besides the agent's own "
-    "--task-role-arn and --execution-role-arn.",
+    help="ARNs of roles that run configs name for their tasks, besides --task-role-arn "
+    "and --execution-role-arn.",
 )
 @click.option(
     "--flow-log-group",
     multiple=True,
-    help="CloudWatch log groups of flow runs, for the last lines of those that fail.",
+    help="CloudWatch log groups of flow runs, for the last lines of failed tasks.",
 )
 @click.option(
     "--region",
-    help="For task-definition and policy. Default: the cluster ARN's, or that of "
+    help="For task-definition and policy. Default: the region of the cluster's ARN, "
     "AWS_REGION or AWS_DEFAULT_REGION.",
 )
-@click.option("--agent-role-arn", help="For task-definition: the agent's own role.")
+@click.option("--agent-role-arn", help="For task-definition: the agent's role.")
 @click.option(
     "--agent-execution-role-arn",
-    help="For task-definition and policy: the execution role of the agent, and of runs "
-    "that name none.",
+    help="For task-definition and policy: the execution role of the agent, and of flow "
+    "runs that name none.",
 )
 @click.option(
     "--agent-address",
     default="http://127.0.0.1:8080",
     show_default=True,
-    help="Where the agent answers for its health.",
+    help="The URL of the agent's health check.",
 )
 @click.pass_context
 def install(ctx: click.Context, /, **values: Any) -> None:
     check_values(values)
     with one_line_errors():
-        click.echo(_printed(ctx, values, _tell), nl=False)
+        _check_combinations(values)
+        _check_forms(values)
+        plan = _plan(ctx, values)
+        text, next_steps = _output(plan, values)
+        _warn(plan, values)
+        for step in next_steps:
+            tell(step)
+        click.echo(text, nl=False)
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
+    """Print a line to stderr."""
     click.echo(line, err=True)
 
 
-def _printed(
-    ctx: click.Context, values: Mapping[str, Any], tell: Callable[[str], None]
-) -> str:
+def _output(plan: Plan, values: Mapping[str, Any]) -> Tuple[str, List[str]]:
+    """The text to print, and commands to apply it unless the text contains them."""
     output_format = values["output_format"]
-    _check_exclusions(output_format, values)
-    _check_forms(values)
-    plan = _plan(ctx, values, tell)
-    text, next_steps = _text(output_format, plan, values)
-    _warn(plan, values, tell)
-    for step in next_steps:
-        tell(step)
-    return text
-
-
-def _text(
-    output_format: str, plan: Plan, values: Mapping[str, Any]
-) -> Tuple[str, List[str]]:
-    """What is printed, and what to do with it where that is not said in it."""
     if output_format == "cloudformation":
         from . import cloudformation
 
@@ -239,66 +234,75 @@ def _text(
         return terraform.text(plan), []
     from . import plain
 
-    known = plain.Known(
+    account = plain.AccountInfo(
         region=_region(values, plan),
-        agent_role_arn=_role("--agent-role-arn", values),
-        execution_role_arn=_role("--agent-execution-role-arn", values),
+        agent_role_arn=_checked("--agent-role-arn", values),
+        execution_role_arn=_checked("--agent-execution-role-arn", values),
     )
     if output_format == "policy":
-        return plain.agent_policy(plan, known), []
-    definition = plain.task_definition(plan, known)
-    commands = [f"\n{command}" for command in plain.commands(plan, known)]
-    return definition, [f"Save it as {plan.name}.json, then:", *commands]
+        return plain.agent_policy(plan, account), []
+    definition = plain.task_definition(plan, account)
+    commands = [f"\n{command}" for command in plain.commands(plan, account)]
+    return definition, [f"Save it as {plan.name}.json, then run:", *commands]
 
 
 def _region(values: Mapping[str, Any], plan: Plan) -> Optional[str]:
-    """The option's, the cluster's, or what the AWS CLI reads from the environment."""
+    """The region of the option, of the cluster, or of the AWS CLI's variables."""
     named, own = values["region"], plan.cluster.region
     if named and own and named != own:
         raise ConfigurationError(
-            f"--region {named} and --cluster exclude each other: its ARN says {own}."
+            f"--region {named} does not match --cluster, whose ARN is in {own}.",
+            code="conflicting-options",
         )
-    around = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    region = named or own or around
+    default = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    region = named or own or default
     return planning.checked("--region", region) if region else None
 
 
-# -- What goes together -----------------------------------------------------------
+# -- Checks ------------------------------------------------------------------------
 
 
-def _check_exclusions(output_format: str, values: Mapping[str, Any]) -> None:
-    """Name the two that do not go together, and why.
+def _check_combinations(values: Mapping[str, Any]) -> None:
+    """Refuse options that exclude or require each other.
 
     Raises:
-        ConfigurationError: with the two of them.
+        ConfigurationError: with both options and the reason.
     """
-    whole = output_format in ("cloudformation", "terraform")
-    for option, excluded, reason in (
-        ("--agent-role-arn", whole, "it makes the agent's role"),
-        ("--agent-execution-role-arn", whole, "it makes the execution role"),
-        ("--region", whole, "it is applied to the region that you apply it in"),
+    output_format = values["output_format"]
+    creates_all = output_format in ("cloudformation", "terraform")
+    for option, is_excluded, reason in (
+        ("--agent-role-arn", creates_all, "the output contains the agent's role"),
+        (
+            "--agent-execution-role-arn",
+            creates_all,
+            "the output contains the execution role",
+        ),
+        ("--region", creates_all, "the output applies to any region"),
         ("--agent-role-arn", output_format == "policy", "the policy names no role"),
     ):
-        if excluded and values[_parameter(option)]:
+        if is_excluded and values[_parameter(option)]:
             raise ConfigurationError(
-                f"{option} and --format {output_format} exclude each other: {reason}."
+                f"{option} and --format {output_format} exclude each other: {reason}.",
+                code="conflicting-options",
             )
     if values["backend"] == "server" and not values["api"]:
         raise ConfigurationError(
-            "--backend server needs --api, the URL at which tasks reach your server."
+            "--backend server requires --api, the URL at which tasks reach the server.",
+            code="missing-option",
         )
     if values["backend"] == "server" and values["tenant_id"]:
         raise ConfigurationError(
-            "--backend server and --tenant-id exclude each other: a tenant is chosen "
-            "with an API key, which a Prefect Server does not have."
+            "--backend server and --tenant-id exclude each other: an API key selects "
+            "the tenant, and a Prefect Server has no API keys.",
+            code="conflicting-options",
         )
 
 
 def _check_forms(values: Mapping[str, Any]) -> None:
-    """Refuse what no agent would start with, and what AWS has no name like.
+    """Refuse malformed values.
 
     Raises:
-        ConfigurationError: with the first of them.
+        ConfigurationError: for the first of them.
     """
     for option, parameter in (
         ("--api", "api"),
@@ -307,69 +311,80 @@ def _check_forms(values: Mapping[str, Any]) -> None:
     ):
         planning.check_no_password(option, values[parameter])
     for option in ("--image", "--tenant-id", "--api"):
-        if values[_parameter(option)]:
-            planning.checked(option, values[_parameter(option)])
+        _checked(option, values)
     for group in values["flow_log_group"]:
         planning.checked("--flow-log-group", group)
     if values["vpc_id"][1:]:
-        raise ConfigurationError("--vpc-id: give one VPC; a service runs in one.")
+        raise ConfigurationError(
+            "--vpc-id: give one VPC only; a service cannot use several.",
+            code="several-vpcs",
+        )
 
 
-def _warn(plan: Plan, values: Mapping[str, Any], tell: Callable[[str], None]) -> None:
-    """Say what is allowed and may not be meant."""
+def _warn(plan: Plan, values: Mapping[str, Any]) -> None:
+    """Warn of options that are valid but probably a mistake."""
     if values["vpc_id"] and values["security_groups"]:
-        tell("--vpc-id is not used: with --security-groups none is made in it.")
+        tell(
+            "--vpc-id has no effect: --security-groups replaces the new security group "
+            "in that VPC [unused-option]"
+        )
     for entry in values["env"]:
         name = entry.partition("=")[0]
         if is_secret_name(name) or name.upper().endswith("_PAT"):
             tell(
-                f"--env {name}: its value stands in plain text in what is printed; a "
-                "secret belongs into the `secrets` of the flows' task definition."
+                f"--env {name}: the output contains its value in plain text; put a "
+                "secret into the `secrets` of the flows' task definition "
+                "[plain-text-secret]"
             )
-    if planning.is_own(values["api"]):
+    if planning.is_loopback(values["api"]):
         tell(
-            f"--api {values['api']}: to a task that is the task itself, not this "
-            "machine; name the server as the VPC knows it."
+            f"--api {values['api']}: in a task, this address is the task itself, not "
+            "this machine; give the server's address in the VPC [loopback-api]"
         )
     if plan.execution_role_arn and plan.has_api_key:
         tell(
             "--execution-role-arn: ECS reads the API key of flow runs with this role, "
-            f"so it has to be allowed {plan.reads_key} on its secret."
+            f"so the role needs {plan.reads_key} on the key's secret [role-reads-key]"
         )
     if not plan.flow_roles and values["output_format"] == "policy":
         tell(
-            "The policy lets the agent pass no role to its tasks: name theirs with "
-            "--execution-role-arn, --task-role-arn or --pass-role."
+            "The policy does not let the agent pass any role to its tasks: name their "
+            "roles with --execution-role-arn, --task-role-arn or --pass-role "
+            "[no-roles-to-pass]"
         )
 
 
-# -- Options into a plan ----------------------------------------------------------
+# -- The plan ----------------------------------------------------------------------
 
 
-def _plan(
-    ctx: click.Context, values: Mapping[str, Any], tell: Callable[[str], None]
-) -> Plan:
+def _plan(ctx: click.Context, values: Mapping[str, Any]) -> Plan:
     from ...version import installed_version
     from . import flows
 
     cpu, memory = planning.size(values["cpu"], values["memory"])
     secret_arn = values["api_key_secret_arn"]
-    agent_address = planning.agent_address(values["agent_address"])
+    agent_address = planning.checked("--agent-address", values["agent_address"])
+    planning.ports([agent_address])  # refuses a port beyond 65535
     cluster = planning.cluster(values["cluster"])
-    roles = _flow_roles(values)
+    named = [
+        ("--task-role-arn", values["task_role_arn"]),
+        ("--execution-role-arn", values["execution_role_arn"]),
+        *(("--pass-role", arn) for arn in values["pass_role"]),
+    ]
+    roles = [planning.checked(option, arn) for option, arn in named if arn]
     found = flows.read(values, tell)
     files = [values["task_definition_path"], values["run_task_kwargs_path"]]
     return Plan(
         name=values["name"],
         version=installed_version(),
-        arguments=typed(ctx, but=_PLACED),
+        arguments=explicit_options(ctx, but=_PLACED),
         cluster=cluster,
         backend=values["backend"],
         agent_address=agent_address,
         image=values["image"],
         cpu=cpu,
         memory=memory,
-        stop_timeout=planning.stop_timeout(values.get(_GRACE, planning.SHUTDOWN_GRACE)),
+        stop_timeout=planning.stop_timeout(values["shutdown_grace"]),
         vpc_id=next(iter(values["vpc_id"]), None),
         subnets=values["subnets"],
         security_groups=values["security_groups"],
@@ -377,36 +392,19 @@ def _plan(
         ports=planning.ports([values["api"], *files]),
         secret=parse(_KEY_OPTION, secret_arn) if secret_arn else None,
         execution_role_arn=values["execution_role_arn"],
-        flow_roles=_unique(
-            roles,
-            [planning.role_arn("the template's role", arn) for arn in found.roles],
-        ),
+        flow_roles=_unique(roles, found.roles),
         families=_unique(found.families, values["family"]),
         log_groups=_unique(found.log_groups, values["flow_log_group"]),
         objects=_unique(*(planning.s3_object(file) for file in files)),
         infers_network=found.infers_network,
-        key_kms_key=_kms_key("--api-key-kms-key", values),
-        log_kms_key=_kms_key("--log-kms-key", values),
+        key_kms_key=_checked("--api-key-kms-key", values),
+        log_kms_key=_checked("--log-kms-key", values),
     )
 
 
-def _flow_roles(values: Mapping[str, Any]) -> List[str]:
-    named = [
-        ("--task-role-arn", values["task_role_arn"]),
-        ("--execution-role-arn", values["execution_role_arn"]),
-        *(("--pass-role", arn) for arn in values["pass_role"]),
-    ]
-    return [planning.role_arn(option, arn) for option, arn in named if arn]
-
-
-def _role(option: str, values: Mapping[str, Any]) -> Optional[str]:
-    arn = values[_parameter(option)]
-    return planning.role_arn(option, arn) if arn else None
-
-
-def _kms_key(option: str, values: Mapping[str, Any]) -> Optional[str]:
-    arn = values[_parameter(option)]
-    return planning.kms_key_arn(option, arn) if arn else None
+def _checked(option: str, values: Mapping[str, Any]) -> Optional[str]:
+    value = values[_parameter(option)]
+    return planning.checked(option, value) if value else None
 
 
 def _parameter(option: str) -> str:

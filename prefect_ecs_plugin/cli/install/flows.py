@@ -1,14 +1,14 @@
-"""What the agent's own files say about the tasks that it will launch.
+"""The resources that the agent's own files name, for its policy.
 
-The policy names the families, roles, logs and network that the template and the
-run_task kwargs of the agent name. The command reads these files with the user's own AWS
-credentials. It reports the files that it cannot read; options can replace them.
+The template and the run_task kwargs of the agent name families, roles, log groups and
+the network. The command reads these files with the user's own AWS credentials. It warns
+of a file that it cannot read; options can name the resources instead.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from ... import kwargs, template
 from ...aws.session import AWSClients
@@ -18,21 +18,21 @@ from ...errors import ConfigurationError, PrefectECSError, SourceError
 from ...settings import AgentSettings
 from . import plan
 
-#: Where a service can read files from.
+#: The schemes of files that the service can read.
 _SCHEMES = ("s3", "gs", "gcs", "http", "https", "agent")
 
-#: Tells the person at the terminal something.
+#: Prints a warning.
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Flows:
-    """What is known of the tasks.
+    """The resources that tasks will use.
 
     Attributes:
         families: The families that the agent's template names.
-        roles: The roles that template and kwargs name.
-        log_groups: Where the template's containers log.
+        roles: The roles that the template and the kwargs name.
+        log_groups: The log groups of the template's containers.
         infers_network: Whether the agent will look for the default VPC.
     """
 
@@ -43,20 +43,20 @@ class Flows:
 
 
 def read(options: Mapping[str, Any], tell: Tell) -> Flows:
-    """Read what the agent will read at its start.
+    """Read the files that the agent will read when it starts.
 
     Args:
-        options: Those of the agent, by the names of its parameters.
-        tell: Told about a file that cannot be read from here.
+        options: The agent's options, by parameter name.
+        tell: Prints a warning about a file that cannot be read from here.
 
     Raises:
         ConfigurationError: if a file is local, or the agent would not start with it.
     """
     path = options.get("task_definition_path")
-    definition = _content("--task-definition", path, template.coerce_template, tell)
-    if not path:
-        packaged = configuration.DEFAULT_TASK_DEFINITION_PATH
-        definition = load_mapping(packaged, _client)
+    if path:
+        definition = _content("--task-definition", path, template.coerce_template, tell)
+    else:
+        definition = load_mapping(configuration.DEFAULT_TASK_DEFINITION_PATH, _client)
     path = options.get("run_task_kwargs_path")
     run_task_kwargs = _content("--run-task-kwargs", path, kwargs.check, tell)
     settings = AgentSettings(
@@ -64,10 +64,24 @@ def read(options: Mapping[str, Any], tell: Tell) -> Flows:
         run_task_kwargs=run_task_kwargs,
         launch_type=options.get("launch_type"),
     )
+    roles = [
+        holder.get(key)
+        for holder in (definition, run_task_kwargs.get("overrides") or {})
+        for key in ("taskRoleArn", "executionRoleArn")
+    ]
+    logs = [
+        container.get("logConfiguration") or {}
+        for container in definition.get("containerDefinitions") or []
+    ]
+    groups = [
+        (log.get("options") or {}).get("awslogs-group", "")
+        for log in logs
+        if log.get("logDriver") == "awslogs"
+    ]
     return Flows(
         families=tuple(filter(None, [definition.get("family")])),
-        roles=_roles(definition, run_task_kwargs.get("overrides") or {}),
-        log_groups=tuple(dict.fromkeys(_log_groups(definition))),
+        roles=tuple(plan.checked("a role in the file", arn) for arn in roles if arn),
+        log_groups=tuple(dict.fromkeys(groups)),
         infers_network=configuration.infers_network(settings),
     )
 
@@ -77,41 +91,47 @@ def _content(
 ) -> Dict[str, Any]:
     if not path:
         return {}
-    scheme = _scheme(option, path)
+    _check_scheme(option, path)
     try:
-        content = _load(scheme, path)
+        content = _load(path)
     except SourceError as error:
-        # Whether it was not read or does not parse is all the same to the policy,
-        # but a mistake in the file would keep the agent from starting.
-        if not str(error).startswith("Cannot read"):
+        # A file that does not parse would keep the agent from starting.
+        if not error.message.startswith("Cannot read"):
             raise
-        tell(_unread(option, str(error).rstrip(".")))
+        tell(
+            f"{option}: {error.message.rstrip('.')}. Therefore the policy does not "
+            "cover the resources that it names: give them with --family, --pass-role "
+            "and --flow-log-group [policy-without-file]"
+        )
         return {}
     try:
         check(content)
     except PrefectECSError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+        raise ConfigurationError(f"{path}: {error}", code=error.code) from error
     return content
 
 
-def _scheme(option: str, path: str) -> str:
+def _check_scheme(option: str, path: str) -> None:
     scheme, separator, _ = path.partition("://")
     if not separator or scheme == "file":
         raise ConfigurationError(
-            f"{option}: {path} is a file of this machine, which the service will not "
-            "have; put it on S3 (s3://...), or into the image (agent:///...)."
+            f"{option}: {path} is a file on this machine, which the service cannot "
+            "read; put it on S3 (s3://...) or into the image (agent:///...).",
+            code="local-file",
         )
     if scheme not in _SCHEMES:
         raise ConfigurationError(
             f"{option}: {path} has the unknown scheme {scheme!r}; use one of "
-            f"{', '.join(_SCHEMES)}."
+            f"{', '.join(_SCHEMES)}.",
+            code="unknown-scheme",
         )
-    return scheme
 
 
-def _load(scheme: str, path: str) -> Dict[str, Any]:
-    if scheme == "agent":
-        raise SourceError(f"Cannot read {path}: it is in the image.")
+def _load(path: str) -> Dict[str, Any]:
+    if path.startswith("agent://"):
+        raise SourceError(
+            f"Cannot read {path}: the file is in the image.", code="file-in-image"
+        )
     return load_mapping(path, _client)
 
 
@@ -119,26 +139,4 @@ def _client(service: str) -> Any:
     try:
         return AWSClients()(service)
     except ConfigurationError as error:
-        raise SourceError(f"Cannot read it: {error}") from error
-
-
-def _unread(option: str, reason: str) -> str:
-    return (
-        f"{option}: {reason}. So the policy does not know what is in it: name the "
-        "families, roles and log groups in it with --family, --pass-role and "
-        "--flow-log-group."
-    )
-
-
-def _roles(*places: Mapping[str, Any]) -> Tuple[str, ...]:
-    keys = ("taskRoleArn", "executionRoleArn")
-    found = (place.get(key) for place in places for key in keys)
-    return tuple(plan.role_arn("a role in the file", arn) for arn in found if arn)
-
-
-def _log_groups(definition: Mapping[str, Any]) -> Iterator[str]:
-    containers: List[Mapping[str, Any]] = definition.get("containerDefinitions") or []
-    for container in containers:
-        logging_to = container.get("logConfiguration") or {}
-        if logging_to.get("logDriver") == "awslogs":
-            yield (logging_to.get("options") or {}).get("awslogs-group", "")
+        raise SourceError(f"Cannot read it: {error}", code=error.code) from error

@@ -1,4 +1,4 @@
-"""What `install` was asked for, checked and frozen. Pure."""
+"""The options of `install`, checked and frozen. Pure."""
 
 from __future__ import annotations
 
@@ -11,46 +11,59 @@ from urllib.parse import urlsplit
 from ...aws.secret_arn import GET_SECRET, SecretARN
 from ...errors import ConfigurationError
 from ...validation import rules
+from ...validation.rules.fargate import MAX_STOP_TIMEOUT
 
-#: Where the docs have the image pushed to, in the account's own registry.
+#: The image's repository in the account's own registry, as the docs build it.
 IMAGE_REPOSITORY = "prefect-ecs-agent"
 
-#: Seconds that the agent takes to finish its launches once it is told to stop.
-SHUTDOWN_GRACE = 25.0
-
-#: Seconds on top of that before ECS kills the agent.
+#: Seconds between the end of the agent's shutdown grace and SIGKILL.
 _STOP_MARGIN = 5
 
-#: The longest stopTimeout on Fargate.
-#: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html
-_MAX_STOP_TIMEOUT = 120
-
-_ROLE = re.compile(r"arn:(aws[\w-]*):iam::(\d{12}):role/[\w+=,.@/-]+")
-_KMS_KEY = re.compile(r"arn:aws[\w-]*:kms:[\w-]+:\d{12}:key/[\w-]+")
 _CLUSTER = re.compile(
     r"(?:arn:(?P<partition>aws[\w-]*):ecs:(?P<region>[\w-]+):(?P<account>\d{12})"
     r":cluster/)?(?P<name>[A-Za-z0-9_-]{1,255})"
 )
-_FAMILY = re.compile(r"[A-Za-z0-9_*-]{1,255}")
+_KMS_KEY = (
+    r"arn:aws[\w-]*:kms:[\w-]+:\d{12}:key/[\w-]+",
+    "the ARN of a KMS key, such as arn:aws:kms:eu-west-1:123456789012:key/ID; a policy "
+    "cannot name a key by its alias",
+)
+_ROLE = (
+    r"arn:(aws[\w-]*):iam::(\d{12}):role/[\w+=,.@/-]+",
+    "the ARN of a role, such as arn:aws:iam::123456789012:role/NAME",
+)
 
-#: What the value of an option looks like, and what to call it.
+#: The valid values of an option as a pattern, and in words. Options that are not listed
+#: here name a role.
 _FORMS = {
-    "--region": (r"[a-z]{2,}(-[a-z]+)+-\d+", "region, such as eu-west-1"),
-    "--image": (r"\S{1,255}", "image's name: it has no spaces"),
+    "--region": (r"[a-z]{2,}(-[a-z]+)+-\d+", "a region, such as eu-west-1"),
+    "--cluster": (_CLUSTER.pattern, "the name or the ARN of a cluster"),
+    "--image": (r"\S{1,255}", "the name of an image, which has no spaces"),
+    "--family": (
+        r"[A-Za-z0-9_*-]{1,255}",
+        "a family of task definitions: letters, digits, - and _, and * as a wildcard",
+    ),
     "--flow-log-group": (
         r"[A-Za-z0-9_./#*-]{1,512}",
-        "log group's name: letters, digits, . - _ / and #, and * for any of them",
+        "a log group: letters, digits, . - _ / and #, and * as a wildcard",
     ),
-    "--tenant-id": (r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}", "UUID"),
-    "--api": (r"https?://[^/\s]+(/\S*)?", "http:// or https:// URL"),
+    "--tenant-id": (r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}", "a UUID"),
+    "--api": (r"https?://[^/\s]+(/\S*)?", "an http:// or https:// URL"),
+    "--agent-address": (
+        r"http://(127\.0\.0\.1|0\.0\.0\.0):\d{1,5}(/\S*)?",
+        "http://127.0.0.1:PORT, for ECS's health check, or http://0.0.0.0:PORT, for "
+        "clients on other machines too",
+    ),
+    "--api-key-kms-key": _KMS_KEY,
+    "--log-kms-key": _KMS_KEY,
 }
 
-#: Where nothing but the machine itself listens.
-_OWN = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+#: Hosts at which a machine reaches itself.
+_LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 
 
 class Cluster(NamedTuple):
-    """A cluster's name, and what its ARN says besides."""
+    """A cluster's name, and the other parts of its ARN."""
 
     name: str
     partition: Optional[str] = None
@@ -63,30 +76,30 @@ DEFAULT_CLUSTER = Cluster("default")
 
 @dataclass(frozen=True)
 class Plan:
-    """What to print.
+    """The service to print.
 
     Attributes:
-        name: The agent's, the service's and the task definition's.
-        version: This plugin's.
-        arguments: The options with which the agent is started, as typed.
+        name: The name of the agent, the service and the task definition.
+        version: The plugin's version.
+        arguments: The agent's further command-line arguments.
         cluster: The cluster of the service and of the tasks it launches.
         backend: `cloud` or `server`.
-        agent_address: Where the agent serves its health check.
-        image: The agent's image; None for the one that the docs build.
+        agent_address: The URL of the agent's health check.
+        image: The agent's image; None for the image that the docs build.
         cpu: The agent's CPU units.
         memory: The agent's memory in MiB.
         stop_timeout: Seconds between SIGTERM and SIGKILL.
-        vpc_id: Where the security group is made.
-        subnets: The service's subnets; empty where they are asked for later.
-        security_groups: The service's own; empty to make one.
-        assign_public_ip: Whether the agent gets a public address.
-        ports: Where the agent has to get through to.
-        secret: The API key's; None where there is none yet, or none at all.
+        vpc_id: The VPC of the security group.
+        subnets: The service's subnets; empty to make them a required parameter.
+        security_groups: The service's security groups; empty to create one.
+        assign_public_ip: Whether the agent gets a public IP address.
+        ports: The ports to which the agent opens connections.
+        secret: The API key's secret; None if it does not exist yet or is not needed.
         execution_role_arn: The default for flow runs; None for the service's own.
         flow_roles: The roles that the agent may pass to tasks.
-        families: Families of task definitions that it may run.
-        log_groups: Where flow runs log.
-        objects: `bucket/key` of the files it reads from S3.
+        families: The families of task definitions that it may run.
+        log_groups: The log groups of flow runs.
+        objects: `bucket/key` of the files that it reads from S3.
         infers_network: Whether it looks for the default VPC.
         key_kms_key: The ARN of the KMS key that encrypts the API key's secret.
         log_kms_key: The ARN of the KMS key that encrypts the agent's own log.
@@ -119,37 +132,37 @@ class Plan:
 
     @property
     def has_api_key(self) -> bool:
-        """Prefect Cloud wants a key; a Prefect Server has none of its own."""
+        """Prefect Cloud requires an API key; a Prefect Server has none."""
         return self.backend == "cloud" or self.secret is not None
 
     @property
     def makes_secret(self) -> bool:
-        """Whether the key's secret is made here, for its value to be put in later."""
+        """Whether to create the API key's secret, without a value."""
         return self.has_api_key and self.secret is None
 
     @property
     def keeps_key_in_parameter(self) -> bool:
-        """Whether the key is in SSM's parameter store, not in Secrets Manager."""
+        """Whether the API key is in SSM's parameter store, not in Secrets Manager."""
         return self.secret is not None and self.secret.is_parameter
 
     @property
     def reads_key(self) -> str:
-        """What an execution role has to be allowed for the key."""
+        """The permission that an execution role needs to read the key."""
         return self.secret.read_by_ecs if self.secret else GET_SECRET
 
     @property
     def makes_security_group(self) -> bool:
-        """Whether the service gets a security group of its own."""
+        """Whether to create a security group for the service."""
         return not self.security_groups
 
     @property
     def desired_count(self) -> int:
-        """No agent starts before its key is there."""
+        """No agent can start before its API key is stored."""
         return 0 if self.makes_secret else 1
 
     @property
     def image_tag(self) -> str:
-        """The tag that the docs give the image: this version, as a tag may spell it."""
+        """The tag that the docs give the image: the version, as a tag can spell it."""
         return self.version.replace("+", "-")
 
     @property
@@ -158,80 +171,57 @@ class Plan:
         return urlsplit(self.agent_address).port or 8080
 
 
+def checked(option: str, text: str) -> str:
+    """The value of an option that becomes part of the output.
+
+    Args:
+        option: The option, or the origin of a role's ARN.
+        text: Its value.
+
+    Raises:
+        ConfigurationError: if the value does not have the option's form.
+    """
+    pattern, wanted = _FORMS.get(option, _ROLE)
+    if re.fullmatch(pattern, text):
+        return text
+    raise ConfigurationError(
+        f"{option}: {text!r} is not {wanted}.", code="invalid-option-value"
+    )
+
+
 def cluster(text: str) -> Cluster:
-    """A cluster by its name or ARN.
+    """Parse a cluster's name or ARN.
 
     Raises:
         ConfigurationError: if it is neither.
     """
-    match = _CLUSTER.fullmatch(text)
-    if match is None:
-        raise ConfigurationError(
-            f"--cluster: {text!r} is neither a cluster's name nor its ARN."
-        )
+    match = _CLUSTER.fullmatch(checked("--cluster", text))
+    assert match is not None
     return Cluster(**{**match.groupdict(), "name": match["name"]})
 
 
-def checked(option: str, text: str) -> str:
-    """The value of an option that becomes part of what is printed.
-
-    Raises:
-        ConfigurationError: if it is none.
-    """
-    pattern, wanted = _FORMS[option]
-    if re.fullmatch(pattern, text):
-        return text
-    raise ConfigurationError(f"{option}: {text!r} is no {wanted}.")
-
-
-def is_own(url: Optional[str]) -> bool:
+def is_loopback(url: Optional[str]) -> bool:
     """Whether a URL leads each machine, and each task, to itself."""
-    return urlsplit(url or "").hostname in _OWN
-
-
-def role_arn(option: str, text: str) -> str:
-    """A role's ARN; a policy cannot name a role in any other way.
-
-    Raises:
-        ConfigurationError: if it is something else.
-    """
-    if _ROLE.fullmatch(text):
-        return text
-    raise ConfigurationError(
-        f"{option}: {text!r} is not a role's ARN, arn:aws:iam::123456789012:role/NAME."
-    )
-
-
-def kms_key_arn(option: str, text: str) -> str:
-    """A KMS key's ARN; a policy cannot name a key by an alias.
-
-    Raises:
-        ConfigurationError: if it is something else.
-    """
-    if _KMS_KEY.fullmatch(text):
-        return text
-    raise ConfigurationError(
-        f"{option}: {text!r} is not a key's ARN, "
-        "arn:aws:kms:eu-west-1:123456789012:key/ID."
-    )
+    return urlsplit(url or "").hostname in _LOOPBACK
 
 
 def check_no_password(option: str, url: Optional[str]) -> None:
-    """Refuse a URL whose password would stand in what is printed.
+    """Refuse a URL that contains a password, because the output would contain it.
 
     Raises:
-        ConfigurationError: which does not repeat it.
+        ConfigurationError: without the URL.
     """
     if "@" in urlsplit(url or "").netloc:
         raise ConfigurationError(
-            f"{option}: its URL has a user or a password in it, which would stand in "
-            "plain text in what is printed; keep the password in a secret, and name "
-            "the server without it."
+            f"{option}: the URL contains a user name or a password, which the output "
+            "would show in plain text; store the password in a secret, and give the "
+            "URL without it.",
+            code="password-in-url",
         )
 
 
 def family_patterns(family: str) -> List[str]:
-    """The task definitions that a family stands for, as IAM writes patterns.
+    """The task definitions of a family, as IAM's patterns.
 
     The agent registers `FAMILY-<16 hex digits>`; a run config may also name a
     definition of the family itself.
@@ -239,11 +229,7 @@ def family_patterns(family: str) -> List[str]:
     Raises:
         ConfigurationError: if it cannot be a family.
     """
-    if not _FAMILY.fullmatch(family):
-        raise ConfigurationError(
-            f"--family: {family!r} is not a family of task definitions: letters, "
-            "digits, - and _, and * for any of them."
-        )
+    checked("--family", family)
     if "*" in family:
         return [f"{family}:*"]
     digest = "?" * 16
@@ -252,60 +238,43 @@ def family_patterns(family: str) -> List[str]:
 
 
 def stop_timeout(shutdown_grace: float) -> int:
-    """Seconds that ECS has to wait for an agent with this grace.
+    """The seconds between SIGTERM and SIGKILL for an agent with this grace.
 
     Raises:
-        ConfigurationError: if Fargate does not wait that long.
+        ConfigurationError: if it exceeds Fargate's limit.
     """
     seconds = math.ceil(shutdown_grace) + _STOP_MARGIN
-    if seconds > _MAX_STOP_TIMEOUT:
-        longest = _MAX_STOP_TIMEOUT - _STOP_MARGIN
+    if seconds > MAX_STOP_TIMEOUT:
+        longest = MAX_STOP_TIMEOUT - _STOP_MARGIN
         raise ConfigurationError(
-            f"--shutdown-grace: Fargate kills a task {_MAX_STOP_TIMEOUT} seconds after "
-            f"SIGTERM; {longest} is the longest grace."
+            f"--shutdown-grace: Fargate kills a task {MAX_STOP_TIMEOUT} seconds after "
+            f"SIGTERM; the longest possible grace is {longest} seconds.",
+            code="shutdown-grace-too-long",
         )
     return max(seconds, 2)
 
 
 def size(cpu: str, memory: str) -> Tuple[int, int]:
-    """The agent's own size: CPU units and MiB that Fargate has.
+    """The agent's CPU units and MiB.
 
     Raises:
-        ConfigurationError: if it has not.
+        ConfigurationError: if Fargate does not have this size.
     """
     units, mib = rules.cpu_units(cpu), rules.memory_mib(memory)
     if units is None or mib is None or not rules.fits_fargate(units, mib):
         raise ConfigurationError(
-            f"--cpu {cpu} --memory {memory}: Fargate has no such size; 256 goes with "
-            "512, 1024 or 2048 MiB, 512 with 1024 to 4096 MiB."
+            f"--cpu {cpu} --memory {memory}: Fargate does not have this size; 256 goes "
+            "with 512, 1024 or 2048 MiB, 512 with 1024 to 4096 MiB.",
+            code="fargate-size",
         )
     return units, mib
 
 
-def agent_address(text: str) -> str:
-    """Where the agent serves its health check.
-
-    Raises:
-        ConfigurationError: if it has no port, or ECS could not ask there.
-    """
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        port = None
-    if port and parts.scheme == "http" and parts.hostname in ("127.0.0.1", "0.0.0.0"):
-        return text
-    raise ConfigurationError(
-        f"--agent-address: {text!r} is not http://127.0.0.1:PORT, where ECS asks for "
-        "the agent's health, nor http://0.0.0.0:PORT for others to ask too."
-    )
-
-
 def ports(urls: Iterable[Optional[str]]) -> Tuple[int, ...]:
-    """The ports behind some URLs, and that of AWS and of Prefect Cloud.
+    """The ports of some URLs, and that of AWS and Prefect Cloud.
 
     Raises:
-        ConfigurationError: if a port is none.
+        ConfigurationError: if a port is not valid.
     """
     found = {443}
     for url in urls:
@@ -313,13 +282,13 @@ def ports(urls: Iterable[Optional[str]]) -> Tuple[int, ...]:
         try:
             port = parts.port
         except ValueError as error:
-            raise ConfigurationError(f"{url}: {error}") from error
+            raise ConfigurationError(f"{url}: {error}", code="invalid-url") from error
         if parts.scheme in ("http", "https"):
             found.add(port or {"http": 80, "https": 443}[parts.scheme])
     return tuple(sorted(found))
 
 
 def s3_object(path: Optional[str]) -> List[str]:
-    """`bucket/key` of a file on S3."""
+    """`bucket/key` of a file on S3; empty for any other path."""
     parts = urlsplit(path or "")
     return [f"{parts.netloc}{parts.path}"] if parts.scheme == "s3" else []

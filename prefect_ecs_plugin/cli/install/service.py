@@ -1,24 +1,24 @@
-"""The agent's task definition and service, as ECS's API takes them. Pure."""
+"""The agent's task definition and service, as requests of ECS's API. Pure."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, List, Sequence
 
-from .place import Place, Reference
+from .placeholders import Placeholders, Reference
 from .plan import Plan
 
-#: The agent's container; ECS's log streams carry its name.
+#: The agent's container; the names of log streams contain it.
 CONTAINER = "agent"
 
-#: The user and group that the agent runs as; the image has no account of that number.
+#: The user and group of the agent; the image has no account with this number.
 USER = "10001:10001"
 
-#: The only place that the agent can write to. Its image has to name it with VOLUME, for
-#: only then may others than root write there:
+#: The only folder that the agent can write to. The image has to declare it as VOLUME,
+#: so that users other than root can write there:
 #: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/bind-mounts.html
 _SCRATCH, _SCRATCH_PATH = "tmp", "/tmp"
 
-#: The program that the image is sure to have is Python. urllib would ask a proxy.
+#: Every image of the agent has Python. urllib would use a proxy.
 _HEALTH = (
     "import http.client, sys; "
     "agent = http.client.HTTPConnection('127.0.0.1', {port}, timeout=4); "
@@ -26,8 +26,8 @@ _HEALTH = (
     "sys.exit(agent.getresponse().status != 200)"
 )
 
-#: A new agent is up before the old one is stopped. Two agents at once do no harm: a run
-#: gets one task, whichever agent launches it.
+#: ECS starts a new agent before it stops the old one. Two agents at a time are safe: a
+#: flow run gets one task, whichever agent launches it.
 DEPLOYMENT: Dict[str, Any] = {
     "deploymentCircuitBreaker": {"enable": True, "rollback": True},
     "maximumPercent": 200,
@@ -35,36 +35,36 @@ DEPLOYMENT: Dict[str, Any] = {
 }
 
 
-def task_definition(plan: Plan, place: Place) -> Dict[str, Any]:
+def task_definition(plan: Plan, names: Placeholders) -> Dict[str, Any]:
     """The RegisterTaskDefinition request of the agent itself."""
     return {
         "family": plan.name,
         "requiresCompatibilities": ["FARGATE"],
         "networkMode": "awsvpc",
-        "cpu": place.cpu,
-        "memory": place.memory,
+        "cpu": names.cpu,
+        "memory": names.memory,
         "runtimePlatform": {
             "cpuArchitecture": "X86_64",
             "operatingSystemFamily": "LINUX",
         },
-        "taskRoleArn": place.agent_role_arn,
-        "executionRoleArn": place.execution_role_arn,
-        "containerDefinitions": [_container(plan, place)],
+        "taskRoleArn": names.agent_role_arn,
+        "executionRoleArn": names.execution_role_arn,
+        "containerDefinitions": [_container(plan, names)],
         "volumes": [{"name": _SCRATCH}],
     }
 
 
-def _container(plan: Plan, place: Place) -> Dict[str, Any]:
+def _container(plan: Plan, names: Placeholders) -> Dict[str, Any]:
     return {
         "name": CONTAINER,
-        "image": place.image,
+        "image": names.image,
         "essential": True,
-        "command": command(plan, place),
+        "command": command(plan, names),
         "environment": [
             {"name": "HOME", "value": _SCRATCH_PATH},
             {"name": "PREFECT__BACKEND", "value": plan.backend},
         ],
-        **_secrets(plan, place),
+        **_secrets(plan, names),
         "healthCheck": {
             "command": ["CMD", "python", "-c", _HEALTH.format(port=plan.health_port)],
             "interval": 30,
@@ -80,45 +80,45 @@ def _container(plan: Plan, place: Place) -> Dict[str, Any]:
         "logConfiguration": {
             "logDriver": "awslogs",
             "options": {
-                "awslogs-group": Reference(place.log_group),
-                "awslogs-region": Reference(place.region),
+                "awslogs-group": Reference(names.log_group),
+                "awslogs-region": Reference(names.region),
                 "awslogs-stream-prefix": plan.name,
-                # An agent must not stand still because its log does.
+                # A log that is not written must not block the agent.
                 "mode": "non-blocking",
             },
         },
     }
 
 
-def command(plan: Plan, place: Place) -> List[str]:
-    """The agent's command line. It always names its cluster, as its policy does."""
+def command(plan: Plan, names: Placeholders) -> List[str]:
+    """The agent's command line. It always names the cluster, as the policy does."""
     own: List[str] = [
         f"--name={plan.name}",
-        Reference(f"--cluster={place.cluster}"),
+        Reference(f"--cluster={names.cluster}"),
         f"--agent-address={plan.agent_address}",
     ]
     if not plan.execution_role_arn:
-        own.append(Reference(f"--execution-role-arn={place.execution_role_arn}"))
+        own.append(Reference(f"--execution-role-arn={names.execution_role_arn}"))
     if plan.has_api_key:
-        own.append(Reference(f"--api-key-secret-arn={_key(plan, place)}"))
+        own.append(Reference(f"--api-key-secret-arn={_key(plan, names)}"))
     return ["prefect", "agent", "ecs", "start", *own, *plan.arguments]
 
 
-def _secrets(plan: Plan, place: Place) -> Dict[str, Any]:
+def _secrets(plan: Plan, names: Placeholders) -> Dict[str, Any]:
     if not plan.has_api_key:
         return {}
-    key = {"name": "PREFECT__CLOUD__API_KEY", "valueFrom": _key(plan, place)}
+    key = {"name": "PREFECT__CLOUD__API_KEY", "valueFrom": _key(plan, names)}
     return {"secrets": [key]}
 
 
-def _key(plan: Plan, place: Place) -> Reference:
-    return Reference(place.api_key_arn + (plan.secret.suffix if plan.secret else ""))
+def _key(plan: Plan, names: Placeholders) -> Reference:
+    return Reference(names.api_key_arn + (plan.secret.suffix if plan.secret else ""))
 
 
 def create_service(
     plan: Plan, subnets: Sequence[str], security_groups: Sequence[str]
 ) -> Dict[str, Any]:
-    """The CreateService request, all but what names other resources."""
+    """The CreateService request without the cluster and the task definition."""
     return {
         "serviceName": plan.name,
         "launchType": "FARGATE",

@@ -1,76 +1,265 @@
-"""The same resources as the CloudFormation template's, for Terraform. Pure."""
+"""The resources of the CloudFormation template as a Terraform configuration. Pure.
+
+The configuration is a text with holes, and `hcl` writes the values of the holes as
+`terraform fmt` does. Terraform's JSON syntax would need no writer, but in it a policy
+becomes one long string with escaped quotes, which cannot be reviewed.
+"""
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, Tuple, Union
+import re
+from string import Template
+from typing import Any, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 from . import policy, service
-from .hcl import Block, Call, Expression, render
-from .place import Place, Reference
+from .parameters import outputs, parameters
+from .placeholders import Placeholders, Reference
 from .plan import IMAGE_REPOSITORY, Plan
-
-Body = List[Union[Tuple[str, Any], Block]]
 
 _HEADER = """\
 # The Prefect agent {name} as an Amazon ECS service, by prefect-ecs-plugin {version}.
 # Review it, then apply it: terraform init && terraform apply
 """
 
-_THEN = """\
+_NEXT_STEPS = """\
 #
-# No agent runs until its API key is in the secret that this makes. Put it there, then
-# apply again with -var desired_count=1:
+# The agent starts once its API key is in the secret that this configuration creates.
+# Store it there, then apply again with -var desired_count=1:
 #
 #   aws secretsmanager put-secret-value --secret-id ARN --secret-string file://key
 #
-# ARN is the output api_key_secret_arn; neither way does Terraform's state see the key.
+# ARN is the output api_key_secret_arn. Terraform's state does not contain the key.
 """
 
-_ACCOUNT = "${data.aws_caller_identity.current.account_id}"
-_REGION = "${data.aws_region.current.id}"
+_VERSIONS = """\
+terraform {
+  required_version = ">= 1.3"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.0"
+    }
+  }
+}
+"""
+
+_VARIABLE = """\
+variable "@name" {
+  description = @description
+  type        = @type
+"""
+
+_DATA = """\
+data "aws_caller_identity" "current" {
+}
+
+data "aws_partition" "current" {
+}
+
+data "aws_region" "current" {
+}
+"""
+
+_LOG_GROUP = """\
+resource "aws_cloudwatch_log_group" "agent" {
+  name              = @log_group
+  retention_in_days = var.log_retention_in_days
+"""
+
+_SECRET = """\
+resource "aws_secretsmanager_secret" "api_key" {
+  name_prefix = @prefix
+  description = @description
+}
+"""
+
+#: AWS appends 26 characters to a role's prefix and accepts 64.
+_ROLE = """\
+resource "aws_iam_role" "@role" {
+  name_prefix = @prefix
+  assume_role_policy = jsonencode(@trust)
+}
+
+resource "aws_iam_role_policy" "@role" {
+  name = "prefect-agent"
+  role = aws_iam_role.@role.id
+  policy = jsonencode(@document)
+}
+"""
+
+_SECURITY_GROUP = """\
+resource "aws_security_group" "agent" {
+  name_prefix = @prefix
+  description = @description
+  vpc_id      = var.vpc_id
+"""
+
+_EGRESS = """\
+
+  egress {
+    description      = "Prefect API, AWS and templates"
+    protocol         = "tcp"
+    from_port        = @port
+    to_port          = @port
+    cidr_blocks      = ["0.0.0.0/0"]
+    ipv6_cidr_blocks = ["::/0"]
+  }
+"""
+
+_TASK_DEFINITION = """\
+resource "aws_ecs_task_definition" "agent" {
+  family                   = @family
+  requires_compatibilities = @requiresCompatibilities
+  network_mode             = @networkMode
+  cpu                      = @cpu
+  memory                   = @memory
+  task_role_arn            = @taskRoleArn
+  execution_role_arn       = @executionRoleArn
+  container_definitions = jsonencode(@containerDefinitions)
+
+  runtime_platform {
+    cpu_architecture        = @cpuArchitecture
+    operating_system_family = @operatingSystemFamily
+  }
+
+  volume {
+    name = @volume
+  }
+}
+"""
+
+#: Without its permissions an agent would stop at once, hence depends_on.
+_SERVICE = """\
+resource "aws_ecs_service" "agent" {
+  name                               = @serviceName
+  cluster                            = @cluster
+  task_definition                    = aws_ecs_task_definition.agent.arn
+  desired_count                      = var.desired_count
+  launch_type                        = @launchType
+  wait_for_steady_state              = true
+  deployment_minimum_healthy_percent = @minimumHealthyPercent
+  deployment_maximum_percent         = @maximumPercent
+  depends_on = [
+    aws_iam_role_policy.agent,
+    aws_iam_role_policy.execution,
+  ]
+
+  deployment_circuit_breaker {
+    enable   = @enable
+    rollback = @rollback
+  }
+
+  network_configuration {
+    subnets          = var.subnets
+    security_groups  = @groups
+    assign_public_ip = var.assign_public_ip
+  }
+}
+"""
+
+_OUTPUT = """\
+output "@name" {
+  description = @description
+  value       = @value
+}
+"""
 
 
 def text(plan: Plan) -> str:
-    """The configuration, with what to do with it at its top."""
+    """The configuration, with the commands to apply it at its top."""
     header = _HEADER.format(name=plan.name, version=plan.version)
-    header += _THEN if plan.makes_secret else ""
-    return header + "\n" + render(blocks(plan))
+    header += _NEXT_STEPS if plan.makes_secret else ""
+    return "\n".join([header, *_sections(plan)])
 
 
-def blocks(plan: Plan) -> List[Block]:
-    """The configuration as data."""
-    place = _place(plan)
-    return [
-        _versions(),
-        *_variables(plan),
-        Block(("data", "aws_caller_identity", "current")),
-        Block(("data", "aws_partition", "current")),
-        Block(("data", "aws_region", "current")),
-        _log_group(plan),
-        *_secret(plan),
-        *_role(
-            "execution",
-            plan,
-            policy.execution(plan, place),
-            policy.trust(place, by_ecs_itself=True),
-        ),
-        *_role("agent", plan, policy.agent(plan, place), policy.trust(place)),
-        *_security_group(plan),
-        _task_definition(plan, place),
-        _service(plan, place),
-        *_outputs(plan),
-    ]
+def _sections(plan: Plan) -> Iterator[str]:
+    names = _placeholders(plan)
+    trusts = {
+        "execution": policy.trust(names, by_ecs_itself=True),
+        "agent": policy.trust(names),
+    }
+    documents = {
+        "execution": policy.execution(plan, names),
+        "agent": policy.agent(plan, names),
+    }
+    key = "  kms_key_id        = @key\n" if plan.log_kms_key else ""
+    yield _VERSIONS
+    for each in parameters(plan):
+        has_default = each.default not in (None, [])
+        yield _filled(
+            _VARIABLE + ("  default     = @default\n" if has_default else "") + "}\n",
+            name=_Expression(each.name),
+            description=each.description,
+            type=_Expression(each.terraform),
+            default=each.default,
+        )
+    yield _DATA
+    yield _filled(
+        _LOG_GROUP + key + "}\n", log_group=f"/ecs/{plan.name}", key=plan.log_kms_key
+    )
+    if plan.makes_secret:
+        description = f"The API key of the Prefect agent {plan.name}"
+        yield _filled(_SECRET, prefix=f"{plan.name}-api-key-", description=description)
+    for role, document in documents.items():
+        yield _filled(
+            _ROLE,
+            role=_Expression(role),
+            prefix=f"{plan.name[:24]}-{role}-",
+            trust=trusts[role],
+            document=document,
+        )
+    if plan.makes_security_group:
+        yield (
+            _filled(
+                _SECURITY_GROUP,
+                prefix=f"{plan.name}-",
+                description=f"Prefect agent {plan.name}: nothing in",
+            )
+            + "".join(_filled(_EGRESS, port=port) for port in plan.ports)
+            + "}\n"
+        )
+    definition = service.task_definition(plan, names)
+    (volume,) = definition["volumes"]
+    yield _filled(
+        _TASK_DEFINITION,
+        **definition,
+        **definition["runtimePlatform"],
+        volume=volume["name"],
+    )
+    request = service.create_service(plan, (), ())
+    deployment = request["deploymentConfiguration"]
+    groups: Any = _Expression("var.security_groups")
+    if plan.makes_security_group:
+        groups = [_Expression("aws_security_group.agent.id")]
+    yield _filled(
+        _SERVICE,
+        **request,
+        **deployment,
+        **deployment["deploymentCircuitBreaker"],
+        cluster=names.cluster_arn,
+        groups=groups,
+    )
+    for output in outputs(plan):
+        yield _filled(
+            _OUTPUT,
+            name=_Expression(output.name),
+            description=output.description,
+            value=_Expression(output.terraform),
+        )
 
 
-def _place(plan: Plan) -> Place:
+def _placeholders(plan: Plan) -> Placeholders:
+    account = "${data.aws_caller_identity.current.account_id}"
+    region = "${data.aws_region.current.id}"
     suffix = "${data.aws_partition.current.dns_suffix}"
-    registry = f"{_ACCOUNT}.dkr.ecr.{_REGION}.{suffix}"
+    registry = f"{account}.dkr.ecr.{region}.{suffix}"
     built = f"{registry}/{IMAGE_REPOSITORY}:${{var.image_tag}}"
     made = "${aws_secretsmanager_secret.api_key.arn}"
-    return Place(
+    return Placeholders(
         partition="${data.aws_partition.current.partition}",
-        region=_REGION,
-        account=_ACCOUNT,
+        region=region,
+        account=account,
         cluster="${var.cluster}",
         image=Reference("${var.image}" if plan.image else built),
         cpu=Reference("${var.cpu}"),
@@ -82,271 +271,92 @@ def _place(plan: Plan) -> Place:
     )
 
 
-def _versions() -> Block:
-    provider = {"source": "hashicorp/aws", "version": ">= 5.0"}
-    return Block(
-        ("terraform",),
-        [
-            ("required_version", ">= 1.3"),
-            Block(("required_providers",), [("aws", provider)]),
-        ],
-    )
+# -- Values as HCL -----------------------------------------------------------------
 
 
-# -- Variables ------------------------------------------------------------------
+class _Expression(str):
+    """HCL as it is, such as `var.image`."""
 
 
-def _variables(plan: Plan) -> List[Block]:
-    strings = Expression("list(string)")
-    number, flag, word = Expression("number"), Expression("bool"), Expression("string")
-    found = [
-        _variable(
-            "cluster",
-            "The cluster's name, for the agent and the tasks it launches.",
-            word,
-            plan.cluster.name,
-        ),
-        _variable(
-            "subnets",
-            "Where the agent runs, with a route to the Prefect API and to AWS.",
-            strings,
-            list(plan.subnets),
-        ),
-        _variable(
-            "assign_public_ip",
-            "True in subnets whose way out is an internet gateway, false behind NAT or "
-            "VPC endpoints.",
-            flag,
-            plan.assign_public_ip,
-        ),
-        _variable("cpu", "The agent's CPU units (1024 = 1 vCPU).", number, plan.cpu),
-        _variable("memory", "The agent's memory in MiB.", number, plan.memory),
-        _variable(
-            "desired_count",
-            "How many agents run. More than one is safe: a run is one task.",
-            number,
-            plan.desired_count,
-        ),
-        _variable(
-            "log_retention_in_days", "How long the agent's own log is kept.", number, 30
-        ),
-    ]
-    if plan.makes_security_group:
-        description = "The VPC of the subnets, for the agent's security group."
-        found.append(_variable("vpc_id", description, word, plan.vpc_id))
-    else:
-        description = "The agent's security groups; it needs no way in, and HTTPS out."
-        groups = list(plan.security_groups)
-        found.append(_variable("security_groups", description, strings, groups))
-    if plan.image:
-        found.append(_variable("image", "The agent's image.", word, plan.image))
-    else:
-        description = f"The tag of {IMAGE_REPOSITORY} in this account's registry."
-        found.append(_variable("image_tag", description, word, plan.image_tag))
-    if plan.secret is not None:
-        description = "The ARN of what holds the Prefect API key."
-        found.append(
-            _variable("api_key_secret_arn", description, word, plan.secret.arn)
-        )
-    return found
+class _Holes(Template):
+    delimiter = "@"
 
 
-def _variable(name: str, description: str, kind: Expression, default: Any) -> Block:
-    """A variable; one without a default has to be given."""
-    given: Body = [] if default in (None, []) else [("default", default)]
-    return Block(
-        ("variable", name), [("description", description), ("type", kind), *given]
-    )
+_WIDTH = 88
+_IDENTIFIER = re.compile(r"[A-Za-z_][\w-]*")
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
-# -- Resources ------------------------------------------------------------------
+def _filled(text: str, **values: Any) -> str:
+    """A block whose holes are values of attributes, which are indented once.
+
+    A default in several lines must not be aligned with the attributes before it.
+    """
+    filled = {name: "\n  ".join(hcl(value)) for name, value in values.items()}
+    if filled.get("default", "").endswith("\n  ]"):
+        text = text.replace("  default     =", "  default =")
+    return _Holes(text).substitute(filled)
 
 
-def _log_group(plan: Plan) -> Block:
-    return Block(
-        ("resource", "aws_cloudwatch_log_group", "agent"),
-        [
-            ("name", f"/ecs/{plan.name}"),
-            ("retention_in_days", Expression("var.log_retention_in_days")),
-            *([("kms_key_id", plan.log_kms_key)] if plan.log_kms_key else []),
-        ],
-    )
+def hcl(value: Any) -> List[str]:
+    """The lines of a value, laid out as `terraform fmt` lays them out."""
+    if isinstance(value, Mapping):
+        items = [
+            (key if _IDENTIFIER.fullmatch(key) else _string(key), item)
+            for key, item in value.items()
+        ]
+        return ["{", *_indented(_attributes(items)), "}"] if items else ["{}"]
+    if isinstance(value, (list, tuple)):
+        return _list(value)
+    if isinstance(value, _Expression):
+        return [str(value)]
+    if isinstance(value, str):
+        return [_string(value)]
+    if value is None or isinstance(value, bool):
+        return [{None: "null", True: "true", False: "false"}[value]]
+    return [str(value)]
 
 
-def _secret(plan: Plan) -> List[Block]:
-    if not plan.makes_secret:
-        return []
-    return [
-        Block(
-            ("resource", "aws_secretsmanager_secret", "api_key"),
-            [
-                ("name_prefix", f"{plan.name}-api-key-"),
-                ("description", f"The API key of the Prefect agent {plan.name}"),
-            ],
-        )
-    ]
+def _attributes(items: Iterable[Tuple[str, Any]]) -> List[str]:
+    """Consecutive attributes of one line each have their values aligned."""
+    lines: List[str] = []
+    group: List[Tuple[str, str]] = []
+    for name, value in items:
+        first, *more = hcl(value)
+        if more:
+            lines += [*_aligned(group), f"{name} = {first}", *more]
+            group = []
+        else:
+            group.append((name, first))
+    return lines + _aligned(group)
 
 
-def _role(
-    name: str, plan: Plan, rights: Mapping[str, Any], trust: Mapping[str, Any]
-) -> List[Block]:
-    return [
-        Block(
-            ("resource", "aws_iam_role", name),
-            [
-                # AWS appends 26 characters and takes 64.
-                ("name_prefix", f"{plan.name[:24]}-{name}-"),
-                ("assume_role_policy", Call("jsonencode", trust)),
-            ],
-        ),
-        Block(
-            ("resource", "aws_iam_role_policy", name),
-            [
-                ("name", "prefect-agent"),
-                ("role", Expression(f"aws_iam_role.{name}.id")),
-                ("policy", Call("jsonencode", rights)),
-            ],
-        ),
-    ]
+def _aligned(group: Sequence[Tuple[str, str]]) -> List[str]:
+    width = max((len(name) for name, _ in group), default=0)
+    return [f"{name:<{width}} = {value}" for name, value in group]
 
 
-def _security_group(plan: Plan) -> List[Block]:
-    if not plan.makes_security_group:
-        return []
-    rules = [
-        Block(
-            ("egress",),
-            [
-                ("description", "Prefect API, AWS and templates"),
-                ("protocol", "tcp"),
-                ("from_port", port),
-                ("to_port", port),
-                ("cidr_blocks", ["0.0.0.0/0"]),
-                ("ipv6_cidr_blocks", ["::/0"]),
-            ],
-        )
-        for port in plan.ports
-    ]
-    body: Body = [
-        ("name_prefix", f"{plan.name}-"),
-        ("description", f"Prefect agent {plan.name}: nothing in"),
-        ("vpc_id", Expression("var.vpc_id")),
-    ]
-    return [Block(("resource", "aws_security_group", "agent"), [*body, *rules])]
+def _string(text: str) -> str:
+    """A quoted string; `${...}` has a meaning in a `Reference` only."""
+    alone = re.fullmatch(r"\$\{([^{}]+)\}", text)
+    if isinstance(text, Reference) and alone:
+        return alone.group(1)
+    quoted = "".join(_ESCAPES.get(character, character) for character in text)
+    if not isinstance(text, Reference):
+        quoted = quoted.replace("${", "$${").replace("%{", "%%{")
+    return f'"{quoted}"'
 
 
-def _task_definition(plan: Plan, place: Place) -> Block:
-    definition = service.task_definition(plan, place)
-    platform = definition["runtimePlatform"]
-    return Block(
-        ("resource", "aws_ecs_task_definition", "agent"),
-        [
-            ("family", definition["family"]),
-            ("requires_compatibilities", definition["requiresCompatibilities"]),
-            ("network_mode", definition["networkMode"]),
-            ("cpu", definition["cpu"]),
-            ("memory", definition["memory"]),
-            ("task_role_arn", definition["taskRoleArn"]),
-            ("execution_role_arn", definition["executionRoleArn"]),
-            (
-                "container_definitions",
-                Call("jsonencode", definition["containerDefinitions"]),
-            ),
-            Block(
-                ("runtime_platform",),
-                [
-                    ("cpu_architecture", platform["cpuArchitecture"]),
-                    ("operating_system_family", platform["operatingSystemFamily"]),
-                ],
-            ),
-            *(
-                Block(("volume",), [("name", volume["name"])])
-                for volume in definition["volumes"]
-            ),
-        ],
-    )
+def _list(value: Sequence[Any]) -> List[str]:
+    items = [hcl(item) for item in value]
+    line = "[" + ", ".join(first for first, *_ in items) + "]"
+    if all(len(lines) == 1 for lines in items) and len(line) <= _WIDTH // 2:
+        return [line]
+    broken: List[str] = []
+    for lines in items:
+        broken += [*lines[:-1], lines[-1] + ","]
+    return ["[", *_indented(broken), "]"]
 
 
-def _service(plan: Plan, place: Place) -> Block:
-    request = service.create_service(plan, (), ())
-    deployment = request["deploymentConfiguration"]
-    breaker = deployment["deploymentCircuitBreaker"]
-    groups: Any = Expression("var.security_groups")
-    if plan.makes_security_group:
-        groups = [Expression("aws_security_group.agent.id")]
-    return Block(
-        ("resource", "aws_ecs_service", "agent"),
-        [
-            ("name", request["serviceName"]),
-            ("cluster", place.cluster_arn),
-            ("task_definition", Expression("aws_ecs_task_definition.agent.arn")),
-            ("desired_count", Expression("var.desired_count")),
-            ("launch_type", request["launchType"]),
-            ("wait_for_steady_state", True),
-            (
-                "deployment_minimum_healthy_percent",
-                deployment["minimumHealthyPercent"],
-            ),
-            ("deployment_maximum_percent", deployment["maximumPercent"]),
-            # Without its rights an agent would stop at once.
-            (
-                "depends_on",
-                [
-                    Expression("aws_iam_role_policy.agent"),
-                    Expression("aws_iam_role_policy.execution"),
-                ],
-            ),
-            Block(("deployment_circuit_breaker",), list(breaker.items())),
-            Block(
-                ("network_configuration",),
-                [
-                    ("subnets", Expression("var.subnets")),
-                    ("security_groups", groups),
-                    ("assign_public_ip", Expression("var.assign_public_ip")),
-                ],
-            ),
-        ],
-    )
-
-
-# -- Outputs --------------------------------------------------------------------
-
-
-def _outputs(plan: Plan) -> List[Block]:
-    found = [
-        _output("service_name", "The service.", "aws_ecs_service.agent.name"),
-        _output("agent_role_arn", "The agent's role.", "aws_iam_role.agent.arn"),
-        _output(
-            "execution_role_arn",
-            "The execution role of the agent, and of flow runs that name none.",
-            "aws_iam_role.execution.arn",
-        ),
-        _output(
-            "log_group_name",
-            "The agent's own log.",
-            "aws_cloudwatch_log_group.agent.name",
-        ),
-    ]
-    if plan.makes_secret:
-        found.append(
-            _output(
-                "api_key_secret_arn",
-                "The secret that the API key has to be put into.",
-                "aws_secretsmanager_secret.api_key.arn",
-            )
-        )
-    if plan.makes_security_group:
-        found.append(
-            _output(
-                "security_group_id",
-                "The agent's security group.",
-                "aws_security_group.agent.id",
-            )
-        )
-    return found
-
-
-def _output(name: str, description: str, value: str) -> Block:
-    return Block(
-        ("output", name), [("description", description), ("value", Expression(value))]
-    )
+def _indented(lines: Iterable[str]) -> List[str]:
+    return ["  " + line for line in lines]

@@ -1,8 +1,8 @@
 """`prefect agent ecs prune`: deregisters this plugin's unused task definitions.
 
-command   the options, the list, the progress
-owning    which definitions are this plugin's, and which of them may go   (pure)
-account   the calls to ECS, below AWS's limits
+command      the options, the list, the progress
+definitions  which definitions prune may remove                    (pure)
+account      calls to ECS, below its rate limits, and to the Prefect API
 
 Guarantees:
 

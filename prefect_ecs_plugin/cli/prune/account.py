@@ -1,28 +1,42 @@
-"""The calls that prune makes to ECS, well below AWS's limits.
+"""The calls of prune to ECS and to the Prefect API.
 
-The account's agents share these limits, and prune must not delay their runs. It uses at
-most half of each rate, and nothing of the burst for registering.
+The account's agents share ECS's rate limits, and prune must not delay their runs. It
+uses at most half of each rate, and nothing of the burst for registering.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Set
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Set,
+)
 
+import prefect
 from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ...aws.ecs import DESCRIBED_AT_ONCE, answer_of, batches
 from ...aws.rate_limiter import LIMITS, Bucket, Limit
-from ...aws.retrying import AWSCallError, Verdict
-from ...errors import PrefectECSError
-from .owning import Definition
+from ...aws.retrying import AWSCallError, RetryBudget, Verdict
+from ...errors import PrefectECSError, reason
+from ...observability.counters import AgentCounters
+from ...prefect_api.client import AgentClient
+from ...scheduling.steps import Pause, Steps, run_blocking
+from .definitions import Definition
 
-#: How many definitions one call deletes.
+#: Maximum number of definitions in one call of DeleteTaskDefinitions.
 #: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeleteTaskDefinitions.html
 DELETED_AT_ONCE = 10
 
-#: Which of the rates in `rate_limiter.LIMITS` an operation falls under.
+#: The name of each operation's rate in `rate_limiter.LIMITS`.
 _LIMIT_OF: Mapping[str, str] = {
     "ListTaskDefinitions": "definitions",
     "DescribeTaskDefinition": "definitions",
@@ -33,12 +47,8 @@ _LIMIT_OF: Mapping[str, str] = {
     "DescribeTasks": "tasks",
 }
 
-#: Maximum attempts of a call that AWS throttles; each halves the pace.
-_ATTEMPTS = 10
-
-
-class Refusal(PrefectECSError):
-    """ECS refused a call."""
+#: How long to retry a call that AWS throttles; each throttle halves the pace.
+_RETRY_SECONDS = 1800.0
 
 
 class Account:
@@ -54,7 +64,7 @@ class Account:
         self,
         ecs: Any,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._ecs = ecs
         self._clock = clock
@@ -65,7 +75,7 @@ class Account:
         }
 
     def definitions(self, status: str) -> List[str]:
-        """The ARNs of all definitions that are ACTIVE, or INACTIVE."""
+        """The ARNs of all definitions with a status, ACTIVE or INACTIVE."""
         return self._list("ListTaskDefinitions", "taskDefinitionArns", status=status)
 
     def described(self, arn: str) -> Definition:
@@ -78,7 +88,7 @@ class Account:
         """The ARNs of all definitions that tasks run with, in every cluster.
 
         Raises:
-            Refusal: if any cluster's tasks cannot be seen.
+            PrefectECSError: if ECS does not describe all tasks.
         """
         return {
             str(task["taskDefinitionArn"])
@@ -91,18 +101,19 @@ class Account:
         for some in batches(arns, DESCRIBED_AT_ONCE):
             answer = self._call("DescribeTasks", cluster=cluster, tasks=some)
             if answer.get("failures"):
-                raise Refusal(
-                    f"What {answer['failures'][0].get('arn')} runs with cannot be seen "
-                    "yet, so nothing was touched; try again in a minute."
+                raise PrefectECSError(
+                    f"ECS does not describe task {answer['failures'][0].get('arn')} "
+                    "yet, so nothing was changed; try again in a minute.",
+                    code="task-not-described",
                 )
             yield from answer["tasks"]
 
     def deregister(self, arn: str) -> None:
-        """Make a definition INACTIVE: nothing can be started with it any more."""
+        """Make a definition INACTIVE, so that no new task can run with it."""
         self._call("DeregisterTaskDefinition", taskDefinition=arn)
 
     def delete(self, arns: List[str]) -> List[str]:
-        """Delete INACTIVE definitions, ten at most; what ECS says of those it kept."""
+        """Delete up to ten INACTIVE definitions; return ECS's reasons for the rest."""
         answer = self._call("DeleteTaskDefinitions", taskDefinitions=arns)
         return [
             f"{failure.get('arn')}: {failure.get('reason')}"
@@ -110,7 +121,6 @@ class Account:
         ]
 
     def _list(self, operation: str, member: str, **params: Any) -> List[str]:
-        """All pages of a list."""
         found: List[str] = []
         more: Dict[str, str] = {}
         while True:
@@ -121,31 +131,59 @@ class Account:
             more = {"nextToken": answer["nextToken"]}
 
     def _call(self, operation: str, **params: Any) -> Dict[str, Any]:
-        """Make a call in its turn, and again when AWS says that it was too soon.
+        """Make a call within the rate limit; retry it as the agent does.
 
         Raises:
-            Refusal: one line with AWS's own words.
+            PrefectECSError: one line with AWS's answer.
         """
-        bucket = self._buckets[_LIMIT_OF[operation]]
-        for attempt in range(1, _ATTEMPTS + 1):
-            self._wait_for(bucket)
-            try:
-                answer = getattr(self._ecs, xform_name(operation))(**params)
-            except (ClientError, BotoCoreError) as error:
-                refused = AWSCallError(operation, answer_of(error))
-                is_throttled = refused.verdict is Verdict.THROTTLED
-                if not is_throttled or attempt == _ATTEMPTS:
-                    raise Refusal(f"ecs:{refused}") from error
-                bucket.throttled(self._clock())
-            else:
-                bucket.succeeded()
-                return dict(answer)
-        raise AssertionError("the last attempt returns or raises")
+        budget = RetryBudget(0.0, _RETRY_SECONDS, self._clock)
+        steps = budget.attempts(lambda: self._attempt(operation, params))
+        return run_blocking(steps, self._sleep)
 
-    def _wait_for(self, bucket: Bucket) -> None:
-        while True:
-            seconds = bucket.seconds_to_token(self._clock())
-            if seconds <= 0:
-                bucket.take()
-                return
-            self._sleep(seconds)
+    def _attempt(
+        self, operation: str, params: Mapping[str, Any]
+    ) -> Steps[Dict[str, Any]]:
+        bucket = self._buckets[_LIMIT_OF[operation]]
+        while bucket.seconds_to_token(self._clock()) > 0:
+            yield Pause(bucket.seconds_to_token(self._clock()))
+        bucket.take()
+        try:
+            answer = getattr(self._ecs, xform_name(operation))(**params)
+        except (ClientError, BotoCoreError) as error:
+            refused = AWSCallError(operation, answer_of(error))
+            if refused.verdict is Verdict.THROTTLED:
+                bucket.throttled(self._clock())
+            raise refused from error
+        bucket.succeeded()
+        return dict(answer)
+
+
+def agent_name(given: Optional[str]) -> str:
+    """The name of an agent that is started with the same option."""
+    return str(given or prefect.config.cloud.agent.get("name", "agent"))
+
+
+def pinned_definitions(warn: Callable[[str], object]) -> FrozenSet[str]:
+    """The `task_definition_arn` of all registered flows; empty if the API fails.
+
+    Args:
+        warn: Prints a warning that the API failed.
+    """
+    query = {"query": {"flow(where: {archived: {_eq: false}})": {"run_config"}}}
+    try:
+        client = AgentClient(AgentCounters(), api_server=prefect.config.cloud.api)
+        flows = client.graphql(query).data.flow
+    except Exception as error:  # the client's own, requests', or no configuration
+        warn(
+            "The Prefect API does not list the flows that name a task definition, so "
+            f"prune may remove such a definition: {reason(error)} "
+            "[flows-not-listed]"
+        )
+        return frozenset()
+    configs = [flow.get("run_config") for flow in flows]
+    named = [
+        config.get("task_definition_arn")
+        for config in configs
+        if isinstance(config, Mapping)
+    ]
+    return frozenset(str(each) for each in named if each)

@@ -18,11 +18,11 @@ import click
 
 from ...template import agent_tag
 from ..click_types import FiniteFloat, NamedCommand, one_line_errors
-from . import owning
+from . import definitions
 
 if TYPE_CHECKING:
     from .account import Account
-    from .owning import Definition
+    from .definitions import Definition
 
 HELP = """\
 Deregister unused task definitions that this plugin registered.
@@ -73,21 +73,24 @@ def prune(
 ) -> None:
     with one_line_errors():
         from ...aws.session import AWSClients
-        from . import flows
-        from .account import Account
+        from .account import Account, agent_name, pinned_definitions
 
         account = Account(AWSClients()("ecs"))
-        agent = None if all_agents else agent_tag(flows.agent_name(name))["value"]
-        pinned = flows.pinned_definitions(lambda line: click.echo(line, err=True))
+        agent = None if all_agents else agent_tag(agent_name(name))["value"]
+        pinned = pinned_definitions(lambda line: click.echo(line, err=True))
         found = find(account, timedelta(days=older_than), delete, agent, pinned)
         if not found:
             click.echo("There is nothing to prune.")
         elif not yes:
             verb = "deletes" if delete else "deregisters"
-            click.echo(f"Nothing was changed; --yes {verb} {_count(found)}.")
+            click.echo(f"Nothing was changed; --yes {verb} {_count(len(found))}.")
         else:
             kept = remove(account, found, delete)
-            sys.exit(_report(found, kept, delete))
+            for reason in kept:
+                click.echo(f"Not deleted: {reason} [definition-not-deleted]", err=True)
+            verb = "Deleted" if delete else "Deregistered"
+            click.echo(f"{verb} {_count(len(found) - len(kept))}.")
+            sys.exit(1 if kept else 0)
 
 
 def find(
@@ -108,16 +111,16 @@ def find(
     """
     statuses = ("ACTIVE", "INACTIVE") if with_inactive else ("ACTIVE",)
     arns = [arn for status in statuses for arn in account.definitions(status)]
-    ours = [arn for arn in arns if owning.may_be_ours(arn)]
+    ours = [arn for arn in arns if definitions.may_be_ours(arn)]
     with _progress(ours, "Looking at task definitions") as shown:
         described = [account.described(arn) for arn in shown]
-    used = account.used()  # last of all, so that it is as new as can be
+    used = account.used()  # after the long search, so that no new task is missed
     now = datetime.now(timezone.utc)
     found = [
         each
         for each in described
-        if owning.is_prunable(each, used, now, age, agent)
-        and not owning.is_pinned(each, pinned)
+        if definitions.is_prunable(each, used, now, age, agent)
+        and not definitions.is_pinned(each, pinned)
     ]
     if found:
         click.echo(_row("REGISTERED", "STATUS", "TASK DEFINITION"))
@@ -148,23 +151,13 @@ def remove(account: Account, found: Sequence[Definition], delete: bool) -> List[
     return kept
 
 
-def _report(found: Sequence[Definition], kept: Sequence[str], delete: bool) -> int:
-    """Print the result and return the exit code."""
-    for reason in kept:
-        click.echo(f"Not deleted: {reason}", err=True)
-    verb = "Deleted" if delete else "Deregistered"
-    done = len(found) - len(kept)
-    click.echo(f"{verb} {done} task definition{'' if done == 1 else 's'}.")
-    return 1 if kept else 0
-
-
 def _progress(items: List[str], label: str) -> ContextManager[Iterable[str]]:
-    """A progress bar; if the output is no terminal, click prints only the label."""
+    """A progress bar; click prints only the label unless stderr is a terminal."""
     return click.progressbar(items, label=label, file=sys.stderr)
 
 
 def _line(definition: Definition, now: datetime) -> str:
-    assert definition.registered_at is not None  # or it would not be listed
+    assert definition.registered_at is not None  # is_prunable requires it
     days = (now - definition.registered_at).days
     ago = f"{days} day{'' if days == 1 else 's'} ago" if days else "today"
     state = "ACTIVE" if definition.is_active else "INACTIVE"
@@ -176,5 +169,5 @@ def _row(registered: str, status: str, name: str) -> str:
     return f"{registered:<13}   {status:<8}  {name}"
 
 
-def _count(found: Sequence[Definition]) -> str:
-    return f"{len(found)} task definition{'' if len(found) == 1 else 's'}"
+def _count(count: int) -> str:
+    return f"{count} task definition{'' if count == 1 else 's'}"

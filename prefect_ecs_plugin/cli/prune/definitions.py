@@ -1,4 +1,4 @@
-"""Which task definitions are this plugin's, and which of them may go. Pure."""
+"""Which task definitions prune may remove. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import AbstractSet, Any, Mapping, Optional
 
 from ...template import AGENT_TAG, OWNER_TAG
 
-#: A family of ours: a stem, and the digest of the definition's content.
+#: This plugin's families end in the digest of the definition's content.
 _OURS = re.compile(r".+-[0-9a-f]{16}\Z")
 
 
@@ -19,11 +19,11 @@ class Definition:
 
     Attributes:
         arn: Its ARN.
-        registered_at: When it was registered; None where ECS does not say.
-        is_active: Whether tasks can be started with it.
-        has_our_tag: Whether it bears this plugin's tag.
-        agent: The value of the tag that names the agent which registered it, None where
-            there is none.
+        registered_at: The time of its registration, if ECS reports it.
+        is_active: Whether new tasks can run with it.
+        has_our_tag: Whether it has this plugin's tag.
+        agent: The value of the tag that names the agent which registered it; None
+            without such a tag.
     """
 
     arn: str
@@ -34,7 +34,7 @@ class Definition:
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Definition:
-        """Read the answer of DescribeTaskDefinition with its TAGS."""
+        """Parse an answer of DescribeTaskDefinition with TAGS."""
         described = answer["taskDefinition"]
         tags = list(answer.get("tags") or [])
         return cls(
@@ -60,7 +60,7 @@ def name_of(arn: str) -> str:
 
 
 def may_be_ours(arn: str) -> bool:
-    """Whether the family is named as this plugin names them; the tag has to agree."""
+    """Whether the family's name has this plugin's form; the tag is checked later."""
     return _OURS.match(name_of(arn).partition(":")[0]) is not None
 
 
@@ -69,8 +69,8 @@ def is_pinned(definition: Definition, pinned: AbstractSet[str]) -> bool:
 
     Args:
         definition: The definition.
-        pinned: What flows name: ARNs, `family:revision`, or a family alone, which
-            stands for its latest revision.
+        pinned: The names in flows: ARNs, `family:revision`, or a family alone, which
+            means its latest revision.
     """
     family = definition.name.partition(":")[0]
     return not pinned.isdisjoint({definition.arn, definition.name, family})
@@ -83,14 +83,14 @@ def is_prunable(
     age: timedelta,
     agent: Optional[str] = None,
 ) -> bool:
-    """Whether a definition is ours, unused and old.
+    """Whether a definition is this plugin's, unused and old enough.
 
     Args:
         definition: The definition.
         used: The ARNs of the definitions that tasks run with.
         now: The time.
-        age: How old it has to be.
-        agent: The value of the agent's tag that it has to bear; None for any or none.
+        age: The minimum age.
+        agent: The required value of the agent's tag; None for any value or no tag.
     """
     return (
         may_be_ours(definition.arn)

@@ -1,4 +1,4 @@
-"""The Prefect API as `check` asks it: once for each question, without retries."""
+"""The Prefect API as `check` calls it: each query once, without retries."""
 
 from __future__ import annotations
 
@@ -12,29 +12,26 @@ from prefect import config
 from prefect.client import Client
 
 from ...errors import reason
-from .asking import skew_of
+from .aws_client import skew_of
 
 #: Seconds to wait for a connection and for each part of the answer.
 _TIMEOUT = (10, 30)
 
 
 class APIUnavailable(Exception):
-    """The API gave no answer that can be used; why, in one line."""
+    """The API gave no usable answer. The message says why, in one line."""
 
 
 class APIKeyRejected(Exception):
-    """The API does not accept the key; why, in one line."""
+    """The API does not accept the key. The message says why, in one line."""
 
 
 @dataclass
 class API:
     """The API that an agent with these options would use.
 
-    Asked once for each question and without the minutes of retries that an agent
-    has the time for.
-
     Attributes:
-        url: Where it is.
+        url: Its URL.
         key: The key, from the options, the configuration or `prefect auth login`.
         wanted_tenant: The tenant that the options or the configuration name.
         tenant: The tenant that runs would belong to, once the API has named it.
@@ -50,10 +47,10 @@ class API:
 
     @classmethod
     def configured(cls) -> API:
-        """As Prefect's own client finds its settings.
+        """Read the settings as Prefect's own client does.
 
         Raises:
-            ValueError: if the tenant is no UUID.
+            ValueError: if the tenant is not a UUID.
         """
         client = Client(api_server=config.cloud.api)
         # The client's own property would ask the API for its default tenant.
@@ -69,14 +66,14 @@ class API:
         return cls(client.api_server, client.api_key or None, tenant, _headers=headers)
 
     def ask(self, query: str, now: Callable[[], float]) -> Dict[str, Any]:
-        """The data that the API answers to a query.
+        """Send a query and return the data of the answer.
 
         Args:
             query: The GraphQL text.
-            now: Tells the time, in seconds since 1970.
+            now: The time, in seconds since 1970.
 
         Raises:
-            APIKeyRejected: if it does not accept the key.
+            APIKeyRejected: if the API does not accept the key.
             APIUnavailable: if it does not answer, or not as a Prefect API does.
         """
         try:
@@ -94,14 +91,14 @@ class API:
 
 
 def _data(response: requests.Response) -> Dict[str, Any]:
+    status = f"HTTP {response.status_code} {response.reason}"
     if response.status_code in (401, 403):
-        raise APIKeyRejected(f"HTTP {response.status_code} {response.reason}")
+        raise APIKeyRejected(status)
     try:
         answer = response.json()
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        status = f"HTTP {response.status_code} {response.reason}"
         raise APIUnavailable(
             f"does not answer as a Prefect API does: {status}, no JSON"
         )
@@ -110,8 +107,7 @@ def _data(response: requests.Response) -> Dict[str, Any]:
         raise APIKeyRejected(_messages(errors))
     if errors or not isinstance(answer.get("data"), dict):
         raise APIUnavailable(f"answers with errors: {_messages(errors) or 'no data'}")
-    data: Dict[str, Any] = answer["data"]
-    return data
+    return dict(answer["data"])
 
 
 def _is_about_the_key(error: Any) -> bool:

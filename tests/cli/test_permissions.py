@@ -1,4 +1,4 @@
-"""The table of rights: what the agent really calls, and nothing besides."""
+"""The table of permissions has the actions that the agent calls, and no others."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from sandbox_aws import definition
 from world import World, eventually
 
 from prefect_ecs_plugin.aws.secret_arn import SecretARN
-from prefect_ecs_plugin.cli import rights
-from prefect_ecs_plugin.cli.install import place, plan, policy
-from prefect_ecs_plugin.cli.rights import On
+from prefect_ecs_plugin.cli import permissions
+from prefect_ecs_plugin.cli.install import placeholders, plan, policy
+from prefect_ecs_plugin.cli.permissions import On
 from prefect_ecs_plugin.sandbox.aws import Hold
 
-#: In the policy, though the agent never calls it, and why.
+#: Actions of the policy that the agent never calls, and why.
 NEVER_CALLED = {
     "ecs:TagResource": "AWS looks for it in requests that bring tags",
     "iam:PassRole": "AWS looks for it in requests that bring a role",
 }
-#: Called, though not in the policy, and why.
+#: Calls of the agent that are not in the policy, and why.
 NOT_IN_THE_POLICY = {
     "secretsmanager:GetSecretValue": "for --key-from-secret, which `install` refuses",
     "ssm:GetParameter": "for --key-from-secret, which `install` refuses",
 }
-ACTIONS = [right.action for right in rights.AGENT]
+ACTIONS = [each.action for each in permissions.AGENT]
 
 TEMPLATE = {
     "family": "etl",
@@ -71,8 +71,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def called(world: World) -> Set[str]:
-    """What agents call that launch runs, are killed, find their tasks again, stop one
-    and tell why another one failed. The tests call nothing meanwhile."""
+    """The calls of agents that launch runs, are killed, find their tasks again, stop
+    one and report why another one failed. The tests call nothing meanwhile."""
     s3 = world.aws.client("s3")
     s3.create_bucket(Bucket="templates")
     s3.put_object(Bucket="templates", Key="etl.yaml", Body=yaml.safe_dump(TEMPLATE))
@@ -117,18 +117,18 @@ def _task(world: World, run_id: str, status: str) -> Any:
     return found and found[-1]
 
 
-def test_what_the_agent_calls_is_in_the_policy(called: Set[str]) -> None:
+def test_every_call_of_the_agent_is_in_the_policy(called: Set[str]) -> None:
     assert called - set(ACTIONS) == NOT_IN_THE_POLICY.keys()
 
 
-def test_what_is_in_the_policy_the_agent_calls(called: Set[str]) -> None:
+def test_every_action_of_the_policy_is_called_by_the_agent(called: Set[str]) -> None:
     assert set(ACTIONS) - called == NEVER_CALLED.keys()
 
 
 # -- The table -------------------------------------------------------------------------
 
 
-HERE = place.Place(
+HERE = placeholders.Placeholders(
     partition="aws",
     region="eu-west-1",
     account="123456789012",
@@ -147,7 +147,7 @@ def _policy(**needed: Any) -> Any:
     return policy.agent(plan.Plan(name="agent", version="1", **needed), HERE)
 
 
-def test_a_plan_that_needs_everything_has_a_statement_for_each_right() -> None:
+def test_a_plan_that_needs_everything_has_a_statement_for_each_action() -> None:
     document = _policy(
         flow_roles=("arn:aws:iam::123456789012:role/flow",),
         log_groups=("/ecs/flows",),
@@ -156,20 +156,20 @@ def test_a_plan_that_needs_everything_has_a_statement_for_each_right() -> None:
     granted = [
         (statement["Sid"], statement["Action"]) for statement in document["Statement"]
     ]
-    assert granted == [(right.statement, [right.action]) for right in rights.AGENT]
+    assert granted == [(each.statement, [each.action]) for each in permissions.AGENT]
     assert len({sid for sid, _ in granted}) == len(granted)  # IAM wants them so
 
 
 def test_what_a_plan_does_not_need_is_not_granted() -> None:
     document = json.dumps(_policy(infers_network=False))
     optional = (On.ROLES, On.NETWORK, On.LOGS, On.FILES)
-    for right in rights.AGENT:
-        assert (f'"{right.action}"' in document) is (right.on not in optional), right
+    for each in permissions.AGENT:
+        assert (f'"{each.action}"' in document) is (each.on not in optional), each
 
 
 def test_an_action_stands_in_the_table_once() -> None:
     assert len(set(ACTIONS)) == len(ACTIONS)
-    assert {right.on for right in rights.AGENT} == set(On)
+    assert {each.on for each in permissions.AGENT} == set(On)
 
 
 def test_only_actions_that_the_agent_does_not_call_have_a_reason() -> None:
@@ -184,8 +184,10 @@ in_checkout = pytest.mark.skipif(not DOCS.exists(), reason="needs the docs")
 
 
 @in_checkout
-def test_migrating_names_each_right_that_prefects_own_agent_does_not_need() -> None:
-    section = _section("migrating.md", "### Rights")
+def test_migrating_names_each_permission_that_prefects_own_agent_does_not_need() -> (
+    None
+):
+    section = _section("migrating.md", "### (?:Rights|Permissions)")
     as_before = {"ec2:DescribeVpcs", "ec2:DescribeSubnets", "s3:GetObject"}
     assert _actions(section) - {"ecs:DeregisterTaskDefinition"} == {
         action for action in ACTIONS if action not in as_before
@@ -210,7 +212,7 @@ def test_the_docs_name_each_right_of_the_execution_role() -> None:
 
 def _section(page: str, heading: str) -> str:
     text = (DOCS / page).read_text(encoding="utf-8")
-    _, _, rest = text.partition(f"\n{heading}\n")
+    _, rest = re.split(f"\n{heading}\n", text, maxsplit=1)
     return re.split(r"\n#+ ", rest)[0]
 
 

@@ -1,8 +1,8 @@
-"""What the agent has to be allowed on AWS, as one table. Pure.
+"""The IAM permissions that the agent needs, as one table. Pure.
 
-`install` prints it as a policy, `check` asks IAM about it, and docs/production.md shows
-it. tests/cli/test_rights.py compares it with what the agent really calls. Each right is
-as narrow as AWS lets it be:
+`install` prints it as a policy, `check` asks IAM about it, and docs/production.md lists
+it. tests/cli/test_permissions.py compares it with the calls that the agent makes. Each
+permission is as narrow as AWS allows:
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
 """
 
@@ -14,16 +14,16 @@ from typing import NamedTuple, Optional, Tuple
 
 from ..template import FLOW_RUN_ID
 
-#: The service that takes on the roles of tasks:
+#: The service that assumes the roles of tasks:
 #: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html
 ECS_TASKS = "ecs-tasks.amazonaws.com"
 
 
 class On(Enum):
-    """What a right is granted on.
+    """The kind of resource that a permission is granted on.
 
-    `install` knows it as patterns, `check` as one example for each run. AWS takes
-    nothing but `*` for REGISTERED, DESCRIBED, LISTED and NETWORK.
+    `install` writes it as patterns, `check` asks about one example for each run. AWS
+    accepts nothing but `*` for REGISTERED, DESCRIBED, LISTED and NETWORK.
     """
 
     LAUNCHED = auto()  #: definitions of the agent's families
@@ -40,13 +40,13 @@ class On(Enum):
 
 
 class Condition(NamedTuple):
-    """What a request has to have, besides.
+    """A condition on the request.
 
     Attributes:
         operator: IAM's name of the comparison.
         key: IAM's condition key.
-        values: What it may be; empty for the ARN of the agent's cluster.
-        example: What a request has there; by default the first of `values`.
+        values: The allowed values; empty for the ARN of the agent's cluster.
+        example: A value that a request has; by default the first of `values`.
     """
 
     operator: str
@@ -67,18 +67,18 @@ OF_A_RUN = Condition(
 
 
 @dataclass(frozen=True)
-class Right:
-    """One action of AWS's that the agent has to be allowed.
+class Permission:
+    """One IAM action that the agent needs.
 
     Attributes:
         action: Such as `ecs:RunTask`.
-        statement: The name of the statement in the policy (its Sid).
-        on: What it is granted on.
-        where: The same for people, with the condition.
-        purpose: What the agent does with it.
-        without: What happens without it.
+        statement: The name of the policy's statement (its Sid).
+        on: The kind of resource that it is granted on.
+        where: The resources and the condition, for the docs.
+        purpose: The agent's use of it.
+        without: The consequence if it is missing.
         is_needed: Whether runs fail without it.
-        condition: What narrows it.
+        condition: Narrows it further.
     """
 
     action: str
@@ -91,46 +91,46 @@ class Right:
     condition: Optional[Condition] = None
 
 
-_EVERYTHING = "everything, for AWS takes nothing narrower"
+_EVERYTHING = "all resources, as AWS accepts nothing narrower"
 
-#: What the agent's role has to be allowed.
-AGENT: Tuple[Right, ...] = (
-    Right(
+#: The permissions of the agent's role.
+AGENT: Tuple[Permission, ...] = (
+    Permission(
         action="ecs:RunTask",
         statement="LaunchTasks",
         on=On.LAUNCHED,
         where="its families, in its cluster",
-        purpose="launching",
+        purpose="launching tasks",
         without="no run starts",
         is_needed=True,
         condition=IN_CLUSTER,
     ),
-    Right(
+    Permission(
         action="ecs:RegisterTaskDefinition",
         statement="RegisterTaskDefinitions",
         on=On.REGISTERED,
         where=_EVERYTHING,
-        purpose="definitions, each registered once",
+        purpose="registering each definition once",
         without="no run starts",
         is_needed=True,
     ),
-    Right(
+    Permission(
         action="ecs:DescribeTaskDefinition",
         statement="FindTaskDefinitions",
         on=On.DESCRIBED,
         where=_EVERYTHING,
-        purpose="finding definitions that are registered already",
-        without="definitions are registered anew at each start",
+        purpose="finding registered definitions",
+        without="each start registers the definitions again",
     ),
-    Right(
+    Permission(
         action="ecs:DescribeTasks",
         statement="WatchTasks",
         on=On.TASKS,
         where="its cluster's tasks",
-        purpose="why a task stopped",
+        purpose="finding out why a task stopped",
         without="tasks are not watched",
     ),
-    Right(
+    Permission(
         action="ecs:ListTasks",
         statement="FindTasks",
         on=On.LISTED,
@@ -139,69 +139,69 @@ AGENT: Tuple[Right, ...] = (
         without="tasks are not found",
         condition=IN_CLUSTER,
     ),
-    Right(
+    Permission(
         action="ecs:StopTask",
         statement="StopTasks",
         on=On.TASKS,
         where=f"its cluster's tasks that have the tag `{FLOW_RUN_ID}`",
-        purpose="runs that are cancelled",
+        purpose="stopping the tasks of cancelled runs",
         without="tasks are not stopped",
         condition=OF_A_RUN,
     ),
-    Right(
+    Permission(
         action="ecs:TagResource",
         statement="TagWhatItCreates",
         on=On.CREATED,
         where="its families and tasks, while they are created",
-        purpose="the run's id on its task",
+        purpose="tagging a task with its run's id",
         without="tasks get no tags",
         condition=WHILE_CREATED,
     ),
-    Right(
+    Permission(
         action="ecs:DescribeClusters",
         statement="SeeCluster",
         on=On.CLUSTER,
         where="its cluster",
-        purpose="a warning at its start",
-        without="no warning about a cluster that is not there",
+        purpose="a warning when the agent starts",
+        without="no warning about a missing cluster",
     ),
-    Right(
+    Permission(
         action="iam:PassRole",
         statement="PassRolesToTasks",
         on=On.ROLES,
-        where="the roles it was told, to ECS tasks only",
-        purpose="the roles of your tasks",
+        where="the named roles, to ECS tasks only",
+        purpose="giving tasks their roles",
         without="no run starts",
         is_needed=True,
         condition=TO_ECS_TASKS,
     ),
-    Right(
+    Permission(
         action="ec2:DescribeVpcs",
         statement="FindDefaultVpc",
         on=On.NETWORK,
         where=_EVERYTHING,
-        purpose="the default VPC, only where no `networkConfiguration` is given",
+        purpose="finding the default VPC, if no `networkConfiguration` is given",
         without="runs in network mode awsvpc fail",
         is_needed=True,
     ),
-    Right(
+    Permission(
         action="ec2:DescribeSubnets",
         statement="FindDefaultSubnets",
         on=On.NETWORK,
         where=_EVERYTHING,
-        purpose="its subnets, only where no `networkConfiguration` is given",
+        purpose="finding its subnets, if no `networkConfiguration` is given",
         without="runs in network mode awsvpc fail",
         is_needed=True,
     ),
-    Right(
+    Permission(
         action="logs:GetLogEvents",
         statement="ReadTaskLogs",
         on=On.LOGS,
         where="the flow runs' log groups",
-        purpose="the last lines of a task that failed",
-        without="no logs of failed tasks",
+        purpose="reading the last log lines of a failed task",
+        without="run logs lack the last lines of failed tasks",
     ),
-    Right(
+    Permission(
         action="s3:GetObject",
         statement="ReadTemplates",
         on=On.FILES,

@@ -1,4 +1,4 @@
-"""Read-only calls to AWS, and what it means when they fail.
+"""Read-only calls to AWS and their errors.
 
 The only module of `check` that uses botocore.
 """
@@ -19,7 +19,7 @@ from botocore.exceptions import (
 
 from ...aws.session import AWSClients
 
-#: What AWS says when the identity lacks a right.
+#: AWS's error codes for a missing permission.
 _DENIED = frozenset(
     [
         *("AccessDenied", "AccessDeniedException", "UnauthorizedOperation"),
@@ -27,7 +27,7 @@ _DENIED = frozenset(
     ]
 )
 
-#: What AWS says when it does not know who asks.
+#: AWS's error codes for credentials that it does not accept.
 _UNKNOWN = frozenset(
     [
         *("InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId"),
@@ -38,48 +38,54 @@ _UNKNOWN = frozenset(
 )
 
 
-class Unanswered(Exception):
-    """AWS gave no answer to a question; why, in one line."""
-
-
-class NotAllowed(Unanswered):
-    """The identity lacks the right to ask.
+class AWSUnavailable(Exception):
+    """AWS gave no usable answer. The message says why, in one line.
 
     Attributes:
-        action: The right, such as `ecs:DescribeClusters`.
+        code: The code of a finding about this error.
     """
 
-    def __init__(self, action: str) -> None:
-        super().__init__(f"it needs the right {action}")
-        self.action = action
-
-
-class NotKnown(Unanswered):
-    """AWS does not accept the credentials."""
-
-
-class Refused(Unanswered):
-    """AWS does not do what it was asked for.
-
-    Attributes:
-        code: AWS's own, such as `InvalidSubnetID.NotFound`.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
         self.code = code
 
 
-class AWS:
-    """Answers of AWS, each question asked once.
+class MissingPermission(AWSUnavailable):
+    """The agent's identity lacks the permission for this call."""
 
-    Args:
-        clients: Makes the clients.
-        now: Seconds since 1970.
+    def __init__(self, action: str) -> None:
+        super().__init__(f"missing IAM permission {action}", code="missing-permission")
+
+
+class InvalidCredentials(AWSUnavailable):
+    """AWS does not accept the credentials."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="invalid-credentials")
+
+
+class AWSRefusal(AWSUnavailable):
+    """AWS answered with another error.
 
     Attributes:
-        skew: Seconds by which this machine's clock is ahead of AWS's, as far as the
-            last answer told; None before that.
+        aws_code: AWS's error code, such as `InvalidSubnetID.NotFound`.
+    """
+
+    def __init__(self, aws_code: str, message: str) -> None:
+        super().__init__(f"{aws_code}: {message}", code="aws-refusal")
+        self.aws_code = aws_code
+
+
+class AWS:
+    """A client that sends each request once and keeps the answer.
+
+    Args:
+        clients: Makes boto3's clients.
+        now: The time, in seconds since 1970.
+
+    Attributes:
+        skew: Seconds by which this machine's clock is ahead of AWS's, according to the
+            last answer; None before the first answer.
     """
 
     def __init__(
@@ -97,7 +103,7 @@ class AWS:
         return str(self.clients.session.region_name)
 
     def is_known_region(self, service: str) -> bool:
-        """Whether this botocore has heard of the session's region."""
+        """Whether this version of botocore knows the session's region."""
         session = self.clients.session
         return any(
             self.region in session.get_available_regions(service, partition)
@@ -111,37 +117,42 @@ class AWS:
         region: Optional[str] = None,
         **params: Any,
     ) -> Dict[str, Any]:
-        """Call a read-only operation, page after page.
+        """Call a read-only operation and read all pages of its answer.
 
         Args:
             service: Such as `ecs`.
             operation: As boto3 spells it, such as `describe_clusters`.
-            region: Another than the session's.
-            params: Its parameters.
+            region: Default: the session's region.
+            params: The operation's parameters.
 
         Raises:
-            NotAllowed: if the right is missing.
-            NotKnown: if AWS does not accept the credentials.
-            Refused: if it answers with another error.
-            Unanswered: if it does not answer.
+            MissingPermission: if the permission is missing.
+            InvalidCredentials: if AWS does not accept the credentials.
+            AWSRefusal: if AWS answers with another error.
+            AWSUnavailable: if AWS does not answer.
         """
         question = json.dumps([service, operation, region, params], sort_keys=True)
         if question not in self._answers:
             client = self._client(service, region)
-            self._answers[question] = self._asked(client, operation, params)
+            self._answers[question] = self._call(client, operation, params)
         answer = self._answers[question]
-        if isinstance(answer, Unanswered):
+        if isinstance(answer, AWSUnavailable):
             raise answer
         return dict(answer)
 
-    def _asked(self, client: Any, operation: str, params: Mapping[str, Any]) -> Any:
+    def _call(self, client: Any, operation: str, params: Mapping[str, Any]) -> Any:
+        """The answer, or the error to raise."""
         try:
-            answer = _whole(client, operation, params)
+            answer = _all_pages(client, operation, params)
         except ClientError as error:
             self._read_clock(error.response)
-            return _meaning(client, operation, error)
-        except BotoCoreError as error:
-            return _silence(error)
+            return _error(client, operation, error)
+        except (HTTPClientError, ConnectionError) as error:
+            return AWSUnavailable(
+                f"AWS does not answer: {str(error).rstrip('.')}", code="aws-unreachable"
+            )
+        except BotoCoreError as error:  # such as an SSO login that has expired
+            return InvalidCredentials(str(error).rstrip("."))
         self._read_clock(answer)
         return answer
 
@@ -160,8 +171,9 @@ class AWS:
         self.skew = self.skew if skew is None else skew
 
 
-def _whole(client: Any, operation: str, params: Mapping[str, Any]) -> Dict[str, Any]:
-    """One answer, or all pages of it put together."""
+def _all_pages(
+    client: Any, operation: str, params: Mapping[str, Any]
+) -> Dict[str, Any]:
     if not client.can_paginate(operation):
         return dict(getattr(client, operation)(**params))
     pages = list(client.get_paginator(operation).paginate(**params))
@@ -173,29 +185,21 @@ def _whole(client: Any, operation: str, params: Mapping[str, Any]) -> Dict[str, 
     return whole
 
 
-def _meaning(client: Any, operation: str, error: ClientError) -> Unanswered:
+def _error(client: Any, operation: str, error: ClientError) -> AWSUnavailable:
     details = error.response.get("Error", {})
-    code, message = str(details.get("Code", "")), str(details.get("Message", ""))
-    message = message.rstrip(".")
-    if code in _DENIED:
-        model = client.meta.service_model
+    aws_code = str(details.get("Code", ""))
+    message = str(details.get("Message", "")).rstrip(".")
+    if aws_code in _DENIED:
+        service = client.meta.service_model.signing_name
         name = client.meta.method_to_api_mapping[operation]
-        return NotAllowed(f"{model.signing_name}:{name}")
-    if code in _UNKNOWN:
-        return NotKnown(f"{code}: {message}")
-    return Refused(code, message)
-
-
-def _silence(error: BotoCoreError) -> Unanswered:
-    """A network's fault, or credentials that cannot be had (an SSO login is over)."""
-    text = str(error).rstrip(".")
-    if isinstance(error, (HTTPClientError, ConnectionError)):
-        return Unanswered(f"AWS does not answer: {text}")
-    return NotKnown(text)
+        return MissingPermission(f"{service}:{name}")
+    if aws_code in _UNKNOWN:
+        return InvalidCredentials(f"{aws_code}: {message}")
+    return AWSRefusal(aws_code, message)
 
 
 def skew_of(date: Optional[str], now: float) -> Optional[float]:
-    """Seconds by which `now` is ahead of an answer's Date header, if it has one."""
+    """Seconds by which `now` is ahead of a Date header; None without a valid one."""
     try:
         return now - parsedate_to_datetime(date or "").timestamp()
     except (TypeError, ValueError):
@@ -203,5 +207,5 @@ def skew_of(date: Optional[str], now: float) -> Optional[float]:
 
 
 def names_of(things: List[Mapping[str, Any]], key: str) -> List[str]:
-    """One member of each thing of an answer."""
+    """The values of one member of each item of an answer."""
     return [str(thing[key]) for thing in things if key in thing]

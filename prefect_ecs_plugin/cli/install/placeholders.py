@@ -1,9 +1,9 @@
-"""Where the agent will run, in the words of one output format.
+"""Account, region and roles, as an output format writes them. Pure.
 
 In a CloudFormation template the account is `${AWS::AccountId}`, in Terraform it is
-`${data.aws_caller_identity.current.account_id}`, and on paper it is a number. The
-policy and the task definition are written once, with a `Place` filled in by each
-format. Pure.
+`${data.aws_caller_identity.current.account_id}`, and in AWS's own JSON it is a number.
+The policy and the task definition are written once, with the `Placeholders` of each
+format.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from dataclasses import dataclass
 
 
 class Reference(str):
-    """Text in which `${...}` is the format's own; any other text is the user's."""
+    """Text whose `${...}` is the format's own; in other text it is the user's."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a format calls the things that only the account knows.
+class Placeholders:
+    """The format's names of properties of the account.
 
     Attributes:
         partition: `aws`, `aws-cn`, `aws-us-gov`.
-        region: The region of service, cluster and logs.
-        account: The account's number, `*` where it is not known.
+        region: The region of the service, the cluster and the logs.
+        account: The account's number; `*` if unknown.
         cluster: The cluster's name.
         image: The agent's image.
         cpu: CPU units, as a string.
         memory: MiB, as a string.
-        agent_role_arn: The role of the agent itself.
-        execution_role_arn: The role with which ECS starts the agent.
-        log_group: Where the agent's own log goes.
-        api_key_arn: The secret that holds the API key; empty where there is none.
+        agent_role_arn: The agent's role.
+        execution_role_arn: The agent's execution role.
+        log_group: The log group of the agent's own log.
+        api_key_arn: The secret that contains the API key; empty if there is none.
     """
 
     partition: str
