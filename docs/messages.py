@@ -27,15 +27,11 @@ _ENDS_WITH_CODE = re.compile(r"(.*\S) \[([a-z0-9]+(?:-[a-z0-9]+)*)\]\Z", re.DOTA
 
 #: Arguments of calls that are no sentences.
 _NO_SENTENCES = frozenset(
-    {
-        *("about", "check", "code", "example", "name", "place", "source"),
-        *("stop_code", "text"),
-    }
+    {"about", "check", "code", "place", "name", "source", "stop_code", "text"}
 )
 
-#: How many of the first positional arguments of a call are no sentences: a place in a
-#: request; the patterns of AWS's error code and message, and the verdict.
-_SKIPPED = {"Problem": 1, "ECSProblem": 1, "problem": 1, "_row": 3}
+#: Calls whose first positional argument is no sentence but a place in a request.
+_PLACE_FIRST = frozenset({"Problem", "ECSProblem", "problem"})
 
 _GAP = "..."
 
@@ -99,7 +95,7 @@ def _in_call(call: ast.Call) -> Iterator[Tuple[str, str]]:
     if not (isinstance(code, ast.Constant) and isinstance(code.value, str)):
         return
     name = getattr(call.func, "id", getattr(call.func, "attr", ""))
-    positional = call.args[_SKIPPED.get(name, 0) :]
+    positional = call.args[1:] if name in _PLACE_FIRST else call.args
     named = [value for key, value in keywords.items() if key not in _NO_SENTENCES]
     sentences = [_sentence(each) for each in (*positional, *named)]
     text = " ".join(_tidy(each) for each in sentences if each)

@@ -21,7 +21,7 @@ from typing import Any, Dict, Mapping, Optional
 from .aws.definition_cache import TaskDefinitionCache
 from .aws.ecs import ECS, BeforeSend, belongs_to_launch
 from .aws.retrying import Answer, AWSCallError, RetryBudget, Verdict
-from .errors import LaunchError, without_code
+from .errors import LaunchError
 from .observability.counters import AgentCounters, Source
 from .scheduling.steps import Steps
 from .template import without_own_tags
@@ -63,7 +63,7 @@ class Submission:
         self,
         definition: Mapping[str, Any],
         request: Mapping[str, Any],
-        budget: RetryBudget,
+        patience: RetryBudget,
         *,
         confirm: Optional[BeforeSend] = None,
         after: Optional[str] = None,
@@ -73,7 +73,7 @@ class Submission:
         Args:
             definition: The register_task_definition request, named by its content.
             request: The RunTask request, all but `taskDefinition`.
-            budget: How long this launch may wait.
+            patience: How long this launch may wait.
             confirm: Run right before RunTask is sent, if the launch has waited for
                 more than `CONFIRM_AFTER` since it began or was last confirmed. What
                 it raises abandons the launch and is raised here, unless a lost answer
@@ -88,21 +88,21 @@ class Submission:
             LaunchError: if ECS refuses it, or says "not now" for too long.
             LaunchUncertain: if it may have a task all the same.
         """
-        arn = yield from self._provided(definition, budget)
+        arn = yield from self._provided(definition, patience)
         try:
-            return (yield from self._launch(arn, request, budget, confirm, after))
+            return (yield from self._launch(arn, request, patience, confirm, after))
         except AWSCallError as refused:
-            if refused.verdict is not Verdict.REREGISTER:
+            if refused.verdict is not Verdict.FORGET:
                 raise
         self._definitions.forget(definition["family"], arn)
-        arn = yield from self._provided(definition, budget)
-        return (yield from self._launch(arn, request, budget, confirm, after))
+        arn = yield from self._provided(definition, patience)
+        return (yield from self._launch(arn, request, patience, confirm, after))
 
     def launch_by_arn(
         self,
         task_definition: str,
         request: Mapping[str, Any],
-        budget: RetryBudget,
+        patience: RetryBudget,
         *,
         confirm: Optional[BeforeSend] = None,
         after: Optional[str] = None,
@@ -112,7 +112,7 @@ class Submission:
         Args:
             task_definition: Its ARN or `family:revision`.
             request: The RunTask request, all but `taskDefinition`.
-            budget: How long this launch may wait.
+            patience: How long this launch may wait.
             confirm: As for `launch`.
             after: As for `launch`.
 
@@ -125,11 +125,11 @@ class Submission:
         try:
             return (
                 yield from self._launch(
-                    task_definition, request, budget, confirm, after
+                    task_definition, request, patience, confirm, after
                 )
             )
         except AWSCallError as refused:
-            if refused.verdict is not Verdict.REREGISTER:
+            if refused.verdict is not Verdict.FORGET:
                 raise
             self._definitions.forget_described(task_definition)
             raise _unusable(task_definition, refused) from refused
@@ -138,30 +138,30 @@ class Submission:
         self,
         task_definition: str,
         request: Mapping[str, Any],
-        budget: RetryBudget,
+        patience: RetryBudget,
         confirm: Optional[BeforeSend],
         after: Optional[str],
     ) -> Steps[str]:
         whole = {**request, "taskDefinition": task_definition}
-        before_send = _confirming(confirm, budget) if confirm else None
+        before_send = _confirming(confirm, patience) if confirm else None
         try:
             return (
-                yield from budget.attempts(
-                    lambda: self._run(whole, budget, before_send)
+                yield from patience.attempts(
+                    lambda: self._run(whole, patience, before_send)
                 )
             )
         except Exception as error:  # of `confirm` too
-            started = yield from self._started_after_all(whole, budget, after, error)
+            started = yield from self._started_after_all(whole, patience, after, error)
             if started is None:
                 raise
             return started
 
-    def described(self, task_definition: str, budget: RetryBudget) -> Steps[Any]:
+    def described(self, task_definition: str, patience: RetryBudget) -> Steps[Any]:
         """The definition that a run config names.
 
         Args:
             task_definition: A full ARN, `family:revision` or `family`.
-            budget: How long this launch may wait.
+            patience: How long this launch may wait.
 
         Returns:
             The definition as ECS describes it. It is remembered, unless it was
@@ -173,8 +173,8 @@ class Submission:
         known = self._definitions.described(task_definition)
         if known is None:
             try:
-                known = yield from budget.attempts(
-                    lambda: self._read(task_definition, budget)
+                known = yield from patience.attempts(
+                    lambda: self._read(task_definition, patience)
                 )
             except AWSCallError as refused:
                 raise _unusable(task_definition, refused) from refused
@@ -187,15 +187,15 @@ class Submission:
     def _run(
         self,
         request: Mapping[str, Any],
-        budget: RetryBudget,
+        patience: RetryBudget,
         before_send: Optional[BeforeSend],
     ) -> Steps[str]:
         try:
             answer = yield from self._tagged_call(
-                "RunTask", request, budget, before_send
+                "RunTask", request, patience, before_send
             )
         except AWSCallError as refused:
-            if refused.verdict is Verdict.REUSE_TASK and refused.answer.resource_ids:
+            if refused.verdict is Verdict.ADOPT and refused.answer.resource_ids:
                 return refused.answer.resource_ids[0]
             raise
         if answer.get("tasks"):
@@ -205,87 +205,85 @@ class Submission:
     def _started_after_all(
         self,
         request: Mapping[str, Any],
-        budget: RetryBudget,
+        patience: RetryBudget,
         after: Optional[str],
         error: Exception,
     ) -> Steps[Optional[str]]:
         """The task of a launch that is given up, if a lost answer was about one."""
-        if not budget.is_uncertain:
+        if not patience.is_uncertain:
             return None
         run_id, cluster = request["startedBy"], request.get("cluster", "default")
         try:
-            tasks = yield from budget.retry_until_success(
+            tasks = yield from patience.retry_until_success(
                 lambda: self._ecs.tasks_of(run_id, cluster)
             )
         except AWSCallError as refused:
             raise LaunchUncertain(
-                f"{without_code(str(error)).rstrip('.')}. The agent cannot see whether "
-                f"a task was started all the same: {refused.message}",
-                code="launch-uncertain",
+                f"{str(error).rstrip('.')}. Whether a task was started all the same "
+                f"cannot be seen: {refused}"
             ) from refused
         arns = [str(task["taskArn"]) for task in tasks]
         first = arns.index(after) + 1 if after in arns else 0
         mine = [
             task["taskArn"]
             for task in tasks[first:]
-            if belongs_to_launch(task, budget.due)
+            if belongs_to_launch(task, patience.due)
         ]
-        budget.was_listed = bool(mine)
+        patience.was_listed = bool(mine)
         return str(mine[-1]) if mine else None
 
-    def _read(self, task_definition: str, budget: RetryBudget) -> Steps[Any]:
+    def _read(self, task_definition: str, patience: RetryBudget) -> Steps[Any]:
         answer = yield from self._ecs.call(
-            "DescribeTaskDefinition", {"taskDefinition": task_definition}, budget
+            "DescribeTaskDefinition", {"taskDefinition": task_definition}, patience
         )
         definition = answer["taskDefinition"]
         if definition.get("status") == "INACTIVE":
             raise LaunchError(
                 f"The task definition {task_definition} is INACTIVE and ECS starts no "
-                "new tasks with it; name an active revision in the run config.",
-                code="definition-inactive",
+                "new tasks with it; name an active revision in the run config."
             )
         return definition
 
     def _register(
-        self, definition: Mapping[str, Any], budget: RetryBudget
+        self, definition: Mapping[str, Any], patience: RetryBudget
     ) -> Steps[str]:
         answer = yield from self._tagged_call(
-            "RegisterTaskDefinition", definition, budget
+            "RegisterTaskDefinition", definition, patience
         )
         arn = str(answer["taskDefinition"]["taskDefinitionArn"])
         self._logger.debug("Registered task definition %s", arn)
         self._sources.add(Source.REGISTERED)
         return arn
 
-    def _find(self, family: str, budget: RetryBudget) -> Steps[Optional[str]]:
+    def _find(self, family: str, patience: RetryBudget) -> Steps[Optional[str]]:
         """The newest active revision of a family, None where there is none.
 
         An agent that may not look registers instead, as Prefect's own would.
         """
         try:
             answer = yield from self._ecs.call(
-                "DescribeTaskDefinition", {"taskDefinition": family}, budget
+                "DescribeTaskDefinition", {"taskDefinition": family}, patience
             )
             self._sources.add(Source.FOUND)
             return str(answer["taskDefinition"]["taskDefinitionArn"])
         except AWSCallError as refused:
             if "AccessDenied" in refused.answer.code:
                 self._stop_looking()
-            elif refused.verdict is not Verdict.REREGISTER:
+            elif refused.verdict is not Verdict.FORGET:
                 raise
             return None
 
     # -- Providing a definition -------------------------------------------------
 
     def _provided(
-        self, definition: Mapping[str, Any], budget: RetryBudget
+        self, definition: Mapping[str, Any], patience: RetryBudget
     ) -> Steps[str]:
         """The ARN of a rendered definition, found or registered on first need."""
         family = definition["family"]
         while True:
             promise, ours = self._definitions.reserve(family)
             if ours:
-                return (yield from self._provide(definition, budget))
+                return (yield from self._provide(definition, patience))
             yield promise
             error = promise.exception()
             if error is None:
@@ -294,14 +292,14 @@ class Submission:
             if isinstance(
                 error, AWSCallError
             ):  # ECS would refuse ours for the same cause
-                raise LaunchError(error.message, code=error.code) from error
+                raise LaunchError(str(error)) from error
 
     def _provide(
-        self, definition: Mapping[str, Any], budget: RetryBudget
+        self, definition: Mapping[str, Any], patience: RetryBudget
     ) -> Steps[str]:
         family = definition["family"]
         try:
-            arn = yield from self._find_or_register(definition, budget)
+            arn = yield from self._find_or_register(definition, patience)
         except BaseException as error:
             self._definitions.reject(family, error)
             raise
@@ -309,7 +307,7 @@ class Submission:
         return arn
 
     def _find_or_register(
-        self, definition: Mapping[str, Any], budget: RetryBudget
+        self, definition: Mapping[str, Any], patience: RetryBudget
     ) -> Steps[str]:
         """Look, then register; look again where a lost answer may have registered."""
         look = True
@@ -318,22 +316,21 @@ class Submission:
             nonlocal look
             found = None
             if look and self._may_look:
-                found = yield from self._find(definition["family"], budget)
+                found = yield from self._find(definition["family"], patience)
             look = False
             try:
-                return found or (yield from self._register(definition, budget))
+                return found or (yield from self._register(definition, patience))
             except AWSCallError as refused:
                 look = refused.verdict is not Verdict.THROTTLED
                 raise
 
-        return (yield from budget.attempts(attempt))
+        return (yield from patience.attempts(attempt))
 
     def _stop_looking(self) -> None:
         self._may_look = False
         self._logger.warning(
             "The agent may not call ecs:DescribeTaskDefinition, so it registers its "
-            "task definitions anew at each start; grant it that permission. "
-            "[no-describe-permission]"
+            "task definitions anew at each start; grant it that right."
         )
 
     # -- Calling ECS ------------------------------------------------------------
@@ -342,7 +339,7 @@ class Submission:
         self,
         operation: str,
         request: Mapping[str, Any],
-        budget: RetryBudget,
+        patience: RetryBudget,
         before_send: Optional[BeforeSend] = None,
     ) -> Steps[Dict[str, Any]]:
         """Call with tags, or without the agent's own where AWS refuses those.
@@ -351,53 +348,53 @@ class Submission:
         while, since a permission may be granted meanwhile.
         """
         bare = without_own_tags(request)
-        if budget.clock() < self._leaves_out_tags_until.get(operation, -math.inf):
-            return (yield from self._ecs.call(operation, bare, budget, before_send))
+        if patience.clock() < self._leaves_out_tags_until.get(operation, -math.inf):
+            return (yield from self._ecs.call(operation, bare, patience, before_send))
         try:
-            return (yield from self._ecs.call(operation, request, budget, before_send))
+            return (
+                yield from self._ecs.call(operation, request, patience, before_send)
+            )
         except AWSCallError as refused:
             if bare == request or not _is_about_tags(refused.answer):
                 raise
             denied = refused
-        answer = yield from self._ecs.call(operation, bare, budget, before_send)
-        self._leave_out_own_tags(operation, denied, budget)
+        answer = yield from self._ecs.call(operation, bare, patience, before_send)
+        self._leave_out_own_tags(operation, denied, patience)
         return answer
 
     def _leave_out_own_tags(
-        self, operation: str, refused: AWSCallError, budget: RetryBudget
+        self, operation: str, refused: AWSCallError, patience: RetryBudget
     ) -> None:
         if not self._leaves_out_tags_until:
             self._logger.warning(
                 "The agent's own tags (prefect:...) are left out of tasks and task "
                 "definitions, because it lacks the permission ecs:TagResource; grant "
-                "it (%s) [no-tag-permission]",
+                "it (%s)",
                 refused.answer,
             )
-        self._leaves_out_tags_until[operation] = budget.clock() + ASK_FOR_TAGS_AGAIN
+        self._leaves_out_tags_until[operation] = patience.clock() + ASK_FOR_TAGS_AGAIN
 
 
 def _unusable(task_definition: str, refused: AWSCallError) -> LaunchError:
     """Why a definition that a run config names cannot be used, with its name."""
-    if refused.verdict is Verdict.REREGISTER:
+    if refused.verdict is Verdict.FORGET:
         return LaunchError(
-            f"The task definition {task_definition} does not exist or is INACTIVE; "
+            f"The task definition {task_definition} is not there, or it is INACTIVE; "
             "name an ACTIVE one of this account and region in the run config "
-            f"({refused.answer})",
-            code="definition-inactive",
+            f"({refused.answer})"
         )
     return LaunchError(
-        f"The task definition {task_definition} cannot be read: {refused}",
-        code=refused.code,
+        f"The task definition {task_definition} cannot be read: {refused}"
     )
 
 
-def _confirming(confirm: BeforeSend, budget: RetryBudget) -> BeforeSend:
+def _confirming(confirm: BeforeSend, patience: RetryBudget) -> BeforeSend:
     """Confirm a run that has waited; one that has not is as it was read."""
 
     def before_send() -> Steps[None]:
-        if budget.seconds_since_confirmed() > CONFIRM_AFTER:
-            yield from budget.uncounted(confirm())
-            budget.confirmed()
+        if patience.seconds_since_confirmed() > CONFIRM_AFTER:
+            yield from patience.uncounted(confirm())
+            patience.confirmed()
 
     return before_send
 

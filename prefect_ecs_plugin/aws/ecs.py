@@ -26,14 +26,7 @@ from ..errors import ConfigurationError
 from ..scheduling.steps import Steps
 from ..validation import rules
 from .rate_limiter import BUCKETS_OF, RateLimiter
-from .retrying import (
-    UNUSABLE_REGION,
-    Answer,
-    AWSCallError,
-    RetryBudget,
-    Verdict,
-    classify,
-)
+from .retrying import UNUSABLE_REGION, Answer, AWSCallError, RetryBudget, Verdict, judge
 
 #: What boto3.client("ecs") returns; boto3 makes its clients' classes at run time.
 ECSClient = Any
@@ -111,19 +104,19 @@ class ECS:
         self,
         operation: str,
         request: Mapping[str, Any],
-        budget: Optional[RetryBudget] = None,
+        patience: Optional[RetryBudget] = None,
         before_send: Optional[BeforeSend] = None,
         region: Optional[str] = None,
     ) -> Steps[Dict[str, Any]]:
         """Make one call when its turn has come.
 
-        The time spent queueing is not taken from a launch's budget: AWS's limits
+        The time spent queueing is not taken from a launch's patience: AWS's limits
         make a run wait, never fail.
 
         Args:
             operation: The action, such as `RunTask`.
             request: Its parameters.
-            budget: The launch that the call is for.
+            patience: The launch that the call is for.
             before_send: Run after the turn was granted, right before the request is
                 sent; what it raises is raised here, and nothing is sent. If it takes
                 so long that the turn is stale, the request queues again.
@@ -135,9 +128,9 @@ class ECS:
         endpoint = self._endpoint(operation, region)
         kind = _kind(operation, request)
         while True:
-            turn = endpoint.pacer.turn(kind, budget.place if budget else ())
-            if budget:
-                yield from budget.queue(turn)
+            turn = endpoint.pacer.turn(kind, patience.place if patience else ())
+            if patience:
+                yield from patience.queue(turn)
             else:
                 yield turn
             if before_send is None:
@@ -262,7 +255,7 @@ def _observe_throttles(endpoint: _Endpoint) -> None:
 
     def observe(response: Any, operation: Any, **_: Any) -> None:
         answer = Answer.from_response(response[1] if response else {})
-        if classify(answer).verdict is Verdict.THROTTLED:
+        if judge(answer).verdict is Verdict.THROTTLED:
             kind = (
                 "RunTask on Fargate" if operation.name == "RunTask" else operation.name
             )

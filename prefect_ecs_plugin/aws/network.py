@@ -8,7 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ConfigurationError
 from .ecs import answer_of
-from .retrying import classify
+from .retrying import judge
 
 _INSTEAD = "give a networkConfiguration with subnets in the file of --run-task-kwargs"
 
@@ -31,18 +31,16 @@ def default_subnets(ec2: Any) -> Tuple[str, ...]:
         subnets = _subnets(ec2, _default_vpc(ec2))
     except (ClientError, BotoCoreError) as error:
         answer = answer_of(error)
-        row = classify(answer)
+        row = judge(answer)
         why = f"{row.cause} ({str(answer).rstrip('.')})"
         remedy = f"{row.remedy}, or " if row.remedy else ""
         raise ConfigurationError(
             f"Cannot read the default VPC of {region} because {why}; "
-            f"{remedy}{_INSTEAD}.",
-            code="default-vpc-unreadable",
+            f"{remedy}{_INSTEAD}."
         ) from error
     if not subnets:
         raise ConfigurationError(
-            f"There is no default VPC with subnets in {region}; {_INSTEAD}.",
-            code="no-default-vpc",
+            f"There is no default VPC with subnets in {region}; {_INSTEAD}."
         )
     return subnets
 

@@ -1,9 +1,8 @@
-"""What a launch does after an answer of AWS: ask again, wait, recheck or give up.
+"""An answer of AWS becomes a verdict: ask again, wait, look elsewhere or give up.
 
-Pure. An `Answer` is AWS's response or botocore's exception in one form; `classify`
-finds its row in `TABLE`; the row's `Verdict` says what the launch does next;
-`AWSCallError` carries all of it. A `RetryBudget` says how long one launch goes on
-asking.
+Pure. The cast: an `Answer` is what came back, whichever way it came; `judge` finds
+its row in `TABLE`; its `Verdict` says what the launch does next; `AWSCallError` carries
+all of it; `RetryBudget` is how long one launch goes on asking, and what it has heard.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ class Verdict(enum.Enum):
 
     THROTTLED = "ask again, and slower: nothing was done"
     RETRY = "ask again: the answer was lost, and something may have been done"
-    RECHECK = "look whether the definition exists by now, then ask again"
+    LOOK = "look whether the definition exists by now, then ask again"
     WAIT = "ask again later: there is no capacity for the task at present"
-    REREGISTER = "the definition is gone: register it once more"
-    REUSE_TASK = "the task was started by an earlier request: take that one"
+    FORGET = "the definition is gone: register it once more"
+    ADOPT = "the task was started by an earlier request: take that one"
     FINAL = "asking again would not help"
 
 
@@ -88,17 +87,15 @@ class Row:
     """One line of the table: an answer whose code and message match.
 
     Attributes:
-        code: The code of messages about such an answer.
-        error_code: Matches AWS's whole error code.
-        message: Is found in AWS's message.
+        code: Matches the whole code.
+        message: Is found in the message.
         verdict: What the launch does next.
         cause: What happened, in words that fit after "because".
-        remedy: What a user can do about it, if anything.
+        remedy: What a person can do about it, if anything.
         example: A message of such an answer, for readers who search for it.
     """
 
-    code: str
-    error_code: Pattern[str]
+    code: Pattern[str]
     message: Pattern[str]
     verdict: Verdict
     cause: str
@@ -107,18 +104,22 @@ class Row:
 
 
 def _row(
-    error_code: str,
+    code: str,
     message: str,
     verdict: Verdict,
     cause: str,
     remedy: str = "",
     example: str = "",
-    *,
-    code: str,
 ) -> Row:
     flags = re.IGNORECASE | re.DOTALL
-    patterns = re.compile(error_code, flags), re.compile(message, flags)
-    return Row(code, *patterns, verdict, cause, remedy, example)
+    return Row(
+        re.compile(code, flags),
+        re.compile(message, flags),
+        verdict,
+        cause,
+        remedy,
+        example,
+    )
 
 
 #: The code of a call to a region for which no client can be made.
@@ -129,13 +130,7 @@ UNUSABLE_REGION = "UnusableRegion"
 #: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html
 #: and, where a row names one, the issue of a user who met it.
 TABLE: Tuple[Row, ...] = (
-    _row(
-        "ConflictException",
-        "",
-        Verdict.REUSE_TASK,
-        "the launch was already made",
-        code="launch-already-made",
-    ),
+    _row("ConflictException", "", Verdict.ADOPT, "the launch was already made"),
     _row(
         "Throttling(Exception)?|ThrottledException|RequestThrottled(Exception)?"
         "|RequestLimitExceeded|TooManyRequests(Exception)?|SlowDown"
@@ -143,19 +138,17 @@ TABLE: Tuple[Row, ...] = (
         "",
         Verdict.THROTTLED,
         "AWS limits the rate of requests",
-        code="throttled",
     ),
     # https://github.com/PrefectHQ/prefect/issues/10102
     _row(
         "ClientException|InvalidParameterException",
         "too many concurrent attempts to create a new revision",
-        Verdict.RECHECK,
+        Verdict.LOOK,
         "the definition's family is being registered elsewhere",
         example="Too many concurrent attempts to create a new revision of the "
         "specified family.",
-        code="definition-being-registered",
     ),
-    # Throttling of another service, reported as a parameter error:
+    # A throttle of another service in the coat of a parameter error:
     # https://github.com/dagster-io/dagster/issues/33439
     _row(
         "InvalidParameterException|ClientException",
@@ -165,7 +158,6 @@ TABLE: Tuple[Row, ...] = (
         "AWS limits the rate of requests behind ECS",
         example="Error retrieving subnet information: Rate exceeded (ErrorCode: "
         "Throttling)",
-        code="throttled-behind-ecs",
     ),
     _row(
         "ClientException|LimitExceededException",
@@ -174,7 +166,6 @@ TABLE: Tuple[Row, ...] = (
         "the cluster has as many PROVISIONING tasks as it may have",
         example="You've reached the limit on the number of tasks you can run "
         "concurrently in PROVISIONING state",
-        code="provisioning-limit",
     ),
     _row(
         "InvalidParameterException|ClientException",
@@ -183,17 +174,15 @@ TABLE: Tuple[Row, ...] = (
         "the cluster has no container instances at present",
         "add one, or let a capacity provider do so",
         example="No Container Instances were found in your cluster.",
-        code="no-container-instances",
     ),
     _row(
         "ClientException|InvalidParameterException",
         r"task ?definition (is |was )?(inactive|not found|does not exist)"
         r"|unable to (find|describe) task definition",
-        Verdict.REREGISTER,
+        Verdict.FORGET,
         "the task definition is not there, or INACTIVE",
         "name an ACTIVE definition of this account and region",
         example="TaskDefinition is inactive",
-        code="definition-inactive",
     ),
     _row(
         "failures",
@@ -201,7 +190,6 @@ TABLE: Tuple[Row, ...] = (
         Verdict.WAIT,
         "there is no capacity for the task at present",
         example="RESOURCE:MEMORY",
-        code="no-capacity",
     ),
     _row(
         "failures",
@@ -210,15 +198,8 @@ TABLE: Tuple[Row, ...] = (
         "no container instance has what the task needs",
         "compare the definition's requiresAttributes with the cluster's instances",
         example="ATTRIBUTE",
-        code="no-matching-instance",
     ),
-    _row(
-        "failures",
-        "",
-        Verdict.FINAL,
-        "ECS found no place for the task",
-        code="not-placed",
-    ),
+    _row("failures", "", Verdict.FINAL, "ECS found no place for the task"),
     _row(
         "ServerException|InternalFailure|InternalError|InternalServerError"
         "|ServiceUnavailable(Exception)?|RequestTimeout(Exception)?"
@@ -226,7 +207,6 @@ TABLE: Tuple[Row, ...] = (
         "",
         Verdict.RETRY,
         "AWS did not answer properly",
-        code="aws-server-error",
     ),
     _row(
         "ConnectionError|EndpointConnectionError|ConnectTimeoutError|ReadTimeoutError"
@@ -235,14 +215,12 @@ TABLE: Tuple[Row, ...] = (
         "",
         Verdict.RETRY,
         "the connection to AWS failed",
-        code="aws-connection-failed",
     ),
     _row(
         "CapacityNotAvailableError",
         "",
         Verdict.THROTTLED,
         "botocore's own retry quota is used up",
-        code="aws-retry-quota",
     ),
     _row(
         "ExpiredToken(Exception)?|RequestExpired|TokenRefreshRequired"
@@ -255,7 +233,6 @@ TABLE: Tuple[Row, ...] = (
         Verdict.RETRY,
         "the agent's AWS credentials have run out",
         "renew them",
-        code="credentials-expired",
     ),
     # botocore's RefreshableCredentials, when the source goes on giving expired ones.
     _row(
@@ -266,7 +243,6 @@ TABLE: Tuple[Row, ...] = (
         "renew them",
         example="Credentials were refreshed, but the refreshed credentials are still "
         "expired.",
-        code="credentials-expired",
     ),
     # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
     _row(
@@ -276,7 +252,6 @@ TABLE: Tuple[Row, ...] = (
         "AWS cannot reach the identity provider of the agent's credentials",
         example="Couldn't retrieve verification key from your identity provider, "
         "please reference AssumeRoleWithWebIdentity documentation for requirements",
-        code="identity-provider-unreachable",
     ),
     # A request that was sent too slowly, or a clock that is off by five minutes:
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
@@ -288,7 +263,6 @@ TABLE: Tuple[Row, ...] = (
         "set the machine's clock",
         example="Signature expired: 20240101T000000Z is now earlier than "
         "20240101T000500Z (20240101T001000Z - 5 min.)",
-        code="signature-expired",
     ),
     _row(
         "RequestTimeTooSkewed|RequestInTheFuture",
@@ -296,7 +270,6 @@ TABLE: Tuple[Row, ...] = (
         Verdict.RETRY,
         "the machine's clock and that of AWS differ",
         "set the machine's clock",
-        code="clock-skew",
     ),
     _row(
         "AccessDenied(Exception)?|UnauthorizedOperation",
@@ -305,7 +278,6 @@ TABLE: Tuple[Row, ...] = (
         "the agent may not hand that role to a task",
         "grant the agent's role iam:PassRole on it",
         example="User ... is not authorized to perform: iam:PassRole on resource: ...",
-        code="no-pass-role-permission",
     ),
     _row(
         "AccessDenied(Exception)?|UnauthorizedOperation",
@@ -316,15 +288,13 @@ TABLE: Tuple[Row, ...] = (
         "enableECSManagedTags out of the template and the run_task_kwargs",
         example="User ... is not authorized to perform: ecs:TagResource on "
         "resource: ...",
-        code="no-tag-permission",
     ),
     _row(
         "AccessDenied(Exception)?|UnauthorizedOperation",
         "",
         Verdict.FINAL,
-        "the agent's AWS identity lacks a permission",
+        "the agent's AWS identity lacks a right",
         "grant it the action that AWS names",
-        code="no-aws-permission",
     ),
     _row(
         "ClusterNotFoundException|InvalidClusterException",
@@ -332,7 +302,6 @@ TABLE: Tuple[Row, ...] = (
         Verdict.FINAL,
         "the cluster is not there or not ACTIVE",
         "create it, or name another with --cluster or the run's run_task_kwargs",
-        code="cluster-not-found",
     ),
     _row(
         "PlatformUnknownException|PlatformTaskDefinitionIncompatibilityException",
@@ -340,7 +309,6 @@ TABLE: Tuple[Row, ...] = (
         Verdict.FINAL,
         "Fargate's platform version does not fit",
         "correct or leave out platformVersion in run_task_kwargs",
-        code="platform-version",
     ),
     _row(
         "UnsupportedFeatureException",
@@ -348,7 +316,6 @@ TABLE: Tuple[Row, ...] = (
         Verdict.FINAL,
         "the task asks for a feature that this region does not have",
         "take it out of the template or run_task_kwargs, or use another region",
-        code="unsupported-feature",
     ),
     _row(
         UNUSABLE_REGION,
@@ -356,7 +323,6 @@ TABLE: Tuple[Row, ...] = (
         Verdict.FINAL,
         "the agent cannot make a client for that AWS region",
         "correct the region's name",
-        code="unusable-region",
     ),
     _row(
         "BlockedException",
@@ -364,7 +330,6 @@ TABLE: Tuple[Row, ...] = (
         Verdict.FINAL,
         "AWS has blocked the account",
         "contact AWS Support",
-        code="account-blocked",
     ),
     _row(
         "UnrecognizedClientException|InvalidClientTokenId|SignatureDoesNotMatch"
@@ -373,7 +338,6 @@ TABLE: Tuple[Row, ...] = (
         Verdict.FINAL,
         "AWS does not accept the agent's credentials",
         "correct its AWS access key and the machine's clock",
-        code="credentials-rejected",
     ),
     _row(
         "InvalidParameterException|ClientException",
@@ -384,7 +348,6 @@ TABLE: Tuple[Row, ...] = (
         "enableECSManagedTags out of the template and the run_task_kwargs",
         example="The new ARN and resource ID format must be enabled to add tags to "
         "the service. Opt in to the new format and try again.",
-        code="short-arn-format",
     ),
     _row(
         "InvalidParameterException|ClientException|ParamValidationError"
@@ -395,35 +358,28 @@ TABLE: Tuple[Row, ...] = (
         Verdict.FINAL,
         "AWS does not accept the request",
         "correct the template, the run config or the agent's options",
-        code="request-rejected",
     ),
 )
 
-_BAD_GATEWAY = _row(
-    "", "", Verdict.RETRY, "AWS did not answer properly", code="aws-server-error"
-)
-_UNKNOWN = _row("", "", Verdict.FINAL, "AWS refused the request", code="refused-by-aws")
+_BAD_GATEWAY = _row("", "", Verdict.RETRY, "AWS did not answer properly")
+_UNKNOWN = _row("", "", Verdict.FINAL, "AWS refused the request")
 
 #: Errors of botocore's that no row names, about settings that it reads at a start, and
 #: errors of any other kind that an answer without sense causes.
 _NO_STATUS = _row(
-    "",
-    "",
-    Verdict.FINAL,
-    "AWS cannot be asked, or its answer cannot be read",
-    code="no-usable-answer",
+    "", "", Verdict.FINAL, "AWS cannot be asked, or its answer cannot be read"
 )
 
 #: Verdicts after which the same request is worth repeating.
 WORTH_WAITING = frozenset(
-    {Verdict.THROTTLED, Verdict.RETRY, Verdict.WAIT, Verdict.RECHECK}
+    {Verdict.THROTTLED, Verdict.RETRY, Verdict.WAIT, Verdict.LOOK}
 )
 
 
-def classify(answer: Answer) -> Row:
+def judge(answer: Answer) -> Row:
     """Find the row of the table that an answer falls under."""
     for row in TABLE:
-        if row.error_code.fullmatch(answer.code) and row.message.search(answer.message):
+        if row.code.fullmatch(answer.code) and row.message.search(answer.message):
             return row
     if answer.status is None:
         return _NO_STATUS
@@ -441,13 +397,11 @@ class AWSCallError(LaunchError):
     """
 
     def __init__(self, operation: str, answer: Answer) -> None:
-        row = classify(answer)
+        row = judge(answer)
         self.operation, self.answer = operation, answer
         self.verdict, self.cause = row.verdict, row.cause
         remedy = f"; {row.remedy}" if row.remedy else ""
-        super().__init__(
-            f"{operation} failed because {row.cause}{remedy}: {answer}", code=row.code
-        )
+        super().__init__(f"{operation} failed because {row.cause}{remedy}: {answer}")
 
 
 def is_worth_waiting(error: Exception) -> bool:
@@ -459,7 +413,7 @@ def is_worth_waiting(error: Exception) -> bool:
 BACKOFF: Mapping[Verdict, Backoff] = {
     Verdict.THROTTLED: Backoff(1.0, 30.0),
     Verdict.RETRY: Backoff(1.0, 30.0),
-    Verdict.RECHECK: Backoff(0.5, 10.0),
+    Verdict.LOOK: Backoff(0.5, 10.0),
     Verdict.WAIT: Backoff(5.0, 60.0),
 }
 
@@ -467,7 +421,7 @@ BACKOFF: Mapping[Verdict, Backoff] = {
 _CAUSES: Mapping[Verdict, Cause] = {
     Verdict.THROTTLED: Cause.RATE_LIMIT,
     Verdict.RETRY: Cause.OUTAGE,
-    Verdict.RECHECK: Cause.DEFINITION,
+    Verdict.LOOK: Cause.DEFINITION,
     Verdict.WAIT: Cause.CAPACITY,
 }
 
@@ -589,8 +543,7 @@ class RetryBudget:
             raise LaunchError(
                 f"Gave up after {self.clock() - self._began:.0f} s and {times} "
                 f"because {refused.cause}; the last answer to {refused.operation} was "
-                f"{refused.answer}",
-                code="launch-timeout",
+                f"{refused.answer}"
             ) from refused
         return pause
 

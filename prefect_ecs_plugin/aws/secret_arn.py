@@ -109,12 +109,11 @@ def parse(option: str, text: str) -> SecretARN:
         if found.version_stage and found.version_id:
             raise ConfigurationError(
                 f"{option}: {text!r} names both a version's stage and its id; "
-                "leave one of them empty.",
-                code="secret-arn",
+                "leave one of them empty."
             )
         return found
     if _PARAMETER.fullmatch(text):
         return SecretARN(text)
     # What is no ARN at all may be the secret itself, and is repeated nowhere.
     given = f"{option}: {text!r}" if text.startswith("arn:") else f"{option}'s value"
-    raise ConfigurationError(f"{given} is not {_FORMS}.", code="secret-arn")
+    raise ConfigurationError(f"{given} is not {_FORMS}.")

@@ -43,8 +43,7 @@ def read(option: str, text: str, clients: RegionalClientFactory) -> str:
         _explain(option, arn, error)
     except BotoCoreError as error:
         raise ConfigurationError(
-            f"{option}: {arn.value_from} cannot be read: {error}",
-            code="secret-unreadable",
+            f"{option}: {arn.value_from} cannot be read: {error}"
         ) from error
     return _text(option, arn, value)
 
@@ -66,24 +65,18 @@ def _secret(arn: SecretARN, clients: RegionalClientFactory) -> Any:
 
 def _explain(option: str, arn: SecretARN, error: ClientError) -> NoReturn:
     details: Mapping[str, Any] = error.response.get("Error", {})
-    code, message = str(details.get("Code", "")), details.get("Message", "")
+    code = str(details.get("Code", ""))
     if code in _ABSENT:
-        raise ConfigurationError(
-            f"{option}: {arn.arn} does not exist or has no such version; check "
-            "the ARN.",
-            code="secret-not-found",
-        ) from error
-    if code in _DENIED:
+        sentence = f"{arn.arn} is not there, or has no such version; check the ARN."
+    elif code in _DENIED:
         action = "ssm:GetParameter" if arn.is_parameter else GET_SECRET
-        raise ConfigurationError(
-            f"{option}: this identity may not read {arn.arn}: grant it {action}, and "
-            f"kms:Decrypt for a key of your own. AWS says: {message}",
-            code="secret-denied",
-        ) from error
-    raise ConfigurationError(
-        f"{option}: {arn.arn} cannot be read: {code}: {message}",
-        code="secret-unreadable",
-    ) from error
+        sentence = (
+            f"this identity may not read {arn.arn}: grant it {action}, and kms:Decrypt "
+            f"for a key of your own. AWS says: {details.get('Message', '')}"
+        )
+    else:
+        sentence = f"{arn.arn} cannot be read: {code}: {details.get('Message', '')}"
+    raise ConfigurationError(f"{option}: {sentence}") from error
 
 
 def _text(option: str, arn: SecretARN, value: Any) -> str:
@@ -95,14 +88,12 @@ def _text(option: str, arn: SecretARN, value: Any) -> str:
     members = _members(value) if isinstance(value, str) else None
     problem = _problem(arn, value, members)
     if problem:
-        raise ConfigurationError(
-            f"{option}: {arn.arn} {problem}.", code="unusable-value"
-        )
+        raise ConfigurationError(f"{option}: {arn.arn} {problem}.")
     found = value if members is None else members.get(arn.json_key)
     if isinstance(found, str) and found.strip():
         return found.strip()
     what = f"has no text under the JSON key {arn.json_key!r}" if members else "is empty"
-    raise ConfigurationError(f"{option}: {arn.arn} {what}.", code="unusable-value")
+    raise ConfigurationError(f"{option}: {arn.arn} {what}.")
 
 
 def _problem(arn: SecretARN, value: Any, members: Any) -> str:

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError
 
 from ..errors import ConfigurationError
 from ..observability.counters import AgentCounters, Answered
-from .retrying import Answer, Verdict, classify
+from .retrying import Answer, Verdict, judge
 
 #: Services that are asked once, at the start. The model of EC2 takes 15 MiB, which a
 #: session keeps as long as it lives.
@@ -73,21 +73,18 @@ class AWSClients:
             has_credentials = self.session.get_credentials() is not None
         except (BotoCoreError, TypeError, ValueError) as error:
             raise ConfigurationError(
-                f"The AWS settings cannot be used: {error}; {_SETTINGS}.",
-                code="aws-settings",
+                f"The AWS settings cannot be used: {error}; {_SETTINGS}."
             ) from error
         if not has_credentials:
             raise ConfigurationError(
                 "There are no AWS credentials; set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY or AWS_PROFILE, run `aws configure`, or give "
-                "the machine or task a role.",
-                code="no-credentials",
+                "the machine or task a role."
             )
         if not self.session.region_name:
             raise ConfigurationError(
                 "There is no AWS region; set AWS_DEFAULT_REGION, or region in "
-                "~/.aws/config.",
-                code="no-region",
+                "~/.aws/config."
             )
 
     def __call__(self, service: str, region: Optional[str] = None) -> Any:
@@ -107,8 +104,7 @@ class AWSClients:
                 )
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(
-                f"The AWS settings cannot be used: {error}; {_SETTINGS}.",
-                code="aws-settings",
+                f"The AWS settings cannot be used: {error}; {_SETTINGS}."
             ) from error
 
     def _counted_session(self, **options: Any) -> boto3.Session:
@@ -122,7 +118,7 @@ class AWSClients:
         response: Optional[Tuple[Any, Mapping[str, Any]]],
         **_: Any,
     ) -> None:
-        """Count one attempt of a request, which botocore is about to classify.
+        """Count one attempt of a request, which botocore is about to judge.
 
         Returns nothing, which means to botocore: no opinion on whether to retry.
         """
@@ -150,7 +146,7 @@ def _result(answer: Mapping[str, Any]) -> Answered:
         return Answered.FAILED
     if status < 300:
         return Answered.OK
-    if classify(Answer.from_response(answer)).verdict is Verdict.THROTTLED:
+    if judge(Answer.from_response(answer)).verdict is Verdict.THROTTLED:
         return Answered.THROTTLED
     return Answered.FAILED if status >= 500 else Answered.REFUSED
 

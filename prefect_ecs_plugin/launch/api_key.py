@@ -56,6 +56,5 @@ def check_brought(
         f"The task definition {task_definition} does not bring the API key, and this "
         "agent sends none in plain text: register it again with "
         f"{API_KEY_NAMES[0]} among the secrets of its container {FLOW_CONTAINER!r}, "
-        f"valueFrom {settings.api_key_secret_arn}, and name the new revision.",
-        code="definition-without-api-key",
+        f"valueFrom {settings.api_key_secret_arn}, and name the new revision."
     )

@@ -23,7 +23,6 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 import pendulum
 from prefect.engine.state import Scheduled, Submitted
 
-from ..errors import without_code
 from ..launch_record import (
     RESCHEDULED_STATES,
     LaunchRecord,
@@ -176,7 +175,7 @@ class Claims:
             self._logger.warning(
                 "Flow run %s is not launched, although this agent claimed it: it is "
                 "%s, and has changed since it was read; if it stays so, set it to "
-                "Scheduled [run-changed]",
+                "Scheduled",
                 row["id"],
                 now.get("state"),
                 extra=log_context(row["id"]),
@@ -219,8 +218,7 @@ class Claims:
             return
         self._logger.warning(
             "Flow run %s is not launched: the Prefect API keeps refusing the claim and "
-            "shows no other agent's; if it stays Submitted, set it to Scheduled "
-            "[claim-refused]",
+            "shows no other agent's; if it stays Submitted, set it to Scheduled",
             run_id,
             extra=log_context(run_id),
         )
@@ -299,9 +297,9 @@ class Claims:
         except Exception as error:
             self._logger.warning(
                 "Flow run %s could not be returned to the queue; an agent of this "
-                "name finds it when it starts: %s [requeue-failed]",
+                "name finds it when it starts: %s",
                 run_id,
-                without_code(str(error)),
+                error,
                 extra=log_context(run_id),
             )
             return False

@@ -36,7 +36,7 @@ from ..aws import console_links
 from ..aws.rate_limiter import RateLimitTicket
 from ..aws.retrying import RetryBudget
 from ..config.sources import ClientFactory, Reader
-from ..errors import ConfigurationError, RunConfigError, code_of, with_code
+from ..errors import ConfigurationError, RunConfigError
 from ..flow_run import FlowRun
 from ..launch_record import (
     Launch,
@@ -302,7 +302,7 @@ class Launcher:
         record: LaunchRecord,
         earlier: Optional[EarlierTasks],
     ) -> Steps[None]:
-        run_id, budget = row["id"], self._budget(row)
+        run_id, patience = row["id"], self._patience(row)
         try:
             if row.get("state") == "Running":
                 # The server counts task runs that are Submitted as dead, and a claim
@@ -311,11 +311,11 @@ class Launcher:
             if earlier is None and record.after:
                 earlier = up_to(record.after)
             if earlier:
-                yield from budget.uncounted(self._others.stop(run_id, earlier))
+                yield from patience.uncounted(self._others.stop(run_id, earlier))
             self.being_read.add(run_id)
-            task = yield from self.deploy(row, record, budget)
+            task = yield from self.deploy(row, record, patience)
         except Interrupted:
-            self._requeue(row, record, budget)
+            self._requeue(row, record, patience)
             raise
         except LaunchAbandoned as abandoned:
             yield from self._abandon(row, record, abandoned)
@@ -325,7 +325,7 @@ class Launcher:
             self._counts.flow_runs.add(Outcome.LAUNCH_FAILED)
             yield from self.fail(row, record, error)
         else:
-            self._count(record, row, budget)
+            self._count(record, row, patience)
             self._outages.end(STARTING)
             self._others.stop_late(run_id, record, task.arn)
             self._tell(task)
@@ -346,9 +346,9 @@ class Launcher:
         self._counts.flow_runs.add(Outcome.LEFT)
         self._logger.warning(
             "Flow run %s may have a task that this agent cannot see; if the run stays "
-            "Submitted, set it to Scheduled: %s [launch-uncertain]",
+            "Submitted, set it to Scheduled: %s",
             run_id,
-            uncertain.message,
+            uncertain,
             extra=log_context(run_id),
         )
 
@@ -376,7 +376,7 @@ class Launcher:
         yield from self._reporter.mark_cancelled(
             run_id,
             lambda now: now["state"] == "Cancelling" and is_ours(now),
-            "The run was cancelled before a task was started for it. [run-cancelled]",
+            "The run was cancelled before a task was started for it.",
         )
 
     def _end_without_task_runs(self, row: Mapping[str, Any]) -> Steps[None]:
@@ -388,7 +388,7 @@ class Launcher:
             row["id"],
             unchanged_since(now),
             "The task runs that were to be retried have been given other states, and "
-            "no task of the run is at work; restart the run. [no-task-runs-left]",
+            "no task of the run is at work; restart the run.",
         )
 
     def fail(
@@ -401,9 +401,7 @@ class Launcher:
             record: The launch.
             error: Why, as a sentence.
         """
-        message = with_code(
-            str(error) or type(error).__name__, code_of(error) or "internal-error"
-        )
+        message = str(error) or type(error).__name__
         if isinstance(error, ConfigurationError):  # it tells of what the run says
             message = shortened(message)
         about = log_context(row["id"])
@@ -421,10 +419,10 @@ class Launcher:
         self,
         row: Mapping[str, Any],
         record: LaunchRecord,
-        budget: RetryBudget,
+        patience: RetryBudget,
     ) -> None:
         """Return a run, unless it may have a task, which the next start finds."""
-        is_returned = not budget.is_uncertain and self._claims.requeue(row, record)
+        is_returned = not patience.is_uncertain and self._claims.requeue(row, record)
         self._counts.flow_runs.add(Outcome.RETURNED if is_returned else Outcome.LEFT)
 
     # -- From a run to its task ------------------------------------------------------
@@ -433,14 +431,14 @@ class Launcher:
         self,
         row: Mapping[str, Any],
         record: Optional[LaunchRecord] = None,
-        budget: Optional[RetryBudget] = None,
+        patience: Optional[RetryBudget] = None,
     ) -> Steps[Started]:
         """Launch a run that has been claimed.
 
         Args:
             row: The run as the API gave it.
             record: The launch; None if the caller has claimed the run.
-            budget: How long it may be refused, if that is counted already.
+            patience: How long it may be refused, if that is counted already.
 
         Returns:
             The task.
@@ -453,25 +451,25 @@ class Launcher:
         self._learn(row["id"], row.get("run_config"))
         plan = self._plan(row, record)
         flow_run, run_config = plan.flow_run, plan.run_config
-        budget = budget or self._budget(row)
-        confirm = self._confirmation(row, record, budget) if record else None
+        patience = patience or self._patience(row)
+        confirm = self._confirmation(row, record, patience) if record else None
         after = record.after if record else None
         if run_config.task_definition_arn:
             name = _own_definition(flow_run, run_config)
-            definition = yield from self._submission.described(name, budget)
+            definition = yield from self._submission.described(name, patience)
             self._learn(flow_run.id, definition)
             api_key.check_brought(name, definition, self._settings)
             request = self._request(plan, definition)
             kwargs.check_request(request, definition)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch_by_arn(
-                name, request, budget, confirm=confirm, after=after
+                name, request, patience, confirm=confirm, after=after
             )
         else:
             definition, request = yield from self._both_requests(plan)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch(
-                definition, request, budget, confirm=confirm, after=after
+                definition, request, patience, confirm=confirm, after=after
             )
         is_resumed = row.get("state") == "Running"
         task = Started(
@@ -479,8 +477,8 @@ class Launcher:
             plan.cluster,
             flow_run.id,
             Launch(flow_run.attempt, is_resumed, flow_run.launch_name),
-            is_late=budget.is_uncertain or budget.seconds_since_confirmed() > _LATE,
-            was_listed=budget.was_listed,
+            is_late=patience.is_uncertain or patience.seconds_since_confirmed() > _LATE,
+            was_listed=patience.was_listed,
         )
         with self._never_failing(task):
             self._on_launched(task)
@@ -500,7 +498,7 @@ class Launcher:
             about = log_context(task.run_id, task.arn)
             self._logger.error(
                 "Flow run %s: an internal error after its task %s was started; the run "
-                "is not affected: %s: %s [internal-error]",
+                "is not affected: %s: %s",
                 task.run_id,
                 task.arn,
                 type(error).__name__,
@@ -515,8 +513,7 @@ class Launcher:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunConfigError(
                 "The Prefect API gives no usable description of the run's flow "
-                f"({type(error).__name__}: {error}); register the flow again.",
-                code="flow-row-unreadable",
+                f"({type(error).__name__}: {error}); register the flow again."
             ) from error
         launch = record or launch_of(row)
         flow_run = replace(flow_run, launch=launch.name, attempt=launch.attempt)
@@ -524,7 +521,7 @@ class Launcher:
         return _Plan(flow_run, run_config, self._merged(run_config))
 
     def _confirmation(
-        self, row: Mapping[str, Any], record: LaunchRecord, budget: RetryBudget
+        self, row: Mapping[str, Any], record: LaunchRecord, patience: RetryBudget
     ) -> Callable[[], Steps[None]]:
         """Steps that read the run again, after a wait in which it may have changed.
 
@@ -532,7 +529,7 @@ class Launcher:
         """
 
         def confirm() -> Steps[None]:
-            may_run = was_claimed_before(row) and not budget.is_uncertain
+            may_run = was_claimed_before(row) and not patience.is_uncertain
             if not (yield from self._claims.held(row, record, may_run)):
                 raise LaunchAbandoned(
                     "it was cancelled, finished or rescheduled while it waited"
@@ -541,7 +538,7 @@ class Launcher:
         return confirm
 
     def _count(
-        self, record: LaunchRecord, row: Mapping[str, Any], budget: RetryBudget
+        self, record: LaunchRecord, row: Mapping[str, Any], patience: RetryBudget
     ) -> None:
         """Count a task that was accepted.
 
@@ -554,7 +551,7 @@ class Launcher:
             return
         is_resumed = row.get("state") == "Running"
         self._counts.launches.add(Reason.RETRY if is_resumed else Reason.SCHEDULED)
-        self._counts.launch_delay.observe(max(0.0, time.time() - budget.due))
+        self._counts.launch_delay.observe(max(0.0, time.time() - patience.due))
 
     def _cluster(self, run_config: ECSRun) -> str:
         own = (run_config.run_task_kwargs or {}).get("cluster")
@@ -569,7 +566,7 @@ class Launcher:
         kwargs.check(own)
         return kwargs.merge(self._run_task_kwargs, own)
 
-    def _budget(self, row: Mapping[str, Any]) -> RetryBudget:
+    def _patience(self, row: Mapping[str, Any]) -> RetryBudget:
         """For a run that was found late, the timeout starts when it was claimed."""
         late = max(0.0, -seconds_until_start(row))
         return RetryBudget(time.time() - late, self._timeout, time.monotonic)
@@ -670,8 +667,7 @@ def _own_definition(flow_run: FlowRun, run_config: ECSRun) -> str:
     if flow_run.has_docker_storage:
         raise RunConfigError(
             "A flow with Docker storage cannot use task_definition_arn, since the "
-            "image is part of the storage; give a task_definition, or other storage.",
-            code="docker-storage-with-arn",
+            "image is part of the storage; give a task_definition, or other storage."
         )
     return str(run_config.task_definition_arn)
 

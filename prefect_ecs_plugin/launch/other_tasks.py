@@ -177,10 +177,10 @@ class TasksAtECS(OtherTasks):
         except AWSCallError as refused:
             self._logger.warning(
                 "Flow run %s is launched again, and a task of its earlier launch in "
-                "cluster %s cannot be seen, nor stopped: %s [earlier-task-not-seen]",
+                "cluster %s cannot be seen, nor stopped: %s",
                 run_id,
                 cluster,
-                refused.message,
+                refused,
                 extra=log_context(run_id),
             )
             return None
@@ -257,10 +257,10 @@ class TasksAtECS(OtherTasks):
         except AWSCallError as refused:
             self._logger.warning(
                 "Flow run %s was started anew, and its earlier task %s cannot be "
-                "stopped; stop it: %s [stop-refused]",
+                "stopped; stop it: %s",
                 run_id,
                 task_arn,
-                refused.message,
+                refused,
                 extra=about,
             )
             return

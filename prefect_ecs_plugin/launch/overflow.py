@@ -89,8 +89,7 @@ def _raise_secrets(
             f"The run's overrides are longer than the {rules.MAX_OVERRIDES} characters "
             f"that ECS takes, because of {', '.join(names)}. What looks like a secret "
             "is not moved into the task definition, where others can read it; keep it "
-            "in Secrets Manager or SSM and name it in the container's `secrets`.",
-            code="overrides-too-long",
+            "in Secrets Manager or SSM and name it in the container's `secrets`."
         )
 
 

@@ -21,8 +21,8 @@ from prefect_ecs_plugin.aws.retrying import (
     RetryBudget,
     Row,
     Verdict,
-    classify,
     is_worth_waiting,
+    judge,
 )
 from prefect_ecs_plugin.errors import LaunchError
 from prefect_ecs_plugin.scheduling.steps import Cause, Pause, Steps, run_blocking
@@ -42,7 +42,7 @@ CREDENTIALS = "the agent's AWS credentials have run out"
 #: Each cause, the codes that have it and what their messages say; where no message is
 #: given, any will do.
 VERDICTS: List[Tuple[Verdict, str, Tuple[str, ...], Tuple[str, ...]]] = [
-    (Verdict.REUSE_TASK, "the launch was already made", ("ConflictException",), ()),
+    (Verdict.ADOPT, "the launch was already made", ("ConflictException",), ()),
     (
         THROTTLED,
         "AWS limits the rate of requests",
@@ -58,7 +58,7 @@ VERDICTS: List[Tuple[Verdict, str, Tuple[str, ...], Tuple[str, ...]]] = [
         (),
     ),
     (
-        Verdict.RECHECK,
+        Verdict.LOOK,
         "the definition's family is being registered elsewhere",
         PARAMETER,
         (
@@ -96,7 +96,7 @@ VERDICTS: List[Tuple[Verdict, str, Tuple[str, ...], Tuple[str, ...]]] = [
         ("No Container Instances were found in your cluster.",),
     ),
     (
-        Verdict.REREGISTER,
+        Verdict.FORGET,
         "the task definition is not there, or INACTIVE",
         PARAMETER,
         (
@@ -282,7 +282,7 @@ UNNAMED = [
     ids=str,
 )
 def test_verdicts(answer: Answer, verdict: Verdict, cause: str) -> None:
-    row = classify(answer)
+    row = judge(answer)
     assert (row.verdict, row.cause) == (verdict, cause)
 
 
@@ -290,7 +290,7 @@ def test_verdicts(answer: Answer, verdict: Verdict, cause: str) -> None:
 def test_verdicts_by_status(
     answer: Answer, verdict: Verdict, cause: Optional[str]
 ) -> None:
-    row = classify(answer)
+    row = judge(answer)
     assert row not in TABLE
     assert row.verdict is verdict
     assert cause in (row.cause, None)
@@ -404,7 +404,7 @@ BOTOCORES = sorted(
 
 @pytest.mark.parametrize("name", BOTOCORES)
 def test_every_exception_of_botocore_has_a_considered_verdict(name: str) -> None:
-    row = classify(Answer(name, "whatever it says"))
+    row = judge(Answer(name, "whatever it says"))
     expected = (
         (Verdict.RETRY, PASSING[name])
         if name in PASSING
@@ -424,7 +424,7 @@ def test_every_exception_of_botocore_has_a_considered_verdict(name: str) -> None
 )
 def test_a_row_that_looks_at_the_message_has_an_example(row: Row) -> None:
     code = row.code.pattern.split("|")[0].replace("(Exception)?", "")
-    assert classify(Answer(code, row.example)) is row
+    assert judge(Answer(code, row.example)) is row
 
 
 def test_a_row_for_any_message_has_no_example() -> None:
@@ -664,7 +664,7 @@ def test_the_pauses_of_each_verdict(
     pauses, result = run(getattr(launch, way)(service.attempt), now)
     assert result == "arn"
     seconds = [min(longest, first * 2**doubled) for doubled in range(9)]
-    assert pauses == [Pause(each, classify(answer).cause, cause) for each in seconds]
+    assert pauses == [Pause(each, judge(answer).cause, cause) for each in seconds]
 
 
 @pytest.mark.parametrize(
