@@ -95,12 +95,12 @@ class _Loop:
     def problem(self, now: float) -> Optional[str]:
         """What is wrong with it; None if nothing is."""
         if self.has_ended:
-            return f"the background loop {self.name} has ended"
+            return f"the background loop {self.name} has ended [loop-ended]"
         if not self.failures or self._is_stable(now):
             return None
         is_down = not self.is_running and now - self.failed > DOWN
         if self.failures >= FAILURES or is_down:
-            return f"the background loop {self.name} keeps failing"
+            return f"the background loop {self.name} keeps failing [loop-failing]"
         return None
 
     def _is_stable(self, now: float) -> bool:
@@ -234,7 +234,7 @@ class Dispatcher:
         return 0.0 if began is None else self.clock() - began
 
     def problem(self) -> Optional[str]:
-        """What is wrong with the timer thread or a background loop, in plain words.
+        """What is wrong with the timer thread or a background loop, with its code.
 
         Returns:
             The first problem found; None if there is none, or it is being stopped.
@@ -242,10 +242,11 @@ class Dispatcher:
         if self._interrupted or self._closed:
             return None
         if self._timer is not None and not self._timer.is_alive():
-            return "the timer thread has ended"
+            return "the timer thread has ended [timer-ended]"
         now, since = self.clock(), self._acting_since
         if since is not None and now - since > TIMER_AGE:
-            return f"the timer thread has been stuck for {now - since:.0f} s"
+            seconds = now - since
+            return f"the timer thread has been stuck for {seconds:.0f} s [timer-stuck]"
         problems = (loop.problem(now) for loop in list(self._loops))
         return next(filter(None, problems), None)
 
