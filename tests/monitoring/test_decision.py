@@ -879,9 +879,7 @@ def test_the_reason_for_a_verdict(
 
 def test_a_launch_is_the_first_of_a_run_that_waited_by_default() -> None:
     assert Launch() == Launch(attempt=1, resumed=False, name="")
-    run = Run(
-        "Submitted", waits=False, taken_over=False, version=None, is_claimed=False
-    )
+    run = Run("Submitted", waits=False, taken_over=False, is_claimed=False)
     assert Run("Submitted") == run
     decided = Decision(LEAVE, "", stop_reasons.VANISHED)
     assert (decided.started, decided.attempt, decided.limit) == (True, 1, 3)
