@@ -55,7 +55,6 @@ class Run:
             for its retry or for a person; see `waits`.
         taken_over: Whether it was launched again after the launch in question: by
             this agent, or by another, as its launch record tells.
-        version: The version of its state.
         is_claimed: Whether task runs of it were claimed for a launch and have not
             begun: Prefect will not queue the run again for those.
     """
@@ -63,7 +62,6 @@ class Run:
     state: Optional[str]
     waits: bool = False
     taken_over: bool = False
-    version: Optional[int] = None
     is_claimed: bool = False
 
 

@@ -236,7 +236,7 @@ _PERMISSIONS: Tuple[StopReason, ...] = (
         r"|(cloudwatch|logger|logging driver).*(accessdenied|not authorized)",
     ),
     StopReason(
-        "log-group-missing",
+        "log-group-not-found",
         cause="the task's log group does not exist",
         remedy="create it in the region that awslogs-region names, or set "
         "awslogs-create-group to true and grant the execution role "
@@ -258,7 +258,7 @@ _PERMISSIONS: Tuple[StopReason, ...] = (
         text=r"logger args|logging driver|log driver",
     ),
     StopReason(
-        "secret-missing",
+        "secret-not-found",
         cause="a secret or parameter that a container asks for does not exist",
         remedy="check each valueFrom under secrets: the ARN's name, region, JSON key "
         "and version",
@@ -271,7 +271,7 @@ _PERMISSIONS: Tuple[StopReason, ...] = (
         r"|validation error|no value)",
     ),
     StopReason(
-        "secret-denied",
+        "secret-not-readable",
         cause="the execution role may not read a secret or parameter of the task",
         remedy="grant it secretsmanager:GetSecretValue or ssm:GetParameters on them, "
         "and kms:Decrypt where they have a key of their own",
@@ -355,7 +355,7 @@ _IMAGE: Tuple[StopReason, ...] = (
         r"|denied:)",
     ),
     StopReason(
-        "image-missing",
+        "image-not-found",
         cause="the image is not in its registry",
         remedy="check the repository, tag and region in `image` of the run config or "
         "the template, and that the image has been pushed",
@@ -478,7 +478,7 @@ _PLACEMENT: Tuple[StopReason, ...] = (
         r"|not enough capacity|(^|: )agent\b",
     ),
     StopReason(
-        "placement",
+        "no-suitable-instance",
         cause="no container instance has what the task needs",
         remedy="compare the placement constraints, the launch type or capacity "
         "provider and the task definition's requiresAttributes with the cluster",

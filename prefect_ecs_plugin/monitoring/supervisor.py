@@ -273,7 +273,6 @@ class Supervisor:
                 state=row["state"],
                 waits=waits(task_run_states),
                 taken_over=self._is_taken_over(watched, row),
-                version=row.get("version"),
                 is_claimed=bool(claimed_task_runs(row)),
             )
             decision = decide(

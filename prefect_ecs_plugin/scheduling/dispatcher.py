@@ -234,7 +234,7 @@ class Dispatcher:
         return 0.0 if began is None else self.clock() - began
 
     def problem(self) -> Optional[str]:
-        """What is wrong with the timer thread or a background loop, in plain words.
+        """What is wrong with the timer thread or a background loop, with its code.
 
         Returns:
             The first problem found; None if there is none, or it is being stopped.

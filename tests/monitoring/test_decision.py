@@ -61,7 +61,7 @@ NEVER_RAN: List[Tuple[str, str, Verdict, str]] = [
     (
         "CannotPullContainerError: API error (404): repository 111122223333.dkr.ecr."
         "us-east-1.amazonaws.com/<repo>/<image> not found",
-        "image-missing",
+        "image-not-found",
         FAIL,
         PULL,
     ),
@@ -69,14 +69,14 @@ NEVER_RAN: List[Tuple[str, str, Verdict, str]] = [
         "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
         "failed to resolve ref 111122223333.dkr.ecr.us-east-1.amazonaws.com/jobs:v1: "
         "not found",
-        "image-missing",
+        "image-not-found",
         FAIL,
         PULL,
     ),
     (
         "CannotPullContainerError: Error response from daemon: manifest for "
         "prefecthq/prefect:9.9.9 not found: manifest unknown: manifest unknown",
-        "image-missing",
+        "image-not-found",
         FAIL,
         CENTER + "ecs-pull-container-error",
     ),
@@ -285,7 +285,7 @@ NEVER_RAN: List[Tuple[str, str, Verdict, str]] = [
         "retried 1 time(s): failed to fetch secret arn:aws:secretsmanager:us-east-1:1:"
         "secret:db-LB1bMG from secrets manager: ResourceNotFoundException: Secrets "
         "Manager can't find the specified secret value for staging label: AWSCURRENT",
-        "secret-missing",
+        "secret-not-found",
         FAIL,
         INIT,
     ),
@@ -295,7 +295,7 @@ NEVER_RAN: List[Tuple[str, str, Verdict, str]] = [
         "-2:1:secret:x-UMl6GF from secrets manager: AccessDeniedException: User: arn:"
         "aws:sts::1:assumed-role/x/y is not authorized to perform: "
         "secretsmanager:GetSecretValue on resource: arn:...",
-        "secret-denied",
+        "secret-not-readable",
         FAIL,
         SECRETS,
     ),
@@ -304,7 +304,7 @@ NEVER_RAN: List[Tuple[str, str, Verdict, str]] = [
         "retried 1 time(s): failed to fetch secret arn:aws:secretsmanager:x from "
         "secrets manager: InvalidParameter: 1 validation error(s) found. – minimum "
         "field size of 32, GetSecretValueInput.VersionId.",
-        "secret-missing",
+        "secret-not-found",
         FAIL,
         SECRETS,
     ),
@@ -328,7 +328,7 @@ NEVER_RAN: List[Tuple[str, str, Verdict, str]] = [
     (
         AUTH + FETCH + "unable to retrieve secrets from ssm: service call has been "
         "retried 1 time(s): invalid parameters: /prod/db",
-        "secret-missing",
+        "secret-not-found",
         FAIL,
         SECRETS,
     ),
@@ -336,7 +336,7 @@ NEVER_RAN: List[Tuple[str, str, Verdict, str]] = [
         "ResourceInitializationError: The task can't retrieve the secret with ARN "
         "'sercretARN' from AWS Secrets Manager. Check whether the secret exists in the "
         "specified Region.",
-        "secret-missing",
+        "secret-not-found",
         FAIL,
         NOT_FOUND,
     ),
@@ -344,7 +344,7 @@ NEVER_RAN: List[Tuple[str, str, Verdict, str]] = [
         "ResourceInitializationError: failed to validate logger args: create stream "
         "has been retried 1 times: failed to create Cloudwatch log stream: "
         "ResourceNotFoundException: The specified log group does not exist.",
-        "log-group-missing",
+        "log-group-not-found",
         FAIL,
         INIT,
     ),
@@ -497,15 +497,15 @@ NEVER_RAN: List[Tuple[str, str, Verdict, str]] = [
     ),
     (
         "TaskFailedToStart: MemberOf placement constraint unsatisfied.",
-        "placement",
+        "no-suitable-instance",
         FAIL,
         PLACE,
     ),
-    ("TaskFailedToStart: ATTRIBUTE", "placement", FAIL, PLACE),
+    ("TaskFailedToStart: ATTRIBUTE", "no-suitable-instance", FAIL, PLACE),
     (
         "The selected task definition is not compatible with the selected compute "
         "strategy",
-        "placement",
+        "no-suitable-instance",
         FAIL,
         START,
     ),
@@ -529,7 +529,7 @@ NEVER_RAN: List[Tuple[str, str, Verdict, str]] = [
         "CannotStartContainerError: Error response from daemon: failed to initialize "
         "logging driver: failed to create Cloudwatch log stream: "
         "ResourceNotFoundException: The specified log group does not exist.",
-        "log-group-missing",
+        "log-group-not-found",
         FAIL,
         GUIDE + "cannot-start-container.html",
     ),
@@ -879,9 +879,7 @@ def test_the_reason_for_a_verdict(
 
 def test_a_launch_is_the_first_of_a_run_that_waited_by_default() -> None:
     assert Launch() == Launch(attempt=1, resumed=False, name="")
-    run = Run(
-        "Submitted", waits=False, taken_over=False, version=None, is_claimed=False
-    )
+    run = Run("Submitted", waits=False, taken_over=False, is_claimed=False)
     assert Run("Submitted") == run
     decided = Decision(LEAVE, "", stop_reasons.VANISHED)
     assert (decided.started, decided.attempt, decided.limit) == (True, 1, 3)

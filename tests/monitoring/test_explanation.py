@@ -55,7 +55,7 @@ def test_the_explanation_of_a_task_that_never_ran() -> None:
     decision = decided(task)
     explanation = explain(ARN, task, DEFINITION, decision)
     row = decision.stop_reason
-    assert row.code == code_of(explanation.message) == "image-missing"
+    assert row.code == code_of(explanation.message) == "image-not-found"
     assert row.cause in explanation.message
     assert row.remedy in explanation.message
     said = "TaskFailedToStart: CannotPullContainerError: x:v1: not found"

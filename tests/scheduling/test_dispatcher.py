@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
+from codes import code_of
 from deadlines import DEADLINE
 from hypothesis import given
 from hypothesis import strategies as st
@@ -220,7 +221,7 @@ def test_a_timer_thread_that_has_ended_is_a_problem() -> None:
     ended.start()
     ended.join()
     timer, dispatcher._timer = dispatcher._timer, ended
-    assert "timer thread" in (dispatcher.problem() or "")
+    assert code_of(dispatcher.problem()) == "timer-ended"
     dispatcher._timer = timer
     assert dispatcher.problem() is None
     dispatcher.close()
@@ -241,6 +242,7 @@ def test_a_timer_thread_that_is_stuck_is_a_problem() -> None:
     simulation.run()
     assert seen[0] is None
     assert "120 s" in (seen[1] or "")
+    assert code_of(seen[1]) == "timer-stuck"
     assert dispatcher.problem() is None
 
 
@@ -312,13 +314,15 @@ def test_a_loop_that_keeps_failing_is_a_problem_until_it_has_run_for_a_minute(
     lives: List[float], moment: float, is_problem: bool
 ) -> None:
     problem = Loop(lives, ValueError("broken")).problem_at(moment)
-    assert ("loop sweeper" in (problem or "")) is is_problem
+    assert code_of(problem) == ("loop-failing" if is_problem else "")
 
 
 def test_a_loop_that_has_ended_is_a_problem() -> None:
     simulation = Simulation()
     simulation.dispatcher.keep_running("sweeper", iter_steps)
-    assert "loop sweeper has ended" in (simulation.dispatcher.problem() or "")
+    problem = simulation.dispatcher.problem()
+    assert code_of(problem) == "loop-ended"
+    assert "sweeper" in (problem or "")
 
 
 def test_an_interrupted_loop_ends_and_is_no_problem() -> None:
