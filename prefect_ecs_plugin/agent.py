@@ -268,7 +268,7 @@ class ECSAgent(Agent):
             self.ecs_client,
             pacer,
             client_in=lambda region: self._clients("ecs", region),
-            new_pacer=lambda: RateLimiter(
+            new_limiter=lambda: RateLimiter(
                 limits_for(None), dispatcher.clock, dispatcher.call_later
             ),
         )

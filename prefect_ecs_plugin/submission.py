@@ -63,7 +63,7 @@ class Submission:
         self,
         definition: Mapping[str, Any],
         request: Mapping[str, Any],
-        patience: RetryBudget,
+        budget: RetryBudget,
         *,
         confirm: Optional[BeforeSend] = None,
         after: Optional[str] = None,
@@ -73,7 +73,7 @@ class Submission:
         Args:
             definition: The register_task_definition request, named by its content.
             request: The RunTask request, all but `taskDefinition`.
-            patience: How long this launch may wait.
+            budget: How long this launch may wait.
             confirm: Run right before RunTask is sent, if the launch has waited for
                 more than `CONFIRM_AFTER` since it began or was last confirmed. What
                 it raises abandons the launch and is raised here, unless a lost answer
@@ -88,21 +88,21 @@ class Submission:
             LaunchError: if ECS refuses it, or says "not now" for too long.
             LaunchUncertain: if it may have a task all the same.
         """
-        arn = yield from self._provided(definition, patience)
+        arn = yield from self._provided(definition, budget)
         try:
-            return (yield from self._launch(arn, request, patience, confirm, after))
+            return (yield from self._launch(arn, request, budget, confirm, after))
         except AWSCallError as refused:
-            if refused.verdict is not Verdict.FORGET:
+            if refused.verdict is not Verdict.REREGISTER:
                 raise
         self._definitions.forget(definition["family"], arn)
-        arn = yield from self._provided(definition, patience)
-        return (yield from self._launch(arn, request, patience, confirm, after))
+        arn = yield from self._provided(definition, budget)
+        return (yield from self._launch(arn, request, budget, confirm, after))
 
     def launch_by_arn(
         self,
         task_definition: str,
         request: Mapping[str, Any],
-        patience: RetryBudget,
+        budget: RetryBudget,
         *,
         confirm: Optional[BeforeSend] = None,
         after: Optional[str] = None,
@@ -112,7 +112,7 @@ class Submission:
         Args:
             task_definition: Its ARN or `family:revision`.
             request: The RunTask request, all but `taskDefinition`.
-            patience: How long this launch may wait.
+            budget: How long this launch may wait.
             confirm: As for `launch`.
             after: As for `launch`.
 
@@ -125,11 +125,11 @@ class Submission:
         try:
             return (
                 yield from self._launch(
-                    task_definition, request, patience, confirm, after
+                    task_definition, request, budget, confirm, after
                 )
             )
         except AWSCallError as refused:
-            if refused.verdict is not Verdict.FORGET:
+            if refused.verdict is not Verdict.REREGISTER:
                 raise
             self._definitions.forget_described(task_definition)
             raise _unusable(task_definition, refused) from refused
@@ -138,30 +138,30 @@ class Submission:
         self,
         task_definition: str,
         request: Mapping[str, Any],
-        patience: RetryBudget,
+        budget: RetryBudget,
         confirm: Optional[BeforeSend],
         after: Optional[str],
     ) -> Steps[str]:
         whole = {**request, "taskDefinition": task_definition}
-        before_send = _confirming(confirm, patience) if confirm else None
+        before_send = _confirming(confirm, budget) if confirm else None
         try:
             return (
-                yield from patience.attempts(
-                    lambda: self._run(whole, patience, before_send)
+                yield from budget.attempts(
+                    lambda: self._run(whole, budget, before_send)
                 )
             )
         except Exception as error:  # of `confirm` too
-            started = yield from self._started_after_all(whole, patience, after, error)
+            started = yield from self._started_after_all(whole, budget, after, error)
             if started is None:
                 raise
             return started
 
-    def described(self, task_definition: str, patience: RetryBudget) -> Steps[Any]:
+    def described(self, task_definition: str, budget: RetryBudget) -> Steps[Any]:
         """The definition that a run config names.
 
         Args:
             task_definition: A full ARN, `family:revision` or `family`.
-            patience: How long this launch may wait.
+            budget: How long this launch may wait.
 
         Returns:
             The definition as ECS describes it. It is remembered, unless it was
@@ -173,8 +173,8 @@ class Submission:
         known = self._definitions.described(task_definition)
         if known is None:
             try:
-                known = yield from patience.attempts(
-                    lambda: self._read(task_definition, patience)
+                known = yield from budget.attempts(
+                    lambda: self._read(task_definition, budget)
                 )
             except AWSCallError as refused:
                 raise _unusable(task_definition, refused) from refused
@@ -187,15 +187,15 @@ class Submission:
     def _run(
         self,
         request: Mapping[str, Any],
-        patience: RetryBudget,
+        budget: RetryBudget,
         before_send: Optional[BeforeSend],
     ) -> Steps[str]:
         try:
             answer = yield from self._tagged_call(
-                "RunTask", request, patience, before_send
+                "RunTask", request, budget, before_send
             )
         except AWSCallError as refused:
-            if refused.verdict is Verdict.ADOPT and refused.answer.resource_ids:
+            if refused.verdict is Verdict.REUSE_TASK and refused.answer.resource_ids:
                 return refused.answer.resource_ids[0]
             raise
         if answer.get("tasks"):
@@ -205,16 +205,16 @@ class Submission:
     def _started_after_all(
         self,
         request: Mapping[str, Any],
-        patience: RetryBudget,
+        budget: RetryBudget,
         after: Optional[str],
         error: Exception,
     ) -> Steps[Optional[str]]:
         """The task of a launch that is given up, if a lost answer was about one."""
-        if not patience.is_uncertain:
+        if not budget.is_uncertain:
             return None
         run_id, cluster = request["startedBy"], request.get("cluster", "default")
         try:
-            tasks = yield from patience.retry_until_success(
+            tasks = yield from budget.retry_until_success(
                 lambda: self._ecs.tasks_of(run_id, cluster)
             )
         except AWSCallError as refused:
@@ -227,14 +227,14 @@ class Submission:
         mine = [
             task["taskArn"]
             for task in tasks[first:]
-            if belongs_to_launch(task, patience.due)
+            if belongs_to_launch(task, budget.due)
         ]
-        patience.was_listed = bool(mine)
+        budget.was_listed = bool(mine)
         return str(mine[-1]) if mine else None
 
-    def _read(self, task_definition: str, patience: RetryBudget) -> Steps[Any]:
+    def _read(self, task_definition: str, budget: RetryBudget) -> Steps[Any]:
         answer = yield from self._ecs.call(
-            "DescribeTaskDefinition", {"taskDefinition": task_definition}, patience
+            "DescribeTaskDefinition", {"taskDefinition": task_definition}, budget
         )
         definition = answer["taskDefinition"]
         if definition.get("status") == "INACTIVE":
@@ -245,45 +245,45 @@ class Submission:
         return definition
 
     def _register(
-        self, definition: Mapping[str, Any], patience: RetryBudget
+        self, definition: Mapping[str, Any], budget: RetryBudget
     ) -> Steps[str]:
         answer = yield from self._tagged_call(
-            "RegisterTaskDefinition", definition, patience
+            "RegisterTaskDefinition", definition, budget
         )
         arn = str(answer["taskDefinition"]["taskDefinitionArn"])
         self._logger.debug("Registered task definition %s", arn)
         self._sources.add(Source.REGISTERED)
         return arn
 
-    def _find(self, family: str, patience: RetryBudget) -> Steps[Optional[str]]:
+    def _find(self, family: str, budget: RetryBudget) -> Steps[Optional[str]]:
         """The newest active revision of a family, None where there is none.
 
         An agent that may not look registers instead, as Prefect's own would.
         """
         try:
             answer = yield from self._ecs.call(
-                "DescribeTaskDefinition", {"taskDefinition": family}, patience
+                "DescribeTaskDefinition", {"taskDefinition": family}, budget
             )
             self._sources.add(Source.FOUND)
             return str(answer["taskDefinition"]["taskDefinitionArn"])
         except AWSCallError as refused:
             if "AccessDenied" in refused.answer.code:
                 self._stop_looking()
-            elif refused.verdict is not Verdict.FORGET:
+            elif refused.verdict is not Verdict.REREGISTER:
                 raise
             return None
 
     # -- Providing a definition -------------------------------------------------
 
     def _provided(
-        self, definition: Mapping[str, Any], patience: RetryBudget
+        self, definition: Mapping[str, Any], budget: RetryBudget
     ) -> Steps[str]:
         """The ARN of a rendered definition, found or registered on first need."""
         family = definition["family"]
         while True:
             promise, ours = self._definitions.reserve(family)
             if ours:
-                return (yield from self._provide(definition, patience))
+                return (yield from self._provide(definition, budget))
             yield promise
             error = promise.exception()
             if error is None:
@@ -295,11 +295,11 @@ class Submission:
                 raise LaunchError(str(error)) from error
 
     def _provide(
-        self, definition: Mapping[str, Any], patience: RetryBudget
+        self, definition: Mapping[str, Any], budget: RetryBudget
     ) -> Steps[str]:
         family = definition["family"]
         try:
-            arn = yield from self._find_or_register(definition, patience)
+            arn = yield from self._find_or_register(definition, budget)
         except BaseException as error:
             self._definitions.reject(family, error)
             raise
@@ -307,7 +307,7 @@ class Submission:
         return arn
 
     def _find_or_register(
-        self, definition: Mapping[str, Any], patience: RetryBudget
+        self, definition: Mapping[str, Any], budget: RetryBudget
     ) -> Steps[str]:
         """Look, then register; look again where a lost answer may have registered."""
         look = True
@@ -316,15 +316,15 @@ class Submission:
             nonlocal look
             found = None
             if look and self._may_look:
-                found = yield from self._find(definition["family"], patience)
+                found = yield from self._find(definition["family"], budget)
             look = False
             try:
-                return found or (yield from self._register(definition, patience))
+                return found or (yield from self._register(definition, budget))
             except AWSCallError as refused:
                 look = refused.verdict is not Verdict.THROTTLED
                 raise
 
-        return (yield from patience.attempts(attempt))
+        return (yield from budget.attempts(attempt))
 
     def _stop_looking(self) -> None:
         self._may_look = False
@@ -339,7 +339,7 @@ class Submission:
         self,
         operation: str,
         request: Mapping[str, Any],
-        patience: RetryBudget,
+        budget: RetryBudget,
         before_send: Optional[BeforeSend] = None,
     ) -> Steps[Dict[str, Any]]:
         """Call with tags, or without the agent's own where AWS refuses those.
@@ -348,22 +348,20 @@ class Submission:
         while, since a permission may be granted meanwhile.
         """
         bare = without_own_tags(request)
-        if patience.clock() < self._leaves_out_tags_until.get(operation, -math.inf):
-            return (yield from self._ecs.call(operation, bare, patience, before_send))
+        if budget.clock() < self._leaves_out_tags_until.get(operation, -math.inf):
+            return (yield from self._ecs.call(operation, bare, budget, before_send))
         try:
-            return (
-                yield from self._ecs.call(operation, request, patience, before_send)
-            )
+            return (yield from self._ecs.call(operation, request, budget, before_send))
         except AWSCallError as refused:
             if bare == request or not _is_about_tags(refused.answer):
                 raise
             denied = refused
-        answer = yield from self._ecs.call(operation, bare, patience, before_send)
-        self._leave_out_own_tags(operation, denied, patience)
+        answer = yield from self._ecs.call(operation, bare, budget, before_send)
+        self._leave_out_own_tags(operation, denied, budget)
         return answer
 
     def _leave_out_own_tags(
-        self, operation: str, refused: AWSCallError, patience: RetryBudget
+        self, operation: str, refused: AWSCallError, budget: RetryBudget
     ) -> None:
         if not self._leaves_out_tags_until:
             self._logger.warning(
@@ -372,12 +370,12 @@ class Submission:
                 "it (%s)",
                 refused.answer,
             )
-        self._leaves_out_tags_until[operation] = patience.clock() + ASK_FOR_TAGS_AGAIN
+        self._leaves_out_tags_until[operation] = budget.clock() + ASK_FOR_TAGS_AGAIN
 
 
 def _unusable(task_definition: str, refused: AWSCallError) -> LaunchError:
     """Why a definition that a run config names cannot be used, with its name."""
-    if refused.verdict is Verdict.FORGET:
+    if refused.verdict is Verdict.REREGISTER:
         return LaunchError(
             f"The task definition {task_definition} is not there, or it is INACTIVE; "
             "name an ACTIVE one of this account and region in the run config "
@@ -388,13 +386,13 @@ def _unusable(task_definition: str, refused: AWSCallError) -> LaunchError:
     )
 
 
-def _confirming(confirm: BeforeSend, patience: RetryBudget) -> BeforeSend:
+def _confirming(confirm: BeforeSend, budget: RetryBudget) -> BeforeSend:
     """Confirm a run that has waited; one that has not is as it was read."""
 
     def before_send() -> Steps[None]:
-        if patience.seconds_since_confirmed() > CONFIRM_AFTER:
-            yield from patience.uncounted(confirm())
-            patience.confirmed()
+        if budget.seconds_since_confirmed() > CONFIRM_AFTER:
+            yield from budget.uncounted(confirm())
+            budget.confirmed()
 
     return before_send
 

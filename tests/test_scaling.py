@@ -116,14 +116,14 @@ class Registering(scaling.Agent):
         self.taken += 1
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        patience = RetryBudget(0.0, scaling.TIMEOUT, self._clock, self._chance.random)
-        yield from patience.attempts(lambda: self._register(patience))
+        budget = RetryBudget(0.0, scaling.TIMEOUT, self._clock, self._chance.random)
+        yield from budget.attempts(lambda: self._register(budget))
         yield from super()._launch(run_id)
         self.in_flight -= 1
 
-    def _register(self, patience: RetryBudget) -> Steps[None]:
+    def _register(self, budget: RetryBudget) -> Steps[None]:
         kind = "RegisterTaskDefinition"
-        yield from patience.queue(self._pacer.turn(kind, patience.place))
+        yield from budget.queue(self._pacer.turn(kind, budget.queue_priority))
         yield Pause(0.2)
         if not self._limits.allow_call(kind):
             self._pacer.throttled(kind)

@@ -7,6 +7,7 @@ import threading
 from typing import Any, Callable, Dict, List, Optional
 
 import pytest
+from codes import raises_code
 
 from prefect_ecs_plugin.aws.ecs import ECS
 from prefect_ecs_plugin.aws.rate_limiter import LIMITS, RateLimiter
@@ -38,10 +39,10 @@ class Launcher:
     def __init__(self, ecs: Any) -> None:
         self.simulation = Simulation()
         self.ecs = ecs
-        pacer = RateLimiter(
+        limiter = RateLimiter(
             LIMITS, lambda: self.simulation.now, self.simulation.dispatcher.call_later
         )
-        self.submission = Submission(ECS(ecs, pacer), logging.getLogger("agent"))
+        self.submission = Submission(ECS(ecs, limiter), logging.getLogger("agent"))
         self.request: Dict[str, Any] = {
             "launchType": "FARGATE",
             "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet"]}},
@@ -50,13 +51,13 @@ class Launcher:
             "tags": [{"key": "prefect:flow-run-id", "value": RUN_ID}],
         }
 
-    def patience(self) -> RetryBudget:
+    def budget(self) -> RetryBudget:
         return RetryBudget(0, 1800, lambda: self.simulation.now, lambda: 0.01)
 
     def steps(self, definition_: Any = None, token: Optional[str] = None) -> Any:
         request = {**self.request, **({"clientToken": token} if token else {})}
         return self.submission.launch(
-            definition_ or definition(), request, self.patience()
+            definition_ or definition(), request, self.budget()
         )
 
     def launch(self, definition_: Any = None, token: Optional[str] = None) -> str:
@@ -429,7 +430,7 @@ def test_an_agent_that_may_not_look_registers(
 
 def described(launcher: Launcher, name: str) -> Any:
     return launcher.simulation.result_of(
-        launcher.submission.described(name, launcher.patience())
+        launcher.submission.described(name, launcher.budget())
     )
 
 
@@ -469,7 +470,7 @@ def test_a_definition_that_is_gone_by_the_time_of_its_launch_is_named(
     launcher.ecs.deregister_task_definition(taskDefinition="own:1")
     for _ in range(2):
         steps = launcher.submission.launch_by_arn(
-            "own:1", launcher.request, launcher.patience()
+            "own:1", launcher.request, launcher.budget()
         )
         with pytest.raises(LaunchError, match="definition own:1 is not there"):
             launcher.simulation.result_of(steps)
@@ -510,9 +511,9 @@ class Confirm:
 
 
 def confirmed_launch(launcher: Launcher, confirm: Confirm, jitter: float) -> str:
-    patience = RetryBudget(0, 1800, lambda: launcher.simulation.now, lambda: jitter)
+    budget = RetryBudget(0, 1800, lambda: launcher.simulation.now, lambda: jitter)
     steps = launcher.submission.launch(
-        definition(), launcher.request, patience, confirm=confirm.steps_of(launcher)
+        definition(), launcher.request, budget, confirm=confirm.steps_of(launcher)
     )
     return str(launcher.simulation.result_of(steps))
 

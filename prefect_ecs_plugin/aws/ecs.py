@@ -26,7 +26,14 @@ from ..errors import ConfigurationError
 from ..scheduling.steps import Steps
 from ..validation import rules
 from .rate_limiter import BUCKETS_OF, RateLimiter
-from .retrying import UNUSABLE_REGION, Answer, AWSCallError, RetryBudget, Verdict, judge
+from .retrying import (
+    UNUSABLE_REGION,
+    Answer,
+    AWSCallError,
+    RetryBudget,
+    Verdict,
+    classify,
+)
 
 #: What boto3.client("ecs") returns; boto3 makes its clients' classes at run time.
 ECSClient = Any
@@ -72,7 +79,7 @@ class _Endpoint(NamedTuple):
     """ECS in one region; AWS limits the rate of requests per account and region."""
 
     client: ECSClient
-    pacer: RateLimiter
+    limiter: RateLimiter
 
 
 class ECS:
@@ -80,22 +87,22 @@ class ECS:
 
     Args:
         client: The client of the agent's own region.
-        pacer: Says when a call may be made there.
+        limiter: Says when a call may be made there.
         client_in: Makes a client for another region; None if there is no need.
-        new_pacer: Makes the pacer for another region.
+        new_limiter: Makes the limiter for another region.
     """
 
     def __init__(
         self,
         client: ECSClient,
-        pacer: RateLimiter,
+        limiter: RateLimiter,
         *,
         client_in: Optional[Callable[[str], ECSClient]] = None,
-        new_pacer: Optional[Callable[[], RateLimiter]] = None,
+        new_limiter: Optional[Callable[[], RateLimiter]] = None,
     ) -> None:
-        self._own = _Endpoint(client, pacer)
+        self._own = _Endpoint(client, limiter)
         self._client_in = client_in
-        self._new_pacer = new_pacer
+        self._new_limiter = new_limiter
         self._lock = threading.Lock()
         self._others: Dict[str, _Endpoint] = {}
         _observe_throttles(self._own)
@@ -104,19 +111,19 @@ class ECS:
         self,
         operation: str,
         request: Mapping[str, Any],
-        patience: Optional[RetryBudget] = None,
+        budget: Optional[RetryBudget] = None,
         before_send: Optional[BeforeSend] = None,
         region: Optional[str] = None,
     ) -> Steps[Dict[str, Any]]:
         """Make one call when its turn has come.
 
-        The time spent queueing is not taken from a launch's patience: AWS's limits
+        The time spent queueing is not taken from a launch's budget: AWS's limits
         make a run wait, never fail.
 
         Args:
             operation: The action, such as `RunTask`.
             request: Its parameters.
-            patience: The launch that the call is for.
+            budget: The launch that the call is for.
             before_send: Run after the turn was granted, right before the request is
                 sent; what it raises is raised here, and nothing is sent. If it takes
                 so long that the turn is stale, the request queues again.
@@ -128,26 +135,26 @@ class ECS:
         endpoint = self._endpoint(operation, region)
         kind = _kind(operation, request)
         while True:
-            turn = endpoint.pacer.turn(kind, patience.place if patience else ())
-            if patience:
-                yield from patience.queue(turn)
+            turn = endpoint.limiter.turn(kind, budget.queue_priority if budget else ())
+            if budget:
+                yield from budget.queue(turn)
             else:
                 yield turn
             if before_send is None:
                 break
             yield from before_send()
-            if not endpoint.pacer.is_stale(turn):
+            if not endpoint.limiter.is_stale(turn):
                 break
         try:
             answer = getattr(endpoint.client, xform_name(operation))(**request)
         except _CALL_ERRORS as error:
             refused = AWSCallError(operation, answer_of(error))
             if refused.verdict is Verdict.THROTTLED:
-                endpoint.pacer.throttled(kind)
+                endpoint.limiter.throttled(kind)
             raise refused from error
         if not any(member in answer for member in _MEMBERS[operation]):
             raise AWSCallError(operation, Answer("IncompleteAnswer", "it says nothing"))
-        endpoint.pacer.succeeded(kind)
+        endpoint.limiter.succeeded(kind)
         return dict(answer)
 
     def tasks_of(
@@ -228,7 +235,7 @@ class ECS:
         return arns
 
     def _endpoint(self, operation: str, region: Optional[str]) -> _Endpoint:
-        """The client and the pacer of a region, made on first need."""
+        """The client and the limiter of a region, made on first need."""
         own = self._own
         if not region or region == own.client.meta.region_name:
             return own
@@ -238,29 +245,29 @@ class ECS:
             return self._others[region]
 
     def _new_endpoint(self, operation: str, region: str) -> _Endpoint:
-        if self._client_in is None or self._new_pacer is None:
+        if self._client_in is None or self._new_limiter is None:
             raise AWSCallError(operation, Answer(UNUSABLE_REGION, region))
         try:
             client = self._client_in(region)
         except ConfigurationError as error:
             answer = Answer(UNUSABLE_REGION, f"{region}: {error}")
             raise AWSCallError(operation, answer) from error
-        endpoint = _Endpoint(client, self._new_pacer())
+        endpoint = _Endpoint(client, self._new_limiter())
         _observe_throttles(endpoint)
         return endpoint
 
 
 def _observe_throttles(endpoint: _Endpoint) -> None:
-    """Tell a pacer of throttles that botocore is about to retry by itself."""
+    """Tell a limiter of throttles that botocore is about to retry by itself."""
 
     def observe(response: Any, operation: Any, **_: Any) -> None:
         answer = Answer.from_response(response[1] if response else {})
-        if judge(answer).verdict is Verdict.THROTTLED:
+        if classify(answer).verdict is Verdict.THROTTLED:
             kind = (
                 "RunTask on Fargate" if operation.name == "RunTask" else operation.name
             )
             if kind in BUCKETS_OF:
-                endpoint.pacer.throttled(kind)
+                endpoint.limiter.throttled(kind)
 
     endpoint.client.meta.events.register("needs-retry.ecs", observe)
 

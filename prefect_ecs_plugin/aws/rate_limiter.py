@@ -137,7 +137,7 @@ class RateLimitTicket(Future):  # type: ignore[type-arg]  # a subscript fails on
         cause: What the wait is for.
         ahead: How many were waiting for the same tokens when it was taken.
         seconds: How long that takes at the pace of that moment.
-        granted_at: When the token was given to it, by the pacer's clock.
+        granted_at: When the token was given to it, by the limiter's clock.
     """
 
     cause = Cause.RATE_LIMIT
@@ -187,7 +187,7 @@ class RateLimiter:
 
         Args:
             kind: A key of `BUCKETS_OF`.
-            priority: The lower, the sooner; `RetryBudget.place`, for instance.
+            priority: The lower, the sooner; `RetryBudget.queue_priority`, for instance.
 
         Returns:
             A future that is done when the request may be sent.

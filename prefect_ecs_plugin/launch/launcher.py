@@ -302,7 +302,7 @@ class Launcher:
         record: LaunchRecord,
         earlier: Optional[EarlierTasks],
     ) -> Steps[None]:
-        run_id, patience = row["id"], self._patience(row)
+        run_id, budget = row["id"], self._budget(row)
         try:
             if row.get("state") == "Running":
                 # The server counts task runs that are Submitted as dead, and a claim
@@ -311,11 +311,11 @@ class Launcher:
             if earlier is None and record.after:
                 earlier = up_to(record.after)
             if earlier:
-                yield from patience.uncounted(self._others.stop(run_id, earlier))
+                yield from budget.uncounted(self._others.stop(run_id, earlier))
             self.being_read.add(run_id)
-            task = yield from self.deploy(row, record, patience)
+            task = yield from self.deploy(row, record, budget)
         except Interrupted:
-            self._requeue(row, record, patience)
+            self._requeue(row, record, budget)
             raise
         except LaunchAbandoned as abandoned:
             yield from self._abandon(row, record, abandoned)
@@ -325,7 +325,7 @@ class Launcher:
             self._counts.flow_runs.add(Outcome.LAUNCH_FAILED)
             yield from self.fail(row, record, error)
         else:
-            self._count(record, row, patience)
+            self._count(record, row, budget)
             self._outages.end(STARTING)
             self._others.stop_late(run_id, record, task.arn)
             self._tell(task)
@@ -419,10 +419,10 @@ class Launcher:
         self,
         row: Mapping[str, Any],
         record: LaunchRecord,
-        patience: RetryBudget,
+        budget: RetryBudget,
     ) -> None:
         """Return a run, unless it may have a task, which the next start finds."""
-        is_returned = not patience.is_uncertain and self._claims.requeue(row, record)
+        is_returned = not budget.is_uncertain and self._claims.requeue(row, record)
         self._counts.flow_runs.add(Outcome.RETURNED if is_returned else Outcome.LEFT)
 
     # -- From a run to its task ------------------------------------------------------
@@ -431,14 +431,14 @@ class Launcher:
         self,
         row: Mapping[str, Any],
         record: Optional[LaunchRecord] = None,
-        patience: Optional[RetryBudget] = None,
+        budget: Optional[RetryBudget] = None,
     ) -> Steps[Started]:
         """Launch a run that has been claimed.
 
         Args:
             row: The run as the API gave it.
             record: The launch; None if the caller has claimed the run.
-            patience: How long it may be refused, if that is counted already.
+            budget: How long it may be refused, if that is counted already.
 
         Returns:
             The task.
@@ -451,25 +451,25 @@ class Launcher:
         self._learn(row["id"], row.get("run_config"))
         plan = self._plan(row, record)
         flow_run, run_config = plan.flow_run, plan.run_config
-        patience = patience or self._patience(row)
-        confirm = self._confirmation(row, record, patience) if record else None
+        budget = budget or self._budget(row)
+        confirm = self._confirmation(row, record, budget) if record else None
         after = record.after if record else None
         if run_config.task_definition_arn:
             name = _own_definition(flow_run, run_config)
-            definition = yield from self._submission.described(name, patience)
+            definition = yield from self._submission.described(name, budget)
             self._learn(flow_run.id, definition)
             api_key.check_brought(name, definition, self._settings)
             request = self._request(plan, definition)
             kwargs.check_request(request, definition)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch_by_arn(
-                name, request, patience, confirm=confirm, after=after
+                name, request, budget, confirm=confirm, after=after
             )
         else:
             definition, request = yield from self._both_requests(plan)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch(
-                definition, request, patience, confirm=confirm, after=after
+                definition, request, budget, confirm=confirm, after=after
             )
         is_resumed = row.get("state") == "Running"
         task = Started(
@@ -477,8 +477,8 @@ class Launcher:
             plan.cluster,
             flow_run.id,
             Launch(flow_run.attempt, is_resumed, flow_run.launch_name),
-            is_late=patience.is_uncertain or patience.seconds_since_confirmed() > _LATE,
-            was_listed=patience.was_listed,
+            is_late=budget.is_uncertain or budget.seconds_since_confirmed() > _LATE,
+            was_listed=budget.was_listed,
         )
         with self._never_failing(task):
             self._on_launched(task)
@@ -521,7 +521,7 @@ class Launcher:
         return _Plan(flow_run, run_config, self._merged(run_config))
 
     def _confirmation(
-        self, row: Mapping[str, Any], record: LaunchRecord, patience: RetryBudget
+        self, row: Mapping[str, Any], record: LaunchRecord, budget: RetryBudget
     ) -> Callable[[], Steps[None]]:
         """Steps that read the run again, after a wait in which it may have changed.
 
@@ -529,7 +529,7 @@ class Launcher:
         """
 
         def confirm() -> Steps[None]:
-            may_run = was_claimed_before(row) and not patience.is_uncertain
+            may_run = was_claimed_before(row) and not budget.is_uncertain
             if not (yield from self._claims.held(row, record, may_run)):
                 raise LaunchAbandoned(
                     "it was cancelled, finished or rescheduled while it waited"
@@ -538,7 +538,7 @@ class Launcher:
         return confirm
 
     def _count(
-        self, record: LaunchRecord, row: Mapping[str, Any], patience: RetryBudget
+        self, record: LaunchRecord, row: Mapping[str, Any], budget: RetryBudget
     ) -> None:
         """Count a task that was accepted.
 
@@ -551,7 +551,7 @@ class Launcher:
             return
         is_resumed = row.get("state") == "Running"
         self._counts.launches.add(Reason.RETRY if is_resumed else Reason.SCHEDULED)
-        self._counts.launch_delay.observe(max(0.0, time.time() - patience.due))
+        self._counts.launch_delay.observe(max(0.0, time.time() - budget.due))
 
     def _cluster(self, run_config: ECSRun) -> str:
         own = (run_config.run_task_kwargs or {}).get("cluster")
@@ -566,7 +566,7 @@ class Launcher:
         kwargs.check(own)
         return kwargs.merge(self._run_task_kwargs, own)
 
-    def _patience(self, row: Mapping[str, Any]) -> RetryBudget:
+    def _budget(self, row: Mapping[str, Any]) -> RetryBudget:
         """For a run that was found late, the timeout starts when it was claimed."""
         late = max(0.0, -seconds_until_start(row))
         return RetryBudget(time.time() - late, self._timeout, time.monotonic)

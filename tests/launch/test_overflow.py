@@ -7,6 +7,7 @@ import json
 from typing import Any, Dict, List
 
 import pytest
+from codes import raises_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

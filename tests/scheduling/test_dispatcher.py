@@ -423,13 +423,13 @@ def iter_steps(*waits: Wait) -> Steps[None]:
 
 def _after(answer: Answer) -> Any:
     """The first wait of a launch that got an answer."""
-    patience = RetryBudget(0, 3600, lambda: 0.0, lambda: 0.5)
+    budget = RetryBudget(0, 3600, lambda: 0.0, lambda: 0.5)
 
     def attempt() -> Steps[None]:
         yield from ()
         raise AWSCallError("RunTask", answer)
 
-    return next(patience.attempts(attempt))
+    return next(budget.attempts(attempt))
 
 
 def _outage() -> Any:

@@ -111,7 +111,7 @@ class _Recorder:
         self,
         definition: Mapping[str, Any],
         request: Mapping[str, Any],
-        patience: Any,
+        budget: Any,
         confirm: Any = None,
         after: Any = None,
     ) -> Steps[str]:
@@ -123,7 +123,7 @@ class _Recorder:
         self,
         task_definition: str,
         request: Mapping[str, Any],
-        patience: Any,
+        budget: Any,
         confirm: Any = None,
         after: Any = None,
     ) -> Steps[str]:
@@ -131,7 +131,7 @@ class _Recorder:
         yield from ()
         return _NO_TASK
 
-    def described(self, task_definition: str, patience: Any) -> Steps[Any]:
+    def described(self, task_definition: str, budget: Any) -> Steps[Any]:
         yield from ()
         try:
             answer = self.aws.ask(
