@@ -1,15 +1,16 @@
-"""Turns two requests into one ECS task: finds or registers the definition once, and
-launches the task exactly once. The only module that asks ECS to start anything.
+"""Finds or registers a task definition and starts exactly one task with it.
+
+No other module asks ECS to start anything.
 
 Guarantees:
 
 * One run, one task: every attempt of a launch is the same request with the same
-  clientToken, and a ConflictException hands over the task it names.
+  clientToken; the task that a ConflictException names is the launch's.
 * One call per run once its definition exists: definitions are named by their
   content, looked for before they are registered, and remembered by their ARN.
 * Two launches that need the same new definition at once register it once; the
   others wait for it without holding a thread.
-* A started task is never lost to housekeeping: nothing is called after RunTask.
+* A started task is never lost to a later failure: nothing is called after RunTask.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Dict, Mapping, Optional
 from .aws.definition_cache import TaskDefinitionCache
 from .aws.ecs import ECS, BeforeSend, belongs_to_launch
 from .aws.retrying import Answer, AWSCallError, RetryBudget, Verdict
-from .errors import LaunchError
+from .errors import LaunchError, without_code
 from .observability.counters import AgentCounters, Source
 from .scheduling.steps import Steps
 from .template import without_own_tags
@@ -37,7 +38,7 @@ ASK_FOR_TAGS_AGAIN = 600.0
 
 
 class LaunchUncertain(LaunchError):
-    """The launch is given up, and whether it started a task cannot be seen."""
+    """The launch has failed, and ECS does not show whether it started a task."""
 
 
 class Submission:
@@ -45,7 +46,7 @@ class Submission:
 
     Args:
         ecs: ECS, paced.
-        logger: Told, once each, about rights that the agent lacks.
+        logger: Gets one line for each permission that the agent lacks.
         counts: Counts where definitions come from.
     """
 
@@ -85,8 +86,8 @@ class Submission:
             The task's ARN.
 
         Raises:
-            LaunchError: if ECS refuses it, or says "not now" for too long.
-            LaunchUncertain: if it may have a task all the same.
+            LaunchError: if ECS refuses it, or throttles it for too long.
+            LaunchUncertain: if it may have started a task nevertheless.
         """
         arn = yield from self._provided(definition, budget)
         try:
@@ -94,7 +95,7 @@ class Submission:
         except AWSCallError as refused:
             if refused.verdict is not Verdict.REREGISTER:
                 raise
-        self._definitions.forget(definition["family"], arn)
+            self._definitions.forget(definition["family"], arn)
         arn = yield from self._provided(definition, budget)
         return (yield from self._launch(arn, request, budget, confirm, after))
 
@@ -107,7 +108,7 @@ class Submission:
         confirm: Optional[BeforeSend] = None,
         after: Optional[str] = None,
     ) -> Steps[str]:
-        """Launch a task with a definition that is there already.
+        """Launch a task with a definition that the user has registered.
 
         Args:
             task_definition: Its ARN or `family:revision`.
@@ -120,7 +121,7 @@ class Submission:
             The task's ARN.
 
         Raises:
-            LaunchError: as `launch`; it names the definition if that is gone.
+            LaunchError: as `launch`; it names the definition if that does not exist.
         """
         try:
             return (
@@ -143,7 +144,13 @@ class Submission:
         after: Optional[str],
     ) -> Steps[str]:
         whole = {**request, "taskDefinition": task_definition}
-        before_send = _confirming(confirm, budget) if confirm else None
+
+        def before_send() -> Steps[None]:
+            """Confirm a run that has waited; any other is as it was read."""
+            if confirm and budget.seconds_since_confirmed() > CONFIRM_AFTER:
+                yield from budget.uncounted(confirm())
+                budget.confirmed()
+
         try:
             return (
                 yield from budget.attempts(
@@ -168,7 +175,7 @@ class Submission:
             named without a revision and may be another one tomorrow.
 
         Raises:
-            LaunchError: if it is not there, INACTIVE, or must not be read.
+            LaunchError: if it does not exist, is INACTIVE, or may not be read.
         """
         known = self._definitions.described(task_definition)
         if known is None:
@@ -185,10 +192,7 @@ class Submission:
     # -- One attempt each -------------------------------------------------------
 
     def _run(
-        self,
-        request: Mapping[str, Any],
-        budget: RetryBudget,
-        before_send: Optional[BeforeSend],
+        self, request: Mapping[str, Any], budget: RetryBudget, before_send: BeforeSend
     ) -> Steps[str]:
         try:
             answer = yield from self._tagged_call(
@@ -209,7 +213,7 @@ class Submission:
         after: Optional[str],
         error: Exception,
     ) -> Steps[Optional[str]]:
-        """The task of a launch that is given up, if a lost answer was about one."""
+        """The task of a failed launch, if a RunTask without an answer started one."""
         if not budget.is_uncertain:
             return None
         run_id, cluster = request["startedBy"], request.get("cluster", "default")
@@ -219,8 +223,9 @@ class Submission:
             )
         except AWSCallError as refused:
             raise LaunchUncertain(
-                f"{str(error).rstrip('.')}. Whether a task was started all the same "
-                f"cannot be seen: {refused}"
+                f"{without_code(str(error)).rstrip('.')}. ECS does not show whether it "
+                f"started a task nevertheless: {refused.message}",
+                code="launch-uncertain",
             ) from refused
         arns = [str(task["taskArn"]) for task in tasks]
         first = arns.index(after) + 1 if after in arns else 0
@@ -240,7 +245,8 @@ class Submission:
         if definition.get("status") == "INACTIVE":
             raise LaunchError(
                 f"The task definition {task_definition} is INACTIVE and ECS starts no "
-                "new tasks with it; name an active revision in the run config."
+                "new tasks with it; name an active revision in the run config.",
+                code="inactive-task-definition",
             )
         return definition
 
@@ -258,7 +264,7 @@ class Submission:
     def _find(self, family: str, budget: RetryBudget) -> Steps[Optional[str]]:
         """The newest active revision of a family, None where there is none.
 
-        An agent that may not look registers instead, as Prefect's own would.
+        Without the permission to look, the agent registers, as Prefect's own does.
         """
         try:
             answer = yield from self._ecs.call(
@@ -268,7 +274,12 @@ class Submission:
             return str(answer["taskDefinition"]["taskDefinitionArn"])
         except AWSCallError as refused:
             if "AccessDenied" in refused.answer.code:
-                self._stop_looking()
+                self._may_look = False
+                self._logger.warning(
+                    "The agent may not call ecs:DescribeTaskDefinition, so it "
+                    "registers its task definitions again at each start; grant it "
+                    "that permission [missing-permission]"
+                )
             elif refused.verdict is not Verdict.REREGISTER:
                 raise
             return None
@@ -281,23 +292,16 @@ class Submission:
         """The ARN of a rendered definition, found or registered on first need."""
         family = definition["family"]
         while True:
-            promise, ours = self._definitions.reserve(family)
-            if ours:
-                return (yield from self._provide(definition, budget))
+            promise, is_ours = self._definitions.reserve(family)
+            if is_ours:
+                break
             yield promise
             error = promise.exception()
             if error is None:
                 self._sources.add(Source.REMEMBERED)
                 return str(promise.result())
-            if isinstance(
-                error, AWSCallError
-            ):  # ECS would refuse ours for the same cause
-                raise LaunchError(str(error)) from error
-
-    def _provide(
-        self, definition: Mapping[str, Any], budget: RetryBudget
-    ) -> Steps[str]:
-        family = definition["family"]
+            if isinstance(error, AWSCallError):  # ECS would refuse this launch's too
+                raise LaunchError(error.message, code=error.code) from error
         try:
             arn = yield from self._find_or_register(definition, budget)
         except BaseException as error:
@@ -326,13 +330,6 @@ class Submission:
 
         return (yield from budget.attempts(attempt))
 
-    def _stop_looking(self) -> None:
-        self._may_look = False
-        self._logger.warning(
-            "The agent may not call ecs:DescribeTaskDefinition, so it registers its "
-            "task definitions anew at each start; grant it that right."
-        )
-
     # -- Calling ECS ------------------------------------------------------------
 
     def _tagged_call(
@@ -357,48 +354,34 @@ class Submission:
                 raise
             denied = refused
         answer = yield from self._ecs.call(operation, bare, budget, before_send)
-        self._leave_out_own_tags(operation, denied, budget)
-        return answer
-
-    def _leave_out_own_tags(
-        self, operation: str, refused: AWSCallError, budget: RetryBudget
-    ) -> None:
         if not self._leaves_out_tags_until:
             self._logger.warning(
                 "The agent's own tags (prefect:...) are left out of tasks and task "
-                "definitions, because it lacks the permission ecs:TagResource; grant "
-                "it (%s)",
-                refused.answer,
+                "definitions, because ECS refuses them; grant the agent "
+                "ecs:TagResource and use the long ARN format (%s) [own-tags-refused]",
+                denied.answer,
             )
         self._leaves_out_tags_until[operation] = budget.clock() + ASK_FOR_TAGS_AGAIN
+        return answer
 
 
 def _unusable(task_definition: str, refused: AWSCallError) -> LaunchError:
     """Why a definition that a run config names cannot be used, with its name."""
     if refused.verdict is Verdict.REREGISTER:
         return LaunchError(
-            f"The task definition {task_definition} is not there, or it is INACTIVE; "
+            f"The task definition {task_definition} does not exist or is INACTIVE; "
             "name an ACTIVE one of this account and region in the run config "
-            f"({refused.answer})"
+            f"({refused.answer})",
+            code="no-task-definition",
         )
     return LaunchError(
-        f"The task definition {task_definition} cannot be read: {refused}"
+        f"The task definition {task_definition} cannot be read: {refused.message}",
+        code=refused.code,
     )
 
 
-def _confirming(confirm: BeforeSend, budget: RetryBudget) -> BeforeSend:
-    """Confirm a run that has waited; one that has not is as it was read."""
-
-    def before_send() -> Steps[None]:
-        if budget.seconds_since_confirmed() > CONFIRM_AFTER:
-            yield from budget.uncounted(confirm())
-            budget.confirmed()
-
-    return before_send
-
-
 def _is_about_tags(answer: Answer) -> bool:
-    """A right that is missing, or an account that still has the short ARN format.
+    """Whether a permission is missing, or the account uses the short ARN format.
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/supported-iam-actions-tagging.html
     """

@@ -157,6 +157,20 @@ class ECS:
         endpoint.limiter.succeeded(kind)
         return dict(answer)
 
+    def stop_task(self, task_arn: str, cluster: str, reason: str) -> Steps[None]:
+        """Stop a task, in the region that its ARN names.
+
+        Args:
+            task_arn: The task.
+            cluster: Its cluster's name or ARN.
+            reason: Why; ECS keeps it as the task's stoppedReason.
+
+        Raises:
+            AWSCallError: if AWS did not do it, or did not say so.
+        """
+        request = {"cluster": cluster, "task": task_arn, "reason": reason}
+        yield from self.call("StopTask", request, region=region_of(task_arn))
+
     def tasks_of(
         self, run_id: str, cluster: str, region: Optional[str] = None
     ) -> Steps[List[Dict[str, Any]]]:
@@ -250,7 +264,7 @@ class ECS:
         try:
             client = self._client_in(region)
         except ConfigurationError as error:
-            answer = Answer(UNUSABLE_REGION, f"{region}: {error}")
+            answer = Answer(UNUSABLE_REGION, f"{region}: {error.message}")
             raise AWSCallError(operation, answer) from error
         endpoint = _Endpoint(client, self._new_limiter())
         _observe_throttles(endpoint)

@@ -21,8 +21,8 @@ from ..observability.outage_log import OutageLog, retry_until_success
 from ..scheduling.steps import Pause, Steps
 from .claims import Claims
 
-SEEING = "Other tasks of flow runs cannot be listed"
-STOPPING = "Tasks of earlier launches of flow runs cannot be stopped"
+SEEING = "Other tasks of flow runs cannot be listed [other-tasks-unknown]"
+STOPPING = "Tasks of earlier launches cannot be stopped [earlier-tasks-not-stopped]"
 
 #: Why a task is stopped that is not the latest of its run; ECS keeps it as its reason.
 STARTED_ANEW = "The flow run was started anew and has another task"
@@ -53,9 +53,9 @@ class EarlierTasks(NamedTuple):
 
 
 class OtherTasks:
-    """What a launch asks about the other tasks of its run. This class knows of none.
+    """What a launch asks about the other tasks of its run; here there are none.
 
-    It serves simulations; `TasksAtECS` is what an agent has.
+    For simulations; an agent uses `TasksAtECS`.
     """
 
     def has_task(self, row: Mapping[str, Any]) -> Steps[bool]:
@@ -176,8 +176,8 @@ class TasksAtECS(OtherTasks):
             )
         except AWSCallError as refused:
             self._logger.warning(
-                "Flow run %s is launched again, and a task of its earlier launch in "
-                "cluster %s cannot be seen, nor stopped: %s",
+                "Flow run %s is launched again, but the agent cannot list or stop a "
+                "task of its earlier launch in cluster %s: %s",
                 run_id,
                 cluster,
                 refused,
@@ -186,10 +186,10 @@ class TasksAtECS(OtherTasks):
             return None
 
     def _is_final(self, region: str) -> Callable[[Exception], bool]:
-        """Whether it is of no use to ask a region again.
+        """Whether to stop asking a region after an error.
 
-        The agent's own is asked for as long as it takes: without it, no task is started
-        either. Another one may be out of reach for good.
+        The agent's own region is asked until it answers: without it, no task is started
+        either. Another region may never answer.
         """
         until = self._clock() + _OTHER_REGION
         is_own = region in ("", self._region)
@@ -244,20 +244,18 @@ class TasksAtECS(OtherTasks):
                 yield from self._stop(run_id, arn, cluster)
 
     def _stop(self, run_id: str, task_arn: str, cluster: str) -> Steps[None]:
-        """Stop a task, as soon as AWS does it."""
-        request = {"cluster": cluster, "task": task_arn, "reason": STARTED_ANEW}
         about = log_context(run_id, task_arn)
         try:
             yield from retry_until_success(
-                lambda: self._ecs.call("StopTask", request, region=region_of(task_arn)),
+                lambda: self._ecs.stop_task(task_arn, cluster, STARTED_ANEW),
                 self._outages,
                 STOPPING,
                 self._is_final(region_of(task_arn) or ""),
             )
         except AWSCallError as refused:
             self._logger.warning(
-                "Flow run %s was started anew, and its earlier task %s cannot be "
-                "stopped; stop it: %s",
+                "Flow run %s was started anew, but the agent cannot stop its earlier "
+                "task %s; stop it by hand: %s",
                 run_id,
                 task_arn,
                 refused,

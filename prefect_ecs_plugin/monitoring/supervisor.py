@@ -363,10 +363,10 @@ class Supervisor:
         name = (task or {}).get("taskDefinitionArn")
         if not name:
             return None
-        budget = RetryBudget(0.0, 0.0, lambda: 0.0)
+        patience = RetryBudget(0.0, 0.0, lambda: 0.0)
         with suppress(PrefectECSError):
             definition: Mapping[str, Any] = yield from self._submission.described(
-                name, budget
+                name, patience
             )
             return definition
         return None

@@ -45,6 +45,19 @@ def log_context(
     return {_ABOUT: {key: value for key, value in about.items() if value}}
 
 
+def log_full_error(
+    logger: logging.Logger, error: BaseException, extra: Mapping[str, Any]
+) -> None:
+    """Log an error's traceback at DEBUG; the line before it says what happened.
+
+    Args:
+        logger: The agent's own log.
+        error: Any exception.
+        extra: What `log_context` returned.
+    """
+    logger.debug("The error in full", exc_info=error, extra=extra)
+
+
 # -- No secret ----------------------------------------------------------------------
 
 
