@@ -34,7 +34,7 @@ from .flow_run import plain
 from .launch import api_key
 from .launch.claims import Claims
 from .launch.launcher import AWS, Launcher, Started
-from .launch.other_tasks import TasksAtECS
+from .launch.other_tasks import OtherTasks
 from .launch_record import Launch
 from .monitoring import task_state
 from .monitoring.recovery import Recovery
@@ -286,7 +286,7 @@ class ECSAgent(Agent):
         claims = Claims(
             client=self.client, states=states, outages=self._troubles, logger=logger
         )
-        other_tasks = TasksAtECS(
+        other_tasks = OtherTasks(
             claims=claims,
             ecs=ecs,
             outages=self._troubles,

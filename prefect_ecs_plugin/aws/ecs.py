@@ -1,4 +1,4 @@
-"""Calls of ECS, at the pace that AWS allows and with errors that say what they mean."""
+"""Calls ECS at the rate that AWS allows; its errors say why, and what to do."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class _Endpoint(NamedTuple):
 
 
 class ECS:
-    """ECS, whose calls are steps.
+    """Calls ECS in any region; each call is steps that wait for the rate limiter.
 
     Args:
         client: The client of the agent's own region.
@@ -115,7 +115,7 @@ class ECS:
         before_send: Optional[BeforeSend] = None,
         region: Optional[str] = None,
     ) -> Steps[Dict[str, Any]]:
-        """Make one call when its turn has come.
+        """Make one call when the rate limiter allows it.
 
         The time spent queueing is not taken from a launch's budget: AWS's limits
         make a run wait, never fail.
@@ -186,8 +186,9 @@ class ECS:
         Raises:
             AWSCallError: if AWS does not say.
         """
-        which = {"cluster": cluster, "startedBy": run_id}
-        tasks: Dict[str, Dict[str, Any]] = yield from self._tasks(which, region, dict)
+        tasks: Dict[str, Dict[str, Any]] = yield from self.tasks_in(
+            cluster, region, dict, started_by=run_id
+        )
         return sorted(tasks.values(), key=lambda task: task["createdAt"])
 
     def tasks_in(
@@ -196,8 +197,9 @@ class ECS:
         region: Optional[str],
         read: Callable[[Mapping[str, Any]], Kept],
         known: Mapping[str, Kept] = MappingProxyType({}),
+        started_by: str = "",
     ) -> Steps[Dict[str, Kept]]:
-        """What is to be kept of all tasks of a cluster, running and stopped.
+        """What `read` keeps of all tasks of a cluster, running and stopped.
 
         Stopped ones can be found for about an hour. A hundred tasks cost one call to
         list them, and one to describe them if they are not known.
@@ -205,8 +207,9 @@ class ECS:
         Args:
             cluster: The cluster's name or ARN.
             region: Its region; None is the agent's own.
-            read: Makes of a described task what is kept.
+            read: Returns what is kept of a described task.
             known: What was kept of tasks before; they are not described again.
+            started_by: Only tasks with this `startedBy`; empty for all.
 
         Returns:
             What is kept of each task, by its ARN.
@@ -214,15 +217,10 @@ class ECS:
         Raises:
             AWSCallError: if AWS does not say.
         """
-        return (yield from self._tasks({"cluster": cluster}, region, read, known))
-
-    def _tasks(
-        self,
-        which: Mapping[str, str],
-        region: Optional[str],
-        read: Callable[[Mapping[str, Any]], Kept],
-        known: Mapping[str, Kept] = MappingProxyType({}),
-    ) -> Steps[Dict[str, Kept]]:
+        which = {
+            "cluster": cluster,
+            **({"startedBy": started_by} if started_by else {}),
+        }
         arns: List[str] = []
         for status in ("RUNNING", "STOPPED"):
             arns += yield from self._listed({**which, "desiredStatus": status}, region)
@@ -230,7 +228,7 @@ class ECS:
         # A task that stops between the two lists is in both.
         new = (arn for arn in dict.fromkeys(arns) if arn not in known)
         for some in batches(new, DESCRIBED_AT_ONCE):
-            request = {"cluster": which["cluster"], "tasks": some}
+            request = {"cluster": cluster, "tasks": some}
             answer = yield from self.call("DescribeTasks", request, region=region)
             for task in answer.get("tasks", []):
                 kept[task["taskArn"]] = read(task)

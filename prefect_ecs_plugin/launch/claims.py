@@ -127,7 +127,21 @@ class Claims:
             if now is Standing.LOST or looks > _LOOKS:
                 break
             yield Pause(_UNCLEAR.seconds(looks, 1.0), cause=Cause.OUTAGE)
-        self._tell_not_claimed(row["id"], now)
+        if now is Standing.LOST:
+            self._logger.debug(
+                "Flow run %s is not launched: another agent took it, or its state has "
+                "changed",
+                row["id"],
+                extra=log_context(row["id"]),
+            )
+        else:
+            self._logger.warning(
+                "Flow run %s is not launched: the Prefect API keeps refusing the claim "
+                "and shows no other agent's; if it stays Submitted, set it to "
+                "Scheduled [claim-refused]",
+                row["id"],
+                extra=log_context(row["id"]),
+            )
         return False
 
     def is_claimed_for_others(
@@ -170,7 +184,11 @@ class Claims:
         found = standing(row, now, record)
         if found is Standing.UNCHANGED and row.get("state") == "Running":
             assert now is not None  # it is unchanged
-            if self.is_claimed_for_others(row, now) or not self._are_as_seen(row):
+            seen = {each["id"]: version_of(each) for each in row.get("task_runs") or ()}
+            if (
+                self.is_claimed_for_others(row, now)
+                or self._client.task_run_versions(seen) != seen
+            ):
                 return Standing.LOST
         if found is Standing.LOST and now and self._is_own(now, record):
             self._logger.warning(
@@ -195,34 +213,12 @@ class Claims:
             and claim.record.name == record.name
         )
 
-    def _are_as_seen(self, row: Mapping[str, Any]) -> bool:
-        """Whether all task runs that are to be resumed are as they were read."""
-        seen = {each["id"]: version_of(each) for each in row.get("task_runs") or ()}
-        return self._client.task_run_versions(seen) == seen
-
     def read(self, run_id: str) -> Steps[Optional[Mapping[str, Any]]]:
         """Read a run, as soon as the API answers; None if it is gone."""
         return (
             yield from retry_until_success(
                 lambda: self._states.of(run_id), self._outages, READING
             )
-        )
-
-    def _tell_not_claimed(self, run_id: str, now: Standing) -> None:
-        if now is Standing.LOST:
-            self._logger.debug(
-                "Flow run %s is not launched: another agent took it, or its state has "
-                "changed",
-                run_id,
-                extra=log_context(run_id),
-            )
-            return
-        self._logger.warning(
-            "Flow run %s is not launched: the Prefect API keeps refusing the claim and "
-            "shows no other agent's; if it stays Submitted, set it to Scheduled "
-            "[claim-refused]",
-            run_id,
-            extra=log_context(run_id),
         )
 
     def _send(self, row: Mapping[str, Any], record: LaunchRecord) -> None:

@@ -175,8 +175,8 @@ class Launcher:
         outages: OutageLog,
         timeout: float,
         agent_id: Callable[[], Optional[str]],
+        other_tasks: OtherTasks,
         region: str = "",
-        other_tasks: Optional[OtherTasks] = None,
         on_claimed: Callable[[], object] = lambda: None,
         on_launched: OnLaunched = lambda started: None,
         counts: Optional[AgentCounters] = None,
@@ -194,7 +194,7 @@ class Launcher:
         self._timeout = timeout
         self._agent_id = agent_id
         self.region = region
-        self._others = other_tasks or OtherTasks()
+        self._others = other_tasks
         self._on_claimed = on_claimed
         self._on_launched = on_launched
         self._counts = counts or AgentCounters()
