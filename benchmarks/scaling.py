@@ -3,7 +3,7 @@
     python -m benchmarks.scaling            the table of docs/scaling.md
     python -m benchmarks.scaling --write    and into docs/scaling.md
 
-The agent's real dispatcher, pacer, patience and table of answers, and the sandbox's
+The agent's real dispatcher, pacer, budget and table of answers, and the sandbox's
 model of AWS's buckets, on a clock that jumps: nothing sleeps, and a seed gives the
 same course again. Simulated is what lies between them: the network, with answers
 that are lost although the task was started; botocore, which retries on its own;
@@ -167,16 +167,16 @@ class Agent:
         self._start(self._launch(run_id))
 
     def _launch(self, run_id: str) -> Steps[None]:
-        patience = RetryBudget(0.0, TIMEOUT, self._clock, self._chance.random)
+        budget = RetryBudget(0.0, TIMEOUT, self._clock, self._chance.random)
         try:
-            yield from patience.attempts(lambda: self._call(run_id, patience))
+            yield from budget.attempts(lambda: self._call(run_id, budget))
         except LaunchError:
             self.failed += 1
         self.finished = self._clock()
 
-    def _call(self, run_id: str, patience: RetryBudget) -> Steps[None]:
+    def _call(self, run_id: str, budget: RetryBudget) -> Steps[None]:
         """As `Submission._call`."""
-        yield from patience.queue(self._pacer.turn(_KIND, patience.place))
+        yield from budget.queue(self._pacer.turn(_KIND, budget.queue_priority))
         try:
             yield from self._botocore(run_id)
         except AWSCallError as refused:

@@ -277,11 +277,11 @@ def exit_codes() -> str:
 _GOES_ON: Mapping[Verdict, str] = {
     Verdict.THROTTLED: "ECS is asked again, and more slowly",
     Verdict.RETRY: "ECS is asked again; one run stays one task",
-    Verdict.LOOK: "the definition is looked for, then ECS is asked again",
+    Verdict.RECHECK: "the definition is looked for, then ECS is asked again",
     Verdict.WAIT: "ECS is asked again, with pauses of up to a minute",
-    Verdict.FORGET: "a definition of this plugin's is registered once more; a run that "
-    "names the definition with `task_definition_arn` is Failed",
-    Verdict.ADOPT: "the task of that launch is the run's",
+    Verdict.REREGISTER: "a definition of this plugin's is registered once more; a run "
+    "that names the definition with `task_definition_arn` is Failed",
+    Verdict.REUSE_TASK: "the task of that launch is the run's",
 }
 
 
@@ -294,9 +294,10 @@ _SEE_REASONS = (
 def answers_that_wait() -> str:
     """The answers of ECS after which a run goes on."""
     rows = [row for row in retrying.TABLE if row.verdict is not Verdict.FINAL]
-    lines = ["| ECS answers | because | then |", "| --- | --- | --- |"]
+    lines = ["| ECS answers | because | then | code |", "| --- | --- | --- | --- |"]
     lines += [
-        f"| {_answer(row)} | {_text(row.cause)} | {_GOES_ON[row.verdict]} |"
+        f"| {_answer(row)} | {_text(row.cause)} | {_GOES_ON[row.verdict]} "
+        f"| {_link(row)} |"
         for row in rows
     ]
     return "\n".join([*lines, ""])
@@ -305,17 +306,22 @@ def answers_that_wait() -> str:
 def answers_that_fail() -> str:
     """The answers of ECS that end a run."""
     rows = [row for row in retrying.TABLE if row.verdict is Verdict.FINAL]
-    lines = ["| ECS answers | because | what to do |", "| --- | --- | --- |"]
+    lines = ["| ECS answers | because | what to do | code |"]
+    lines += ["| --- | --- | --- | --- |"]
     lines += [
         f"| {_answer(row)} | {_text(row.cause)} "
-        f"| {_text(_sentence(row.remedy)) or _SEE_REASONS} |"
+        f"| {_text(_sentence(row.remedy)) or _SEE_REASONS} | {_link(row)} |"
         for row in rows
     ]
     return "\n".join([*lines, ""])
 
 
+def _link(row: Row) -> str:
+    return f"[`{row.code}`](#{row.code})"
+
+
 def _answer(row: Row) -> str:
-    codes = ", ".join(map(_code, _codes(row.code.pattern)))
+    codes = ", ".join(map(_code, _codes(row.error_code)))
     return f"{codes}: {_code(row.example)}" if row.example else codes
 
 

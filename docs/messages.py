@@ -27,7 +27,10 @@ _ENDS_WITH_CODE = re.compile(r"(.*\S) \[([a-z0-9]+(?:-[a-z0-9]+)*)\]\Z", re.DOTA
 
 #: Arguments of calls that are no sentences.
 _NO_SENTENCES = frozenset(
-    {"about", "check", "code", "place", "name", "source", "stop_code", "text"}
+    {
+        *("about", "check", "code", "error_code", "example", "name", "pattern"),
+        *("place", "source", "stop_code", "text"),
+    }
 )
 
 #: Calls whose first positional argument is no sentence but a place in a request.
@@ -98,7 +101,9 @@ def _in_call(call: ast.Call) -> Iterator[Tuple[str, str]]:
     positional = call.args[1:] if name in _PLACE_FIRST else call.args
     named = [value for key, value in keywords.items() if key not in _NO_SENTENCES]
     sentences = [_sentence(each) for each in (*positional, *named)]
-    text = " ".join(_tidy(each) for each in sentences if each)
+    said = [_tidy(each) for each in sentences if each]
+    text = " ".join(each if each[-1:] in ".?!:;," else f"{each};" for each in said)
+    text = text[:-1] if text.endswith(";") else text
     if code.value and text:
         yield code.value, text
 

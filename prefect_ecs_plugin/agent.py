@@ -34,7 +34,7 @@ from .flow_run import plain
 from .launch import api_key
 from .launch.claims import Claims
 from .launch.launcher import AWS, Launcher, Started
-from .launch.other_tasks import TasksAtECS
+from .launch.other_tasks import OtherTasks
 from .monitoring import decision
 from .monitoring.recovery import Recovery
 from .monitoring.supervisor import Supervisor
@@ -261,7 +261,7 @@ class ECSAgent(Agent):
             self.ecs_client,
             pacer,
             client_in=lambda region: self._clients("ecs", region),
-            new_pacer=lambda: RateLimiter(
+            new_limiter=lambda: RateLimiter(
                 limits_for(None), dispatcher.clock, dispatcher.call_later
             ),
         )
@@ -279,7 +279,7 @@ class ECSAgent(Agent):
         claims = Claims(
             client=self.client, states=states, outages=self._outages, logger=logger
         )
-        other_tasks = TasksAtECS(
+        other_tasks = OtherTasks(
             claims=claims,
             ecs=ecs,
             outages=self._outages,

@@ -7,6 +7,7 @@ import threading
 from typing import Any, Callable, Dict, List, Optional
 
 import pytest
+from codes import codes_of, raises_code
 
 from prefect_ecs_plugin.aws.ecs import ECS
 from prefect_ecs_plugin.aws.rate_limiter import LIMITS, RateLimiter
@@ -38,10 +39,10 @@ class Launcher:
     def __init__(self, ecs: Any) -> None:
         self.simulation = Simulation()
         self.ecs = ecs
-        pacer = RateLimiter(
+        limiter = RateLimiter(
             LIMITS, lambda: self.simulation.now, self.simulation.dispatcher.call_later
         )
-        self.submission = Submission(ECS(ecs, pacer), logging.getLogger("agent"))
+        self.submission = Submission(ECS(ecs, limiter), logging.getLogger("agent"))
         self.request: Dict[str, Any] = {
             "launchType": "FARGATE",
             "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet"]}},
@@ -50,13 +51,13 @@ class Launcher:
             "tags": [{"key": "prefect:flow-run-id", "value": RUN_ID}],
         }
 
-    def patience(self) -> RetryBudget:
+    def budget(self) -> RetryBudget:
         return RetryBudget(0, 1800, lambda: self.simulation.now, lambda: 0.01)
 
     def steps(self, definition_: Any = None, token: Optional[str] = None) -> Any:
         request = {**self.request, **({"clientToken": token} if token else {})}
         return self.submission.launch(
-            definition_ or definition(), request, self.patience()
+            definition_ or definition(), request, self.budget()
         )
 
     def launch(self, definition_: Any = None, token: Optional[str] = None) -> str:
@@ -107,7 +108,7 @@ def test_guarantee_5_a_launch_that_is_given_up_looks_for_the_task_of_a_lost_answ
     if is_started:
         assert [launcher.launch()] == launcher.tasks()
     else:
-        with pytest.raises(LaunchError, match="AccessDenied"):
+        with raises_code("missing-permission", LaunchError):
             launcher.launch()
 
 
@@ -271,8 +272,9 @@ def test_failures_that_are_final_are_all_reported(aws: Any, launcher: Launcher) 
         {"arn": "i-2", "reason": "MISSING"},
     ]
     faults(aws, "ecs.RunTask", Fault(failures=reasons))
-    with pytest.raises(LaunchError, match=r"ATTRIBUTE, detail gpu, arn i-1; MISSING"):
+    with raises_code("no-suitable-instance", LaunchError) as error:
         launcher.launch()
+    assert "ATTRIBUTE, detail gpu, arn i-1; MISSING, arn i-2" in str(error.value)
     assert aws.calls["ecs.RunTask"] == 1
 
 
@@ -280,7 +282,7 @@ def test_a_cluster_that_is_not_there_is_named_a_final_trouble(
     launcher: Launcher,
 ) -> None:
     launcher.request["cluster"] = "nowhere"
-    with pytest.raises(LaunchError, match="--cluster"):
+    with raises_code("no-cluster", LaunchError):
         launcher.launch()
 
 
@@ -298,7 +300,7 @@ def test_a_definition_that_is_refused_is_asked_for_once_by_all_who_need_it(
     assert next(second) is promise
     launcher.submission._definitions.reject(family, RuntimeError("gone"))
     for steps in (first, second):
-        with pytest.raises(LaunchError, match="lacks a right"):
+        with raises_code("missing-permission", LaunchError):
             launcher.simulation.result_of(steps)
 
 
@@ -323,8 +325,7 @@ def test_guarantee_5_without_the_right_to_tag_tasks_start_untagged(
     launcher.launch(token="b")
     assert aws.calls["ecs.RunTask"] == 3  # of which the first was refused
     warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert len(warnings) == 1
-    assert "ecs:TagResource" in warnings[0]
+    assert codes_of(warnings) == ["own-tags-refused"]
 
 
 def tags_of_tasks(launcher: Launcher) -> List[Dict[str, str]]:
@@ -378,7 +379,7 @@ def test_the_users_own_tags_are_never_dropped_in_silence(
     ours = launcher.request["tags"]
     launcher.request["tags"] = [*ours, {"key": "team", "value": "data"}]
     for token in "ab":
-        with pytest.raises(LaunchError, match=r"grant .* ecs:TagResource, or take"):
+        with raises_code("missing-tag-resource", LaunchError):
             launcher.launch(token=token)
     assert launcher.tasks() == []
     launcher.request["tags"] = ours
@@ -395,8 +396,9 @@ def test_the_users_own_tags_of_a_definition_are_never_dropped_in_silence(
 ) -> None:
     refuses_tags(aws, lambda key: True)
     tagged = {**definition(), "tags": [{"key": "team", "value": "data"}]}
-    with pytest.raises(LaunchError, match=r"RegisterTaskDefinition .*ecs:TagResource"):
+    with raises_code("missing-tag-resource", LaunchError) as error:
         launcher.launch(tagged)
+    assert "RegisterTaskDefinition" in str(error.value)
 
 
 def test_one_runs_refused_tags_cost_no_other_run_its_own(
@@ -405,7 +407,7 @@ def test_one_runs_refused_tags_cost_no_other_run_its_own(
     refuses_tags(aws, lambda key: key == "secret-project")
     ours = launcher.request["tags"]
     launcher.request["tags"] = [*ours, {"key": "secret-project", "value": "x"}]
-    with pytest.raises(LaunchError, match="ecs:TagResource"):
+    with raises_code("missing-tag-resource", LaunchError):
         launcher.launch(token="a")
     launcher.request["tags"] = ours
     launcher.launch(token="b")
@@ -422,7 +424,7 @@ def test_an_agent_that_may_not_look_registers(
     launcher.launch(token="a")
     launcher.launch(definition("4096"), token="b")
     assert aws.calls["ecs.DescribeTaskDefinition"] == 1
-    assert caplog.text.count("ecs:DescribeTaskDefinition") == 1
+    assert codes_of(r.getMessage() for r in caplog.records) == ["missing-permission"]
 
 
 # -- Definitions that the user registered ------------------------------------------
@@ -430,7 +432,7 @@ def test_an_agent_that_may_not_look_registers(
 
 def described(launcher: Launcher, name: str) -> Any:
     return launcher.simulation.result_of(
-        launcher.submission.described(name, launcher.patience())
+        launcher.submission.described(name, launcher.budget())
     )
 
 
@@ -447,8 +449,9 @@ def test_a_definition_named_by_revision_is_read_once(
 
 @pytest.mark.parametrize("name", ["absent:1", "absent"])
 def test_a_definition_that_is_not_there(launcher: Launcher, name: str) -> None:
-    with pytest.raises(LaunchError, match=f"task definition {name} is not there"):
+    with raises_code("no-task-definition", LaunchError) as error:
         described(launcher, name)
+    assert f" {name} " in str(error.value)
 
 
 def test_a_definition_that_may_not_be_read_is_named(
@@ -458,8 +461,9 @@ def test_a_definition_that_may_not_be_read_is_named(
 
     denied = Fault(error_code="AccessDeniedException", message="not authorized")
     faults(aws, "ecs.DescribeTaskDefinition", denied)
-    with pytest.raises(LaunchError, match=r"definition own:1 cannot be read: .*right"):
+    with raises_code("missing-permission", LaunchError) as error:
         described(launcher, "own:1")
+    assert "own:1" in str(error.value)
 
 
 def test_a_definition_that_is_gone_by_the_time_of_its_launch_is_named(
@@ -470,18 +474,19 @@ def test_a_definition_that_is_gone_by_the_time_of_its_launch_is_named(
     launcher.ecs.deregister_task_definition(taskDefinition="own:1")
     for _ in range(2):
         steps = launcher.submission.launch_by_arn(
-            "own:1", launcher.request, launcher.patience()
+            "own:1", launcher.request, launcher.budget()
         )
-        with pytest.raises(LaunchError, match="definition own:1 is not there"):
+        with raises_code("no-task-definition", LaunchError) as error:
             launcher.simulation.result_of(steps)
-    with pytest.raises(LaunchError, match="own:1 is INACTIVE"):
+        assert "own:1" in str(error.value)
+    with raises_code("inactive-task-definition", LaunchError):
         described(launcher, "own:1")  # no longer what was remembered
 
 
 def test_a_definition_that_is_inactive(launcher: Launcher) -> None:
     launcher.ecs.register_task_definition(**{**definition(), "family": "own"})
     launcher.ecs.deregister_task_definition(taskDefinition="own:1")
-    with pytest.raises(LaunchError, match="own:1 is INACTIVE"):
+    with raises_code("inactive-task-definition", LaunchError):
         described(launcher, "own:1")
 
 
@@ -511,9 +516,9 @@ class Confirm:
 
 
 def confirmed_launch(launcher: Launcher, confirm: Confirm, jitter: float) -> str:
-    patience = RetryBudget(0, 1800, lambda: launcher.simulation.now, lambda: jitter)
+    budget = RetryBudget(0, 1800, lambda: launcher.simulation.now, lambda: jitter)
     steps = launcher.submission.launch(
-        definition(), launcher.request, patience, confirm=confirm.steps_of(launcher)
+        definition(), launcher.request, budget, confirm=confirm.steps_of(launcher)
     )
     return str(launcher.simulation.result_of(steps))
 

@@ -1,4 +1,4 @@
-"""Whether the agent's cluster can take tasks at all."""
+"""Whether tasks can be started in the agent's cluster."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 
 def trouble(ecs: Any, cluster: Optional[str]) -> Optional[str]:
-    """A sentence about a cluster that is not there or not ACTIVE.
+    """A sentence about a cluster that does not exist or is not ACTIVE.
 
     Args:
         ecs: The ECS client.
@@ -21,11 +21,11 @@ def trouble(ecs: Any, cluster: Optional[str]) -> Optional[str]:
     try:
         found = ecs.describe_clusters(clusters=[name])["clusters"]
     except (ClientError, BotoCoreError):
-        return None  # the right to look is not needed to launch
-    status = found[0].get("status") if found else "not there"
+        return None  # launches work without the permission to describe clusters
+    status = found[0].get("status") if found else "missing"
     if status == "ACTIVE":
         return None
     return (
-        f"The cluster {name!r} is {status} in {ecs.meta.region_name}; runs for it will "
-        "fail until it is created, or another is named with --cluster."
+        f"The cluster {name!r} is {status} in {ecs.meta.region_name}; runs for it fail "
+        "until it is created or another one is named with --cluster. [no-cluster]"
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-import threading
-from typing import Any, Callable, List, Mapping, Optional
+from typing import Any, Callable, List, Mapping
 
 from ..observability.log_formats import log_context
 from . import console_links
@@ -16,7 +16,7 @@ LINES = 50
 class ContainerLogs:
     """Reads logs of containers that use the awslogs driver.
 
-    Reading them is a favour: whatever keeps it from working costs one debug line.
+    Reading is best-effort: a failure is logged at DEBUG and nothing else.
 
     Args:
         clients: Makes AWS clients; asked for `logs`, once, when it is first needed.
@@ -24,10 +24,8 @@ class ContainerLogs:
     """
 
     def __init__(self, clients: Callable[[str], Any], logger: logging.Logger) -> None:
-        self._clients = clients
+        self._client = functools.lru_cache(maxsize=1)(lambda: clients("logs"))
         self._logger = logger
-        self._lock = threading.Lock()
-        self._client: Optional[Any] = None
 
     def last_lines(self, task_arn: str, definition: Mapping[str, Any]) -> List[str]:
         """The end of what a task's `flow` container wrote.
@@ -37,16 +35,16 @@ class ContainerLogs:
             definition: Its definition, rendered or described.
 
         Returns:
-            At most 50 lines, the latest last, as they are: they may hold secrets, and
-            are to be cut only when these are out. None where the container does not
-            use awslogs or the log cannot be read.
+            At most 50 lines, the latest last. They may contain secrets, which have to
+            be redacted before a line is shortened. Empty if the container does not use
+            awslogs or its log cannot be read.
         """
         stream = console_links.log_stream(task_arn, definition)
         if stream is None:
             return []
         try:
             return self._read(console_links.awslogs_options(definition), stream)
-        except Exception as error:  # of any kind: see above
+        except Exception as error:  # best-effort
             self._logger.debug(
                 "The log of task %s cannot be read: %s: %s",
                 task_arn,
@@ -61,7 +59,7 @@ class ContainerLogs:
 
         https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html
         """
-        client = self._connected()
+        client = self._client()
         region = options.get("awslogs-region", client.meta.region_name)
         if region != client.meta.region_name:
             raise LookupError(f"it is in another region, {region}")
@@ -75,9 +73,3 @@ class ContainerLogs:
             line for event in answer["events"] for line in event["message"].splitlines()
         ]
         return lines[-LINES:]
-
-    def _connected(self) -> Any:
-        with self._lock:
-            if self._client is None:
-                self._client = self._clients("logs")
-            return self._client

@@ -1,4 +1,4 @@
-"""Calls of ECS, at the pace that AWS allows and with errors that say what they mean."""
+"""Calls ECS at the rate that AWS allows; its errors say why, and what to do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ from ..errors import ConfigurationError
 from ..scheduling.steps import Steps
 from ..validation import rules
 from .rate_limiter import BUCKETS_OF, RateLimiter
-from .retrying import UNUSABLE_REGION, Answer, AWSCallError, RetryBudget, Verdict, judge
+from .retrying import (
+    UNUSABLE_REGION,
+    Answer,
+    AWSCallError,
+    RetryBudget,
+    Verdict,
+    classify,
+)
 
 #: What boto3.client("ecs") returns; boto3 makes its clients' classes at run time.
 ECSClient = Any
@@ -72,30 +79,30 @@ class _Endpoint(NamedTuple):
     """ECS in one region; AWS limits the rate of requests per account and region."""
 
     client: ECSClient
-    pacer: RateLimiter
+    limiter: RateLimiter
 
 
 class ECS:
-    """ECS, whose calls are steps.
+    """Calls ECS in any region; each call is steps that wait for the rate limiter.
 
     Args:
         client: The client of the agent's own region.
-        pacer: Says when a call may be made there.
+        limiter: Says when a call may be made there.
         client_in: Makes a client for another region; None if there is no need.
-        new_pacer: Makes the pacer for another region.
+        new_limiter: Makes the limiter for another region.
     """
 
     def __init__(
         self,
         client: ECSClient,
-        pacer: RateLimiter,
+        limiter: RateLimiter,
         *,
         client_in: Optional[Callable[[str], ECSClient]] = None,
-        new_pacer: Optional[Callable[[], RateLimiter]] = None,
+        new_limiter: Optional[Callable[[], RateLimiter]] = None,
     ) -> None:
-        self._own = _Endpoint(client, pacer)
+        self._own = _Endpoint(client, limiter)
         self._client_in = client_in
-        self._new_pacer = new_pacer
+        self._new_limiter = new_limiter
         self._lock = threading.Lock()
         self._others: Dict[str, _Endpoint] = {}
         _observe_throttles(self._own)
@@ -104,19 +111,19 @@ class ECS:
         self,
         operation: str,
         request: Mapping[str, Any],
-        patience: Optional[RetryBudget] = None,
+        budget: Optional[RetryBudget] = None,
         before_send: Optional[BeforeSend] = None,
         region: Optional[str] = None,
     ) -> Steps[Dict[str, Any]]:
-        """Make one call when its turn has come.
+        """Make one call when the rate limiter allows it.
 
-        The time spent queueing is not taken from a launch's patience: AWS's limits
+        The time spent queueing is not taken from a launch's budget: AWS's limits
         make a run wait, never fail.
 
         Args:
             operation: The action, such as `RunTask`.
             request: Its parameters.
-            patience: The launch that the call is for.
+            budget: The launch that the call is for.
             before_send: Run after the turn was granted, right before the request is
                 sent; what it raises is raised here, and nothing is sent. If it takes
                 so long that the turn is stale, the request queues again.
@@ -128,27 +135,41 @@ class ECS:
         endpoint = self._endpoint(operation, region)
         kind = _kind(operation, request)
         while True:
-            turn = endpoint.pacer.turn(kind, patience.place if patience else ())
-            if patience:
-                yield from patience.queue(turn)
+            turn = endpoint.limiter.turn(kind, budget.queue_priority if budget else ())
+            if budget:
+                yield from budget.queue(turn)
             else:
                 yield turn
             if before_send is None:
                 break
             yield from before_send()
-            if not endpoint.pacer.is_stale(turn):
+            if not endpoint.limiter.is_stale(turn):
                 break
         try:
             answer = getattr(endpoint.client, xform_name(operation))(**request)
         except _CALL_ERRORS as error:
             refused = AWSCallError(operation, answer_of(error))
             if refused.verdict is Verdict.THROTTLED:
-                endpoint.pacer.throttled(kind)
+                endpoint.limiter.throttled(kind)
             raise refused from error
         if not any(member in answer for member in _MEMBERS[operation]):
             raise AWSCallError(operation, Answer("IncompleteAnswer", "it says nothing"))
-        endpoint.pacer.succeeded(kind)
+        endpoint.limiter.succeeded(kind)
         return dict(answer)
+
+    def stop_task(self, task_arn: str, cluster: str, reason: str) -> Steps[None]:
+        """Stop a task, in the region that its ARN names.
+
+        Args:
+            task_arn: The task.
+            cluster: Its cluster's name or ARN.
+            reason: Why; ECS keeps it as the task's stoppedReason.
+
+        Raises:
+            AWSCallError: if AWS did not do it, or did not say so.
+        """
+        request = {"cluster": cluster, "task": task_arn, "reason": reason}
+        yield from self.call("StopTask", request, region=region_of(task_arn))
 
     def tasks_of(
         self, run_id: str, cluster: str, region: Optional[str] = None
@@ -165,8 +186,9 @@ class ECS:
         Raises:
             AWSCallError: if AWS does not say.
         """
-        which = {"cluster": cluster, "startedBy": run_id}
-        tasks: Dict[str, Dict[str, Any]] = yield from self._tasks(which, region, dict)
+        tasks: Dict[str, Dict[str, Any]] = yield from self.tasks_in(
+            cluster, region, dict, started_by=run_id
+        )
         return sorted(tasks.values(), key=lambda task: task["createdAt"])
 
     def tasks_in(
@@ -175,8 +197,9 @@ class ECS:
         region: Optional[str],
         read: Callable[[Mapping[str, Any]], Kept],
         known: Mapping[str, Kept] = MappingProxyType({}),
+        started_by: str = "",
     ) -> Steps[Dict[str, Kept]]:
-        """What is to be kept of all tasks of a cluster, running and stopped.
+        """What `read` keeps of all tasks of a cluster, running and stopped.
 
         Stopped ones can be found for about an hour. A hundred tasks cost one call to
         list them, and one to describe them if they are not known.
@@ -184,8 +207,9 @@ class ECS:
         Args:
             cluster: The cluster's name or ARN.
             region: Its region; None is the agent's own.
-            read: Makes of a described task what is kept.
+            read: Returns what is kept of a described task.
             known: What was kept of tasks before; they are not described again.
+            started_by: Only tasks with this `startedBy`; empty for all.
 
         Returns:
             What is kept of each task, by its ARN.
@@ -193,15 +217,10 @@ class ECS:
         Raises:
             AWSCallError: if AWS does not say.
         """
-        return (yield from self._tasks({"cluster": cluster}, region, read, known))
-
-    def _tasks(
-        self,
-        which: Mapping[str, str],
-        region: Optional[str],
-        read: Callable[[Mapping[str, Any]], Kept],
-        known: Mapping[str, Kept] = MappingProxyType({}),
-    ) -> Steps[Dict[str, Kept]]:
+        which = {
+            "cluster": cluster,
+            **({"startedBy": started_by} if started_by else {}),
+        }
         arns: List[str] = []
         for status in ("RUNNING", "STOPPED"):
             arns += yield from self._listed({**which, "desiredStatus": status}, region)
@@ -209,7 +228,7 @@ class ECS:
         # A task that stops between the two lists is in both.
         new = (arn for arn in dict.fromkeys(arns) if arn not in known)
         for some in batches(new, DESCRIBED_AT_ONCE):
-            request = {"cluster": which["cluster"], "tasks": some}
+            request = {"cluster": cluster, "tasks": some}
             answer = yield from self.call("DescribeTasks", request, region=region)
             for task in answer.get("tasks", []):
                 kept[task["taskArn"]] = read(task)
@@ -228,7 +247,7 @@ class ECS:
         return arns
 
     def _endpoint(self, operation: str, region: Optional[str]) -> _Endpoint:
-        """The client and the pacer of a region, made on first need."""
+        """The client and the limiter of a region, made on first need."""
         own = self._own
         if not region or region == own.client.meta.region_name:
             return own
@@ -238,29 +257,29 @@ class ECS:
             return self._others[region]
 
     def _new_endpoint(self, operation: str, region: str) -> _Endpoint:
-        if self._client_in is None or self._new_pacer is None:
+        if self._client_in is None or self._new_limiter is None:
             raise AWSCallError(operation, Answer(UNUSABLE_REGION, region))
         try:
             client = self._client_in(region)
         except ConfigurationError as error:
-            answer = Answer(UNUSABLE_REGION, f"{region}: {error}")
+            answer = Answer(UNUSABLE_REGION, f"{region}: {error.message}")
             raise AWSCallError(operation, answer) from error
-        endpoint = _Endpoint(client, self._new_pacer())
+        endpoint = _Endpoint(client, self._new_limiter())
         _observe_throttles(endpoint)
         return endpoint
 
 
 def _observe_throttles(endpoint: _Endpoint) -> None:
-    """Tell a pacer of throttles that botocore is about to retry by itself."""
+    """Tell a limiter of throttles that botocore is about to retry by itself."""
 
     def observe(response: Any, operation: Any, **_: Any) -> None:
         answer = Answer.from_response(response[1] if response else {})
-        if judge(answer).verdict is Verdict.THROTTLED:
+        if classify(answer).verdict is Verdict.THROTTLED:
             kind = (
                 "RunTask on Fargate" if operation.name == "RunTask" else operation.name
             )
             if kind in BUCKETS_OF:
-                endpoint.pacer.throttled(kind)
+                endpoint.limiter.throttled(kind)
 
     endpoint.client.meta.events.register("needs-retry.ecs", observe)
 

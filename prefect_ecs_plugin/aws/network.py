@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Tuple
+from typing import Any, Tuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ConfigurationError
 from .ecs import answer_of
-from .retrying import judge
-
-_INSTEAD = "give a networkConfiguration with subnets in the file of --run-task-kwargs"
+from .retrying import classify
 
 
 def default_subnets(ec2: Any) -> Tuple[str, ...]:
@@ -28,29 +26,29 @@ def default_subnets(ec2: Any) -> Tuple[str, ...]:
     """
     region = ec2.meta.region_name
     try:
-        subnets = _subnets(ec2, _default_vpc(ec2))
+        subnets = _subnets(ec2)
     except (ClientError, BotoCoreError) as error:
         answer = answer_of(error)
-        row = judge(answer)
+        row = classify(answer)
         why = f"{row.cause} ({str(answer).rstrip('.')})"
         remedy = f"{row.remedy}, or " if row.remedy else ""
         raise ConfigurationError(
-            f"Cannot read the default VPC of {region} because {why}; "
-            f"{remedy}{_INSTEAD}."
+            f"Cannot read the default VPC of {region} because {why}; {remedy}give a "
+            "networkConfiguration with subnets in the file of --run-task-kwargs.",
+            code=row.code,
         ) from error
     if not subnets:
         raise ConfigurationError(
-            f"There is no default VPC with subnets in {region}; {_INSTEAD}."
+            f"There is no default VPC with subnets in {region}; give a "
+            "networkConfiguration with subnets in the file of --run-task-kwargs.",
+            code="no-default-vpc",
         )
     return subnets
 
 
-def _default_vpc(ec2: Any) -> List[str]:
+def _subnets(ec2: Any) -> Tuple[str, ...]:
     filters = [{"Name": "isDefault", "Values": ["true"]}]
-    return [vpc["VpcId"] for vpc in ec2.describe_vpcs(Filters=filters)["Vpcs"]]
-
-
-def _subnets(ec2: Any, vpc_ids: List[str]) -> Tuple[str, ...]:
+    vpc_ids = [vpc["VpcId"] for vpc in ec2.describe_vpcs(Filters=filters)["Vpcs"]]
     if not vpc_ids:
         return ()
     pages = ec2.get_paginator("describe_subnets").paginate(

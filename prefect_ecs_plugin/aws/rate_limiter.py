@@ -1,4 +1,4 @@
-"""AWS's request limits, kept before AWS throttles.
+"""Keeps AWS's request limits, so that AWS does not have to throttle.
 
 Pure but for a lock; the clock and the timer are passed in. A `Limit` is a row of AWS's
 table. A `Bucket` models it, and slows down when others in the account use its tokens.
@@ -70,7 +70,7 @@ _RECOVERY = 20.0
 #: granted meanwhile have been used, or will be at the same moment.
 _STALE = 5.0
 
-#: As near to a whole token as adding up fractions gets.
+#: The error that adding up fractions of a token makes.
 _ROUNDING = 1e-9
 
 #: The slowest pace, as a part of the documented rate.
@@ -112,7 +112,7 @@ class Bucket:
         self._tokens -= 1.0
 
     def throttled(self, now: float) -> None:
-        """AWS says the bucket is empty: believe it, and go at half the pace."""
+        """Empty the bucket, as AWS says it is, and halve the rate."""
         self._refill(now)
         self._tokens = min(self._tokens, 0.0)
         if now - self._throttled_at >= _ONE_EVENT:
@@ -120,7 +120,7 @@ class Bucket:
             self.rate = max(self.rate / 2, self._fastest * _SLOWEST)
 
     def succeeded(self) -> None:
-        """Go a little faster: linearly in time, since successes come at the pace."""
+        """Raise the rate, linearly in time: successes come at that rate."""
         step = self._fastest / (2 * _RECOVERY * self.rate)
         self.rate = min(self._fastest, self.rate + step)
 
@@ -131,13 +131,13 @@ class Bucket:
 
 
 class RateLimitTicket(Future):  # type: ignore[type-arg]  # a subscript fails on Python 3.8
-    """A place in the queue for a token; done when the token is ours.
+    """A request's place in the queue for a token; done when it has the token.
 
     Attributes:
         cause: What the wait is for.
         ahead: How many were waiting for the same tokens when it was taken.
         seconds: How long that takes at the pace of that moment.
-        granted_at: When the token was given to it, by the pacer's clock.
+        granted_at: When the token was given to it, by the limiter's clock.
     """
 
     cause = Cause.RATE_LIMIT
@@ -146,10 +146,10 @@ class RateLimitTicket(Future):  # type: ignore[type-arg]  # a subscript fails on
     granted_at = 0.0
 
 
-#: Who goes first: the lower of two, compared number by number.
+#: The lower one of two goes first; compared number by number.
 Priority = Tuple[float, ...]
 
-#: A queue's entry: who goes first, the order among equals, the turn.
+#: An entry of a queue: its priority, its number among equals, the ticket.
 _Entry = Tuple[Priority, int, RateLimitTicket]
 
 
@@ -187,7 +187,7 @@ class RateLimiter:
 
         Args:
             kind: A key of `BUCKETS_OF`.
-            priority: The lower, the sooner; `RetryBudget.place`, for instance.
+            priority: The lower, the sooner; `RetryBudget.queue_priority`, for instance.
 
         Returns:
             A future that is done when the request may be sent.
@@ -215,13 +215,13 @@ class RateLimiter:
             return len(self._queues[kind])
 
     def backlog(self, *kinds: str) -> float:
-        """How many seconds it takes to let through all who are queueing."""
+        """How many seconds it takes to send all requests that are queueing."""
         return sum(self.waiting(kind) / self.pace(kind) for kind in kinds)
 
     def launch_backlog(self) -> float:
-        """How many seconds it takes to launch all who are queueing.
+        """How many seconds it takes to launch all runs that are queueing.
 
-        Registering goes on while others are launched, so the longer of the two counts.
+        Definitions are registered while tasks are started, so the longer one counts.
         """
         return max(
             self.backlog("RegisterTaskDefinition"),
@@ -229,13 +229,13 @@ class RateLimiter:
         )
 
     def throttled(self, kind: str) -> None:
-        """AWS throttled a request of this kind all the same."""
+        """AWS throttled a request of this kind nevertheless."""
         with self._lock:
             for bucket in self._buckets_of(kind):
                 bucket.throttled(self._clock())
 
     def succeeded(self, kind: str) -> None:
-        """AWS took a request of this kind."""
+        """AWS accepted a request of this kind."""
         with self._lock:
             for bucket in self._buckets_of(kind):
                 bucket.succeeded()
@@ -250,7 +250,7 @@ class RateLimiter:
                 turn.set_result(None)
 
     def _granted(self, kind: str) -> List[RateLimitTicket]:
-        """Take out all whose turn it is; the next is looked after when it is due."""
+        """Take the tickets for which there are tokens; set a timer for the next."""
         granted: List[RateLimitTicket] = []
         with self._lock:
             queue, buckets = self._queues[kind], self._buckets_of(kind)
@@ -260,7 +260,9 @@ class RateLimiter:
                     bucket.seconds_to_token(self._clock()) for bucket in buckets
                 )
                 if seconds > 0:
-                    self._look_again(kind, seconds)
+                    if not self._awaited[kind]:
+                        self._awaited[kind] = True
+                        self._call_later(seconds, lambda: self._token_is_due(kind))
                     break
                 turn = heapq.heappop(queue)[2]
                 turn.granted_at = self._clock()
@@ -269,11 +271,6 @@ class RateLimiter:
                     bucket.take()
                 _drop_cancelled(queue)
         return granted
-
-    def _look_again(self, kind: str, seconds: float) -> None:
-        if not self._awaited[kind]:
-            self._awaited[kind] = True
-            self._call_later(seconds, lambda: self._token_is_due(kind))
 
     def _token_is_due(self, kind: str) -> None:
         with self._lock:

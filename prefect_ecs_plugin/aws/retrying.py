@@ -1,6 +1,6 @@
 """An answer of AWS becomes a verdict: ask again, wait, look elsewhere or give up.
 
-Pure. The cast: an `Answer` is what came back, whichever way it came; `judge` finds
+Pure. The cast: an `Answer` is what came back, whichever way it came; `classify` finds
 its row in `TABLE`; its `Verdict` says what the launch does next; `AWSCallError` carries
 all of it; `RetryBudget` is how long one launch goes on asking, and what it has heard.
 """
@@ -13,7 +13,7 @@ import random
 import re
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Mapping, Optional, Pattern, Tuple
+from typing import Any, Callable, Iterable, Mapping, Optional, Tuple
 
 from ..errors import LaunchError
 from ..scheduling.backoff import Backoff
@@ -25,10 +25,10 @@ class Verdict(enum.Enum):
 
     THROTTLED = "ask again, and slower: nothing was done"
     RETRY = "ask again: the answer was lost, and something may have been done"
-    LOOK = "look whether the definition exists by now, then ask again"
+    RECHECK = "look whether the definition exists by now, then ask again"
     WAIT = "ask again later: there is no capacity for the task at present"
-    FORGET = "the definition is gone: register it once more"
-    ADOPT = "the task was started by an earlier request: take that one"
+    REREGISTER = "the definition is gone: register it once more"
+    REUSE_TASK = "the task was started by an earlier request: take that one"
     FINAL = "asking again would not help"
 
 
@@ -84,42 +84,33 @@ def _failure_sentence(failure: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: an answer whose code and message match.
+    """One row of the table: the answers that it matches, and what they mean.
 
     Attributes:
-        code: Matches the whole code.
-        message: Is found in the message.
+        error_code: A regular expression that matches AWS's whole error code.
         verdict: What the launch does next.
         cause: What happened, in words that fit after "because".
-        remedy: What a person can do about it, if anything.
-        example: A message of such an answer, for readers who search for it.
+        code: Our stable code for it, as in docs/troubleshooting.md.
+        pattern: A regular expression that is searched for in AWS's message.
+        remedy: What a person can do about it; empty if nothing.
+        example: Such a message of AWS, for readers who search for it.
     """
 
-    code: Pattern[str]
-    message: Pattern[str]
+    error_code: str
     verdict: Verdict
     cause: str
-    remedy: str
-    example: str
+    code: str
+    pattern: str = ""
+    remedy: str = ""
+    example: str = ""
 
-
-def _row(
-    code: str,
-    message: str,
-    verdict: Verdict,
-    cause: str,
-    remedy: str = "",
-    example: str = "",
-) -> Row:
-    flags = re.IGNORECASE | re.DOTALL
-    return Row(
-        re.compile(code, flags),
-        re.compile(message, flags),
-        verdict,
-        cause,
-        remedy,
-        example,
-    )
+    def matches(self, answer: Answer) -> bool:
+        """Whether an answer falls under this row; upper and lower case are equal."""
+        flags = re.IGNORECASE | re.DOTALL
+        return bool(
+            re.fullmatch(self.error_code, answer.code, flags)
+            and re.search(self.pattern, answer.message, flags)
+        )
 
 
 #: The code of a call to a region for which no client can be made.
@@ -130,256 +121,287 @@ UNUSABLE_REGION = "UnusableRegion"
 #: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html
 #: and, where a row names one, the issue of a user who met it.
 TABLE: Tuple[Row, ...] = (
-    _row("ConflictException", "", Verdict.ADOPT, "the launch was already made"),
-    _row(
-        "Throttling(Exception)?|ThrottledException|RequestThrottled(Exception)?"
-        "|RequestLimitExceeded|TooManyRequests(Exception)?|SlowDown"
+    Row(
+        error_code="ConflictException",
+        verdict=Verdict.REUSE_TASK,
+        cause="an earlier request of this launch has started the task",
+        code="task-already-started",
+    ),
+    Row(
+        error_code="Throttling(Exception)?|ThrottledException"
+        "|RequestThrottled(Exception)?|RequestLimitExceeded"
+        "|TooManyRequests(Exception)?|SlowDown"
         "|ProvisionedThroughputExceeded(Exception)?",
-        "",
-        Verdict.THROTTLED,
-        "AWS limits the rate of requests",
+        verdict=Verdict.THROTTLED,
+        cause="AWS limits the rate of requests",
+        code="throttled",
     ),
     # https://github.com/PrefectHQ/prefect/issues/10102
-    _row(
-        "ClientException|InvalidParameterException",
-        "too many concurrent attempts to create a new revision",
-        Verdict.LOOK,
-        "the definition's family is being registered elsewhere",
+    Row(
+        error_code="ClientException|InvalidParameterException",
+        pattern="too many concurrent attempts to create a new revision",
+        verdict=Verdict.RECHECK,
+        cause="another request is registering the definition's family",
+        code="family-busy",
         example="Too many concurrent attempts to create a new revision of the "
         "specified family.",
     ),
-    # A throttle of another service in the coat of a parameter error:
+    # Throttling of another service, reported as a parameter error:
     # https://github.com/dagster-io/dagster/issues/33439
-    _row(
-        "InvalidParameterException|ClientException",
-        r"error ?code: ?(\w*throttl|requestlimitexceeded|toomanyrequests)"
+    Row(
+        error_code="InvalidParameterException|ClientException",
+        pattern=r"error ?code: ?(\w*throttl|requestlimitexceeded|toomanyrequests)"
         r"|rate exceeded|request limit exceeded",
-        Verdict.THROTTLED,
-        "AWS limits the rate of requests behind ECS",
+        verdict=Verdict.THROTTLED,
+        cause="AWS limits the rate of requests that ECS sends to other services",
+        code="throttled",
         example="Error retrieving subnet information: Rate exceeded (ErrorCode: "
         "Throttling)",
     ),
-    _row(
-        "ClientException|LimitExceededException",
-        "provisioning",
-        Verdict.WAIT,
-        "the cluster has as many PROVISIONING tasks as it may have",
+    Row(
+        error_code="ClientException|LimitExceededException",
+        pattern="provisioning",
+        verdict=Verdict.WAIT,
+        cause="the cluster has reached its limit of PROVISIONING tasks",
+        code="provisioning-limit",
         example="You've reached the limit on the number of tasks you can run "
         "concurrently in PROVISIONING state",
     ),
-    _row(
-        "InvalidParameterException|ClientException",
-        "no container instances were found",
-        Verdict.WAIT,
-        "the cluster has no container instances at present",
-        "add one, or let a capacity provider do so",
+    Row(
+        error_code="InvalidParameterException|ClientException",
+        pattern="no container instances were found",
+        verdict=Verdict.WAIT,
+        cause="the cluster has no container instances at present",
+        remedy="add one, or let a capacity provider do so",
+        code="no-container-instances",
         example="No Container Instances were found in your cluster.",
     ),
-    _row(
-        "ClientException|InvalidParameterException",
-        r"task ?definition (is |was )?(inactive|not found|does not exist)"
+    Row(
+        error_code="ClientException|InvalidParameterException",
+        pattern=r"task ?definition (is |was )?(inactive|not found|does not exist)"
         r"|unable to (find|describe) task definition",
-        Verdict.FORGET,
-        "the task definition is not there, or INACTIVE",
-        "name an ACTIVE definition of this account and region",
+        verdict=Verdict.REREGISTER,
+        cause="the task definition does not exist or is INACTIVE",
+        remedy="name an ACTIVE definition of this account and region",
+        code="no-task-definition",
         example="TaskDefinition is inactive",
     ),
-    _row(
-        "failures",
-        r"resource:|\bagent\b|capacity|concurren|limit|insufficient",
-        Verdict.WAIT,
-        "there is no capacity for the task at present",
+    Row(
+        error_code="failures",
+        pattern=r"resource:|\bagent\b|capacity|concurren|limit|insufficient",
+        verdict=Verdict.WAIT,
+        cause="there is no capacity for the task at present",
+        code="no-capacity",
         example="RESOURCE:MEMORY",
     ),
-    _row(
-        "failures",
-        "attribute",
-        Verdict.FINAL,
-        "no container instance has what the task needs",
-        "compare the definition's requiresAttributes with the cluster's instances",
+    Row(
+        error_code="failures",
+        pattern="attribute",
+        verdict=Verdict.FINAL,
+        cause="no container instance has what the task needs",
+        remedy="compare the definition's requiresAttributes with the cluster's "
+        "instances",
+        code="no-suitable-instance",
         example="ATTRIBUTE",
     ),
-    _row("failures", "", Verdict.FINAL, "ECS found no place for the task"),
-    _row(
-        "ServerException|InternalFailure|InternalError|InternalServerError"
+    Row(
+        error_code="failures",
+        verdict=Verdict.FINAL,
+        cause="ECS could not place the task",
+        code="task-not-placed",
+    ),
+    Row(
+        error_code="ServerException|InternalFailure|InternalError|InternalServerError"
         "|ServiceUnavailable(Exception)?|RequestTimeout(Exception)?"
         "|IncompleteAnswer|ResponseParserError",
-        "",
-        Verdict.RETRY,
-        "AWS did not answer properly",
+        verdict=Verdict.RETRY,
+        cause="AWS did not answer properly",
+        code="aws-unavailable",
     ),
-    _row(
-        "ConnectionError|EndpointConnectionError|ConnectTimeoutError|ReadTimeoutError"
-        "|ConnectionClosedError|ProxyConnectionError|SSLError|HTTPClientError"
-        "|ResponseStreamingError|IncompleteReadError|ChecksumError",
-        "",
-        Verdict.RETRY,
-        "the connection to AWS failed",
+    Row(
+        error_code="ConnectionError|EndpointConnectionError|ConnectTimeoutError"
+        "|ReadTimeoutError|ConnectionClosedError|ProxyConnectionError|SSLError"
+        "|HTTPClientError|ResponseStreamingError|IncompleteReadError|ChecksumError",
+        verdict=Verdict.RETRY,
+        cause="the connection to AWS failed",
+        code="aws-unreachable",
     ),
-    _row(
-        "CapacityNotAvailableError",
-        "",
-        Verdict.THROTTLED,
-        "botocore's own retry quota is used up",
+    Row(
+        error_code="CapacityNotAvailableError",
+        verdict=Verdict.THROTTLED,
+        cause="botocore's own retry quota is used up",
+        code="retry-quota",
     ),
-    _row(
-        "ExpiredToken(Exception)?|RequestExpired|TokenRefreshRequired"
+    Row(
+        error_code="ExpiredToken(Exception)?|RequestExpired|TokenRefreshRequired"
         "|CredentialRetrievalError|NoCredentialsError|MetadataRetrievalError"
         "|TokenRetrievalError|NoAuthTokenError|RefreshWithMFAUnsupportedError"
         "|SSOError|SSOTokenLoadError|UnauthorizedSSOTokenError"
         "|LoginError|LoginTokenLoadError|LoginRefreshRequired"
         "|LoginAuthorizationCodeError|IDPCommunicationError",
-        "",
-        Verdict.RETRY,
-        "the agent's AWS credentials have run out",
-        "renew them",
+        verdict=Verdict.RETRY,
+        cause="the agent's AWS credentials have expired",
+        remedy="renew them",
+        code="expired-credentials",
     ),
     # botocore's RefreshableCredentials, when the source goes on giving expired ones.
-    _row(
-        "RuntimeError",
-        "credentials",
-        Verdict.RETRY,
-        "the agent's AWS credentials have run out",
-        "renew them",
+    Row(
+        error_code="RuntimeError",
+        pattern="credentials",
+        verdict=Verdict.RETRY,
+        cause="the agent's AWS credentials have expired",
+        remedy="renew them",
+        code="expired-credentials",
         example="Credentials were refreshed, but the refreshed credentials are still "
         "expired.",
     ),
     # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
-    _row(
-        "InvalidIdentityToken(Exception)?",
-        "retrieve verification key",
-        Verdict.RETRY,
-        "AWS cannot reach the identity provider of the agent's credentials",
+    Row(
+        error_code="InvalidIdentityToken(Exception)?",
+        pattern="retrieve verification key",
+        verdict=Verdict.RETRY,
+        cause="AWS cannot reach the identity provider of the agent's credentials",
+        code="identity-provider-unreachable",
         example="Couldn't retrieve verification key from your identity provider, "
         "please reference AssumeRoleWithWebIdentity documentation for requirements",
     ),
     # A request that was sent too slowly, or a clock that is off by five minutes:
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
-    _row(
-        "InvalidSignatureException|SignatureDoesNotMatch",
-        "signature expired|signature not yet current",
-        Verdict.RETRY,
-        "the request was signed too long before it reached AWS, or after",
-        "set the machine's clock",
+    Row(
+        error_code="InvalidSignatureException|SignatureDoesNotMatch",
+        pattern="signature expired|signature not yet current",
+        verdict=Verdict.RETRY,
+        cause="the time of the request's signature is too far from the time at AWS",
+        remedy="set the machine's clock",
+        code="clock-skew",
         example="Signature expired: 20240101T000000Z is now earlier than "
         "20240101T000500Z (20240101T001000Z - 5 min.)",
     ),
-    _row(
-        "RequestTimeTooSkewed|RequestInTheFuture",
-        "",
-        Verdict.RETRY,
-        "the machine's clock and that of AWS differ",
-        "set the machine's clock",
+    Row(
+        error_code="RequestTimeTooSkewed|RequestInTheFuture",
+        verdict=Verdict.RETRY,
+        cause="the machine's clock differs from that of AWS",
+        remedy="set the machine's clock",
+        code="clock-skew",
     ),
-    _row(
-        "AccessDenied(Exception)?|UnauthorizedOperation",
-        "iam:PassRole",
-        Verdict.FINAL,
-        "the agent may not hand that role to a task",
-        "grant the agent's role iam:PassRole on it",
+    Row(
+        error_code="AccessDenied(Exception)?|UnauthorizedOperation",
+        pattern="iam:PassRole",
+        verdict=Verdict.FINAL,
+        cause="the agent may not pass that role to a task",
+        remedy="grant the agent's role iam:PassRole on it",
+        code="missing-pass-role",
         example="User ... is not authorized to perform: iam:PassRole on resource: ...",
     ),
-    _row(
-        "AccessDenied(Exception)?|UnauthorizedOperation",
-        "ecs:TagResource",
-        Verdict.FINAL,
-        "the agent may not set the tags that the run asks for",
-        "grant the agent's role ecs:TagResource, or take tags, propagateTags and "
-        "enableECSManagedTags out of the template and the run_task_kwargs",
+    Row(
+        error_code="AccessDenied(Exception)?|UnauthorizedOperation",
+        pattern="ecs:TagResource",
+        verdict=Verdict.FINAL,
+        cause="the agent may not set the tags that the run asks for",
+        remedy="grant the agent's role ecs:TagResource, or take tags, propagateTags "
+        "and enableECSManagedTags out of the template and the run_task_kwargs",
+        code="missing-tag-resource",
         example="User ... is not authorized to perform: ecs:TagResource on "
         "resource: ...",
     ),
-    _row(
-        "AccessDenied(Exception)?|UnauthorizedOperation",
-        "",
-        Verdict.FINAL,
-        "the agent's AWS identity lacks a right",
-        "grant it the action that AWS names",
+    Row(
+        error_code="AccessDenied(Exception)?|UnauthorizedOperation",
+        verdict=Verdict.FINAL,
+        cause="the agent's AWS identity lacks a permission",
+        remedy="grant it the action that AWS names",
+        code="missing-permission",
     ),
-    _row(
-        "ClusterNotFoundException|InvalidClusterException",
-        "",
-        Verdict.FINAL,
-        "the cluster is not there or not ACTIVE",
-        "create it, or name another with --cluster or the run's run_task_kwargs",
+    Row(
+        error_code="ClusterNotFoundException|InvalidClusterException",
+        verdict=Verdict.FINAL,
+        cause="the cluster does not exist or is not ACTIVE",
+        remedy="create it, or name another with --cluster or the run's run_task_kwargs",
+        code="no-cluster",
     ),
-    _row(
-        "PlatformUnknownException|PlatformTaskDefinitionIncompatibilityException",
-        "",
-        Verdict.FINAL,
-        "Fargate's platform version does not fit",
-        "correct or leave out platformVersion in run_task_kwargs",
+    Row(
+        error_code="PlatformUnknownException"
+        "|PlatformTaskDefinitionIncompatibilityException",
+        verdict=Verdict.FINAL,
+        cause="Fargate's platform version does not fit",
+        remedy="correct or leave out platformVersion in run_task_kwargs",
+        code="platform-version",
     ),
-    _row(
-        "UnsupportedFeatureException",
-        "",
-        Verdict.FINAL,
-        "the task asks for a feature that this region does not have",
-        "take it out of the template or run_task_kwargs, or use another region",
+    Row(
+        error_code="UnsupportedFeatureException",
+        verdict=Verdict.FINAL,
+        cause="the task asks for a feature that this region does not have",
+        remedy="take it out of the template or run_task_kwargs, or use another region",
+        code="unsupported-feature",
     ),
-    _row(
-        UNUSABLE_REGION,
-        "",
-        Verdict.FINAL,
-        "the agent cannot make a client for that AWS region",
-        "correct the region's name",
+    Row(
+        error_code=UNUSABLE_REGION,
+        verdict=Verdict.FINAL,
+        cause="the agent cannot make a client for that AWS region",
+        remedy="correct the region's name",
+        code="unusable-region",
     ),
-    _row(
-        "BlockedException",
-        "",
-        Verdict.FINAL,
-        "AWS has blocked the account",
-        "contact AWS Support",
+    Row(
+        error_code="BlockedException",
+        verdict=Verdict.FINAL,
+        cause="AWS has blocked the account",
+        remedy="contact AWS Support",
+        code="account-blocked",
     ),
-    _row(
-        "UnrecognizedClientException|InvalidClientTokenId|SignatureDoesNotMatch"
-        "|InvalidSignatureException",
-        "",
-        Verdict.FINAL,
-        "AWS does not accept the agent's credentials",
-        "correct its AWS access key and the machine's clock",
+    Row(
+        error_code="UnrecognizedClientException|InvalidClientTokenId"
+        "|SignatureDoesNotMatch|InvalidSignatureException",
+        verdict=Verdict.FINAL,
+        cause="AWS does not accept the agent's credentials",
+        remedy="correct its AWS access key and the machine's clock",
+        code="invalid-credentials",
     ),
-    _row(
-        "InvalidParameterException|ClientException",
-        "arn.*format.*tag|tag.*arn.*format",
-        Verdict.FINAL,
-        "the account has the short ARN format, with which nothing can have tags",
-        "opt in to the long ARN format, or take tags, propagateTags and "
+    Row(
+        error_code="InvalidParameterException|ClientException",
+        pattern="arn.*format.*tag|tag.*arn.*format",
+        verdict=Verdict.FINAL,
+        cause="the account uses the short ARN format, which does not allow tags",
+        remedy="opt in to the long ARN format, or take tags, propagateTags and "
         "enableECSManagedTags out of the template and the run_task_kwargs",
+        code="short-arn-format",
         example="The new ARN and resource ID format must be enabled to add tags to "
         "the service. Opt in to the new format and try again.",
     ),
-    _row(
-        "InvalidParameterException|ClientException|ParamValidationError"
+    Row(
+        error_code="InvalidParameterException|ClientException|ParamValidationError"
         "|ValidationException|SerializationException|ValidationError"
         "|RangeError|UnknownKeyError|UnknownParameterError|MissingParametersError"
         "|AliasConflictParameterError|InvalidHostLabelError",
-        "",
-        Verdict.FINAL,
-        "AWS does not accept the request",
-        "correct the template, the run config or the agent's options",
+        verdict=Verdict.FINAL,
+        cause="AWS does not accept the request",
+        remedy="correct the template, the run config or the agent's options",
+        code="invalid-request",
     ),
 )
 
-_BAD_GATEWAY = _row("", "", Verdict.RETRY, "AWS did not answer properly")
-_UNKNOWN = _row("", "", Verdict.FINAL, "AWS refused the request")
+_BAD_GATEWAY = Row(
+    "", Verdict.RETRY, cause="AWS did not answer properly", code="aws-unavailable"
+)
+_UNKNOWN = Row("", Verdict.FINAL, cause="AWS refused the request", code="aws-refused")
 
 #: Errors of botocore's that no row names, about settings that it reads at a start, and
-#: errors of any other kind that an answer without sense causes.
-_NO_STATUS = _row(
-    "", "", Verdict.FINAL, "AWS cannot be asked, or its answer cannot be read"
+#: errors of any other kind that an unreadable answer causes.
+_NO_STATUS = Row(
+    "",
+    Verdict.FINAL,
+    cause="AWS cannot be asked, or its answer cannot be read",
+    code="aws-call-failed",
 )
 
 #: Verdicts after which the same request is worth repeating.
 WORTH_WAITING = frozenset(
-    {Verdict.THROTTLED, Verdict.RETRY, Verdict.WAIT, Verdict.LOOK}
+    {Verdict.THROTTLED, Verdict.RETRY, Verdict.WAIT, Verdict.RECHECK}
 )
 
 
-def judge(answer: Answer) -> Row:
+def classify(answer: Answer) -> Row:
     """Find the row of the table that an answer falls under."""
     for row in TABLE:
-        if row.code.fullmatch(answer.code) and row.message.search(answer.message):
+        if row.matches(answer):
             return row
     if answer.status is None:
         return _NO_STATUS
@@ -397,11 +419,13 @@ class AWSCallError(LaunchError):
     """
 
     def __init__(self, operation: str, answer: Answer) -> None:
-        row = judge(answer)
+        row = classify(answer)
         self.operation, self.answer = operation, answer
         self.verdict, self.cause = row.verdict, row.cause
         remedy = f"; {row.remedy}" if row.remedy else ""
-        super().__init__(f"{operation} failed because {row.cause}{remedy}: {answer}")
+        super().__init__(
+            f"{operation} failed because {row.cause}{remedy}: {answer}", code=row.code
+        )
 
 
 def is_worth_waiting(error: Exception) -> bool:
@@ -413,7 +437,7 @@ def is_worth_waiting(error: Exception) -> bool:
 BACKOFF: Mapping[Verdict, Backoff] = {
     Verdict.THROTTLED: Backoff(1.0, 30.0),
     Verdict.RETRY: Backoff(1.0, 30.0),
-    Verdict.LOOK: Backoff(0.5, 10.0),
+    Verdict.RECHECK: Backoff(0.5, 10.0),
     Verdict.WAIT: Backoff(5.0, 60.0),
 }
 
@@ -421,12 +445,12 @@ BACKOFF: Mapping[Verdict, Backoff] = {
 _CAUSES: Mapping[Verdict, Cause] = {
     Verdict.THROTTLED: Cause.RATE_LIMIT,
     Verdict.RETRY: Cause.OUTAGE,
-    Verdict.LOOK: Cause.DEFINITION,
+    Verdict.RECHECK: Cause.DEFINITION,
     Verdict.WAIT: Cause.CAPACITY,
 }
 
 
-_places = itertools.count()
+_order = itertools.count()
 
 
 class RetryBudget:
@@ -458,7 +482,7 @@ class RetryBudget:
         random: Callable[[], float] = random.random,
     ) -> None:
         self.due = due
-        self.place = (due, next(_places))
+        self.queue_priority = (due, next(_order))
         self.is_uncertain = self.was_listed = False
         self.clock = clock
         self._random = random
@@ -543,7 +567,8 @@ class RetryBudget:
             raise LaunchError(
                 f"Gave up after {self.clock() - self._began:.0f} s and {times} "
                 f"because {refused.cause}; the last answer to {refused.operation} was "
-                f"{refused.answer}"
+                f"{refused.answer}",
+                code=refused.code,
             ) from refused
         return pause
 

@@ -25,14 +25,8 @@ _PARAMETER = re.compile(
     r"arn:aws[\w-]*:ssm:[a-z0-9-]+:\d{12}:parameter/[\w./-]+", re.ASCII
 )
 
-#: What it takes to read a secret of Secrets Manager.
+#: The permission to read a secret of Secrets Manager.
 GET_SECRET = "secretsmanager:GetSecretValue"
-
-_FORMS = (
-    "the whole ARN of a Secrets Manager secret (arn:aws:secretsmanager:REGION:ACCOUNT"
-    ":secret:NAME-6RaNdM, or that and :JSON_KEY::) or of an SSM parameter "
-    "(arn:aws:ssm:REGION:ACCOUNT:parameter/NAME)"
-)
 
 
 @dataclass(frozen=True)
@@ -59,17 +53,17 @@ class SecretARN:
 
     @property
     def region(self) -> str:
-        """Where it is kept."""
+        """The region in which it is kept."""
         return self.arn.split(":")[3]
 
     @property
     def account(self) -> str:
-        """Whose it is."""
+        """The account that owns it."""
         return self.arn.split(":")[4]
 
     @property
     def read_by_ecs(self) -> str:
-        """What the execution role has to be allowed."""
+        """The permission that the execution role needs."""
         return "ssm:GetParameters" if self.is_parameter else GET_SECRET
 
     @property
@@ -109,11 +103,18 @@ def parse(option: str, text: str) -> SecretARN:
         if found.version_stage and found.version_id:
             raise ConfigurationError(
                 f"{option}: {text!r} names both a version's stage and its id; "
-                "leave one of them empty."
+                "leave one of them empty.",
+                code="two-secret-versions",
             )
         return found
     if _PARAMETER.fullmatch(text):
         return SecretARN(text)
-    # What is no ARN at all may be the secret itself, and is repeated nowhere.
+    # A value that is not an ARN may be the secret itself; it is not repeated.
     given = f"{option}: {text!r}" if text.startswith("arn:") else f"{option}'s value"
-    raise ConfigurationError(f"{given} is not {_FORMS}.")
+    raise ConfigurationError(
+        f"{given} is not the whole ARN of a Secrets Manager secret "
+        "(arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-6RaNdM, or that and "
+        ":JSON_KEY::) or of an SSM parameter "
+        "(arn:aws:ssm:REGION:ACCOUNT:parameter/NAME).",
+        code="not-a-secret-arn",
+    )

@@ -1,12 +1,12 @@
 """The value of a secret, for the agent's own API key.
 
-No error holds any part of it: what is quoted is the ARN and AWS's own words.
+No error contains any part of it: messages quote the ARN and AWS's own words only.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Dict, Mapping, NoReturn
+from typing import Any, Callable, Mapping, Optional
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -36,81 +36,98 @@ def read(option: str, text: str, clients: RegionalClientFactory) -> str:
             or is no text.
     """
     arn = parse(option, text)
-    ask = _parameter if arn.is_parameter else _secret
     try:
-        value = ask(arn, clients)
+        value = _fetch(arn, clients)
     except ClientError as error:
-        _explain(option, arn, error)
+        raise _refused(option, arn, error) from error
     except BotoCoreError as error:
         raise ConfigurationError(
-            f"{option}: {arn.value_from} cannot be read: {error}"
+            f"{option}: {arn.value_from} cannot be read: {error}",
+            code="secret-unreadable",
         ) from error
+    if not isinstance(value, str):
+        raise ConfigurationError(
+            f"{option}: {arn.arn} is binary, and an API key is text.",
+            code="secret-is-binary",
+        )
     return _text(option, arn, value)
 
 
-def _parameter(arn: SecretARN, clients: RegionalClientFactory) -> Any:
-    client = clients("ssm", arn.region)
-    return client.get_parameter(Name=arn.arn, WithDecryption=True)["Parameter"]["Value"]
-
-
-def _secret(arn: SecretARN, clients: RegionalClientFactory) -> Any:
-    version: Dict[str, str] = {
-        "VersionStage": arn.version_stage,
-        "VersionId": arn.version_id,
-    }
+def _fetch(arn: SecretARN, clients: RegionalClientFactory) -> Any:
+    if arn.is_parameter:
+        answer = clients("ssm", arn.region).get_parameter(
+            Name=arn.arn, WithDecryption=True
+        )
+        return answer["Parameter"]["Value"]
+    version = {"VersionStage": arn.version_stage, "VersionId": arn.version_id}
     given = {name: value for name, value in version.items() if value}
     client = clients("secretsmanager", arn.region)
     return client.get_secret_value(SecretId=arn.arn, **given).get("SecretString")
 
 
-def _explain(option: str, arn: SecretARN, error: ClientError) -> NoReturn:
+def _refused(option: str, arn: SecretARN, error: ClientError) -> ConfigurationError:
     details: Mapping[str, Any] = error.response.get("Error", {})
-    code = str(details.get("Code", ""))
+    code, message = str(details.get("Code", "")), details.get("Message", "")
     if code in _ABSENT:
-        sentence = f"{arn.arn} is not there, or has no such version; check the ARN."
-    elif code in _DENIED:
-        action = "ssm:GetParameter" if arn.is_parameter else GET_SECRET
-        sentence = (
-            f"this identity may not read {arn.arn}: grant it {action}, and kms:Decrypt "
-            f"for a key of your own. AWS says: {details.get('Message', '')}"
+        return ConfigurationError(
+            f"{option}: {arn.arn} does not exist, or has no such version; check the "
+            "ARN.",
+            code="no-secret",
         )
-    else:
-        sentence = f"{arn.arn} cannot be read: {code}: {details.get('Message', '')}"
-    raise ConfigurationError(f"{option}: {sentence}") from error
+    if code in _DENIED:
+        action = "ssm:GetParameter" if arn.is_parameter else GET_SECRET
+        return ConfigurationError(
+            f"{option}: this identity may not read {arn.arn}: grant it {action}, and "
+            "kms:Decrypt if the secret is encrypted with a key of your own. AWS says: "
+            f"{message}",
+            code="secret-access-denied",
+        )
+    return ConfigurationError(
+        f"{option}: {arn.arn} cannot be read: {code}: {message}",
+        code="secret-unreadable",
+    )
 
 
-def _text(option: str, arn: SecretARN, value: Any) -> str:
+def _text(option: str, arn: SecretARN, value: str) -> str:
     """The key in a secret's value.
 
     Raises:
-        ConfigurationError: if there is none.
+        ConfigurationError: if the value contains no key, or not where the ARN says.
     """
-    members = _members(value) if isinstance(value, str) else None
-    problem = _problem(arn, value, members)
-    if problem:
-        raise ConfigurationError(f"{option}: {arn.arn} {problem}.")
-    found = value if members is None else members.get(arn.json_key)
-    if isinstance(found, str) and found.strip():
-        return found.strip()
-    what = f"has no text under the JSON key {arn.json_key!r}" if members else "is empty"
-    raise ConfigurationError(f"{option}: {arn.arn} {what}.")
+    about = f"{option}: {arn.arn}"
+    members = _members(value)
+    if members is None:
+        if arn.json_key:
+            raise ConfigurationError(
+                f"{about} is not a JSON object; leave out its JSON key "
+                f"{arn.json_key!r}.",
+                code="secret-not-json",
+            )
+        if not value.strip():
+            raise ConfigurationError(f"{about} is empty.", code="secret-is-empty")
+        return value.strip()
+    if arn.is_parameter:
+        raise ConfigurationError(
+            f"{about} contains JSON, and a parameter's ARN cannot name a key in it; "
+            "store the API key alone.",
+            code="parameter-is-json",
+        )
+    if not arn.json_key:
+        raise ConfigurationError(
+            f"{about} contains JSON; name the key in it, as ...:JSON_KEY::.",
+            code="no-json-key",
+        )
+    found = members.get(arn.json_key)
+    if not (isinstance(found, str) and found.strip()):
+        raise ConfigurationError(
+            f"{about} has no text under the JSON key {arn.json_key!r}.",
+            code="wrong-json-key",
+        )
+    return found.strip()
 
 
-def _problem(arn: SecretARN, value: Any, members: Any) -> str:
-    """What is wrong about the whole value; empty where nothing is."""
-    if not isinstance(value, str):
-        return "is binary, and an API key is text"
-    if arn.json_key and members is None:
-        return f"holds no JSON object, so leave its JSON key {arn.json_key!r} out"
-    if members is not None and arn.is_parameter:
-        return "holds JSON, of which a parameter's ARN can name no part"
-    if members is not None and not arn.json_key:
-        return "holds JSON; name the key in it, as ...:JSON_KEY::"
-    return ""
-
-
-def _members(value: str) -> Any:
-    """The members of a JSON object, None where it is none."""
+def _members(value: str) -> Optional[Mapping[str, Any]]:
+    """The members of a JSON object; None if the value is not one."""
     try:
         parsed = json.loads(value)
     except ValueError:

@@ -14,14 +14,11 @@ from botocore.exceptions import BotoCoreError
 
 from ..errors import ConfigurationError
 from ..observability.counters import AgentCounters, Answered
-from .retrying import Answer, Verdict, judge
+from .retrying import Answer, Verdict, classify
 
 #: Services that are asked once, at the start. The model of EC2 takes 15 MiB, which a
 #: session keeps as long as it lives.
 _ASKED_ONCE = frozenset({"ec2"})
-
-
-_SETTINGS = "check AWS_PROFILE, the AWS_* variables and ~/.aws/config"
 
 
 class AWSClients:
@@ -67,31 +64,37 @@ class AWSClients:
             self._config = client_config(
                 self.session, botocore_config or {}, max_pool_connections
             )
-            self._retries_are_the_users = _speaks_of_retries(
-                self.session, botocore_config or {}
+            self._retries_are_the_users = (
+                _says(self.session, "retry_mode")
+                or _says(self.session, "max_attempts")
+                or bool((botocore_config or {}).get("retries"))
             )
             has_credentials = self.session.get_credentials() is not None
         except (BotoCoreError, TypeError, ValueError) as error:
-            raise ConfigurationError(
-                f"The AWS settings cannot be used: {error}; {_SETTINGS}."
-            ) from error
+            raise _unusable(error) from error
         if not has_credentials:
             raise ConfigurationError(
                 "There are no AWS credentials; set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY or AWS_PROFILE, run `aws configure`, or give "
-                "the machine or task a role."
+                "the machine or task a role.",
+                code="no-credentials",
             )
         if not self.session.region_name:
             raise ConfigurationError(
                 "There is no AWS region; set AWS_DEFAULT_REGION, or region in "
-                "~/.aws/config."
+                "~/.aws/config.",
+                code="no-region",
             )
 
     def __call__(self, service: str, region: Optional[str] = None) -> Any:
-        """A new client for a service, such as `ecs`; in the session's region, or not.
+        """Make a client for a service, such as `ecs`.
 
         Unless the user has configured retries, botocore does not retry calls to ECS:
-        the caller retries them, through the pacer and without holding a thread.
+        the caller retries them, through the rate limiter and without holding a thread.
+
+        Args:
+            service: Its name, as boto3 spells it.
+            region: The region; None is the session's.
 
         Raises:
             ConfigurationError: if the settings do not go together.
@@ -103,9 +106,7 @@ class AWSClients:
                     service, region_name=region, config=self._config_for(service)
                 )
         except (BotoCoreError, ValueError) as error:
-            raise ConfigurationError(
-                f"The AWS settings cannot be used: {error}; {_SETTINGS}."
-            ) from error
+            raise _unusable(error) from error
 
     def _counted_session(self, **options: Any) -> boto3.Session:
         session = boto3.Session(**options)
@@ -118,9 +119,9 @@ class AWSClients:
         response: Optional[Tuple[Any, Mapping[str, Any]]],
         **_: Any,
     ) -> None:
-        """Count one attempt of a request, which botocore is about to judge.
+        """Count one attempt of a request, before botocore decides whether to retry.
 
-        Returns nothing, which means to botocore: no opinion on whether to retry.
+        The result None leaves that decision to botocore.
         """
         result = _result(response[1] if response else {})
         self._requests.add(operation.service_model.service_name, operation.name, result)
@@ -139,14 +140,22 @@ class AWSClients:
         return self._config.merge(Config(retries=retries))
 
 
+def _unusable(error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"The AWS settings cannot be used: {error}; check AWS_PROFILE, the AWS_* "
+        "variables and ~/.aws/config.",
+        code="aws-settings",
+    )
+
+
 def _result(answer: Mapping[str, Any]) -> Answered:
-    """How an attempt went; an empty answer is none."""
+    """How an attempt ended; an empty answer means that none arrived."""
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if status is None:
         return Answered.FAILED
     if status < 300:
         return Answered.OK
-    if judge(Answer.from_response(answer)).verdict is Verdict.THROTTLED:
+    if classify(Answer.from_response(answer)).verdict is Verdict.THROTTLED:
         return Answered.THROTTLED
     return Answered.FAILED if status >= 500 else Answered.REFUSED
 
@@ -163,21 +172,12 @@ def client_config(
     defaults: Dict[str, Any] = {"max_pool_connections": max_pool_connections}
     config = Config(**{**defaults, **options})
     retries = dict(config.retries or {})
-    if "mode" in retries or _names_retry_mode(session):
+    if "mode" in retries or _says(session, "retry_mode"):
         return config
     return config.merge(Config(retries={**retries, "mode": "standard"}))
 
 
-def _names_retry_mode(session: boto3.Session) -> bool:
-    return _says(session, "retry_mode")
-
-
-def _speaks_of_retries(session: boto3.Session, options: Mapping[str, Any]) -> bool:
-    """Whether the user says anything about retries, wherever."""
-    said = _says(session, "retry_mode") or _says(session, "max_attempts")
-    return said or bool(options.get("retries"))
-
-
 def _says(session: boto3.Session, name: str) -> bool:
-    file = session._session.get_scoped_config()  # boto3 has no public way to it
+    """Whether the environment or the configuration file has a setting."""
+    file = session._session.get_scoped_config()  # boto3 offers no public access to it
     return bool(os.environ.get(f"AWS_{name.upper()}") or file.get(name))

@@ -28,12 +28,13 @@ def warnings(settings: AgentSettings, has_key: bool) -> Iterator[str]:
             yield (
                 "--api-key-secret-arn needs an execution role, with which ECS reads "
                 "the secret: give --execution-role-arn, or executionRoleArn in the "
-                "template. Runs that bring none will fail."
+                "template. Runs without one will fail. [no-execution-role]"
             )
     elif has_key and not brings_api_key(definition):
         yield (
-            "Flow runs get the API key in plain text, for all to read who may describe "
-            "tasks: keep it in Secrets Manager or SSM, and give --api-key-secret-arn."
+            "Flow runs get the API key in plain text, and everyone who may describe "
+            "tasks can read it: keep it in Secrets Manager or SSM, and give "
+            "--api-key-secret-arn. [plain-text-api-key]"
         )
 
 
@@ -53,8 +54,9 @@ def check_brought(
     if not settings.api_key_secret_arn or brings_api_key(described):
         return
     raise RunConfigError(
-        f"The task definition {task_definition} does not bring the API key, and this "
+        f"The task definition {task_definition} does not contain the API key, and this "
         "agent sends none in plain text: register it again with "
         f"{API_KEY_NAMES[0]} among the secrets of its container {FLOW_CONTAINER!r}, "
-        f"valueFrom {settings.api_key_secret_arn}, and name the new revision."
+        f"valueFrom {settings.api_key_secret_arn}, and name the new revision.",
+        code="definition-without-api-key",
     )

@@ -1,14 +1,14 @@
-"""Claims runs for launches and returns them to the queue; one rule settles every doubt.
+"""Claims runs for launches and returns them to the queue.
 
 Guarantees:
 
 * A claim writes the launch record into the states that mark the run taken: into the
   flow run's, or, for a run that comes back for a task retry, into those of all its due
   task runs with one mutation.
-* Whatever happens to an answer, the row decides: who holds the run stands in its launch
-  record (`launch_record.standing`).
-* A run is returned to the queue only by the process that holds it, and takes its launch
-  record along, so that a task that was started after all is found.
+* When an answer is lost or refuses the claim, the run is read again: its launch record
+  says which launch holds it (`launch_record.standing`).
+* Only the process that holds a run returns it to the queue. The launch record stays in
+  the run's state, so that the next agent finds a task that was started nevertheless.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 import pendulum
 from prefect.engine.state import Scheduled, Submitted
 
+from ..errors import without_code
 from ..launch_record import (
     RESCHEDULED_STATES,
     LaunchRecord,
@@ -44,22 +45,22 @@ from ..prefect_api.run_states import READING, RunStates
 from ..scheduling.backoff import Backoff
 from ..scheduling.steps import Cause, Pause, Steps, as_steps
 
-#: What the API says of a claim that it refuses, as another one is under way.
+#: What the API says when it refuses a claim because of an earlier one.
 _REFUSED = "State update failed"
 
-#: Between two looks at a run whose claim is not clear. The API refuses a second claim
-#: for 30 s, so it is clear after that.
+#: Between two reads of a run while it is not clear which launch claimed it. The API
+#: refuses a second claim for 30 s, so it is clear after that.
 _UNCLEAR = Backoff(1.0, 8.0)
 
-#: Looks at a run whose claim is not clear; about a minute.
+#: How often such a run is read; about a minute.
 _LOOKS = 10
 
 #: Seconds ahead of which a run that was returned starts again: for 30 s the API
 #: refuses that it becomes Submitted once more.
 _RETURN_DELAY = 35
 
-#: Seconds without a heartbeat after which a run has no agent and no container any more;
-#: as for the server's Lazarus.
+#: Seconds without a heartbeat after which a run counts as having neither agent nor
+#: container; as for the server's Lazarus.
 _ALIVE = 600.0
 
 CLAIMING = "Flow runs cannot be claimed at the Prefect API [runs-not-claimed]"
@@ -107,7 +108,7 @@ class Claims:
             Whether the launch holds the run.
         """
         is_resumed = row.get("state") == "Running"
-        look = is_old or is_resumed  # the API locks flow runs only
+        look = is_old or is_resumed  # the API locks flow runs, not task runs
 
         def attempt() -> Steps[Standing]:
             nonlocal look
@@ -126,7 +127,21 @@ class Claims:
             if now is Standing.LOST or looks > _LOOKS:
                 break
             yield Pause(_UNCLEAR.seconds(looks, 1.0), cause=Cause.OUTAGE)
-        self._tell_not_claimed(row["id"], now)
+        if now is Standing.LOST:
+            self._logger.debug(
+                "Flow run %s is not launched: another agent took it, or its state has "
+                "changed",
+                row["id"],
+                extra=log_context(row["id"]),
+            )
+        else:
+            self._logger.warning(
+                "Flow run %s is not launched: the Prefect API keeps refusing the claim "
+                "and shows no other agent's; if it stays Submitted, set it to "
+                "Scheduled [claim-refused]",
+                row["id"],
+                extra=log_context(row["id"]),
+            )
         return False
 
     def is_claimed_for_others(
@@ -151,7 +166,7 @@ class Claims:
     def _submit(
         self, row: Mapping[str, Any], record: LaunchRecord, is_resumed: bool
     ) -> Steps[Standing]:
-        """Send the claim; what is not clear then, the row tells."""
+        """Send the claim; read the run again if that does not settle it."""
         try:
             self._send(row, record)
         except Exception as error:
@@ -169,13 +184,17 @@ class Claims:
         found = standing(row, now, record)
         if found is Standing.UNCHANGED and row.get("state") == "Running":
             assert now is not None  # it is unchanged
-            if self.is_claimed_for_others(row, now) or not self._are_as_seen(row):
+            seen = {each["id"]: version_of(each) for each in row.get("task_runs") or ()}
+            if (
+                self.is_claimed_for_others(row, now)
+                or self._client.task_run_versions(seen) != seen
+            ):
                 return Standing.LOST
         if found is Standing.LOST and now and self._is_own(now, record):
             self._logger.warning(
-                "Flow run %s is not launched, although this agent claimed it: it is "
-                "%s, and has changed since it was read; if it stays so, set it to "
-                "Scheduled",
+                "Flow run %s is not launched, although this agent claimed it: it has "
+                "changed since it was read and is %s; if it stays so, set it to "
+                "Scheduled [claimed-run-changed]",
                 row["id"],
                 now.get("state"),
                 extra=log_context(row["id"]),
@@ -194,33 +213,12 @@ class Claims:
             and claim.record.name == record.name
         )
 
-    def _are_as_seen(self, row: Mapping[str, Any]) -> bool:
-        """Whether all task runs that are to be resumed are as they were read."""
-        seen = {each["id"]: version_of(each) for each in row.get("task_runs") or ()}
-        return self._client.task_run_versions(seen) == seen
-
     def read(self, run_id: str) -> Steps[Optional[Mapping[str, Any]]]:
-        """What the API says of a run, as soon as it says anything."""
+        """Read a run, as soon as the API answers; None if it is gone."""
         return (
             yield from retry_until_success(
                 lambda: self._states.of(run_id), self._outages, READING
             )
-        )
-
-    def _tell_not_claimed(self, run_id: str, now: Standing) -> None:
-        if now is Standing.LOST:
-            self._logger.debug(
-                "Flow run %s is not launched: another agent took it, or its state has "
-                "changed",
-                run_id,
-                extra=log_context(run_id),
-            )
-            return
-        self._logger.warning(
-            "Flow run %s is not launched: the Prefect API keeps refusing the claim and "
-            "shows no other agent's; if it stays Submitted, set it to Scheduled",
-            run_id,
-            extra=log_context(run_id),
         )
 
     def _send(self, row: Mapping[str, Any], record: LaunchRecord) -> None:
@@ -297,9 +295,9 @@ class Claims:
         except Exception as error:
             self._logger.warning(
                 "Flow run %s could not be returned to the queue; an agent of this "
-                "name finds it when it starts: %s",
+                "name finds it when it starts: %s [run-not-returned]",
                 run_id,
-                error,
+                without_code(str(error)),
                 extra=log_context(run_id),
             )
             return False

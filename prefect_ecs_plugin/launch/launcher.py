@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import (
     Any,
     Callable,
@@ -36,7 +36,7 @@ from ..aws import console_links
 from ..aws.rate_limiter import RateLimitTicket
 from ..aws.retrying import RetryBudget
 from ..config.sources import ClientFactory, Reader
-from ..errors import ConfigurationError, RunConfigError
+from ..errors import ConfigurationError, PrefectECSError, RunConfigError
 from ..flow_run import FlowRun
 from ..launch_record import (
     Launch,
@@ -47,7 +47,7 @@ from ..launch_record import (
     unchanged_since,
 )
 from ..observability.counters import AgentCounters, Outcome, Reason
-from ..observability.log_formats import log_context
+from ..observability.log_formats import log_context, log_full_error
 from ..observability.outage_log import OutageLog
 from ..prefect_api.reporter import Reporter, seconds_until_start
 from ..run_config import ECSRun
@@ -65,19 +65,19 @@ AWS = "AWS"
 
 STARTING = "Tasks cannot be started [tasks-not-started]"
 
-#: The cluster of those who name none.
+#: The cluster of runs that name none.
 DEFAULT_CLUSTER = "default"
 
-#: Seconds after which a run that was free may have been taken, and be Running: on a
-#: busy agent a row can wait for a worker.
+#: Seconds after which another agent may have claimed a run that was free when it was
+#: read: on a busy agent a row can wait for a worker.
 _OLD = 2.0
 
-#: Seconds since a run was last known to be this launch's after which the answer to
+#: Seconds since this launch was last known to hold the run after which the answer to
 #: RunTask is late: the run may have been cancelled and started anew meanwhile.
 _LATE = 5.0
 
-#: Seconds until a run that comes back for a task retry is looked at again, if it has a
-#: task at work.
+#: Seconds until a run that comes back for a task retry is read again, if its task is
+#: still running.
 _AT_WORK = 30.0
 
 #: Seconds of queueing before the run's log says why nothing happens.
@@ -117,11 +117,10 @@ OnLaunched = Callable[[Started], object]
 
 
 class LaunchAbandoned(Exception):
-    """The run is not this launch's to start any more; no task was started for it."""
+    """This launch does not hold the run any more and has started no task for it."""
 
 
-@dataclass(frozen=True)
-class _Plan:
+class _Plan(NamedTuple):
     """What a run asks for, read once.
 
     Attributes:
@@ -133,10 +132,6 @@ class _Plan:
     flow_run: FlowRun
     run_config: ECSRun
     merged: Mapping[str, Any]
-
-    @property
-    def cluster(self) -> str:
-        return str(self.merged.get("cluster") or DEFAULT_CLUSTER)
 
 
 class Launcher:
@@ -180,8 +175,8 @@ class Launcher:
         outages: OutageLog,
         timeout: float,
         agent_id: Callable[[], Optional[str]],
+        other_tasks: OtherTasks,
         region: str = "",
-        other_tasks: Optional[OtherTasks] = None,
         on_claimed: Callable[[], object] = lambda: None,
         on_launched: OnLaunched = lambda started: None,
         counts: Optional[AgentCounters] = None,
@@ -199,7 +194,7 @@ class Launcher:
         self._timeout = timeout
         self._agent_id = agent_id
         self.region = region
-        self._others = other_tasks or OtherTasks()
+        self._others = other_tasks
         self._on_claimed = on_claimed
         self._on_launched = on_launched
         self._counts = counts or AgentCounters()
@@ -239,10 +234,11 @@ class Launcher:
             launch: Its name, attempt and `after` are kept.
         """
         cluster, definition = DEFAULT_CLUSTER, None
-        with suppress(Exception):  # what is wrong with the run, its launch tells
+        with suppress(Exception):  # the launch itself reports a damaged run config
             run_config = ECSRun.from_serialized(row.get("run_config"))
             definition = run_config.task_definition_arn
-            cluster = self._cluster(run_config)
+            own = (run_config.run_task_kwargs or {}).get("cluster")
+            cluster = str(own or self._run_task_kwargs.get("cluster") or cluster)
         return replace(
             launch,
             cluster=cluster,
@@ -268,7 +264,7 @@ class Launcher:
             is_old: Whether another agent may have claimed the run since it was read.
             earlier: The tasks of an earlier launch; those at work are stopped.
         """
-        if row.get("state") == "Cancelling":  # it has no container that could end it
+        if row.get("state") == "Cancelling":  # no container can end it
             yield from self._end_cancelled(row["id"], is_same_claim(row))
             return
         if row.get("state") == "Running" and not row.get("task_runs"):
@@ -288,13 +284,9 @@ class Launcher:
             self._on_claimed()
             yield from self._launch_claimed(row, record, earlier)
         finally:
-            self._has_ended(row["id"])
-
-    def _has_ended(self, run_id: str) -> None:
-        self.pending_run_ids.discard(run_id)
-        self.being_read.discard(run_id)
-        self._told.discard(run_id)
-        self._forget(run_id)
+            for run_ids in (self.pending_run_ids, self.being_read, self._told):
+                run_ids.discard(row["id"])
+            self._forget(row["id"])
 
     def _launch_claimed(
         self,
@@ -302,7 +294,7 @@ class Launcher:
         record: LaunchRecord,
         earlier: Optional[EarlierTasks],
     ) -> Steps[None]:
-        run_id, patience = row["id"], self._patience(row)
+        run_id, budget = row["id"], self._budget(row)
         try:
             if row.get("state") == "Running":
                 # The server counts task runs that are Submitted as dead, and a claim
@@ -311,21 +303,32 @@ class Launcher:
             if earlier is None and record.after:
                 earlier = up_to(record.after)
             if earlier:
-                yield from patience.uncounted(self._others.stop(run_id, earlier))
+                yield from budget.uncounted(self._others.stop(run_id, earlier))
             self.being_read.add(run_id)
-            task = yield from self.deploy(row, record, patience)
+            task = yield from self.deploy(row, record, budget)
         except Interrupted:
-            self._requeue(row, record, patience)
+            # A run that may have a task stays as it is; the next start finds the task.
+            is_returned = not budget.is_uncertain and self._claims.requeue(row, record)
+            self._counts.flow_runs.add(
+                Outcome.RETURNED if is_returned else Outcome.LEFT
+            )
             raise
         except LaunchAbandoned as abandoned:
             yield from self._abandon(row, record, abandoned)
         except LaunchUncertain as uncertain:
-            self._leave(run_id, uncertain)
-        except Exception as error:  # it is this run's alone
+            self._counts.flow_runs.add(Outcome.LEFT)
+            self._logger.warning(
+                "Flow run %s may have a task that this agent cannot see; if the run "
+                "stays Submitted, set it to Scheduled: %s",
+                run_id,
+                uncertain,
+                extra=log_context(run_id),
+            )
+        except Exception as error:  # it concerns this run only
             self._counts.flow_runs.add(Outcome.LAUNCH_FAILED)
             yield from self.fail(row, record, error)
         else:
-            self._count(record, row, patience)
+            self._count(record, row, budget)
             self._outages.end(STARTING)
             self._others.stop_late(run_id, record, task.arn)
             self._tell(task)
@@ -341,24 +344,13 @@ class Launcher:
             self._reporter.log(task.run_id, "ECS has accepted the task now")
         self._reporter.log(task.run_id, f"Submitted for execution: {task}")
 
-    def _leave(self, run_id: str, uncertain: LaunchUncertain) -> None:
-        """Leave a run as it is that may have a task."""
-        self._counts.flow_runs.add(Outcome.LEFT)
-        self._logger.warning(
-            "Flow run %s may have a task that this agent cannot see; if the run stays "
-            "Submitted, set it to Scheduled: %s",
-            run_id,
-            uncertain,
-            extra=log_context(run_id),
-        )
-
     def _abandon(
         self,
         row: Mapping[str, Any],
         record: LaunchRecord,
         abandoned: LaunchAbandoned,
     ) -> Steps[None]:
-        """Leave a run to what became of it; end a resumed one that is Cancelling."""
+        """Leave the run as it is now; end a resumed one that is Cancelling."""
         run_id = row["id"]
         self._counts.flow_runs.add(Outcome.ABANDONED)
         self._logger.info(
@@ -367,7 +359,7 @@ class Launcher:
             abandoned,
             extra=log_context(run_id),
         )
-        if row.get("state") == "Running":  # it has no container that could end it
+        if row.get("state") == "Running":  # no container can end it
             yield from self._end_cancelled(run_id, lambda now: holds(row, now, record))
 
     def _end_cancelled(
@@ -387,8 +379,8 @@ class Launcher:
         yield from self._reporter.mark_failed(
             row["id"],
             unchanged_since(now),
-            "The task runs that were to be retried have been given other states, and "
-            "no task of the run is at work; restart the run.",
+            "The task runs to retry have other states now, and no task of the run is "
+            "running; restart the run. [no-task-runs-to-retry]",
         )
 
     def fail(
@@ -401,29 +393,24 @@ class Launcher:
             record: The launch.
             error: Why, as a sentence.
         """
-        message = str(error) or type(error).__name__
-        if isinstance(error, ConfigurationError):  # it tells of what the run says
+        message = str(error)
+        if isinstance(error, ConfigurationError):  # it quotes the run config
             message = shortened(message)
+        elif not isinstance(error, PrefectECSError):
+            message = (
+                "The launch was aborted by an internal error: "
+                f"{type(error).__name__}: {error} [internal-error]"
+            )
         about = log_context(row["id"])
         self._logger.error(
             "Flow run %s cannot be launched: %s", row["id"], message, extra=about
         )
-        self._logger.debug("The error in full", exc_info=error, extra=about)
+        log_full_error(self._logger, error, about)
         now = yield from self._claims.held(row, record)
         if now:
             yield from self._reporter.mark_failed(
                 row["id"], unchanged_since(now), message
             )
-
-    def _requeue(
-        self,
-        row: Mapping[str, Any],
-        record: LaunchRecord,
-        patience: RetryBudget,
-    ) -> None:
-        """Return a run, unless it may have a task, which the next start finds."""
-        is_returned = not patience.is_uncertain and self._claims.requeue(row, record)
-        self._counts.flow_runs.add(Outcome.RETURNED if is_returned else Outcome.LEFT)
 
     # -- From a run to its task ------------------------------------------------------
 
@@ -431,14 +418,14 @@ class Launcher:
         self,
         row: Mapping[str, Any],
         record: Optional[LaunchRecord] = None,
-        patience: Optional[RetryBudget] = None,
+        budget: Optional[RetryBudget] = None,
     ) -> Steps[Started]:
         """Launch a run that has been claimed.
 
         Args:
             row: The run as the API gave it.
             record: The launch; None if the caller has claimed the run.
-            patience: How long it may be refused, if that is counted already.
+            budget: How long it may be refused, if that is counted already.
 
         Returns:
             The task.
@@ -451,34 +438,34 @@ class Launcher:
         self._learn(row["id"], row.get("run_config"))
         plan = self._plan(row, record)
         flow_run, run_config = plan.flow_run, plan.run_config
-        patience = patience or self._patience(row)
-        confirm = self._confirmation(row, record, patience) if record else None
+        budget = budget or self._budget(row)
+        confirm = self._confirmation(row, record, budget) if record else None
         after = record.after if record else None
         if run_config.task_definition_arn:
             name = _own_definition(flow_run, run_config)
-            definition = yield from self._submission.described(name, patience)
+            definition = yield from self._submission.described(name, budget)
             self._learn(flow_run.id, definition)
             api_key.check_brought(name, definition, self._settings)
             request = self._request(plan, definition)
             kwargs.check_request(request, definition)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch_by_arn(
-                name, request, patience, confirm=confirm, after=after
+                name, request, budget, confirm=confirm, after=after
             )
         else:
             definition, request = yield from self._both_requests(plan)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch(
-                definition, request, patience, confirm=confirm, after=after
+                definition, request, budget, confirm=confirm, after=after
             )
         is_resumed = row.get("state") == "Running"
         task = Started(
             task_arn,
-            plan.cluster,
+            str(plan.merged.get("cluster") or DEFAULT_CLUSTER),
             flow_run.id,
             Launch(flow_run.attempt, is_resumed, flow_run.launch_name),
-            is_late=patience.is_uncertain or patience.seconds_since_confirmed() > _LATE,
-            was_listed=patience.was_listed,
+            is_late=budget.is_uncertain or budget.seconds_since_confirmed() > _LATE,
+            was_listed=budget.was_listed,
         )
         with self._never_failing(task):
             self._on_launched(task)
@@ -498,14 +485,14 @@ class Launcher:
             about = log_context(task.run_id, task.arn)
             self._logger.error(
                 "Flow run %s: an internal error after its task %s was started; the run "
-                "is not affected: %s: %s",
+                "is not affected: %s: %s [internal-error]",
                 task.run_id,
                 task.arn,
                 type(error).__name__,
                 error,
                 extra=about,
             )
-            self._logger.debug("The error in full", exc_info=error, extra=about)
+            log_full_error(self._logger, error, about)
 
     def _plan(self, row: Mapping[str, Any], record: Optional[LaunchRecord]) -> _Plan:
         try:
@@ -513,23 +500,27 @@ class Launcher:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunConfigError(
                 "The Prefect API gives no usable description of the run's flow "
-                f"({type(error).__name__}: {error}); register the flow again."
+                f"({type(error).__name__}: {error}); register the flow again.",
+                code="no-flow-description",
             ) from error
         launch = record or launch_of(row)
         flow_run = replace(flow_run, launch=launch.name, attempt=launch.attempt)
         run_config = ECSRun.from_serialized(row.get("run_config"))
-        return _Plan(flow_run, run_config, self._merged(run_config))
+        own = run_config.run_task_kwargs or {}
+        kwargs.check(own)
+        return _Plan(flow_run, run_config, kwargs.merge(self._run_task_kwargs, own))
 
     def _confirmation(
-        self, row: Mapping[str, Any], record: LaunchRecord, patience: RetryBudget
+        self, row: Mapping[str, Any], record: LaunchRecord, budget: RetryBudget
     ) -> Callable[[], Steps[None]]:
-        """Steps that read the run again, after a wait in which it may have changed.
+        """Steps that read the run again after a wait in which it may have changed.
 
-        The task of an earlier launch, which is being stopped, may have begun to run it.
+        It may be Running: an earlier launch's task, which is being stopped, may have
+        set that state.
         """
 
         def confirm() -> Steps[None]:
-            may_run = was_claimed_before(row) and not patience.is_uncertain
+            may_run = was_claimed_before(row) and not budget.is_uncertain
             if not (yield from self._claims.held(row, record, may_run)):
                 raise LaunchAbandoned(
                     "it was cancelled, finished or rescheduled while it waited"
@@ -538,12 +529,12 @@ class Launcher:
         return confirm
 
     def _count(
-        self, record: LaunchRecord, row: Mapping[str, Any], patience: RetryBudget
+        self, record: LaunchRecord, row: Mapping[str, Any], budget: RetryBudget
     ) -> None:
         """Count a task that was accepted.
 
-        The delay of a run without a start of its own, as one that comes back for the
-        retry of a task, counts from when it was claimed.
+        The delay of a run that has no scheduled start of its own, such as one that
+        comes back for a task retry, counts from when it was claimed.
         """
         self._counts.flow_runs.add(Outcome.LAUNCHED)
         if record.attempt > 1:
@@ -551,43 +542,27 @@ class Launcher:
             return
         is_resumed = row.get("state") == "Running"
         self._counts.launches.add(Reason.RETRY if is_resumed else Reason.SCHEDULED)
-        self._counts.launch_delay.observe(max(0.0, time.time() - patience.due))
-
-    def _cluster(self, run_config: ECSRun) -> str:
-        own = (run_config.run_task_kwargs or {}).get("cluster")
-        return str(own or self._run_task_kwargs.get("cluster") or DEFAULT_CLUSTER)
+        self._counts.launch_delay.observe(max(0.0, time.time() - budget.due))
 
     def cluster_of(self, row: Mapping[str, Any]) -> str:
         """The cluster that a run would be launched in now."""
         return self.record_of(row, LaunchRecord("-")).cluster
 
-    def _merged(self, run_config: ECSRun) -> Dict[str, Any]:
-        own = run_config.run_task_kwargs or {}
-        kwargs.check(own)
-        return kwargs.merge(self._run_task_kwargs, own)
-
-    def _patience(self, row: Mapping[str, Any]) -> RetryBudget:
+    def _budget(self, row: Mapping[str, Any]) -> RetryBudget:
         """For a run that was found late, the timeout starts when it was claimed."""
         late = max(0.0, -seconds_until_start(row))
         return RetryBudget(time.time() - late, self._timeout, time.monotonic)
-
-    def _template(self, plan: _Plan) -> Steps[Mapping[str, Any]]:
-        run_config = plan.run_config
-        if run_config.task_definition:
-            return run_config.task_definition
-        if run_config.task_definition_path:
-            loaded = yield from self._files.mapping(run_config.task_definition_path)
-            self._learn(plan.flow_run.id, loaded)
-            return loaded
-        return self._settings.task_definition
 
     def _both_requests(
         self, plan: _Plan
     ) -> Steps[Tuple[Dict[str, Any], Dict[str, Any]]]:
         """The definition of a run that names none, and the request to run it."""
         flow_run, run_config = plan.flow_run, plan.run_config
-        read = yield from self._template(plan)
-        facts = (read, flow_run, run_config, self._settings)
+        source = run_config.task_definition or self._settings.task_definition
+        if run_config.task_definition_path and not run_config.task_definition:
+            source = yield from self._files.mapping(run_config.task_definition_path)
+            self._learn(flow_run.id, source)
+        facts = (source, flow_run, run_config, self._settings)
         definition = template.build(*facts, plan.merged)
         request, moved = overflow.move_env_to_definition(
             self._request(plan, definition), definition
@@ -622,10 +597,10 @@ class Launcher:
             self._prefect_settings(),
         )
 
-    # -- Telling why nothing happens ----------------------------------------------
+    # -- Reporting waits -----------------------------------------------------------
 
     def observe_wait(self, run_id: str, wait: Wait) -> None:
-        """Say in a run's log, once for each launch, why it waits.
+        """Write into a run's log, once for each launch, why it waits.
 
         Args:
             run_id: The run whose steps wait.
@@ -639,7 +614,7 @@ class Launcher:
         if reason:
             self._told.add(run_id)
             is_outage = wait.cause is Cause.OUTAGE
-            if is_outage:  # all runs wait for the same; their logs tell it for each
+            if is_outage:  # all runs wait for it; each run's own log says so
                 self._outages.begin(STARTING, reason, service=AWS)
             self._logger.log(
                 logging.DEBUG if is_outage else logging.INFO,
@@ -667,7 +642,8 @@ def _own_definition(flow_run: FlowRun, run_config: ECSRun) -> str:
     if flow_run.has_docker_storage:
         raise RunConfigError(
             "A flow with Docker storage cannot use task_definition_arn, since the "
-            "image is part of the storage; give a task_definition, or other storage."
+            "image is part of the storage; give a task_definition, or other storage.",
+            code="docker-storage",
         )
     return str(run_config.task_definition_arn)
 

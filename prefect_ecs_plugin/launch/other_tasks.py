@@ -22,7 +22,7 @@ from ..scheduling.steps import Pause, Steps
 from .claims import Claims
 
 SEEING = "Other tasks of flow runs cannot be listed [other-tasks-unlisted]"
-STOPPING = "Tasks of earlier launches of flow runs cannot be stopped"
+STOPPING = "Tasks of earlier launches cannot be stopped [earlier-tasks-not-stopped]"
 
 #: Why a task is stopped that is not the latest of its run; ECS keeps it as its reason.
 STARTED_ANEW = "The flow run was started anew and has another task"
@@ -53,53 +53,7 @@ class EarlierTasks(NamedTuple):
 
 
 class OtherTasks:
-    """What a launch asks about the other tasks of its run. This class knows of none.
-
-    It serves simulations; `TasksAtECS` is what an agent has.
-    """
-
-    def has_task(self, row: Mapping[str, Any]) -> Steps[bool]:
-        """Whether a run that comes back for a task retry has a task, or will have one.
-
-        Args:
-            row: The run as the queue gave it.
-        """
-        yield from ()
-        return False
-
-    def earlier(self, row: Mapping[str, Any]) -> Steps[Optional[EarlierTasks]]:
-        """The tasks of earlier launches of a run that was started anew.
-
-        Args:
-            row: The run as the queue gave it.
-
-        Returns:
-            None if the run was not launched before, or its tasks may not be seen.
-        """
-        yield from ()
-        return None
-
-    def stop(self, run_id: str, earlier: EarlierTasks) -> Steps[None]:
-        """Stop the tasks of earlier launches that are at work.
-
-        Args:
-            run_id: The run.
-            earlier: What `earlier` said.
-        """
-        yield from ()
-
-    def stop_late(self, run_id: str, record: LaunchRecord, task_arn: str) -> None:
-        """Look for tasks of earlier launches once more, after a while; stop them.
-
-        Args:
-            run_id: The run.
-            record: The run's launch.
-            task_arn: The task that was started; it is kept.
-        """
-
-
-class TasksAtECS(OtherTasks):
-    """Asks ECS about the other tasks of runs.
+    """Finds and stops the other tasks of a run that is launched.
 
     Args:
         claims: Reads launch records.
@@ -137,7 +91,13 @@ class TasksAtECS(OtherTasks):
         self._clock = clock
 
     def has_task(self, row: Mapping[str, Any]) -> Steps[bool]:
-        """See `OtherTasks`. A task of an agent that writes no record is not found."""
+        """Whether a run that comes back for a task retry has a task, or will have one.
+
+        A task of an agent that writes no launch record is not found.
+
+        Args:
+            row: The run as the queue gave it.
+        """
         if self._is_at_work(row["id"]):
             return True
         now = yield from self._claims.read(row["id"])
@@ -151,7 +111,14 @@ class TasksAtECS(OtherTasks):
         return bool(_at_work(tasks or ()))
 
     def earlier(self, row: Mapping[str, Any]) -> Steps[Optional[EarlierTasks]]:
-        """See `OtherTasks`."""
+        """The tasks of earlier launches of a run that was started anew.
+
+        Args:
+            row: The run as the queue gave it.
+
+        Returns:
+            None if the run was not launched before, or its tasks cannot be listed.
+        """
         record = yield from self._claims.earlier_launch(row)
         if record is None:
             return None
@@ -176,8 +143,8 @@ class TasksAtECS(OtherTasks):
             )
         except AWSCallError as refused:
             self._logger.warning(
-                "Flow run %s is launched again, and a task of its earlier launch in "
-                "cluster %s cannot be seen, nor stopped: %s",
+                "Flow run %s is launched again, but the agent cannot list or stop a "
+                "task of its earlier launch in cluster %s: %s",
                 run_id,
                 cluster,
                 refused,
@@ -186,10 +153,10 @@ class TasksAtECS(OtherTasks):
             return None
 
     def _is_final(self, region: str) -> Callable[[Exception], bool]:
-        """Whether it is of no use to ask a region again.
+        """Whether to stop asking a region after an error.
 
-        The agent's own is asked for as long as it takes: without it, no task is started
-        either. Another one may be out of reach for good.
+        The agent's own region is asked until it answers: without it, no task is started
+        either. Another region may never answer.
         """
         until = self._clock() + _OTHER_REGION
         is_own = region in ("", self._region)
@@ -203,7 +170,14 @@ class TasksAtECS(OtherTasks):
     # -- Stopping --------------------------------------------------------------------
 
     def stop(self, run_id: str, earlier: EarlierTasks) -> Steps[None]:
-        """See `OtherTasks`. They are listed anew: one may have started since."""
+        """Stop the tasks of earlier launches that are running.
+
+        They are listed again, since one may have started meanwhile.
+
+        Args:
+            run_id: The run.
+            earlier: What `earlier` returned.
+        """
         tasks = yield from self._tasks(run_id, earlier.cluster, earlier.region)
         arns = [str(task["taskArn"]) for task in tasks or ()]
         if tasks and earlier.is_over:
@@ -212,7 +186,13 @@ class TasksAtECS(OtherTasks):
             yield from self._stop(run_id, task_arn, earlier.cluster)
 
     def stop_late(self, run_id: str, record: LaunchRecord, task_arn: str) -> None:
-        """See `OtherTasks`."""
+        """Look for tasks of earlier launches again after a while, and stop them.
+
+        Args:
+            run_id: The run.
+            record: The run's launch.
+            task_arn: The task that was started; it is kept.
+        """
         if was_started_anew(run_id, record):
             self._start(self._stop_late(run_id, record, task_arn))
 
@@ -220,44 +200,34 @@ class TasksAtECS(OtherTasks):
         self, run_id: str, record: LaunchRecord, task_arn: str
     ) -> Steps[None]:
         earlier = yield from self._claims.earlier_records(run_id, record.name)
+        places = {(each.cluster, each.region) for each in earlier}
         for seconds in _LATE:
             yield Pause(seconds)
-            yield from self._stop_others(run_id, record, task_arn, earlier)
-
-    def _stop_others(
-        self,
-        run_id: str,
-        record: LaunchRecord,
-        task_arn: str,
-        earlier: Sequence[LaunchRecord],
-    ) -> Steps[None]:
-        for cluster, region in {(each.cluster, each.region) for each in earlier}:
-            tasks = yield from self._tasks(run_id, cluster, region)
-            others = [arn for arn in _at_work(tasks or ()) if arn != task_arn]
-            if not others or (
-                yield from self._claims.is_superseded(
-                    run_id, record.name, record.attempt
-                )
-            ):
-                continue  # one of them may be the task of the later launch
-            for arn in others:
-                yield from self._stop(run_id, arn, cluster)
+            for cluster, region in places:
+                tasks = yield from self._tasks(run_id, cluster, region)
+                others = [arn for arn in _at_work(tasks or ()) if arn != task_arn]
+                if not others or (
+                    yield from self._claims.is_superseded(
+                        run_id, record.name, record.attempt
+                    )
+                ):
+                    continue  # one of them may be the task of the later launch
+                for arn in others:
+                    yield from self._stop(run_id, arn, cluster)
 
     def _stop(self, run_id: str, task_arn: str, cluster: str) -> Steps[None]:
-        """Stop a task, as soon as AWS does it."""
-        request = {"cluster": cluster, "task": task_arn, "reason": STARTED_ANEW}
         about = log_context(run_id, task_arn)
         try:
             yield from retry_until_success(
-                lambda: self._ecs.call("StopTask", request, region=region_of(task_arn)),
+                lambda: self._ecs.stop_task(task_arn, cluster, STARTED_ANEW),
                 self._outages,
                 STOPPING,
                 self._is_final(region_of(task_arn) or ""),
             )
         except AWSCallError as refused:
             self._logger.warning(
-                "Flow run %s was started anew, and its earlier task %s cannot be "
-                "stopped; stop it: %s",
+                "Flow run %s was started anew, but the agent cannot stop its earlier "
+                "task %s; stop it by hand: %s",
                 run_id,
                 task_arn,
                 refused,

@@ -20,8 +20,8 @@ from ..observability import redaction
 from ..template import API_KEY_NAMES, expect_dict, secret_names
 from ..validation import rules
 
-#: What stays: no two runs would share a definition with the first, and definitions
-#: are kept, and read, for longer than a key should be.
+#: Variables that never move: with the run's id no two runs could share a definition,
+#: and definitions can be read for longer than an API key should be.
 _STAY = frozenset({RUN_ID, *API_KEY_NAMES})
 
 #: Variables by container.
@@ -89,7 +89,8 @@ def _raise_secrets(
             f"The run's overrides are longer than the {rules.MAX_OVERRIDES} characters "
             f"that ECS takes, because of {', '.join(names)}. What looks like a secret "
             "is not moved into the task definition, where others can read it; keep it "
-            "in Secrets Manager or SSM and name it in the container's `secrets`."
+            "in Secrets Manager or SSM and name it in the container's `secrets`.",
+            code="overrides-too-long",
         )
 
 

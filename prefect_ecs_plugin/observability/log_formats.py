@@ -14,7 +14,7 @@ import threading
 import traceback
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Type
+from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, Optional, Type
 
 from ..errors import ConfigurationError, code_of
 from .redaction import Secrets
@@ -39,6 +39,19 @@ def log_context(
     """
     about = {"flow_run_id": run_id, "task_arn": task_arn}
     return {_CONTEXT: {key: value for key, value in about.items() if value}}
+
+
+def log_full_error(
+    logger: logging.Logger, error: BaseException, extra: Mapping[str, Any]
+) -> None:
+    """Log an error's traceback at DEBUG; the line before it says what happened.
+
+    Args:
+        logger: The agent's own log.
+        error: Any exception.
+        extra: What `log_context` returned.
+    """
+    logger.debug("The error in full", exc_info=error, extra=extra)
 
 
 # -- Redaction ----------------------------------------------------------------------

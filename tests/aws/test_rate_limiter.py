@@ -21,11 +21,11 @@ FARGATE = "RunTask on Fargate"
 
 
 class Queue:
-    """Requests that come at given times, and when the pacer lets each through."""
+    """Requests that come at given times, and when the limiter lets each through."""
 
     def __init__(self, limits: Any = LIMITS) -> None:
         self.simulation = Simulation()
-        self.pacer = RateLimiter(
+        self.limiter = RateLimiter(
             limits, lambda: self.simulation.now, self.simulation.dispatcher.call_later
         )
         self.sent: List[Tuple[float, int]] = []
@@ -34,7 +34,7 @@ class Queue:
         self, at: float, number: int, kind: str = FARGATE, priority: float = 0
     ) -> None:
         def now() -> None:
-            turn = self.pacer.turn(kind, (priority,))
+            turn = self.limiter.turn(kind, (priority,))
             turn.add_done_callback(
                 lambda _: self.sent.append((self.simulation.now, number))
             )
@@ -79,7 +79,7 @@ def test_guarantee_4_no_request_starves_even_when_aws_throttles(
         queue.ask(time, number)
     for time in throttles:
         queue.simulation.dispatcher.call_later(
-            time, lambda: queue.pacer.throttled(FARGATE)
+            time, lambda: queue.limiter.throttled(FARGATE)
         )
     assert len(queue.times()) == len(times)
     assert_within(queue.times(), LIMITS["fargate"])
@@ -118,7 +118,7 @@ def test_a_cancelled_turn_costs_no_token() -> None:
     queue = Queue({**LIMITS, "run": slow, "fargate": slow})
     queue.ask(0, 0)
     queue.simulation.run()
-    unwanted = [queue.pacer.turn(FARGATE) for _ in range(50)]
+    unwanted = [queue.limiter.turn(FARGATE) for _ in range(50)]
     for turn in unwanted:
         assert turn.cancel()
     queue.ask(0, 1)
@@ -130,21 +130,21 @@ def test_a_turn_knows_how_many_are_ahead_and_how_long_that_takes() -> None:
     for number in range(58):
         queue.ask(0, number)
     queue.simulation.dispatcher.do_due()
-    turn = queue.pacer.turn(FARGATE)
+    turn = queue.limiter.turn(FARGATE)
     assert (turn.ahead, turn.seconds) == (39, pytest.approx(39 / 19))
 
 
 def test_registrations_are_a_backlog_of_launches_too() -> None:
     queue = Queue()
     for _ in range(19 + 19):  # the first 19 need not wait
-        queue.pacer.turn("RegisterTaskDefinition")
-    assert queue.pacer.launch_backlog() == pytest.approx(20)
+        queue.limiter.turn("RegisterTaskDefinition")
+    assert queue.limiter.launch_backlog() == pytest.approx(20)
     for _ in range(19 + 38):
-        queue.pacer.turn(FARGATE)
-    assert queue.pacer.launch_backlog() == pytest.approx(20)
+        queue.limiter.turn(FARGATE)
+    assert queue.limiter.launch_backlog() == pytest.approx(20)
     for _ in range(19 * 30):
-        queue.pacer.turn(FARGATE)
-    assert queue.pacer.launch_backlog() == pytest.approx(32)
+        queue.limiter.turn(FARGATE)
+    assert queue.limiter.launch_backlog() == pytest.approx(32)
 
 
 def test_the_backlog_is_told_in_seconds() -> None:
@@ -152,7 +152,7 @@ def test_the_backlog_is_told_in_seconds() -> None:
     for number in range(19 + 38):
         queue.ask(0, number)
     queue.simulation.dispatcher.do_due()
-    assert queue.pacer.backlog(FARGATE, "RunTask") == pytest.approx(2)
+    assert queue.limiter.backlog(FARGATE, "RunTask") == pytest.approx(2)
 
 
 # -- A bucket gives way and recovers -----------------------------------------------

@@ -6,6 +6,7 @@ import json
 from typing import Any, Dict, List
 
 import pytest
+from codes import codes_of, raises_code
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -234,23 +235,19 @@ def test_a_registered_definition_that_brings_the_key_will_do(name: str) -> None:
 def test_guarantee_7_one_that_does_not_is_refused_with_what_to_add(
     described: Any,
 ) -> None:
-    with pytest.raises(RunConfigError) as error:
+    with raises_code("definition-without-api-key", RunConfigError) as error:
         api_key.check_brought("etl:3", described, AgentSettings(api_key_secret_arn=ARN))
-    assert str(error.value) == (
-        "The task definition etl:3 does not bring the API key, and this agent sends "
-        "none in plain text: register it again with PREFECT__CLOUD__API_KEY among the "
-        f"secrets of its container 'flow', valueFrom {ARN}, and name the new revision."
-    )
+    for value in ("etl:3", "PREFECT__CLOUD__API_KEY", "'flow'", ARN):
+        assert value in error.value.message
 
 
 # -- What is said at the start -----------------------------------------------------
 
-PLAIN = "Flow runs get the API key in plain text"
-NO_ROLE = "--api-key-secret-arn needs an execution role"
+PLAIN, NO_ROLE = "plain-text-api-key", "no-execution-role"
 
 
 @pytest.mark.parametrize(
-    "settings, has_key, lines",
+    "settings, has_key, codes",
     [
         ({}, False, []),
         ({}, True, [PLAIN]),
@@ -262,8 +259,7 @@ NO_ROLE = "--api-key-secret-arn needs an execution role"
         ({"api_key_secret_arn": ARN, "task_definition": a_template()}, True, []),
     ],
 )
-def test_what_is_said_at_the_start(settings: Any, has_key: bool, lines: Any) -> None:
+def test_what_is_said_at_the_start(settings: Any, has_key: bool, codes: Any) -> None:
     said = list(api_key.warnings(AgentSettings(**settings), has_key))
-    assert [line[: len(words)] for line, words in zip(said, lines)] == lines
-    assert len(said) == len(lines)
+    assert codes_of(said) == codes
     assert not any("\n" in line for line in said)

@@ -57,6 +57,7 @@ def render(row: Mapping[str, Any], name: str, context: CheckContext) -> LaunchPr
         outages=OutageLog(logger),
         timeout=0.0,
         agent_id=lambda: None,
+        other_tasks=cast(Any, None),  # nor does it look for other tasks
     )
     run_blocking(launcher.deploy(row), time.sleep)
     return LaunchPreview(
@@ -120,7 +121,7 @@ class _Recorder:
         yield from ()
         return _NO_TASK
 
-    def described(self, task_definition: str, patience: Any) -> Steps[Any]:
+    def described(self, task_definition: str, budget: Any) -> Steps[Any]:
         yield from ()
         try:
             answer = self.aws.ask(

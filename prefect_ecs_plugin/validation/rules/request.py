@@ -169,7 +169,7 @@ class Rule:
 
     Attributes:
         check: Yields the problems that a request has with this rule. It takes a
-            `Part`, or a `Launch` for the rules of run_task.LAUNCH_RULES.
+            `Part`, or a `LaunchRequest` for the rules of run_task.LAUNCH_RULES.
         source: Where AWS documents the rule.
         whole: The rule is about something missing, so it applies only to a request
             that is complete.

@@ -68,7 +68,7 @@ def check_run_task(
     part = Part("", request)
     problems = apply(RULES, part, partial=partial)
     if definition is not None:
-        launch = Launch(part, Part("", definition))
+        launch = LaunchRequest(part, Part("", definition))
         problems += apply(LAUNCH_RULES, launch, partial=partial)
     return problems
 
@@ -305,7 +305,7 @@ RULES = (
 # --- rules about the request and the definition it runs ------------------------
 
 
-class Launch(NamedTuple):
+class LaunchRequest(NamedTuple):
     """A RunTask request and the task definition that it runs."""
 
     request: Part
@@ -318,7 +318,7 @@ class Launch(NamedTuple):
         return "launchType" if by_type else "capacityProviderStrategy"
 
 
-def _active(launch: Launch) -> Iterator[Problem]:
+def _active(launch: LaunchRequest) -> Iterator[Problem]:
     # "TaskDefinition is inactive"
     status = launch.definition.text("status")
     if status in ("INACTIVE", "DELETE_IN_PROGRESS"):
@@ -329,7 +329,7 @@ def _active(launch: Launch) -> Iterator[Problem]:
         )
 
 
-def _known_containers(launch: Launch) -> Iterator[Problem]:
+def _known_containers(launch: LaunchRequest) -> Iterator[Problem]:
     # "Override for container named ... is not a container in the TaskDefinition."
     known = launch.definition.texts("containerDefinitions")
     for override in _container_overrides(launch.request):
@@ -343,7 +343,7 @@ def _known_containers(launch: Launch) -> Iterator[Problem]:
             )
 
 
-def _secrets(launch: Launch) -> Iterator[Problem]:
+def _secrets(launch: LaunchRequest) -> Iterator[Problem]:
     # "The secret name must be unique and not shared with any new or existing
     # environment variables set on the container"
     secrets = {
@@ -362,7 +362,7 @@ def _secrets(launch: Launch) -> Iterator[Problem]:
                 )
 
 
-def _has_network(launch: Launch) -> Iterator[Problem]:
+def _has_network(launch: LaunchRequest) -> Iterator[Problem]:
     # "Network Configuration must be provided when networkMode 'awsvpc' is specified."
     network = launch.request.part("networkConfiguration")
     is_awsvpc = launch.definition.text("networkMode") == "awsvpc"
@@ -376,7 +376,7 @@ def _has_network(launch: Launch) -> Iterator[Problem]:
 
 
 def _takes_no_network(
-    launch: Launch, default: Optional[str] = None
+    launch: LaunchRequest, default: Optional[str] = None
 ) -> Iterator[Problem]:
     # "Network Configuration is not valid for the given networkMode of this task
     # definition."
@@ -390,7 +390,7 @@ def _takes_no_network(
         )
 
 
-def _compatible(launch: Launch) -> Iterator[Problem]:
+def _compatible(launch: LaunchRequest) -> Iterator[Problem]:
     # "Task definition does not support launch_type FARGATE." ECS works out
     # `compatibilities` itself; a definition that requires FARGATE runs on EC2 too.
     launch_type = launch.request.text("launchType")
@@ -421,7 +421,7 @@ def _compatible(launch: Launch) -> Iterator[Problem]:
         )
 
 
-def _fit_for_fargate(launch: Launch) -> Iterator[Problem]:
+def _fit_for_fargate(launch: LaunchRequest) -> Iterator[Problem]:
     if placed_on_fargate(launch.request.value):
         for problem in apply(fargate.RULES, launch.definition, partial=False):
             yield problem.because_of(
@@ -429,7 +429,7 @@ def _fit_for_fargate(launch: Launch) -> Iterator[Problem]:
             )
 
 
-def _effective_size(launch: Launch) -> Iterator[Problem]:
+def _effective_size(launch: LaunchRequest) -> Iterator[Problem]:
     # Where the overrides have both, or neither, other rules check the pair.
     overrides = launch.request.part("overrides")
     given = [key for key in ("cpu", "memory") if overrides.get(key) is not None]
@@ -442,7 +442,7 @@ def _effective_size(launch: Launch) -> Iterator[Problem]:
     yield from fargate.size(cpu, memory, overrides.at(given[0]))
 
 
-def _task_role_to_exec(launch: Launch) -> Iterator[Problem]:
+def _task_role_to_exec(launch: LaunchRequest) -> Iterator[Problem]:
     overrides = launch.request.part("overrides")
     role = launch.definition.get("taskRoleArn") or overrides.get("taskRoleArn")
     if launch.request.get("enableExecuteCommand") is True and not role:
