@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
+from typing import Any, Dict, Iterator, Set, Tuple
 
 import click
 import pytest
@@ -210,52 +210,10 @@ def test_no_option_is_named_that_does_not_exist(page: Path) -> None:
 # -- Messages -------------------------------------------------------------------------
 
 
-def said() -> str:
-    """Every text in the code, with `...` for what is put into it."""
-    texts: List[str] = []
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.JoinedStr):
-                texts.append("".join(map(_part, node.values)))
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                texts.append(re.sub(r"%(\.\d)?[a-z]", "...", node.value))
-    return "\n".join(texts)
-
-
-def _part(node: ast.AST) -> str:
-    return str(node.value) if isinstance(node, ast.Constant) else "..."
-
-
-class Message(NamedTuple):
-    heading: str
-    text: str
-
-
-def quoted_messages() -> Iterator[Message]:
-    """What hand-written tables quote in their first column."""
-    page = re.sub(
-        r"<!-- generated: begin.*?<!-- generated: end -->",
-        "",
-        text_of(ROOT / "docs" / "troubleshooting.md"),
-        flags=re.DOTALL,
-    )
-    heading = ""
-    for line in page.splitlines():
-        heading = line if line.startswith("#") else heading
-        if line.startswith("| `"):
-            for span in INLINE.findall(line.split(" | ")[0]):
-                yield Message(heading, span)
-
-
-@pytest.mark.parametrize(
-    "message", sorted(set(quoted_messages())), ids=lambda m: m.text
-)
-def test_a_quoted_message_is_one_that_the_agent_writes(message: Message) -> None:
-    pattern = ".*?".join(map(re.escape, message.text.split("...")))
-    assert re.search(pattern, TEXTS)
-
-
-TEXTS = said()
+@each_page
+def test_a_code_that_the_docs_name_is_one_of_a_message(page: Path) -> None:
+    known = {each.code for each in sys.modules["messages"].messages(PACKAGE)}
+    assert set(re.findall(r"`\[([a-z0-9-]+)\]`", text_of(page))) - known == set()
 
 
 # -- Links and code -------------------------------------------------------------------
