@@ -176,7 +176,7 @@ class Agent:
 
     def _call(self, run_id: str, budget: RetryBudget) -> Steps[None]:
         """As `Submission._call`."""
-        yield from budget.queue(self._pacer.turn(_KIND, budget.queue_priority))
+        yield from budget.queue(self._pacer.ticket(_KIND, budget.queue_priority))
         try:
             yield from self._botocore(run_id)
         except AWSCallError as refused:

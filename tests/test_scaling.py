@@ -125,7 +125,7 @@ class Registering(scaling.Agent):
 
     def _register(self, budget: RetryBudget) -> Steps[None]:
         kind = "RegisterTaskDefinition"
-        yield from budget.queue(self._pacer.turn(kind, budget.queue_priority))
+        yield from budget.queue(self._pacer.ticket(kind, budget.queue_priority))
         yield Pause(0.2)
         if not self._limits.allow_call(kind):
             self._pacer.throttled(kind)

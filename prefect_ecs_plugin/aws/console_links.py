@@ -27,8 +27,7 @@ class TaskName(NamedTuple):
     def of(cls, task_arn: str) -> TaskName:
         """Take an ARN apart: `arn:aws:ecs:region:account:task/cluster/id`.
 
-        An account with the short ARN format leaves the cluster out; then it is
-        called `default`, which is right for those who never named one.
+        The short ARN format has no cluster; then `default` is assumed.
         """
         _, partition, _, region, _, resource = task_arn.split(":", 5)
         _, *cluster, task_id = resource.split("/")

@@ -1,4 +1,4 @@
-"""Which task definitions exist, as far as this agent knows. Pure, but for a lock."""
+"""Remembers which task definitions exist. Pure, but for a lock."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class TaskDefinitionCache:
             return len(self._pending) + len(self._provided)
 
     def reserve(self, family: str) -> Tuple[Promise, bool]:
-        """The ARN that a family has or will have, and whether to provide it is ours."""
+        """The future ARN of a family, and whether the caller has to provide it."""
         with self._lock:
             promise = self._pending.get(family) or self._provided.get(family)
             if promise is not None:
@@ -101,7 +101,7 @@ class TaskDefinitionCache:
         promise.set_exception(error)
 
     def forget(self, family: str, arn: str) -> None:
-        """Drop what turned out to be gone, unless it has been replaced meanwhile."""
+        """Drop an ARN that ECS does not know, unless it was replaced meanwhile."""
         with self._lock:
             promise = self._provided.get(family)
             if promise is not None and promise.done() and promise.result() == arn:
@@ -118,6 +118,6 @@ class TaskDefinitionCache:
             self._described.set(name, definition)
 
     def forget_described(self, name: str) -> None:
-        """Drop a definition that was read and turned out to be gone."""
+        """Drop a definition that was read and does not exist any more."""
         with self._lock:
             self._described.remove(name)

@@ -64,7 +64,7 @@ _CALL_ERRORS = (ClientError, BotoCoreError, RuntimeError, *_CONNECTION_ERRORS)
 #: What is kept of a described task.
 Kept = TypeVar("Kept")
 
-#: Steps run after a request's turn was granted and right before it is sent.
+#: Steps run after a request's ticket was granted and right before it is sent.
 BeforeSend = Callable[[], Steps[None]]
 
 #: How many tasks DescribeTasks takes.
@@ -124,9 +124,9 @@ class ECS:
             operation: The action, such as `RunTask`.
             request: Its parameters.
             budget: The launch that the call is for.
-            before_send: Run after the turn was granted, right before the request is
+            before_send: Run after the ticket was granted, right before the request is
                 sent; what it raises is raised here, and nothing is sent. If it takes
-                so long that the turn is stale, the request queues again.
+                so long that the ticket is stale, the request queues again.
             region: The region to call; None is the agent's own.
 
         Raises:
@@ -135,15 +135,17 @@ class ECS:
         endpoint = self._endpoint(operation, region)
         kind = _kind(operation, request)
         while True:
-            turn = endpoint.limiter.turn(kind, budget.queue_priority if budget else ())
+            ticket = endpoint.limiter.ticket(
+                kind, budget.queue_priority if budget else ()
+            )
             if budget:
-                yield from budget.queue(turn)
+                yield from budget.queue(ticket)
             else:
-                yield turn
+                yield ticket
             if before_send is None:
                 break
             yield from before_send()
-            if not endpoint.limiter.is_stale(turn):
+            if not endpoint.limiter.is_stale(ticket):
                 break
         try:
             answer = getattr(endpoint.client, xform_name(operation))(**request)

@@ -66,8 +66,8 @@ _ONE_EVENT = 1.0
 #: docs/scaling.md has the simulation.
 _RECOVERY = 20.0
 
-#: Seconds after which a turn that was granted is stale: the tokens of others that were
-#: granted meanwhile have been used, or will be at the same moment.
+#: Seconds after which a granted ticket is stale: requests granted since have used their
+#: tokens, or will use them at the same moment.
 _STALE = 5.0
 
 #: The error that adding up fractions of a token makes.
@@ -182,7 +182,7 @@ class RateLimiter:
         self._queues: Dict[str, List[_Entry]] = {kind: [] for kind in BUCKETS_OF}
         self._awaited: Dict[str, bool] = dict.fromkeys(BUCKETS_OF, False)
 
-    def turn(self, kind: str, priority: Priority = ()) -> RateLimitTicket:
+    def ticket(self, kind: str, priority: Priority = ()) -> RateLimitTicket:
         """Queue for a request.
 
         Args:
@@ -192,22 +192,22 @@ class RateLimiter:
         Returns:
             A future that is done when the request may be sent.
         """
-        turn = RateLimitTicket()
+        ticket = RateLimitTicket()
         with self._lock:
             queue = self._queues[kind]
-            turn.ahead = len(queue)
-            turn.seconds = turn.ahead / self.pace(kind)
-            heapq.heappush(queue, (priority, next(self._order), turn))
+            ticket.ahead = len(queue)
+            ticket.seconds = ticket.ahead / self.pace(kind)
+            heapq.heappush(queue, (priority, next(self._order), ticket))
         self._let_through(kind)
-        return turn
+        return ticket
 
-    def is_stale(self, turn: RateLimitTicket) -> bool:
-        """Whether a turn was granted so long ago that it is worth nothing now.
+    def is_stale(self, ticket: RateLimitTicket) -> bool:
+        """Whether a ticket was granted too long ago to be used.
 
-        Many requests may have been held up together after their turns were granted. If
-        all were sent when that is over, AWS would throttle them.
+        After an outage that held up many requests with granted tickets, AWS would
+        throttle them if all were sent at once.
         """
-        return self._clock() - turn.granted_at > _STALE
+        return self._clock() - ticket.granted_at > _STALE
 
     def waiting(self, kind: str) -> int:
         """How many are queueing."""
@@ -245,9 +245,9 @@ class RateLimiter:
         return min(bucket.rate for bucket in self._buckets_of(kind))
 
     def _let_through(self, kind: str) -> None:
-        for turn in self._granted(kind):
-            if turn.set_running_or_notify_cancel():
-                turn.set_result(None)
+        for ticket in self._granted(kind):
+            if ticket.set_running_or_notify_cancel():
+                ticket.set_result(None)
 
     def _granted(self, kind: str) -> List[RateLimitTicket]:
         """Take the tickets for which there are tokens; set a timer for the next."""
@@ -262,17 +262,17 @@ class RateLimiter:
                 if seconds > 0:
                     if not self._awaited[kind]:
                         self._awaited[kind] = True
-                        self._call_later(seconds, lambda: self._token_is_due(kind))
+                        self._call_later(seconds, lambda: self._on_token_due(kind))
                     break
-                turn = heapq.heappop(queue)[2]
-                turn.granted_at = self._clock()
-                granted.append(turn)
+                ticket = heapq.heappop(queue)[2]
+                ticket.granted_at = self._clock()
+                granted.append(ticket)
                 for bucket in buckets:
                     bucket.take()
                 _drop_cancelled(queue)
         return granted
 
-    def _token_is_due(self, kind: str) -> None:
+    def _on_token_due(self, kind: str) -> None:
         with self._lock:
             self._awaited[kind] = False
         self._let_through(kind)

@@ -1,8 +1,8 @@
-"""An answer of AWS becomes a verdict: ask again, wait, look elsewhere or give up.
+"""Decides what an answer of AWS means: ask again, wait, reuse a task or give up.
 
-Pure. The cast: an `Answer` is what came back, whichever way it came; `classify` finds
-its row in `TABLE`; its `Verdict` says what the launch does next; `AWSCallError` carries
-all of it; `RetryBudget` is how long one launch goes on asking, and what it has heard.
+Pure. An `Answer` is an error response, an exception or a list of failures in one form;
+`classify` finds its row in `TABLE`; the row's `Verdict` says what the launch does next;
+`AWSCallError` has all of that; a `RetryBudget` limits how long one launch is retried.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ..scheduling.steps import Cause, Pause, Result, Steps
 class Verdict(enum.Enum):
     """What an answer means for the launch that got it."""
 
-    THROTTLED = "ask again, and slower: nothing was done"
-    RETRY = "ask again: the answer was lost, and something may have been done"
-    RECHECK = "look whether the definition exists by now, then ask again"
+    THROTTLED = "ask again, and slower: AWS did nothing"
+    RETRY = "ask again: the answer was lost, and AWS may have done it"
+    RECHECK = "check whether the definition exists now, then ask again"
     WAIT = "ask again later: there is no capacity for the task at present"
-    REREGISTER = "the definition is gone: register it once more"
-    REUSE_TASK = "the task was started by an earlier request: take that one"
+    REREGISTER = "the definition does not exist: register it again"
+    REUSE_TASK = "an earlier request started the task: use that one"
     FINAL = "asking again would not help"
 
 
@@ -90,7 +90,7 @@ class Row:
         error_code: A regular expression that matches AWS's whole error code.
         verdict: What the launch does next.
         cause: What happened, in words that fit after "because".
-        code: Our stable code for it, as in docs/troubleshooting.md.
+        code: The stable code of the message, as in docs/troubleshooting.md.
         pattern: A regular expression that is searched for in AWS's message.
         remedy: What a person can do about it; empty if nothing.
         example: Such a message of AWS, for readers who search for it.
@@ -409,7 +409,7 @@ def classify(answer: Answer) -> Row:
 
 
 class AWSCallError(LaunchError):
-    """ECS did not do what it was asked; says why, and what to do.
+    """AWS did not do what the agent asked; says why, and what to do.
 
     Attributes:
         operation: The API's action, such as `RunTask`.
@@ -429,7 +429,7 @@ class AWSCallError(LaunchError):
 
 
 def is_worth_waiting(error: Exception) -> bool:
-    """Whether what was refused may be taken later; so may what was not answered."""
+    """Whether AWS may accept the same request later; True if it did not answer."""
     return not isinstance(error, AWSCallError) or error.verdict in WORTH_WAITING
 
 
@@ -454,16 +454,17 @@ _order = itertools.count()
 
 
 class RetryBudget:
-    """How long one launch goes on asking, and what it has heard so far.
+    """How long one launch is retried, and what is known about it so far.
 
     Args:
         due: The run's start, in seconds since 1970; earlier runs go first.
-        seconds: How long from now it may be refused; 0: not twice.
+        seconds: How long from now it is retried; 0: one attempt.
         clock: Tells the time, in seconds.
         random: Gives numbers from 0 to 1, for the jitter of pauses.
 
     Attributes:
-        clock: As it was given.
+        due: As given.
+        clock: As given.
         place: The launch's place in every queue: by its start, then by when it was
             taken. Throttled launches keep it.
         is_uncertain: Whether an answer to RunTask was lost, so that there may be a
@@ -533,11 +534,11 @@ class RetryBudget:
                     self.is_uncertain = True
                 yield pause_after(refused, tries)
 
-    def queue(self, turn: Future[Any]) -> Steps[None]:
-        """Wait for a turn; the wait does not count towards the timeout."""
-        if not turn.done():
+    def queue(self, ticket: Future[Any]) -> Steps[None]:
+        """Wait for a rate-limit slot; the wait does not count towards the timeout."""
+        if not ticket.done():
             since = self.clock()
-            yield turn
+            yield ticket
             self._deadline += self.clock() - since
 
     def uncounted(self, steps: Steps[Result]) -> Steps[Result]:

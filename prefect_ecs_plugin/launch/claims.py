@@ -72,7 +72,7 @@ class Claims:
     Args:
         client: The client of the API.
         states: Asks the API what became of runs.
-        outages: Told what does not work.
+        outages: Logs when the API cannot be asked.
         logger: The agent's own log.
 
     Attributes:
@@ -280,9 +280,9 @@ class Claims:
                 after all is found by the agent that claims the run next.
 
         Returns:
-            False if the run stays as it is: the API could not be told, or the launch
-            does not hold the run any more. The next start of an agent finds it if it
-            must.
+            False if the run stays as it is: the API did not answer, or the launch does
+            not hold the run any more. If it still needs a task, the next agent that
+            starts finds it.
         """
         run_id = row["id"]
         try:

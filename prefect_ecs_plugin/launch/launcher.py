@@ -112,7 +112,7 @@ class Started(NamedTuple):
         return self.links
 
 
-#: Told about each task that was started.
+#: Called with each task that was started.
 OnLaunched = Callable[[Started], object]
 
 
@@ -139,26 +139,26 @@ class Launcher:
 
     Args:
         settings: The agent's defaults.
-        prefect_settings: Asked for each run what it needs to reach its API.
+        prefect_settings: Returns what a run needs to reach its API; called per run.
         clients: Makes AWS clients, for templates on S3.
         submission: Launches tasks.
         claims: Claims runs at the Prefect API.
-        reporter: Tells Prefect.
+        reporter: Writes states and logs to Prefect.
         logger: The agent's own log.
-        outages: Told when tasks cannot be started because AWS does not answer.
-        timeout: Seconds from its start for which a run may be refused.
-        agent_id: Asked for the agent's id at the API.
+        outages: Logs when tasks cannot be started because AWS does not answer.
+        timeout: Seconds for which a launch that ECS refuses is retried.
+        agent_id: Returns the agent's id at the API.
         region: The region that tasks are launched in.
         other_tasks: Finds and stops the other tasks of a run.
         on_claimed: Called when a run has left the queue.
         on_launched: Called with each task that was started.
-        counts: Counts what becomes of them.
-        learn: Told a run's id, and dicts of the run in which secrets may stand.
-        forget: Told the id of a run whose launch has ended; it may have a task.
+        counts: Counts launches and their outcomes.
+        learn: Called with a run's id and dicts that may contain secrets to redact.
+        forget: Called with the id of a run whose launch has ended.
 
     Attributes:
         region: As given.
-        under_way: Runs that are claimed and have no task yet.
+        pending_run_ids: Runs that are claimed and have no task yet.
         being_read: Runs whose requests are not made yet.
     """
 
@@ -272,7 +272,7 @@ class Launcher:
             return
         try:
             is_claimed = yield from self._claims.claim(row, record, is_old)
-        except Interrupted:  # the claim may have succeeded all the same
+        except Interrupted:  # the claim may have succeeded nevertheless
             if self._claims.requeue(row, record):
                 self._counts.flow_runs.add(Outcome.RETURNED)
             raise
@@ -432,8 +432,8 @@ class Launcher:
 
         Raises:
             PrefectECSError: one sentence, if the run cannot be launched.
-            LaunchAbandoned: if the run is not this launch's any more.
-            LaunchUncertain: if it cannot be seen whether a task was started.
+            LaunchAbandoned: if this launch does not hold the run any more.
+            LaunchUncertain: if ECS does not show whether it started a task.
         """
         self._learn(row["id"], row.get("run_config"))
         plan = self._plan(row, record)

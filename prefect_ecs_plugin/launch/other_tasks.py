@@ -1,11 +1,11 @@
 """The other tasks of a run that is launched: one run has one live task.
 
-a run comes back for a task retry   its latest task may be at work still, or another
-                                    launch has claimed it: it is left to them
+a run comes back for a task retry   its latest task may still be running, or another
+                                    launch has claimed the run: then it is not launched
 a run was started anew              the tasks of its earlier launches are stopped,
-                                    whichever agent launched them; a launch that was
-                                    under way may start its task afterwards, so they
-                                    are looked for once more
+                                    whichever agent launched them; they are listed
+                                    again later, because an earlier RunTask may still
+                                    have been on its way
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .claims import Claims
 SEEING = "Other tasks of flow runs cannot be listed [other-tasks-unlisted]"
 STOPPING = "Tasks of earlier launches cannot be stopped [earlier-tasks-not-stopped]"
 
-#: Why a task is stopped that is not the latest of its run; ECS keeps it as its reason.
+#: Why a task that is not the latest of its run is stopped; its stoppedReason at ECS.
 STARTED_ANEW = "The flow run was started anew and has another task"
 
-#: Seconds after a launch until tasks of earlier launches are looked for once more, and
-#: from there once again: a RunTask that was under way has been answered by then, and
-#: ListTasks shows its task.
+#: Seconds from a launch until tasks of earlier launches are listed again, and from then
+#: until they are listed for the last time. By then, a RunTask that was on its way has
+#: been answered, and ListTasks shows its task.
 _LATE = (3.0, 12.0)
 
 #: Seconds for which a region other than the agent's is asked, if it does not answer.
@@ -58,11 +58,11 @@ class OtherTasks:
     Args:
         claims: Reads launch records.
         ecs: ECS, paced.
-        outages: Told what does not work.
+        outages: Logs when ECS cannot be asked.
         logger: The agent's own log.
         start: Starts steps that nothing waits for.
         is_at_work: Whether the agent watches a task of a run that has not stopped.
-        look_soon: Has a watched task looked at soon.
+        look_soon: Makes the watcher describe a task soon.
         region: The agent's own region.
         clock: Tells the time, in seconds.
     """

@@ -34,7 +34,7 @@ class Queue:
         self, at: float, number: int, kind: str = FARGATE, priority: float = 0
     ) -> None:
         def now() -> None:
-            turn = self.limiter.turn(kind, (priority,))
+            turn = self.limiter.ticket(kind, (priority,))
             turn.add_done_callback(
                 lambda _: self.sent.append((self.simulation.now, number))
             )
@@ -118,7 +118,7 @@ def test_a_cancelled_turn_costs_no_token() -> None:
     queue = Queue({**LIMITS, "run": slow, "fargate": slow})
     queue.ask(0, 0)
     queue.simulation.run()
-    unwanted = [queue.limiter.turn(FARGATE) for _ in range(50)]
+    unwanted = [queue.limiter.ticket(FARGATE) for _ in range(50)]
     for turn in unwanted:
         assert turn.cancel()
     queue.ask(0, 1)
@@ -130,20 +130,20 @@ def test_a_turn_knows_how_many_are_ahead_and_how_long_that_takes() -> None:
     for number in range(58):
         queue.ask(0, number)
     queue.simulation.dispatcher.do_due()
-    turn = queue.limiter.turn(FARGATE)
+    turn = queue.limiter.ticket(FARGATE)
     assert (turn.ahead, turn.seconds) == (39, pytest.approx(39 / 19))
 
 
 def test_registrations_are_a_backlog_of_launches_too() -> None:
     queue = Queue()
     for _ in range(19 + 19):  # the first 19 need not wait
-        queue.limiter.turn("RegisterTaskDefinition")
+        queue.limiter.ticket("RegisterTaskDefinition")
     assert queue.limiter.launch_backlog() == pytest.approx(20)
     for _ in range(19 + 38):
-        queue.limiter.turn(FARGATE)
+        queue.limiter.ticket(FARGATE)
     assert queue.limiter.launch_backlog() == pytest.approx(20)
     for _ in range(19 * 30):
-        queue.limiter.turn(FARGATE)
+        queue.limiter.ticket(FARGATE)
     assert queue.limiter.launch_backlog() == pytest.approx(32)
 
 

@@ -239,7 +239,7 @@ def test_runs_are_left_to_others_while_many_definitions_wait_to_be_registered(
     with set_temporary_config({"cloud.api": world.api.url}):
         agent = ECSAgent()
         for _ in range(100):
-            agent._rate_limiter.turn("RegisterTaskDefinition")
+            agent._rate_limiter.ticket("RegisterTaskDefinition")
         agent._poll()
     assert agent.submitting_flow_runs == set()
     with world.agent():

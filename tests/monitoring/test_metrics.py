@@ -98,7 +98,7 @@ def iter_steps(*waits: Wait) -> Steps[None]:
 def test_gauges_show_the_state_at_the_scrape() -> None:
     agent = Agent()
     for _ in range(22):
-        agent.pacer.turn("RunTask on Fargate")
+        agent.pacer.ticket("RunTask on Fargate")
     dispatcher = agent.simulation.dispatcher
     dispatcher.start(iter_steps(Pause(9, cause=Cause.CAPACITY)), run_id="a")
     dispatcher.start(iter_steps(Pause(9)), background=True)

@@ -391,7 +391,7 @@ def test_many_other_calls_do_not_bring_looks_closer(world: World) -> None:
     world.add(arns(2000), "PENDING")
     world.run_until(4.9)
     for _ in range(250):
-        world.pacer.turn("ListTasks")
+        world.pacer.ticket("ListTasks")
     world.run_until(30.0)
     times = [at for at, _, _ in world.ecs.calls]
     gaps = [after - before for before, after in zip(times, times[1:])]

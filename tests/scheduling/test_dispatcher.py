@@ -443,7 +443,7 @@ def _outage() -> Any:
 def _turn() -> Any:
     """A turn behind as many as the bucket has tokens for."""
     pacer = RateLimiter(LIMITS, lambda: 0.0, lambda seconds, action: None)
-    return [pacer.turn("RunTask") for _ in range(200)][-1]
+    return [pacer.ticket("RunTask") for _ in range(200)][-1]
 
 
 @pytest.mark.parametrize(
