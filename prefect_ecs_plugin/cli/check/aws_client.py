@@ -72,7 +72,7 @@ class AWSRefusal(AWSUnavailable):
     """
 
     def __init__(self, aws_code: str, message: str) -> None:
-        super().__init__(f"{aws_code}: {message}", code="aws-refusal")
+        super().__init__(f"{aws_code}: {message}", code="aws-refused")
         self.aws_code = aws_code
 
 

@@ -57,7 +57,7 @@ def _active(context: CheckContext, aws: AWS, name: str) -> Finding:
     return failed(
         f"The cluster {name!r} is {status} in {aws.region}; {_others(aws)}.",
         "Create it, name another with --cluster, or set AWS_DEFAULT_REGION.",
-        code="cluster-not-active",
+        code="no-cluster",
     )
 
 

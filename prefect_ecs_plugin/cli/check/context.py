@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set
+from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 
 from ... import kwargs
 from ...flow_run import plain
@@ -170,12 +170,8 @@ class CheckContext:
 
     def clusters(self) -> List[str]:
         """The names or ARNs of all clusters that runs would be sent to."""
-        return list(dict.fromkeys(self._clusters()))
-
-    def _clusters(self) -> Iterator[str]:
         if self.launches:
-            yield from (launch.cluster for launch in self.launches)
-        elif self.settings is not None:
-            yield kwargs.agent_level(self.settings).get("cluster", "default")
-        else:
-            yield self.options.get("cluster") or "default"
+            return list(dict.fromkeys(launch.cluster for launch in self.launches))
+        if self.settings is not None:
+            return [kwargs.agent_level(self.settings).get("cluster", "default")]
+        return [self.options.get("cluster") or "default"]

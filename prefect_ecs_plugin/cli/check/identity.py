@@ -91,7 +91,7 @@ def clock(context: CheckContext) -> Iterator[Finding]:
             f"This machine's clock is {difference} that of {whose}; AWS rejects "
             "requests if the difference exceeds 5 minutes.",
             "Set the clock by NTP.",
-            code="clock-skew-rejected",
+            code="clock-skew",
         )
     elif seconds > _LARGE_SKEW:
         yield warning(

@@ -130,7 +130,7 @@ class _Recorder:
         except AWSRefusal as error:
             raise LaunchError(
                 f"The task definition {task_definition} cannot be used: {error}",
-                code="unusable-task-definition",
+                code="no-task-definition",
             ) from error
         self.definition = answer["taskDefinition"]
         return self.definition

@@ -70,7 +70,7 @@ def _not_found(arn: SecretARN) -> Finding:
     return failed(
         f"There is no such {kind} in {arn.region}.",
         "Create it, or correct the ARN.",
-        code="secret-not-found",
+        code="no-secret",
     )
 
 

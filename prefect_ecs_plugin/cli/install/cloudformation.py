@@ -7,7 +7,7 @@ The template is plain data with CloudFormation's functions in their long form
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Mapping
 
 import yaml
 
@@ -272,19 +272,12 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_dict(dumper: yaml.SafeDumper, data: Dict[str, Any]) -> yaml.Node:
-    short = _short(data)
-    if short is None:
-        return dumper.represent_dict(data.items())
-    return dumper.represent_scalar(*short)
-
-
-def _short(data: Mapping[str, Any]) -> Optional[List[str]]:
-    if len(data) != 1:
-        return None
-    ((name, value),) = data.items()
+    name, value = next(iter(data.items())) if len(data) == 1 else ("", "")
+    if name == "Fn::GetAtt":
+        return dumper.represent_scalar("!GetAtt", ".".join(value))
     if name in ("Ref", "Fn::Sub"):
-        return ["!" + name.rpartition("::")[2], value]
-    return ["!GetAtt", ".".join(value)] if name == "Fn::GetAtt" else None
+        return dumper.represent_scalar("!" + name.rpartition("::")[2], value)
+    return dumper.represent_dict(data.items())
 
 
 _Dumper.add_representer(dict, _represent_dict)

@@ -175,14 +175,11 @@ def text(plan: Plan) -> str:
 
 def _sections(plan: Plan) -> Iterator[str]:
     names = _placeholders(plan)
-    trusts = {
-        "execution": policy.trust(names, by_ecs_itself=True),
-        "agent": policy.trust(names),
-    }
-    documents = {
-        "execution": policy.execution(plan, names),
-        "agent": policy.agent(plan, names),
-    }
+    execution_trust = policy.trust(names, by_ecs_itself=True)
+    roles = (
+        ("execution", policy.execution(plan, names), execution_trust),
+        ("agent", policy.agent(plan, names), policy.trust(names)),
+    )
     key = "  kms_key_id        = @key\n" if plan.log_kms_key else ""
     yield _VERSIONS
     for each in parameters(plan):
@@ -201,12 +198,12 @@ def _sections(plan: Plan) -> Iterator[str]:
     if plan.makes_secret:
         description = f"The API key of the Prefect agent {plan.name}"
         yield _filled(_SECRET, prefix=f"{plan.name}-api-key-", description=description)
-    for role, document in documents.items():
+    for role, document, trust in roles:
         yield _filled(
             _ROLE,
             role=_Expression(role),
             prefix=f"{plan.name[:24]}-{role}-",
-            trust=trusts[role],
+            trust=trust,
             document=document,
         )
     if plan.makes_security_group:
