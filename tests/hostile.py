@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
-from test_source_limits import bomb
 from world import World
+from yaml_bombs import bomb
 
 MIB = 1024 * 1024
 

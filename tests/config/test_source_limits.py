@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 import pytest
 from deadlines import DEADLINE
+from yaml_bombs import bomb
 
 from prefect_ecs_plugin import kwargs, template
 from prefect_ecs_plugin.config import sources
@@ -53,14 +54,6 @@ def refusal(call: Callable[[], object]) -> ConfigurationError:
 
 
 # -- The text ----------------------------------------------------------------------
-
-
-def bomb(levels: int = 30) -> str:
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
-    for level in range(1, levels):
-        inner = ", ".join([f"*a{level - 1}"] * 9)
-        lines.append(f"a{level}: &a{level} [{inner}]")
-    return "\n".join(lines)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import yaml
 
 pytest.importorskip("prometheus_client", reason="the extra `metrics` is not installed")
 
+from metric_samples import by_label, samples
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as open_metrics_families,
 )
@@ -35,26 +36,6 @@ from prefect_ecs_plugin.observability.counters import (
 from prefect_ecs_plugin.observability.health import Health
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 from prefect_ecs_plugin.scheduling.steps import Cause, Pause, Steps, Wait
-
-#: A sample's name and its labels.
-Sample = Tuple[str, Tuple[Tuple[str, str], ...]]
-
-
-def samples(text: str) -> Dict[Sample, float]:
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def by_label(text: str, name: str) -> Dict[str, float]:
-    """The values of a metric with one label, those that are 0 left out."""
-    return {
-        labels[0][1]: value
-        for (found, labels), value in samples(text).items()
-        if found == name and value
-    }
 
 
 class Agent:

@@ -18,7 +18,7 @@ from prefect.engine.state import Success
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 pytest.importorskip("prometheus_client", reason="the extra `metrics` is not installed")
 
-from test_metrics import by_label, samples
+from metric_samples import by_label, samples
 from world import World, claim, eventually
 
 from prefect_ecs_plugin.sandbox.aws import Fault, StartFailure
