@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 import pytest
-from codes import raises_code
+from codes import code_of, raises_code
 
 from prefect_ecs_plugin.aws.cluster import trouble
 from prefect_ecs_plugin.config.configuration import agent_settings
