@@ -257,9 +257,9 @@ TEXTS = said()
 
 
 def anchors(page: Path) -> Set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """The anchors of a page's headings, as GitHub makes them, and its own."""
     found: Dict[str, int] = {}
-    names = set()
+    names = set(re.findall(r'<a id="([\w-]+)">', prose(page)))
     for heading in re.findall(r"^#{1,6} +(.*?) *$", prose(page), re.MULTILINE):
         plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
         name = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
