@@ -6,11 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from ...validation import rules
 from .answers import Refusal
+from .ecs_limits import FARGATE_PROVIDERS, cpu_units, memory_mib
 from .neighbours import OtherServices
-
-FARGATE_PROVIDERS = ("FARGATE", "FARGATE_SPOT")
 
 
 class NoCapacity(Exception):
@@ -71,8 +69,8 @@ def needs_of(
     """CPU units and MiB that a task takes from an instance."""
     overrides = request.get("overrides", {})
     containers = definition["containerDefinitions"]
-    cpu = rules.cpu_units(overrides.get("cpu", definition.get("cpu")))
-    memory = rules.memory_mib(overrides.get("memory", definition.get("memory")))
+    cpu = cpu_units(overrides.get("cpu", definition.get("cpu")))
+    memory = memory_mib(overrides.get("memory", definition.get("memory")))
     if cpu is None:
         cpu = sum(container.get("cpu") or 0 for container in containers)
     if memory is None:

@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from ...validation import rules
+from . import ecs_limits
 from .answers import Refusal
 from .definitions import Definitions
 from .idempotency import ClientTokens
@@ -162,10 +162,9 @@ class Tasks:
         return arns
 
     def _check(self, params: Mapping[str, Any], definition: Mapping[str, Any]) -> None:
-        problems = rules.check_run_task(params, definition)
-        certain = [str(problem) for problem in problems if problem.certain]
-        if certain:
-            raise Refusal("InvalidParameterException", "; ".join(certain))
+        refusal = ecs_limits.run_task_refusal(params, definition)
+        if refusal is not None:
+            raise Refusal("InvalidParameterException", refusal)
         network = _awsvpc(params)
         if network:
             self._neighbours.check_network(
