@@ -10,9 +10,7 @@ import threading
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from . import ecs_limits
-from .answers import Refusal
-from .paging import page
-from .regions import check_region
+from .responses import Refusal, bad_parameter, check_region, page
 
 Described = Dict[str, Any]
 Tags = List[Dict[str, str]]
@@ -89,8 +87,7 @@ class Definitions:
         """DeleteTaskDefinitions: at most ten, INACTIVE ones only."""
         names = params["taskDefinitions"]
         if len(names) > 10:
-            raise Refusal(
-                "InvalidParameterException",
+            raise bad_parameter(
                 "A maximum of 10 task definitions can be deleted at once.",
             )
         with self._lock:
@@ -153,7 +150,7 @@ class Definitions:
         if found is None:
             raise Refusal("ClientException", "TaskDefinition not found.")
         if found["status"] != ACTIVE:
-            raise Refusal("InvalidParameterException", "TaskDefinition is inactive")
+            raise bad_parameter("TaskDefinition is inactive")
         return found
 
     def tags(self, arn: str) -> Optional[Tags]:

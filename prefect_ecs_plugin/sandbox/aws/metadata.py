@@ -10,19 +10,18 @@ import json
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
 
-from prefect_ecs_plugin.sandbox import access
-
+from .. import access
+from ..http_server import Response
 from .container import task_role
-from .http import Response
 from .task import Container, Task
 
 PREFIXES = ("/v4/", "/v2/credentials/")
 
 
-def answer(
+def respond(
     path: str, tasks: Iterable[Task], credentials: Mapping[str, str]
 ) -> Response:
-    """Answer a container's question about itself.
+    """Respond to a container that asks about itself.
 
     Args:
         path: `/v4/TOKEN`, `/v4/TOKEN/task` or `/v2/credentials/TOKEN`.
@@ -35,7 +34,7 @@ def answer(
     content = _content(words, *found, credentials) if found else None
     if content is None:
         return Response(404, body=b"not found")
-    headers = (("Content-Type", "application/json"),)
+    headers = {"Content-Type": "application/json"}
     return Response(200, headers, json.dumps(content).encode())
 
 

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from .answers import Refusal
 from .ecs_limits import FARGATE_PROVIDERS, cpu_units, memory_mib
-from .neighbours import OtherServices
+from .other_services import OtherServices
+from .responses import bad_parameter
 
 
 class NoCapacity(Exception):
@@ -43,7 +43,7 @@ def places(
     request: Mapping[str, Any],
     cluster: Any,
     needs: Mapping[str, int],
-    neighbours: OtherServices,
+    other_services: OtherServices,
 ) -> Iterator[Place]:
     """A place for each task of the request, found one after the other.
 
@@ -60,7 +60,7 @@ def places(
     counts: Counter[str] = Counter()
     for _ in range(request.get("count", 1)):
         provider = _next_provider(strategy, counts)
-        yield _place(launch_type, provider, cluster, needs, neighbours)
+        yield _place(launch_type, provider, cluster, needs, other_services)
 
 
 def needs_of(
@@ -86,8 +86,7 @@ def _check_strategy(strategy: Sequence[Mapping[str, Any]], cluster: Any) -> None
     associated = cluster.capacity_providers or []
     if any(item["capacityProvider"] not in associated for item in strategy):
         # The words: https://github.com/dask/dask-cloudprovider/issues/328
-        raise Refusal(
-            "InvalidParameterException",
+        raise bad_parameter(
             "The specified capacity provider strategy cannot contain a capacity "
             "provider that is not associated with the cluster. Associate the capacity "
             "provider with the cluster or specify a valid capacity provider and try "
@@ -127,16 +126,16 @@ def _place(
     provider: Optional[str],
     cluster: Any,
     needs: Mapping[str, int],
-    neighbours: OtherServices,
+    other_services: OtherServices,
 ) -> Place:
     if launch_type == "FARGATE" or provider in FARGATE_PROVIDERS:
         return Place("FARGATE", provider)
-    instances = neighbours.container_instances(cluster.name)
+    instances = other_services.container_instances(cluster.name)
     failures = []
     for instance in instances:
         lacking = _lacking(instance, needs)
         if lacking is None:
-            neighbours.occupy(instance, needs, leave=False)
+            other_services.occupy(instance, needs, leave=False)
             return Place(launch_type or "EC2", provider, instance)
         failures.append(
             {"arn": instance.container_instance_arn, "reason": f"RESOURCE:{lacking}"}
@@ -145,8 +144,7 @@ def _place(
         return Place("EC2", provider, waits=True)
     if not instances:
         # The words: https://github.com/aws/amazon-ecs-cli/issues/1122
-        raise Refusal(
-            "InvalidParameterException",
+        raise bad_parameter(
             "No Container Instances were found in your cluster.",
         )
     raise NoCapacity(failures)

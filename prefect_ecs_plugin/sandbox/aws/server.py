@@ -1,18 +1,16 @@
 """An AWS on loopback in which ECS tasks really run.
 
-http        requests in, answers out, connections kept open
 operations  which operation of which service a request asks for
-dispatch    a request's way: counted, throttled, delayed, spoilt, answered
-buckets, faults   AWS's documented request limits; trouble on purpose
-account     the regions, and the machinery that moves tasks in all of them
-ecs         ECS in one region: definitions and tasks ours, the rest moto's
-regions     ARNs of other regions are refused
-definitions, tasks, placement, idempotency, paging   its operations
-task, lifecycle, timers   a task's record, and its way through its states
-container, running, processes   what a container runs, and running it
+dispatch    a request is counted, throttled, delayed, spoilt by a fault, responded to
+responses   refusals in the shape of each service, pages, faults
+buckets     AWS's documented request limits
+ecs_limits  what RegisterTaskDefinition and RunTask refuse
+account     the regions, ECS in each of them, and what moves tasks in all of them
+definitions, tasks, placement   its operations
+task, lifecycle   a task's record and events, and its way through its states
+container, running   what a container runs, and running it
 metadata    what a container asks for at its link-local addresses
-neighbours  moto: EC2, S3, IAM, logs, secrets, clusters
-events      what happened, for displays and tests
+other_services   moto: EC2, S3, IAM, logs, secrets, clusters
 """
 
 from __future__ import annotations
@@ -24,15 +22,13 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple
 
-from prefect_ecs_plugin.sandbox.access import new_access_key
-
+from ..access import new_access_key
+from ..http_server import HttpServer
 from .account import Account, Settings
-from .dispatch import Book, Dispatcher
-from .events import Events, Subscriber
-from .faults import Fault, FaultHook
-from .http import HttpServer
+from .dispatch import CallLog, Dispatcher
 from .lifecycle import ESSENTIAL_EXITED, SPOT_INTERRUPTION, BeforeStart, Outcome, Phases
-from .task import TaskView, view
+from .responses import Fault, FaultHook
+from .task import Events, Subscriber, TaskView, view
 
 
 class AWS:
@@ -121,10 +117,11 @@ class AWS:
             clock=clock,
             now=now,
         )
-        self._book = Book()
+        self._calls = CallLog()
         self._subscribers: List[Subscriber] = []
         self._stopping = ExitStack()
-        self._clients = _Clients()
+        self._session: Any = None
+        self._session_lock = threading.Lock()
 
     # Starting and stopping
 
@@ -159,7 +156,7 @@ class AWS:
         )
         stopping.callback(self._account.close)
         dispatcher = Dispatcher(
-            self._account, self._book, self._ask_latency, self._ask_fault
+            self._account, self._calls, self._ask_latency, self._ask_fault
         )
         self._server.start(dispatcher)
         stopping.callback(self._server.stop)
@@ -205,7 +202,10 @@ class AWS:
             "aws_access_key_id": self.access_key,
             "aws_secret_access_key": self.secret_key,
         }
-        return self._clients.make(service, {**given, **settings})
+        # Kept, because each session reads all models anew; not safe in two threads.
+        with self._session_lock:
+            self._session = self._session or _session_without_files()
+            return self._session.client(service, **{**given, **settings})
 
     def tasks(self) -> List[TaskView]:
         """All tasks there were, in the order of their launches, as they are now."""
@@ -224,21 +224,21 @@ class AWS:
     @property
     def calls(self) -> Counter[str]:
         """How often each operation was asked for: `calls["ecs.RunTask"]`."""
-        return self._book.calls
+        return self._calls.calls
 
     @property
     def throttled(self) -> Counter[str]:
         """How often each was refused by a token bucket."""
-        return self._book.throttled
+        return self._calls.throttled
 
     @property
     def requests(self) -> List[Tuple[str, Dict[str, Any]]]:
         """Every request to ECS in order: `("ecs.RunTask", {...})`."""
-        return self._book.requests
+        return self._calls.requests
 
     def sent(self, operation: str) -> List[Dict[str, Any]]:
         """The parameters of every request for one of ECS's operations (`RunTask`)."""
-        return self._book.sent(operation)
+        return self._calls.sent(operation)
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Have `subscriber` called with each `TaskChanged` and `LineWritten`.
@@ -288,27 +288,12 @@ class AWS:
         self._account.runner.abandon(task)
 
 
-class _Clients:
-    """Makes boto3 clients; the session is kept, because each reads all models anew."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._session: Any = None
-
-    def make(self, service: str, settings: Mapping[str, Any]) -> Any:
-        import boto3
-
-        with self._lock:
-            if self._session is None:
-                session = _nobodys_session()
-                self._session = boto3.session.Session(botocore_session=session)
-            return self._session.client(service, **settings)
-
-
-def _nobodys_session() -> Any:
-    """A botocore session that reads no profile and no file of the user's."""
+def _session_without_files() -> Any:
+    """A boto3 session that reads no profile and no file of the user's."""
+    import boto3
     from botocore.session import Session
 
     nothing = (None, None, os.devnull, None)
     variables = {"config_file": nothing, "credentials_file": nothing}
-    return Session({"profile": (None, None, None, None), **variables})
+    session = Session({"profile": (None, None, None, None), **variables})
+    return boto3.session.Session(botocore_session=session)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from collections import Counter
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
 
 from . import ecs_limits
-from .answers import Refusal
 from .definitions import Definitions
-from .idempotency import ClientTokens
 from .lifecycle import USER_INITIATED, Lifecycle
-from .neighbours import OtherServices
-from .paging import page
+from .other_services import OtherServices
 from .placement import NoCapacity, Place, needs_of, places
-from .regions import check_region
+from .responses import Refusal, bad_parameter, check_region, page
 from .task import RUNNING, Container, Task
 
 #: A stopped task can be described for about an hour.
@@ -40,7 +48,7 @@ class Tasks:
         arn_prefix: str,
         lock: threading.RLock,
         definitions: Definitions,
-        neighbours: OtherServices,
+        other_services: OtherServices,
         lifecycle: Lifecycle,
         throttle: Callable[[str, int], None],
         visible_after: Callable[[], float],
@@ -49,7 +57,7 @@ class Tasks:
         self._arn_prefix = arn_prefix
         self._lock = lock
         self._definitions = definitions
-        self._neighbours = neighbours
+        self._other_services = other_services
         self._lifecycle = lifecycle
         self._throttle_launch = throttle
         self._visible_after = visible_after
@@ -62,7 +70,7 @@ class Tasks:
     def run(self, params: Mapping[str, Any]) -> Dict[str, Any]:
         """RunTask."""
         with self._lock:
-            cluster = self._neighbours.active_cluster(params.get("cluster"))
+            cluster = self._other_services.active_cluster(params.get("cluster"))
             earlier = self._tokens.earlier(cluster.name, params)
             if earlier is None:
                 try:
@@ -77,12 +85,10 @@ class Tasks:
     def stop(self, params: Mapping[str, Any]) -> Dict[str, Any]:
         """StopTask; of a stopped task it only says so."""
         with self._lock:
-            cluster = self._neighbours.active_cluster(params.get("cluster"))
+            cluster = self._other_services.active_cluster(params.get("cluster"))
             task = self._find(cluster.name, params["task"])
             if task is None:
-                raise Refusal(
-                    "InvalidParameterException", "The referenced task was not found."
-                )
+                raise bad_parameter("The referenced task was not found.")
             reason = params.get("reason", "Task stopped by user")
             self._lifecycle.stop(task, USER_INITIATED, reason)
             return {"task": task.describe()}
@@ -91,10 +97,10 @@ class Tasks:
         """DescribeTasks: a hundred at most, MISSING for those it does not know."""
         names = params["tasks"]
         if not 1 <= len(names) <= 100:
-            raise Refusal("InvalidParameterException", "Tasks can have 1 to 100 items.")
+            raise bad_parameter("Tasks can have 1 to 100 items.")
         with_tags = "TAGS" in params.get("include", ())
         with self._lock:
-            cluster = self._neighbours.active_cluster(params.get("cluster"))
+            cluster = self._other_services.active_cluster(params.get("cluster"))
             found = [(name, self._visible(cluster.name, name)) for name in names]
             tasks = [task.describe(with_tags) for _, task in found if task]
         missing = [name for name, task in found if not task]
@@ -107,12 +113,11 @@ class Tasks:
     def list(self, params: Mapping[str, Any]) -> Dict[str, Any]:
         """ListTasks: the RUNNING ones unless told otherwise; startedBy goes alone."""
         if "startedBy" in params and any(name in params for name in _ALONE):
-            raise Refusal(
-                "InvalidParameterException",
+            raise bad_parameter(
                 "startedBy must be the only filter that is specified.",
             )
         with self._lock:
-            cluster = self._neighbours.active_cluster(params.get("cluster"))
+            cluster = self._other_services.active_cluster(params.get("cluster"))
             arns = [
                 task.arn
                 for task in self._tasks.values()
@@ -148,7 +153,7 @@ class Tasks:
         definition = self._definitions.runnable(params["taskDefinition"])
         self._check(params, definition)
         needs = needs_of(params, definition)
-        found = list(_all_or_none(cluster, params, needs, self._neighbours))
+        found = list(_all_or_none(cluster, params, needs, self._other_services))
         self._throttle(found)
         tasks = [
             self._task(cluster, params, definition, needs, place) for place in found
@@ -164,10 +169,10 @@ class Tasks:
     def _check(self, params: Mapping[str, Any], definition: Mapping[str, Any]) -> None:
         refusal = ecs_limits.run_task_refusal(params, definition)
         if refusal is not None:
-            raise Refusal("InvalidParameterException", refusal)
+            raise bad_parameter(refusal)
         network = _awsvpc(params)
         if network:
-            self._neighbours.check_network(
+            self._other_services.check_network(
                 network["subnets"], network.get("securityGroups", [])
             )
 
@@ -206,7 +211,7 @@ class Tasks:
         if network:
             subnet = network["subnets"][0]
             task.attachment = _attachment(subnet, len(self._tasks))
-            task.availability_zone = self._neighbours.availability_zone(subnet)
+            task.availability_zone = self._other_services.availability_zone(subnet)
         return task
 
     def _tags(
@@ -238,8 +243,7 @@ class Tasks:
         check_region(name, self._arn_prefix.split(":")[3])
         of = name.split("/")[1] if name.count("/") == 2 else cluster
         if of != cluster:
-            raise Refusal(
-                "InvalidParameterException",
+            raise bad_parameter(
                 f"Invalid identifier: Identifier is for cluster {of}. "
                 f"Your cluster is {cluster}",
             )
@@ -260,17 +264,17 @@ def _all_or_none(
     cluster: Any,
     params: Mapping[str, Any],
     needs: Mapping[str, int],
-    neighbours: OtherServices,
+    other_services: OtherServices,
 ) -> List[Place]:
     """Places for all tasks; if one finds no capacity, the others' places are freed."""
     found: List[Place] = []
     try:
-        for place in places(params, cluster, needs, neighbours):
+        for place in places(params, cluster, needs, other_services):
             found.append(place)
     except (NoCapacity, Refusal):
         for place in found:
             if place.instance is not None:
-                neighbours.occupy(place.instance, needs, leave=True)
+                other_services.occupy(place.instance, needs, leave=True)
         raise
     return found
 
@@ -324,3 +328,60 @@ def _attachment(subnet: str, number: int) -> Dict[str, Any]:
         "status": "PRECREATED",
         "details": [{"name": name, "value": value} for name, value in details.items()],
     }
+
+
+#: Seconds, see https://docs.aws.amazon.com/AmazonECS/latest/APIReference/ECS_Idempotency.html
+TOKEN_LIFETIME = 24 * 3600.0
+
+
+class _Launch(NamedTuple):
+    fingerprint: str
+    task_arns: List[str]
+    at: float
+
+
+class ClientTokens:
+    """The launches that tokens stand for, by cluster.
+
+    Args:
+        now: The time of day in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._launches: Dict[Tuple[str, str], _Launch] = {}
+
+    def earlier(self, cluster: str, request: Mapping[str, Any]) -> Optional[List[str]]:
+        """The tasks of the same launch made before, None if there was none.
+
+        Raises:
+            Refusal: ConflictException: the token stands for another request.
+        """
+        launch = self._launches.get((cluster, request.get("clientToken", "")))
+        if launch is None or self._now() - launch.at > TOKEN_LIFETIME:
+            return None
+        if launch.fingerprint != _fingerprint(request):
+            raise Refusal(
+                "ConflictException",
+                "The RunTask request could not be processed due to conflicts. The "
+                "provided clientToken is already in use with a different RunTask "
+                "request. The resourceIds are the existing task ARNs which are "
+                "already associated with the clientToken.",
+                resourceIds=list(launch.task_arns),
+            )
+        return launch.task_arns
+
+    def remember(
+        self, cluster: str, request: Mapping[str, Any], task_arns: List[str]
+    ) -> None:
+        """These tasks have been made for the request."""
+        token = request.get("clientToken")
+        if token:
+            launch = _Launch(_fingerprint(request), task_arns, self._now())
+            self._launches[cluster, token] = launch
+
+
+def _fingerprint(request: Mapping[str, Any]) -> str:
+    """The request itself, but for how its cluster was written."""
+    rest = {name: value for name, value in request.items() if name != "cluster"}
+    return json.dumps(rest, sort_keys=True)
