@@ -30,8 +30,8 @@ from prefect_ecs_plugin.sandbox.prefect_api import (
     StateChanged,
     Store,
 )
-from prefect_ecs_plugin.sandbox.prefect_api.columns import COLUMNS, FIELDS
 from prefect_ecs_plugin.sandbox.prefect_api.resolvers import executable_schema
+from prefect_ecs_plugin.sandbox.prefect_api.schema import COLUMNS, FIELDS
 from prefect_ecs_plugin.sandbox.prefect_api.tables import RELATIONS
 
 AS_JSON = {"Content-Type": "application/json"}
