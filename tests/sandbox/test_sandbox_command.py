@@ -377,7 +377,7 @@ def test_a_run_to_which_nothing_happens_is_given_up_once() -> None:
     assert not watch.all_succeeded
     assert written[3:] == [
         "  30.5 s  ERROR f/cat: nothing has happened for 30 s. The run is Submitted, "
-        "it has no task."
+        "it has no task. [run-stuck]"
     ]
 
 
@@ -410,7 +410,7 @@ def test_a_run_whose_task_crashed_is_given_up_soon() -> None:
     watch.refresh(0)
     assert written[-1] == (
         "  16.0 s  ERROR f/cat: nothing has happened for 16 s. The run is Running, "
-        "its task is STOPPED with exit code 137 (OutOfMemory)."
+        "its task is STOPPED with exit code 137 (OutOfMemory). [run-stuck]"
     )
 
 

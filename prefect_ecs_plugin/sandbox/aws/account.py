@@ -7,8 +7,9 @@ container instances, capacity providers and services are moto's.
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from botocore import loaders, model, validate
@@ -18,7 +19,7 @@ from .buckets import Limits
 from .definitions import Definitions, Tags
 from .lifecycle import BeforeStart, Lifecycle, Phases, Runner, Slots, Timers
 from .other_services import ACCOUNT, Moto, OtherServices
-from .responses import THROTTLED, Refusal, bad_parameter, check_region
+from .responses import THROTTLED, FaultHook, Refusal, bad_parameter, check_region
 from .running import ProcessRunner, default_most
 from .task import Events, Task
 from .tasks import Tasks
@@ -33,21 +34,56 @@ _NOT_SERVED = frozenset({"StartTask", "ExecuteCommand"})
 _OF_SERVICES = frozenset({"CreateService", "UpdateService", "CreateTaskSet"})
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Settings:
-    """What an account is started with; `AWS` says what each means."""
+    """What an account is started with.
 
-    region: str
-    access_key: str
-    secret_key: str
-    runs_tasks: bool
-    container_environment: Mapping[str, str]
-    limits: bool
-    task_seconds: Optional[float]
-    max_processes: Optional[int]
-    phases: Phases
-    clock: Callable[[], float]
-    now: Callable[[], float]
+    Args:
+        region: Where the default cluster is. Other regions are served, empty.
+        runs_tasks: False: tasks go to RUNNING without a process.
+        container_environment: What the "image" brings: PATH, HOME, ... The
+            task definition's environment and overrides lie over it.
+        limits: Refuse with ThrottlingException what is over AWS's documented
+            token buckets.
+        latency: Seconds to wait before an operation (`ecs.RunTask`) takes effect. It
+            may be changed at any time, as the last three.
+        task_seconds: Without processes: how long a task runs before it exits 0.
+            None: until it is stopped.
+        max_processes: How many tasks may run at once; further ones wait
+            PROVISIONING. By default max(4, 2 x cpus) with processes, without: any
+            number.
+        phases: How long tasks stay in each state on their way.
+        clock: Seconds that only grow, for the token buckets.
+        now: The time of day in seconds since 1970.
+        visible_after: Seconds for which DescribeTasks and ListTasks do not know a
+            new task (ECS is eventually consistent).
+        fault: Asked with operation and parameters before each request; its result,
+            if any, is what goes wrong.
+        before_start: Asked with the task before it starts; its result, if any, is
+            how it fails (`StartFailure`) or waits (`Hold`).
+
+    Attributes:
+        access_key: Requests signed with any other are refused, but for those that
+            this account's STS and IAM issue.
+        secret_key: That key's secret, which AWS's clients sign with.
+    """
+
+    region: str = "us-east-1"
+    runs_tasks: bool = True
+    container_environment: Mapping[str, str] = field(default_factory=dict)
+    limits: bool = False
+    latency: Optional[Callable[[str], float]] = None
+    task_seconds: Optional[float] = None
+    max_processes: Optional[int] = None
+    phases: Phases = field(default_factory=Phases)
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    visible_after: float = 0.0
+    fault: Optional[FaultHook] = None
+    before_start: Optional[BeforeStart] = None
+
+    def __post_init__(self) -> None:
+        self.access_key, self.secret_key = access.new_access_key()
 
 
 class Account:
@@ -57,25 +93,15 @@ class Account:
         settings: What it is started with.
         url: Where its containers find their metadata, and AWS.
         events: Told what happens.
-        before_start: Asked before a task leaves PENDING.
-        visible_after: How many seconds a new task is MISSING.
 
     Attributes:
         lock: Held whenever a task is changed.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        url: str,
-        events: Events,
-        before_start: BeforeStart,
-        visible_after: Callable[[], float],
-    ) -> None:
+    def __init__(self, settings: Settings, url: str, events: Events) -> None:
         self.lock = threading.RLock()
         self.moto = Moto()
         self.settings = settings
-        self.visible_after = visible_after
         self._regions: Dict[str, RegionalECS] = {}
         self._timers = Timers()
         most = settings.max_processes
@@ -99,7 +125,9 @@ class Account:
             slots=Slots(most),
             runner=self.runner,
             released=lambda task: self._other_services(task).leave(task),
-            before_start=before_start,
+            before_start=lambda task: (
+                settings.before_start(task) if settings.before_start else None
+            ),
             now=settings.now,
         )
         with ExitStack() as closing:
@@ -177,7 +205,7 @@ class RegionalECS:
             self.other_services,
             account.lifecycle,
             self._throttle_launch,
-            account.visible_after,
+            lambda: settings.visible_after,
             settings.now,
         )
         self._handlers: Dict[str, Handler] = {

@@ -7,7 +7,8 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Tuple
 
 from ..http_server import DropConnection, Request, Response
 from . import metadata, operations
@@ -17,7 +18,6 @@ from .other_services import GLOBAL, SERVED
 from .responses import (
     THROTTLED,
     Fault,
-    FaultHook,
     Refusal,
     json_response,
     refusal_response,
@@ -54,41 +54,33 @@ class CallLog:
             return [params for name, params in self.requests if name == wanted]
 
 
+@dataclass
 class Dispatcher:
     """Responds to requests; called from many threads at once.
 
-    Args:
+    Attributes:
         account: Whose requests they are.
         calls: Where they are counted.
-        latency: Seconds to wait before an operation takes effect.
-        fault: What goes wrong with a request, if anything.
     """
 
-    def __init__(
-        self,
-        account: Account,
-        calls: CallLog,
-        latency: Callable[[str], float],
-        fault: FaultHook,
-    ) -> None:
-        self._account = account
-        self._calls = calls
-        self._latency = latency
-        self._fault = fault
+    account: Account
+    calls: CallLog
+
+    def __post_init__(self) -> None:
         self._model = Model()
 
     def __call__(self, request: Request) -> Response:
         """Respond to a request of any kind."""
         if request.path.startswith(metadata.PREFIXES):
             return metadata.respond(
-                request.path, self._account.tasks(), self._account.credentials()
+                request.path, self.account.tasks(), self.account.credentials()
             )
         try:
             operation = operations.read(request)
         except Refusal as refusal:
             speaks_json = "x-amz-target" in request.headers
             return refusal_response("s3", speaks_json, refusal)
-        if not self._account.knows_key(operation.access_key):
+        if not self.account.knows_key(operation.access_key):
             return self._refuse(operation, _unknown_key(operation))
         try:
             return self._counted(operation, request)
@@ -104,15 +96,18 @@ class Dispatcher:
 
     def _refuse(self, operation: Operation, refusal: Refusal) -> Response:
         if refusal is THROTTLED:
-            self._calls.count_throttled(operation)
+            self.calls.count_throttled(operation)
         return refusal_response(operation.service, operation.speaks_json, refusal)
 
     def _counted(self, operation: Operation, request: Request) -> Response:
-        self._calls.count(operation)
+        self.calls.count(operation)
         if operation.service == "ecs":
-            self._account.region(operation.region).throttle(operation.name)
-        time.sleep(self._latency(operation.full_name))
-        fault = self._fault(operation.full_name, operation.params)
+            self.account.region(operation.region).throttle(operation.name)
+        settings = self.account.settings
+        if settings.latency is not None:
+            time.sleep(settings.latency(operation.full_name))
+        hook = settings.fault
+        fault = hook(operation.full_name, operation.params) if hook else None
         if fault is None:
             return self._effect(operation, request)
         time.sleep(fault.delay)
@@ -128,13 +123,13 @@ class Dispatcher:
             message = f"The sandbox does not serve {operation.service}."
             raise Refusal("NotImplemented", message, 501)
         if operation.service not in GLOBAL:
-            self._account.region(operation.region)  # it is made when first asked for
+            self.account.region(operation.region)  # it is made when first asked for
         response = self._ecs(operation) if operation.service == "ecs" else None
         return response or self._moto(operation, request)
 
     def _moto(self, operation: Operation, request: Request) -> Response:
         try:
-            return self._account.moto.respond(request)
+            return self.account.moto.respond(request)
         except NotImplementedError as error:
             # Moto names the operation, or what of it is missing.
             is_whole = "action has not been implemented" in str(error)
@@ -145,7 +140,7 @@ class Dispatcher:
     def _ecs(self, operation: Operation) -> Optional[Response]:
         """ECS's response, None where moto responds."""
         self._model.check(operation.name, operation.params)
-        region = self._account.region(operation.region)
+        region = self.account.region(operation.region)
         handler = region.handler(operation.name, operation.params)
         return None if handler is None else json_response(handler(operation.params))
 

@@ -74,12 +74,11 @@ def needs_of(
     if cpu is None:
         cpu = sum(container.get("cpu") or 0 for container in containers)
     if memory is None:
-        memory = sum(map(_memory, containers))
+        memory = sum(
+            each.get("memoryReservation") or each.get("memory") or 0
+            for each in containers
+        )
     return {"CPU": cpu, "MEMORY": memory}
-
-
-def _memory(container: Mapping[str, Any]) -> int:
-    return int(container.get("memoryReservation") or container.get("memory") or 0)
 
 
 def _check_strategy(strategy: Sequence[Mapping[str, Any]], cluster: Any) -> None:
@@ -105,16 +104,16 @@ def _next_provider(
     if short:
         chosen = short[0]
     elif weighed:
-        chosen = min(weighed, key=lambda item: _load(item, counts))
+        chosen = min(
+            weighed,
+            key=lambda item: (
+                (counts[_name(item)] - item.get("base", 0)) / item["weight"]
+            ),
+        )
     else:
         chosen = strategy[0]  # a single provider may have no weight
     counts[_name(chosen)] += 1
     return _name(chosen)
-
-
-def _load(item: Mapping[str, Any], counts: Counter[str]) -> float:
-    above_base = counts[_name(item)] - int(item.get("base", 0))
-    return above_base / float(item["weight"])
 
 
 def _name(item: Mapping[str, Any]) -> str:

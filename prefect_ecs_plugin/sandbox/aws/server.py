@@ -17,21 +17,18 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import Counter
 from contextlib import ExitStack
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple
+from typing import Any, ClassVar, Dict, List, Optional, Tuple
 
-from ..access import new_access_key
 from ..http_server import HttpServer
 from .account import Account, Settings
 from .dispatch import CallLog, Dispatcher
-from .lifecycle import ESSENTIAL_EXITED, SPOT_INTERRUPTION, BeforeStart, Outcome, Phases
-from .responses import Fault, FaultHook
+from .lifecycle import ESSENTIAL_EXITED, SPOT_INTERRUPTION
 from .task import Events, Subscriber, TaskView, view
 
 
-class AWS:
+class AWS(Settings):
     """AWS for one process, on 127.0.0.1 and a free port.
 
     There can be one at a time in a process, because moto's state belongs to the
@@ -50,73 +47,13 @@ class AWS:
         * Only requests with this AWS's access key are answered, and none that a web
           page can send (`access`).
 
-    Args:
-        region: Where the default cluster is. Other regions are served, empty.
-        runs_tasks: False: tasks go to RUNNING without a process.
-        container_environment: What the "image" brings: PATH, HOME, ... The
-            task definition's environment and overrides lie over it.
-        limits: Refuse with ThrottlingException what is over AWS's documented
-            token buckets.
-        latency: Seconds to wait before an operation (`ecs.RunTask`) takes effect.
-        task_seconds: Without processes: how long a task runs before it exits 0.
-            None: until it is stopped.
-        max_processes: How many tasks may run at once; further ones wait
-            PROVISIONING. By default max(4, 2 x cpus) with processes, without: any
-            number.
-        phases: How long tasks stay in each state on their way.
-        visible_after: Seconds for which DescribeTasks and ListTasks do not know a
-            new task (ECS is eventually consistent).
-        clock: Seconds that only grow, for the token buckets.
-        now: The time of day in seconds since 1970.
-
-    Attributes:
-        access_key: Requests signed with any other are refused, but for those that
-            this account's STS and IAM issue.
-        secret_key: That key's secret, which AWS's clients sign with.
-        latency: As given; it may be changed at any time, as the following.
-        visible_after: As given.
-        fault: Asked with operation and parameters before each request; its answer,
-            if any, is what goes wrong.
-        before_start: Asked with the task before it starts; its answer, if any, is
-            how it fails (`StartFailure`) or waits (`Hold`).
+    Its arguments and attributes are those of `Settings`.
     """
 
     _one_at_a_time: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(
-        self,
-        *,
-        region: str = "us-east-1",
-        runs_tasks: bool = True,
-        container_environment: Optional[Mapping[str, str]] = None,
-        limits: bool = False,
-        latency: Optional[Callable[[str], float]] = None,
-        task_seconds: Optional[float] = None,
-        max_processes: Optional[int] = None,
-        phases: Optional[Phases] = None,
-        visible_after: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self.region = region
-        self.access_key, self.secret_key = new_access_key()
-        self.latency = latency
-        self.visible_after = visible_after
-        self.fault: Optional[FaultHook] = None
-        self.before_start: Optional[BeforeStart] = None
-        self._settings = Settings(
-            region=region,
-            access_key=self.access_key,
-            secret_key=self.secret_key,
-            runs_tasks=runs_tasks,
-            container_environment=dict(container_environment or {}),
-            limits=limits,
-            task_seconds=task_seconds,
-            max_processes=max_processes,
-            phases=phases or Phases(),
-            clock=clock,
-            now=now,
-        )
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._calls = CallLog()
         self._subscribers: List[Subscriber] = []
         self._stopping = ExitStack()
@@ -147,17 +84,9 @@ class AWS:
         events = Events(self._subscribers)
         stopping.callback(events.stop)
         self._server = HttpServer()
-        self._account = Account(
-            self._settings,
-            self._server.url,
-            events,
-            before_start=self._ask_before_start,
-            visible_after=lambda: self.visible_after,
-        )
+        self._account = Account(self, self._server.url, events)
         stopping.callback(self._account.close)
-        dispatcher = Dispatcher(
-            self._account, self._calls, self._ask_latency, self._ask_fault
-        )
+        dispatcher = Dispatcher(self._account, self._calls)
         self._server.start(dispatcher)
         stopping.callback(self._server.stop)
 
@@ -170,17 +99,6 @@ class AWS:
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
-
-    # The hooks may be set at any time, so they are looked up at each request.
-
-    def _ask_latency(self, operation: str) -> float:
-        return self.latency(operation) if self.latency else 0.0
-
-    def _ask_fault(self, operation: str, params: Dict[str, Any]) -> Optional[Fault]:
-        return self.fault(operation, params) if self.fault else None
-
-    def _ask_before_start(self, task: TaskView) -> Outcome:
-        return self.before_start(task) if self.before_start else None
 
     # What tests and displays use
 

@@ -6,6 +6,7 @@ import json
 import threading
 import uuid
 from collections import Counter
+from dataclasses import dataclass
 from typing import (
     Any,
     Callable,
@@ -32,45 +33,37 @@ REMEMBERED = 3600.0
 _ALONE = ("containerInstance", "family", "serviceName", "launchType")
 
 
+@dataclass
 class Tasks:
     """The tasks of one account in one region.
 
-    Args:
+    Attributes:
         arn_prefix: `arn:aws:ecs:REGION:ACCOUNT:`.
         lock: Held whenever a task is changed.
-        throttle: Told provider and number before a launch on Fargate; may refuse.
+        throttle_launch: Told provider and number before a launch on Fargate.
         visible_after: How many seconds a new task is MISSING for describing and
             listing calls.
     """
 
-    def __init__(
-        self,
-        arn_prefix: str,
-        lock: threading.RLock,
-        definitions: Definitions,
-        other_services: OtherServices,
-        lifecycle: Lifecycle,
-        throttle: Callable[[str, int], None],
-        visible_after: Callable[[], float],
-        now: Callable[[], float],
-    ) -> None:
-        self._arn_prefix = arn_prefix
-        self._lock = lock
-        self._definitions = definitions
-        self._other_services = other_services
-        self._lifecycle = lifecycle
-        self._throttle_launch = throttle
-        self._visible_after = visible_after
-        self._now = now
-        self._tokens = ClientTokens(now)
+    arn_prefix: str
+    lock: threading.RLock
+    definitions: Definitions
+    other_services: OtherServices
+    lifecycle: Lifecycle
+    throttle_launch: Callable[[str, int], None]
+    visible_after: Callable[[], float]
+    now: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self._tokens = ClientTokens(self.now)
         self._tasks: Dict[str, Task] = {}
 
     # Operations
 
     def run(self, params: Mapping[str, Any]) -> Dict[str, Any]:
         """RunTask."""
-        with self._lock:
-            cluster = self._other_services.active_cluster(params.get("cluster"))
+        with self.lock:
+            cluster = self.other_services.active_cluster(params.get("cluster"))
             earlier = self._tokens.earlier(cluster.name, params)
             if earlier is None:
                 try:
@@ -84,13 +77,13 @@ class Tasks:
 
     def stop(self, params: Mapping[str, Any]) -> Dict[str, Any]:
         """StopTask; of a stopped task it only says so."""
-        with self._lock:
-            cluster = self._other_services.active_cluster(params.get("cluster"))
+        with self.lock:
+            cluster = self.other_services.active_cluster(params.get("cluster"))
             task = self._find(cluster.name, params["task"])
             if task is None:
                 raise bad_parameter("The referenced task was not found.")
             reason = params.get("reason", "Task stopped by user")
-            self._lifecycle.stop(task, USER_INITIATED, reason)
+            self.lifecycle.stop(task, USER_INITIATED, reason)
             return {"task": task.describe()}
 
     def describe(self, params: Mapping[str, Any]) -> Dict[str, Any]:
@@ -99,15 +92,16 @@ class Tasks:
         if not 1 <= len(names) <= 100:
             raise bad_parameter("Tasks can have 1 to 100 items.")
         with_tags = "TAGS" in params.get("include", ())
-        with self._lock:
-            cluster = self._other_services.active_cluster(params.get("cluster"))
-            found = [(name, self._visible(cluster.name, name)) for name in names]
-            tasks = [task.describe(with_tags) for _, task in found if task]
-        missing = [name for name, task in found if not task]
-        failures = [
-            {"arn": self._arn(cluster.name, name), "reason": "MISSING"}
-            for name in missing
-        ]
+        with self.lock:
+            cluster = self.other_services.active_cluster(params.get("cluster"))
+            tasks, failures = [], []
+            for name in names:
+                task = self._find(cluster.name, name)
+                if task and self._is_visible(task):
+                    tasks.append(task.describe(with_tags))
+                else:
+                    arn = self._arn(cluster.name, name)
+                    failures.append({"arn": arn, "reason": "MISSING"})
         return {"tasks": tasks, "failures": failures}
 
     def list(self, params: Mapping[str, Any]) -> Dict[str, Any]:
@@ -116,14 +110,14 @@ class Tasks:
             raise bad_parameter(
                 "startedBy must be the only filter that is specified.",
             )
-        with self._lock:
-            cluster = self._other_services.active_cluster(params.get("cluster"))
+        with self.lock:
+            cluster = self.other_services.active_cluster(params.get("cluster"))
             arns = [
                 task.arn
                 for task in self._tasks.values()
                 if task.cluster == cluster.name
                 and self._is_visible(task)
-                and _matches(task, params)
+                and all(want == have for want, have in _wanted(task, params))
             ]
         return page(arns, params, "taskArns")
 
@@ -131,7 +125,7 @@ class Tasks:
 
     def all(self) -> List[Task]:
         """Every task there was, the forgotten ones included."""
-        with self._lock:
+        with self.lock:
             return list(self._tasks.values())
 
     def get(self, arn: str) -> Optional[Task]:
@@ -150,10 +144,10 @@ class Tasks:
     # RunTask
 
     def _launch(self, cluster: Any, params: Mapping[str, Any]) -> List[str]:
-        definition = self._definitions.runnable(params["taskDefinition"])
+        definition = self.definitions.runnable(params["taskDefinition"])
         self._check(params, definition)
         needs = needs_of(params, definition)
-        found = list(_all_or_none(cluster, params, needs, self._other_services))
+        found = list(_all_or_none(cluster, params, needs, self.other_services))
         self._throttle(found)
         tasks = [
             self._task(cluster, params, definition, needs, place) for place in found
@@ -163,7 +157,7 @@ class Tasks:
         for task, place in zip(tasks, found):
             self._tasks[task.arn] = task
             if not place.waits:
-                self._lifecycle.launch(task)
+                self.lifecycle.launch(task)
         return arns
 
     def _check(self, params: Mapping[str, Any], definition: Mapping[str, Any]) -> None:
@@ -172,7 +166,7 @@ class Tasks:
             raise bad_parameter(refusal)
         network = _awsvpc(params)
         if network:
-            self._other_services.check_network(
+            self.other_services.check_network(
                 network["subnets"], network.get("securityGroups", [])
             )
 
@@ -183,7 +177,7 @@ class Tasks:
             if place.launch_type == "FARGATE"
         )
         for provider, number in providers.items():
-            self._throttle_launch(provider, number)
+            self.throttle_launch(provider, number)
 
     def _task(
         self,
@@ -201,7 +195,7 @@ class Tasks:
             definition=definition,
             request=params,
             launch_type=place.launch_type,
-            created_at=self._now(),
+            created_at=self.now(),
             containers=_containers(params, definition),
             tags=self._tags(cluster.name, params, definition),
             capacity_provider=place.capacity_provider,
@@ -211,7 +205,7 @@ class Tasks:
         if network:
             subnet = network["subnets"][0]
             task.attachment = _attachment(subnet, len(self._tasks))
-            task.availability_zone = self._other_services.availability_zone(subnet)
+            task.availability_zone = self.other_services.availability_zone(subnet)
         return task
 
     def _tags(
@@ -221,7 +215,7 @@ class Tasks:
         if params.get("enableECSManagedTags"):
             tags["aws:ecs:clusterName"] = cluster
         if params.get("propagateTags") == "TASK_DEFINITION":
-            inherited = self._definitions.tags(definition["taskDefinitionArn"]) or []
+            inherited = self.definitions.tags(definition["taskDefinitionArn"]) or []
             tags.update((tag["key"], tag.get("value", "")) for tag in inherited)
         tags.update(
             (tag["key"], tag.get("value", "")) for tag in params.get("tags", [])
@@ -232,7 +226,7 @@ class Tasks:
 
     def _arn(self, cluster: str, name: str) -> str:
         is_arn = name.startswith("arn:")
-        return name if is_arn else f"{self._arn_prefix}task/{cluster}/{name}"
+        return name if is_arn else f"{self.arn_prefix}task/{cluster}/{name}"
 
     def _find(self, cluster: str, name: str) -> Optional[Task]:
         """By ARN or id.
@@ -240,7 +234,7 @@ class Tasks:
         Raises:
             Refusal: The ARN names another cluster or another region.
         """
-        check_region(name, self._arn_prefix.split(":")[3])
+        check_region(name, self.arn_prefix.split(":")[3])
         of = name.split("/")[1] if name.count("/") == 2 else cluster
         if of != cluster:
             raise bad_parameter(
@@ -249,14 +243,10 @@ class Tasks:
             )
         return self._tasks.get(self._arn(cluster, name))
 
-    def _visible(self, cluster: str, name: str) -> Optional[Task]:
-        task = self._find(cluster, name)
-        return task if task and self._is_visible(task) else None
-
     def _is_visible(self, task: Task) -> bool:
-        now = self._now()
+        now = self.now()
         stopped_at = task.times.get("stoppedAt", now)
-        new = now - task.created_at < self._visible_after()
+        new = now - task.created_at < self.visible_after()
         return not new and now - stopped_at <= REMEMBERED
 
 
@@ -277,10 +267,6 @@ def _all_or_none(
                 other_services.occupy(place.instance, needs, leave=True)
         raise
     return found
-
-
-def _matches(task: Task, params: Mapping[str, Any]) -> bool:
-    return all(want == have for want, have in _wanted(task, params))
 
 
 def _wanted(task: Task, params: Mapping[str, Any]) -> Iterator[Tuple[Any, Any]]:

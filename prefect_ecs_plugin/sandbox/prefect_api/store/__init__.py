@@ -5,8 +5,7 @@
     core          the clock, the lock, events
     transitions   the states of runs, and heartbeats
     runs          flow runs and task runs
-    logs          logs and artifacts
-    registration  tenants, projects, versions of flows
+    registration  logs and artifacts; tenants, projects, versions of flows
     services      agents and the queue, Lazarus and the zombie killer
 
 Every mutation of the schema is a method of `Store` of the same name that takes the

@@ -155,6 +155,10 @@ class Core:
     def update(self, table: str, row: Row, **changes: Any) -> None:
         self.tables[table].update(row, {"updated": self.now(), **changes})
 
+    def _update_by_id(self, table: str, row_id: str, **changes: Any) -> None:
+        with self.transaction():
+            self.update(table, self.row(table, row_id), **changes)
+
     def delete(self, table: str, row: Row) -> None:
         """Removes a row and all that belongs to it."""
         for relation in RELATIONS[table].values():
@@ -206,13 +210,11 @@ class Core:
         while self._outbox and self._delivery.acquire(blocking=False):
             try:
                 while self._outbox:
-                    self._call(self._outbox.popleft())
+                    event = self._outbox.popleft()
+                    for callback in list(self._subscribers):
+                        try:
+                            callback(event)
+                        except Exception:
+                            _log.exception("a subscriber failed on %s", event)
             finally:
                 self._delivery.release()
-
-    def _call(self, event: Event) -> None:
-        for callback in list(self._subscribers):
-            try:
-                callback(event)
-            except Exception:
-                _log.exception("a subscriber failed on %s", event)

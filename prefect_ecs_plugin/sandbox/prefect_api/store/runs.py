@@ -186,12 +186,10 @@ class Runs(Transitions):
         return str(self.get_or_create_task_run_info(**key)["id"])
 
     def set_flow_run_name(self, flow_run_id: str, name: str) -> None:
-        with self.transaction():
-            self.update("flow_run", self.row("flow_run", flow_run_id), name=name)
+        self._update_by_id("flow_run", flow_run_id, name=name)
 
     def set_task_run_name(self, task_run_id: str, name: str) -> None:
-        with self.transaction():
-            self.update("task_run", self.row("task_run", task_run_id), name=name)
+        self._update_by_id("task_run", task_run_id, name=name)
 
 
 class Event(NamedTuple):
