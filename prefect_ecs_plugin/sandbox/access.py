@@ -4,8 +4,8 @@ Both servers listen on 127.0.0.1, where two others can reach them: a web page in
 user's browser, and another user of the machine. What is asked of the servers starts
 processes as the user, so two things are required of every request:
 
-- It is none that a browser sends for a page, and it names the address that the server
-  listens on, not a name that a page's owner made resolve to 127.0.0.1 (DNS
+- It is not one that a browser sends for a page, and its Host is the address that the
+  server listens on, not a name that a page's owner made resolve to 127.0.0.1 (DNS
   rebinding). `http_server` checks this before it reads the body.
 - It has the session's secret: a token in the path of the Prefect API's URL, an access
   key in the signature of AWS's clients. Each server looks for its own.
@@ -44,7 +44,7 @@ def same(given: str, expected: str) -> bool:
 
 
 def refusal(method: str, headers: Message, address: str) -> Optional[str]:
-    """Why a request is not answered, None if nothing is wrong with it so far.
+    """Why a request is refused, None if nothing is wrong with it so far.
 
     Args:
         method: GET, POST, ...

@@ -1,4 +1,4 @@
-"""Child processes, started and surely stopped.
+"""Child processes, started, and stopped in any case.
 
 Each child gets a session of its own, so that Ctrl-C in the terminal reaches only
 the sandbox, which then stops its children one after the other, with their children.

@@ -35,7 +35,7 @@ ROUTINE = re.compile(
 #: A line as Prefect's default format has it.
 AGENT_LINE = re.compile(r"\[.+?\] (?P<level>[A-Z]+) - (?P<name>.+?) \| (?P<text>.*)")
 
-#: What a line of the agent's banner has not.
+#: What no line of the agent's banner has.
 WORD = re.compile(r"[A-Za-z0-9]")
 
 #: Seconds between two looks at what has happened.

@@ -1,5 +1,5 @@
 """What a container runs, and with which environment: the definition under the
-overrides, as ECS itself lays them over each other. Pure."""
+overrides, as ECS combines them (pure)."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""A task's way from PROVISIONING to STOPPED.
+"""How a task goes from PROVISIONING to STOPPED.
 
     PROVISIONING  waits for a place (`Slots`) and an ENI
     PENDING       `before_start` may fail it or hold it here; then the image is pulled
-    ACTIVATING    on its way
+    ACTIVATING    its containers are about to start
     RUNNING       its containers run
     DEACTIVATING, STOPPING   containers get SIGTERM, and SIGKILL after stopTimeout
-    DEPROVISIONING           the ENI goes
+    DEPROVISIONING           the ENI is deleted
     STOPPED       with stopCode and stoppedReason
 
 This module does not run containers: a `Runner` starts them and reports back with
@@ -81,7 +81,7 @@ BeforeStart = Callable[[TaskView], Outcome]
 
 @dataclass(frozen=True)
 class Phases:
-    """How many seconds a task takes for each part of its way. Nothing by default."""
+    """How many seconds a task stays in each status. Nothing by default."""
 
     provisioning: float = 0.0
     pending: float = 0.0
@@ -198,7 +198,7 @@ class Slots:
         act()
 
     def give_back(self) -> None:
-        """A place is free again."""
+        """Free a place."""
         with self._lock:
             if not self._waiting:
                 if self._free is not None:
@@ -230,7 +230,7 @@ class Lifecycle:
     before_start: BeforeStart
     now: Callable[[], float] = time.time
 
-    # The way up
+    # Starting
 
     def launch(self, task: Task) -> None:
         """A task has been made."""
@@ -291,7 +291,7 @@ class Lifecycle:
                 connectivityAt=now,
             )
 
-    # The way down
+    # Stopping
 
     def failed_to_start(self, task: Task, failure: StartFailure) -> None:
         """It will never run."""
@@ -312,7 +312,7 @@ class Lifecycle:
         stop_code: str = ESSENTIAL_EXITED,
         stopped_reason: str = "Essential container in task exited",
     ) -> None:
-        """Its main container has ended, by itself or not."""
+        """Its main container has ended, by itself or stopped."""
         with self.lock:
             container = main_container(task)
             if container.last_status == STOPPED or task.last_status == STOPPED:
@@ -366,7 +366,7 @@ class Lifecycle:
         if held:
             self.slots.give_back()
 
-    # Telling
+    # Events
 
     def _move(self, task: Task, status: str, **times: object) -> None:
         task.last_status = status

@@ -1,4 +1,4 @@
-"""Moto: everything of AWS that lies around ECS's tasks and their definitions.
+"""Moto: everything of AWS but ECS's tasks and their definitions.
 
 Requests for EC2, S3, IAM, logs and the others go to moto as they are; ECS's own
 modules ask it what they need to know (clusters, subnets, secrets) through the small
@@ -34,8 +34,8 @@ from .task import Task
 
 ACCOUNT = "123456789012"
 
-# What the sandbox serves. Moto knows more services, but a request for one of them
-# is more likely a mistake than a wish.
+# What the sandbox serves. Moto has more services, but a request for one of them is
+# probably a mistake.
 SERVED = frozenset(
     {
         "autoscaling",
@@ -124,7 +124,7 @@ class Moto:
 
 
 class OtherServices:
-    """What ECS has to know about the rest of AWS in its region.
+    """What ECS asks the rest of AWS in its region.
 
     Args:
         moto: Where that is kept.
@@ -210,7 +210,7 @@ class OtherServices:
     # Networks
 
     def _open_default_vpc(self) -> None:
-        """Give moto's default VPC the way out that AWS's has.
+        """Give moto's default VPC an internet gateway, as AWS's has.
 
         https://docs.aws.amazon.com/vpc/latest/userguide/default-vpc.html
         """
@@ -286,7 +286,7 @@ class OtherServices:
         """Make a log group and a stream in it, where they are not there yet.
 
         A group need not exist before, whatever `awslogs-create-group` says: the
-        account whose template is tried here has groups that the sandbox has not.
+        account whose template is tried here may have groups that the sandbox lacks.
         """
         logs = self._backend("logs")
         with self._moto.lock:

@@ -48,7 +48,7 @@ def places(
     """A place for each task of the request, found one after the other.
 
     Raises:
-        Refusal: The strategy names a provider that the cluster has not, or there is
+        Refusal: The strategy names a provider that the cluster lacks, or there is
             no container instance at all.
         NoCapacity: There are instances, and none has what the task needs.
     """

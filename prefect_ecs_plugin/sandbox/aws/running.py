@@ -1,8 +1,8 @@
 """Really running a task: its `flow` container's command as a local process.
 
 Only that container has a process. Sidecars are shown RUNNING and stop with the
-task: what they would do is in their images, and images are not pulled here. So it
-is no harm if their command does not exist on this machine.
+task: what they would do is in their images, and images are not pulled here. Their
+commands need not exist on this machine.
 """
 
 from __future__ import annotations

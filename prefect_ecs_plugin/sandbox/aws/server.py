@@ -91,7 +91,7 @@ class AWS(Settings):
         stopping.callback(self._server.stop)
 
     def stop(self) -> None:
-        """Stop listening and kill everything that still runs. Twice is no harm."""
+        """Stop listening and kill what still runs; it may be called twice."""
         self._stopping.close()
 
     def __enter__(self) -> AWS:

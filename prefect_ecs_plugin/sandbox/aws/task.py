@@ -1,5 +1,5 @@
-"""One task: what ECS knows of it, how DescribeTasks shows it, how tests see it; and the
-events that tell of its changes."""
+"""One task: ECS's record of it, its description by DescribeTasks, its view for tests,
+and the events of its changes."""
 
 from __future__ import annotations
 

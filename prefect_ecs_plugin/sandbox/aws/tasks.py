@@ -301,7 +301,7 @@ def _containers(
 
 
 def _attachment(subnet: str, number: int) -> Dict[str, Any]:
-    """An ENI, as DescribeTasks shows it; EC2 (moto) does not know of it."""
+    """An ENI, as DescribeTasks shows it; it is not in EC2 (moto)."""
     address = f"172.31.{number // 250 % 256}.{number % 250 + 4}"
     details = {
         "subnetId": subnet,

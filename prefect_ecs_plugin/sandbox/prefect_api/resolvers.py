@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 else:
     Info = Any
 
-# What a mutation wants to know of the caller besides its input.
+# What a mutation needs of the caller besides its input.
 _OF_CALLER: Dict[str, Tuple[str, ...]] = {
     "register_agent": ("core_version",),
     "get_runs_in_queue": ("agent_id",),

@@ -118,7 +118,7 @@ class PrefectAPI:
 
     def _forbid(self, head: HttpRequest) -> Optional[str]:
         if not access.same(_token_and_path(head)[0], self.token):
-            return "The URL has not the token of this sandbox in its path."
+            return "The path of the URL lacks the token of this sandbox."
         content_type = head.headers.get("content-type", "")
         if head.method == "POST" and access.media_type(content_type) != _JSON:
             return f"The Content-Type is not {_JSON}."

@@ -73,7 +73,7 @@ def utc_now() -> datetime:
 
 
 class Core:
-    """Rows that change in transactions, and subscribers who hear of it afterwards.
+    """Rows that change in transactions, and subscribers who are told afterwards.
 
     Args:
         clock: gives the time; passed in so that rules about time can be tried.
