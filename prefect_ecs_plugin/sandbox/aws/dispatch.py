@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..http_server import DropConnection, Request, Response
-from . import metadata, operations
+from . import operations
 from .account import Account, Model
+from .container import METADATA_PREFIXES, metadata_response
 from .operations import Operation
 from .other_services import GLOBAL, SERVED
 from .responses import (
@@ -71,8 +72,8 @@ class Dispatcher:
 
     def __call__(self, request: Request) -> Response:
         """Respond to a request of any kind."""
-        if request.path.startswith(metadata.PREFIXES):
-            return metadata.respond(
+        if request.path.startswith(METADATA_PREFIXES):
+            return metadata_response(
                 request.path, self.account.tasks(), self.account.credentials()
             )
         try:

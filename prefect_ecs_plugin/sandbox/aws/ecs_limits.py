@@ -679,7 +679,6 @@ RUN_TASK_LIMITS = (
         "Auto Scaling groups and Fargate providers.",
         GUIDE + "cluster-capacity-providers.html",
         _is_mixed,
-        "aws/aws-cdk#23955",
     ),
     Limit("weight must be between 0 and 1000.", STRATEGY, _outside("weight", 1000)),
     Limit("base must be between 0 and 100000.", STRATEGY, _outside("base", 100000)),
@@ -830,9 +829,9 @@ LAUNCH_LIMITS = (
     Limit(
         "The task couldn't be started because a valid taskRoleArn is not being used. "
         "Specify a valid task role in your task definition and try again.",
+        # For services ECS's words are nearly these: aws/aws-toolkit-jetbrains#3649.
         GUIDE + "ecs-exec.html",
         _no_role_for_exec,
-        "aws/aws-toolkit-jetbrains#3649",
     ),
 )
 

@@ -8,8 +8,7 @@ ecs_limits  what RegisterTaskDefinition and RunTask refuse
 account     the regions, ECS in each of them, and what moves tasks in all of them
 definitions, tasks, placement   its operations
 task, lifecycle   a task's record and events, and its way through its states
-container, running   what a container runs, and running it
-metadata    what a container asks for at its link-local addresses
+container, running   what a container runs and finds, and running it
 other_services   moto: EC2, S3, IAM, logs, secrets, clusters
 """
 

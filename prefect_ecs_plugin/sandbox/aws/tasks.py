@@ -14,7 +14,6 @@ from typing import (
     Iterator,
     List,
     Mapping,
-    NamedTuple,
     Optional,
     Tuple,
 )
@@ -320,14 +319,8 @@ def _attachment(subnet: str, number: int) -> Dict[str, Any]:
 TOKEN_LIFETIME = 24 * 3600.0
 
 
-class _Launch(NamedTuple):
-    fingerprint: str
-    task_arns: List[str]
-    at: float
-
-
 class ClientTokens:
-    """The launches that tokens stand for, by cluster.
+    """The launches that tokens stand for, by cluster: the same launch is made once.
 
     Args:
         now: The time of day in seconds.
@@ -335,7 +328,8 @@ class ClientTokens:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._launches: Dict[Tuple[str, str], _Launch] = {}
+        # (cluster, token) -> fingerprint of the request, ARNs, time
+        self._launches: Dict[Tuple[str, str], Tuple[str, List[str], float]] = {}
 
     def earlier(self, cluster: str, request: Mapping[str, Any]) -> Optional[List[str]]:
         """The tasks of the same launch made before, None if there was none.
@@ -344,18 +338,19 @@ class ClientTokens:
             Refusal: ConflictException: the token stands for another request.
         """
         launch = self._launches.get((cluster, request.get("clientToken", "")))
-        if launch is None or self._now() - launch.at > TOKEN_LIFETIME:
+        if launch is None or self._now() - launch[2] > TOKEN_LIFETIME:
             return None
-        if launch.fingerprint != _fingerprint(request):
+        fingerprint, task_arns, _ = launch
+        if fingerprint != _fingerprint(request):
             raise Refusal(
                 "ConflictException",
                 "The RunTask request could not be processed due to conflicts. The "
                 "provided clientToken is already in use with a different RunTask "
                 "request. The resourceIds are the existing task ARNs which are "
                 "already associated with the clientToken.",
-                resourceIds=list(launch.task_arns),
+                resourceIds=list(task_arns),
             )
-        return launch.task_arns
+        return task_arns
 
     def remember(
         self, cluster: str, request: Mapping[str, Any], task_arns: List[str]
@@ -363,11 +358,11 @@ class ClientTokens:
         """These tasks have been made for the request."""
         token = request.get("clientToken")
         if token:
-            launch = _Launch(_fingerprint(request), task_arns, self._now())
+            launch = (_fingerprint(request), task_arns, self._now())
             self._launches[cluster, token] = launch
 
 
 def _fingerprint(request: Mapping[str, Any]) -> str:
-    """The request itself, but for how its cluster was written."""
+    """The request without its cluster, which has several spellings."""
     rest = {name: value for name, value in request.items() if name != "cluster"}
     return json.dumps(rest, sort_keys=True)
