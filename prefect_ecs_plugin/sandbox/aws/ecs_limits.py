@@ -331,13 +331,13 @@ def _unknown_volume(container: Map, definition: Map) -> Any:
     known = _names(definition.get("volumes", ()))
     mounts = container.get("mountPoints", ())
     used = (mount["sourceVolume"] for mount in mounts if "sourceVolume" in mount)
-    return next((volume for volume in used if volume not in known), None)
+    return next((f"'{volume}'" for volume in used if volume not in known), None)
 
 
 def _unknown_dependency(container: Map, definition: Map) -> Any:
     known = _names(definition["containerDefinitions"])
     wanted = (other["containerName"] for other in container.get("dependsOn", ()))
-    return next((name for name in wanted if name not in known), None)
+    return next((f"'{name}'" for name in wanted if name not in known), None)
 
 
 def _essential_dependency(container: Map, definition: Map) -> bool:
@@ -440,9 +440,9 @@ CONTAINER_LIMITS = (
         _missing_log_options,
         "klothoplatform/klotho#892",
     ),
-    Limit("Unknown volume '{}'.", API + "MountPoint.html", _unknown_volume),
+    Limit("Unknown volume {}.", API + "MountPoint.html", _unknown_volume),
     Limit(
-        "Cannot depend on container + '{}' because it does not exist",
+        "Cannot depend on container + {} because it does not exist",
         DEPENDENCY,
         _unknown_dependency,
         "dagster-io/dagster#6926",
