@@ -109,7 +109,7 @@ class API:
             raise requests.ConnectionError("Connection refused")
         self._simulation.now += self.latency
         request = Request.from_json(params)
-        answer = request.answer(
+        answer = request.respond(
             Caller(
                 self.store,
                 agent_id=headers.get("X-PREFECT-AGENT-ID"),

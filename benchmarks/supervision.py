@@ -26,7 +26,7 @@ from world import World, eventually
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
 from prefect_ecs_plugin.sandbox.prefect_api import RandomFaults
-from prefect_ecs_plugin.sandbox.prefect_api.store.steps import StepDone
+from prefect_ecs_plugin.sandbox.prefect_api.store import StepDone
 
 NOT_FOUND = StartFailure(
     stop_code="TaskFailedToStart",

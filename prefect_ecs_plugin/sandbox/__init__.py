@@ -2,9 +2,10 @@
 
 - `prefect_api`: a Prefect 1 API.
 - `aws`: moto behind a strict layer; RunTask starts local processes.
-- `access`: which requests the two servers answer.
-- `environment`: what the sandbox's children see, and nothing else.
-- `children`: the child processes, started and surely stopped.
+- `access`: which requests the two servers respond to.
+- `http_server`: the HTTP server of both.
+- `environment`: the whole environment of the sandbox's children.
+- `children`: the child processes, started, and stopped in any case.
 - `flows`: flows registered, runs created and read back.
 - `display`: what has happened so far, as lines or as a table (pure).
 - `command`: `prefect agent ecs sandbox`, which puts these together.

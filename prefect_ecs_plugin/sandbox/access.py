@@ -4,9 +4,9 @@ Both servers listen on 127.0.0.1, where two others can reach them: a web page in
 user's browser, and another user of the machine. What is asked of the servers starts
 processes as the user, so two things are required of every request:
 
-- It is none that a browser sends for a page, and it names the address that the server
-  listens on, not a name that a page's owner made resolve to 127.0.0.1 (DNS
-  rebinding). `LocalHandler` looks at this before a body is read.
+- It is not one that a browser sends for a page, and its Host is the address that the
+  server listens on, not a name that a page's owner made resolve to 127.0.0.1 (DNS
+  rebinding). `http_server` checks this before it reads the body.
 - It has the session's secret: a token in the path of the Prefect API's URL, an access
   key in the signature of AWS's clients. Each server looks for its own.
 """
@@ -16,15 +16,8 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
-from contextlib import suppress
 from email.message import Message
-from http.server import BaseHTTPRequestHandler
 from typing import Optional, Tuple
-
-#: Bytes of a refused request's body that are read, so that its client is still there
-#: to read the answer, and for how many seconds.
-_DRAINED = 1 << 20
-_DRAIN_SECONDS = 5.0
 
 #: Only browsers send these, and they send one of them with each request of a page.
 #: https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
@@ -51,7 +44,7 @@ def same(given: str, expected: str) -> bool:
 
 
 def refusal(method: str, headers: Message, address: str) -> Optional[str]:
-    """Why a request is not answered, None if nothing is wrong with it so far.
+    """Why a request is refused, None if nothing is wrong with it so far.
 
     Args:
         method: GET, POST, ...
@@ -77,41 +70,3 @@ def refusal(method: str, headers: Message, address: str) -> Optional[str]:
 def media_type(content_type: str) -> str:
     """The type alone, in lower case: `application/json` of what has a charset too."""
     return content_type.partition(";")[0].strip().lower()
-
-
-class LocalHandler(BaseHTTPRequestHandler):
-    """Answers 403 to what is refused, before its body is read and anything is done."""
-
-    def parse_request(self) -> bool:
-        """Read the request's head; False if it has been answered."""
-        if not super().parse_request():
-            return False
-        host, port = self.connection.getsockname()
-        why = refusal(self.command, self.headers, f"{host}:{port}") or self.forbidden()
-        if why is None:
-            return True
-        self._refuse(why)
-        return False
-
-    def forbidden(self) -> Optional[str]:
-        """Why this server in particular does not answer, None if it does."""
-        return None
-
-    def _refuse(self, why: str) -> None:
-        body = f"{why}\n".encode()
-        self.send_response(403)
-        self.send_header("Content-Type", "text/plain; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-        self.wfile.flush()
-        self._drain()
-
-    def _drain(self) -> None:
-        """Read what is on its way: closing before would take the answer back."""
-        with suppress(OSError, ValueError):
-            self.connection.settimeout(_DRAIN_SECONDS)
-            length = int(self.headers.get("Content-Length") or 0)
-            self.rfile.read(max(0, min(length, _DRAINED)))

@@ -1,4 +1,4 @@
-"""Child processes, started and surely stopped.
+"""Child processes, started, and stopped in any case.
 
 Each child gets a session of its own, so that Ctrl-C in the terminal reaches only
 the sandbox, which then stops its children one after the other, with their children.
@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import (
     Any,
     Callable,
@@ -23,7 +23,6 @@ from typing import (
     Mapping,
     Optional,
     Sequence,
-    Type,
 )
 
 #: Seconds between SIGTERM and SIGKILL.
@@ -50,14 +49,7 @@ class Child:
     ) -> None:
         self._lines: Deque[str] = deque(maxlen=KEPT_LINES)
         self._on_line = on_line
-        self._process = self._start(command, environment)
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _start(
-        self, command: Sequence[str], environment: Mapping[str, str]
-    ) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        self._process = subprocess.Popen(
             list(command),
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -67,16 +59,13 @@ class Child:
             encoding="utf-8",
             errors="replace",
         )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> Child:
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     @property
@@ -134,12 +123,7 @@ class StopSignals:
                 self._previous[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

@@ -10,13 +10,14 @@ import click
 
 from prefect_ecs_plugin.cli.click_types import FiniteFloat
 from prefect_ecs_plugin.cli.start_options import WithStartOptions, explicit_options
+from prefect_ecs_plugin.errors import with_code
 
 if TYPE_CHECKING:
     from prefect_ecs_plugin.sandbox.display import Screen
 
 INSTALL = "pip install 'prefect-ecs-plugin[sandbox]'"
 
-#: What the extra brings: module, and the lowest version that will do.
+#: The modules that the extra installs.
 NEEDED = ("graphql", "moto", "flask", "flask_cors", "rich")
 
 #: Options of `prefect agent ecs start` that make no sense here, and why.
@@ -65,9 +66,17 @@ def missing(version: Tuple[int, int] = sys.version_info[:2]) -> Optional[str]:
     """Return why the sandbox cannot run here, as one line, or None."""
     if version < (3, 10):
         found = ".".join(map(str, version))
-        return f"The sandbox needs Python 3.10 or later; this is Python {found}."
+        return with_code(
+            f"The sandbox needs Python 3.10 or later; this is Python {found}.",
+            code="old-python",
+        )
     absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    return f"The sandbox needs {', '.join(absent)}: {INSTALL}" if absent else None
+    if not absent:
+        return None
+    return with_code(
+        f"The sandbox needs {', '.join(absent)}: {INSTALL}",
+        code="sandbox-not-installed",
+    )
 
 
 def screen() -> Screen:
@@ -87,15 +96,15 @@ def screen() -> Screen:
 @click.option(
     "--keep-running",
     is_flag=True,
-    help="Stay when all runs have ended, and show how other terminals join in.",
+    help="Keep running when all runs have ended, and show how other terminals join in.",
 )
 @click.option(
     "--timeout",
     type=FiniteFloat(min=1),
     default=300.0,
     show_default=True,
-    help="Give a run up when nothing has happened to it for so many seconds, counted "
-    "from the agent's first look at the queue.",
+    help="Seconds without any change after which to give a run up, counted from the "
+    "agent's first look at the queue.",
 )
 def sandbox(
     paths: Tuple[str, ...],

@@ -18,7 +18,6 @@ from typing import (
     List,
     Mapping,
     Optional,
-    Protocol,
     Sequence,
     Tuple,
     Union,
@@ -158,10 +157,10 @@ def _changed(row: Row, event: Union[RunState, TaskStatus, LogLine]) -> Row:
         row = dataclasses.replace(
             row, task=event.status, exit_code=event.exit_code, reason=event.reason
         )
-    if not isinstance(event, LogLine):  # which may come late
-        ended = event.at if row.is_finished else None
-        row = dataclasses.replace(row, ended=ended)
-    return dataclasses.replace(row, changed=event.at)
+    if isinstance(event, LogLine):  # which may come late
+        return dataclasses.replace(row, changed=event.at)
+    ended = event.at if row.is_finished else None
+    return dataclasses.replace(row, changed=event.at, ended=ended)
 
 
 def line(rows: Rows, event: Event) -> Optional[str]:
@@ -197,22 +196,17 @@ def _task(row: Row) -> str:
 
 
 def _why(event: Event) -> str:
-    """What Prefect or ECS says about an end that is no success."""
+    """What Prefect or ECS says about a failure."""
     if isinstance(event, RunState):
         return _complaint(event.state, event.message)
     if isinstance(event, TaskStatus) and event.exit_code != 0 and event.reason:
-        return f": {_one_line(event.reason)}"
+        return f": {' '.join(event.reason.split())}"
     return ""
 
 
 def _complaint(state: str, message: str) -> str:
-    if FINISHED.get(state) != "red" or not message:
-        return ""
-    return f": {_one_line(message)}"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    failed = FINISHED.get(state) == "red" and message
+    return f": {' '.join(message.split())}" if failed else ""
 
 
 HEADINGS = ("flow run", "flow", "state", "ECS task", "seconds")
@@ -267,28 +261,21 @@ def table(rows: Rows, now: float, lines: int, width: int) -> Table:
 
 
 def summary(rows: Rows, calls: Mapping[str, int], now: float) -> List[str]:
-    """Return the last words: each run's end, and what AWS was asked.
+    """Return the last lines: each run's end, and the calls to AWS.
 
     Args:
         rows: All the runs.
         calls: How often each operation was called, as `ecs.RunTask`.
         now: The time at which those that are not finished were given up.
     """
-    return [*_outcomes(rows, now), *_counted(calls)]
-
-
-def _outcomes(rows: Rows, now: float) -> List[str]:
-    return [
+    lines = [
         f"{row.title}: {row.state}, {_task(row)}, {row.seconds(now):.1f} s"
         + _complaint(row.state, row.message)
         for row in rows.values()
     ]
-
-
-def _counted(calls: Mapping[str, int]) -> List[str]:
     ecs = {name[4:]: n for name, n in calls.items() if name.startswith("ecs.")}
     others = {name: n for name, n in calls.items() if not name.startswith("ecs.")}
-    lines = ["ECS calls: " + (_listed(ecs) or "none")]
+    lines.append("ECS calls: " + (_listed(ecs) or "none"))
     if others:
         lines.append("Other AWS calls: " + _listed(others))
     return lines
@@ -299,22 +286,37 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {number}" for name, number in ranked)
 
 
-class Screen(Protocol):
-    """Where events are shown; `rows` is what is known after the last one."""
+class Screen:
+    """Where events are shown.
 
-    rows: Dict[str, Row]
+    Attributes:
+        rows: What is known after the last event.
+    """
+
+    def __init__(self) -> None:
+        self.rows: Dict[str, Row] = {}
 
     def show(self, events: Iterable[Event], now: float) -> None:
         """Take in what has happened and show it."""
+        for event in events:
+            self.rows = apply(self.rows, event)
+            text = line(self.rows, event)
+            if text is not None and self.prints(event):
+                self.say([text])
+
+    def prints(self, event: Event) -> bool:
+        """Whether an event gets a line of its own."""
+        return True
 
     def say(self, texts: Sequence[str]) -> None:
         """Print lines that are no events."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Give the terminal back."""
 
 
-class Lines:
+class Lines(Screen):
     """A screen for pipes and files: one line for each event.
 
     Args:
@@ -322,27 +324,15 @@ class Lines:
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:
+        super().__init__()
         self._write = write
-        self.rows: Dict[str, Row] = {}
-
-    def show(self, events: Iterable[Event], now: float) -> None:
-        """Take in what has happened and print it."""
-        for event in events:
-            self.rows = apply(self.rows, event)
-            text = line(self.rows, event)
-            if text is not None:
-                self._write(text)
 
     def say(self, texts: Sequence[str]) -> None:
-        """Print lines that are no events."""
         for text in texts:
             self._write(text)
 
-    def close(self) -> None:
-        """Leave the screen as it is."""
 
-
-class LiveTable:
+class LiveTable(Screen):
     """A screen for terminals: a table at the bottom, log lines passing above it.
 
     Args:
@@ -360,31 +350,24 @@ class LiveTable:
     def __init__(self, console: Console) -> None:
         from rich.live import Live
 
+        super().__init__()
         self._console = console
         self._live = Live(console=console, auto_refresh=False)
-        self.rows: Dict[str, Row] = {}
 
     def show(self, events: Iterable[Event], now: float) -> None:
-        """Take in what has happened, print what is a line and draw the table."""
-        for event in events:
-            self.rows = apply(self.rows, event)
-            text = line(self.rows, event)
-            if text is not None and isinstance(event, (LogLine, Note)):
-                self.say([text])
+        super().show(events, now)
         if self.rows:
-            self._draw(now)
+            lines = max(self._console.height - self.SPARED_LINES, 1)
+            width = min(self._console.width - self.SPARED_COLUMNS, self.MOST_COLUMNS)
+            self._live.start()
+            self._live.update(table(self.rows, now, lines, width), refresh=True)
+
+    def prints(self, event: Event) -> bool:
+        return isinstance(event, (LogLine, Note))
 
     def say(self, texts: Sequence[str]) -> None:
-        """Print lines above the table."""
         for text in texts:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Leave the table as it is and give the terminal back."""
         self._live.stop()
-
-    def _draw(self, now: float) -> None:
-        lines = max(self._console.height - self.SPARED_LINES, 1)
-        width = min(self._console.width - self.SPARED_COLUMNS, self.MOST_COLUMNS)
-        self._live.start()
-        self._live.update(table(self.rows, now, lines, width), refresh=True)

@@ -13,7 +13,7 @@ import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
 from prefect_ecs_plugin.errors import PrefectECSError
 from prefect_ecs_plugin.sandbox.environment import PROJECT
@@ -58,26 +58,28 @@ def registered(
     """
     if exit_code != 0:
         said = output or [f"prefect register ended with exit code {exit_code}"]
-        raise FlowError(_complaint(paths, said))
+        subject, reason = _complaint(paths, said)
+        raise FlowError(
+            f"{subject} cannot be registered: {reason}", code="flow-not-registered"
+        )
     for path in paths:
-        if not any(_speaks_of(line, path) for line in output):
+        if not any(
+            line.startswith("Processing ") and repr(path) in line for line in output
+        ):
             raise FlowError(
-                f"{path}: there is no flow in this file. A flow has to be in a "
-                f"variable of the module."
+                f"There is no flow in {path}. Assign the flow to a variable of the "
+                "module.",
+                code="no-flow",
             )
     found = (re.search(r"\bID: ([0-9a-f-]{36})$", line) for line in output)
     return [match.group(1) for match in found if match]
 
 
-def _speaks_of(line: str, path: str) -> bool:
-    return line.startswith("Processing ") and repr(path) in line
+def _complaint(paths: Sequence[str], output: Sequence[str]) -> Tuple[str, str]:
+    """The file or flow that `prefect register` failed on, and the reason.
 
-
-def _complaint(paths: Sequence[str], output: Sequence[str]) -> str:
-    """The file or flow that was in work when it went wrong, and the last words.
-
-    Up to the first "Error" the output tells what was in work; what follows is a
-    traceback, whose last line is the reason, and perhaps what became of the others.
+    Up to the first "Error" the output says what was being registered. A traceback
+    follows, whose last line is the reason, and then lines about other files.
     """
     subject, reason, wrong = ", ".join(paths), output[-1], False
     for line in output:
@@ -88,7 +90,7 @@ def _complaint(paths: Sequence[str], output: Sequence[str]) -> str:
             break
         wrong = wrong or "Error" in line
         reason = line.strip()
-    return f"{subject} cannot be registered: {reason}"
+    return subject, reason
 
 
 class API:
@@ -135,7 +137,10 @@ class API:
                 input=values,
             )
         except FlowError as error:
-            raise FlowError(f"Flow {flow.name!r} cannot be run: {error}") from error
+            raise FlowError(
+                f"Flow {flow.name!r} cannot be run: {error.message}",
+                code="flow-not-runnable",
+            ) from error
         return str(data["create_flow_run"]["id"])
 
     def _ask(self, query: str, **variables: Any) -> Dict[str, Any]:
@@ -150,13 +155,7 @@ class API:
                 answer = json.load(response)
         except urllib.error.HTTPError as error:
             answer = json.load(error)
-        complaint = _first_error(answer)
-        if complaint is not None:
-            raise FlowError(complaint)
+        for problem in answer.get("errors") or ():
+            raise FlowError(str(problem.get("message")), code="api-error")
         data: Dict[str, Any] = answer["data"]
         return data
-
-
-def _first_error(answer: Dict[str, Any]) -> Optional[str]:
-    errors = answer.get("errors")
-    return str(errors[0].get("message")) if errors else None

@@ -185,34 +185,35 @@ class Session:
             self._signals.check()
             self._watch.refresh()
             self._check_agent()
-            self._check_queue()
             self._watch.give_up(self._plan.timeout)
 
-    def _check_queue(self) -> None:
+    def _check_agent(self) -> None:
         """Tell the watch that the agent has looked at the queue, once it has.
 
         Raises:
-            AgentSilent: It has not done so for too long.
+            AgentFailed: It has ended, or has not looked for too long.
         """
+        if self._agent.exit_code is not None:
+            self._show_last_lines()
+            raise AgentFailed(
+                f"The agent ended with exit code {self._agent.exit_code} before the "
+                "flow runs did. Its last lines are above.",
+                code="agent-ended",
+            )
         if self._api.calls["get_runs_in_queue"]:
             self._watch.agent_looked()
         elif self._watch.now - self._agent_started > START_DEADLINE:
-            raise AgentSilent(
+            self._show_last_lines()
+            raise AgentFailed(
                 f"The agent has not asked for flow runs within {START_DEADLINE:.0f} s "
-                f"of its start. Its last lines:\n" + self._last_words()
+                "of its start. Its last lines are above.",
+                code="agent-silent",
             )
 
-    def _check_agent(self) -> None:
-        if self._agent.exit_code is None:
-            return
-        raise AgentEnded(
-            f"The agent ended with exit code {self._agent.exit_code} before the flow "
-            f"runs did. Its last lines:\n" + self._last_words()
-        )
-
-    def _last_words(self) -> str:
+    def _show_last_lines(self) -> None:
         lines = [line for line in self._agent.lines if WORD.search(line)]
-        return "\n".join(lines[-LAST_LINES:])
+        for line in lines[-LAST_LINES:]:
+            self.say(f"agent | {line}")
 
     def _how_to_join(self) -> List[str]:
         lines = env.exports(self._environment)
@@ -257,24 +258,19 @@ class Session:
             )
 
     def _on_aws(self, event: aws.Event) -> None:
-        if isinstance(event, aws.TaskChanged) and event.task.started_by:
-            self._on_task(event.task.started_by, event.task)
-
-    def _on_task(self, run_id: str, task: aws.TaskView) -> None:
+        if not isinstance(event, aws.TaskChanged) or not event.task.started_by:
+            return
+        task, run_id = event.task, event.task.started_by
         reason = task.container_reason or task.stopped_reason or ""
         if task.last_status == "STOPPED" and task.exit_code != 0:
-            # It crashed, so it may have had no time to say why in the run's log.
+            # It crashed, perhaps before it could write the reason into the run's log.
             for line in task.lines[-LAST_LINES:]:
                 self._watch.task_output(run_id, line)
         self._watch.task(run_id, task.last_status, task.exit_code, reason)
 
 
-class AgentEnded(PrefectECSError):
-    """The agent ended by itself."""
-
-
-class AgentSilent(PrefectECSError):
-    """The agent did not look at the queue."""
+class AgentFailed(PrefectECSError):
+    """The agent ended by itself, or did not look at the queue."""
 
 
 @contextlib.contextmanager

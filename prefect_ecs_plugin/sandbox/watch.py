@@ -11,6 +11,7 @@ import re
 import time
 from typing import Callable, List, Optional, Set
 
+from prefect_ecs_plugin.errors import with_code
 from prefect_ecs_plugin.sandbox.display import (
     LOUD,
     Event,
@@ -34,7 +35,7 @@ ROUTINE = re.compile(
 #: A line as Prefect's default format has it.
 AGENT_LINE = re.compile(r"\[.+?\] (?P<level>[A-Z]+) - (?P<name>.+?) \| (?P<text>.*)")
 
-#: What a line of the agent's banner has not.
+#: What no line of the agent's banner has.
 WORD = re.compile(r"[A-Za-z0-9]")
 
 #: Seconds between two looks at what has happened.
@@ -119,15 +120,13 @@ class Watch:
         """
         match = AGENT_LINE.match(text)
         if match:
-            is_heard = match["level"] in LOUD and not self._is_of_a_run(text)
+            of_a_run = any(run_id in text for run_id in self._seen.copy())
+            is_heard = match["level"] in LOUD and not of_a_run
             self._agent_is_heard = self._verbose or is_heard
         if self._agent_is_heard and match:
             self.note(f"agent | {match['text']}", match["level"])
         elif self._agent_is_heard and WORD.search(text):
             self.note(f"agent | {text}")
-
-    def _is_of_a_run(self, text: str) -> bool:
-        return any(run_id in text for run_id in self._seen.copy())
 
     # What goes out, in the main thread -----------------------------------------------
 
@@ -176,24 +175,15 @@ class Watch:
         if self._looked is None:
             return
         for row in self._screen.rows.values():
-            patience = min(timeout, LAST_WORDS) if _is_dead(row) else timeout
+            # After exit code 0 the run may come back: a flow with a retry that is due
+            # later ends its task and is launched again.
+            is_dead = row.task == "STOPPED" and row.exit_code != 0
+            most = min(timeout, LAST_WORDS) if is_dead else timeout
             waited = self.now - max(row.changed, self._looked)
-            if not row.is_finished and waited > patience:
-                self._give_up(row, waited)
-
-    def _give_up(self, row: Row, waited: float) -> None:
-        if row.run_id not in self._given_up:
-            self._given_up.add(row.run_id)
-            self.note(_stuck(row, waited), "ERROR")
-
-
-def _is_dead(row: Row) -> bool:
-    """Whether a run's task failed although the run has not ended.
-
-    After exit code 0 the run may come back: a flow with a retry that is due later
-    ends its task and is launched again.
-    """
-    return row.task == "STOPPED" and row.exit_code != 0
+            is_known = row.is_finished or row.run_id in self._given_up
+            if waited > most and not is_known:
+                self._given_up.add(row.run_id)
+                self.note(_stuck(row, waited), "ERROR")
 
 
 def _stuck(row: Row, waited: float) -> str:
@@ -204,7 +194,8 @@ def _stuck(row: Row, waited: float) -> str:
     else:
         task = f"its task is {row.task} with exit code {row.exit_code}"
     reason = f" ({row.reason})" if row.reason else ""
-    return (
+    return with_code(
         f"{row.title}: nothing has happened for {waited:.0f} s. The run is "
-        f"{row.state}, {task}{reason}."
+        f"{row.state}, {task}{reason}.",
+        code="run-stuck",
     )

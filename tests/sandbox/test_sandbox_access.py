@@ -228,7 +228,7 @@ def test_no_answer_can_be_read_by_a_page(aws: AWS, service: str) -> None:
 def test_a_url_without_the_token_is_refused(api: PrefectAPI, target: str) -> None:
     target = target.format(token=api.token, short=api.token[:-1])
     _, _, body = assert_refused(to_api(api)._replace(target=target))
-    assert body == "The URL has not the token of this sandbox in its path.\n"
+    assert body == "The path of the URL lacks the token of this sandbox.\n"
 
 
 @pytest.mark.parametrize("path", ["/", "/graphql?query={hello}", "/health"])

@@ -80,12 +80,12 @@ def test_tags_are_shown_where_asked_for(ecs: Any) -> None:
 # facts/aws-ecs.md: what moto accepts in silence or answers with HTTP 500.
 REFUSED: List[Any] = [
     ("impossible size", {"memory": "511"}, "memory"),
-    ("bad family", {"family": "my family"}, "family"),
-    ("long family", {"family": "f" * 256}, "family"),
+    ("bad family", {"family": "my family"}, "Family"),
+    ("long family", {"family": "f" * 256}, "Family"),
     (
         "over 64 KiB",
         {"containerDefinitions": [flow_container(command=["x" * 66000])]},
-        "",
+        "65536",
     ),
     (
         "over 50 tags",
@@ -97,32 +97,32 @@ REFUSED: List[Any] = [
         {"cpu": None, "memory": None, "requiresCompatibilities": None},
         "memory",
     ),
-    ("no containers", {"containerDefinitions": []}, "containerDefinitions"),
+    ("no containers", {"containerDefinitions": []}, "Container list"),
     (
         "eleven containers",
         {"containerDefinitions": [flow_container(name=f"c{i}") for i in range(11)]},
-        "containerDefinitions",
+        "Too many containers",
     ),
     (
         "the same name twice",
         {"containerDefinitions": [flow_container(), flow_container()]},
-        "containerDefinitions",
+        "flow",
     ),
-    ("Fargate without awsvpc", {"networkMode": "bridge"}, "networkMode"),
+    ("Fargate without awsvpc", {"networkMode": "bridge"}, "awsvpc"),
 ]
 
 
 @pytest.mark.parametrize(
-    "members, place", [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+    "members, message", [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
 )
 def test_definition_that_ecs_refuses(
-    ecs: Any, members: Dict[str, Any], place: str
+    ecs: Any, members: Dict[str, Any], message: str
 ) -> None:
     given = definition(**{"family": "refused", **members})
     given = {key: value for key, value in given.items() if value is not None}
     answer = refusal(ecs.register_task_definition, **given)
     assert (answer["Code"], answer["Status"]) == ("ClientException", 400)
-    assert place in answer["Message"]
+    assert message in answer["Message"]
     families = ecs.list_task_definition_families(familyPrefix="refused")["families"]
     assert families == []
 

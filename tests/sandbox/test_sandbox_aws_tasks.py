@@ -230,13 +230,13 @@ REFUSED: List[Any] = [
         "no network",
         {"networkConfiguration": {}},
         BAD_PARAMETER,
-        "networkConfiguration",
+        "Network Configuration must be provided",
     ),
     (
         "launch type and strategy",
         {"capacityProviderStrategy": [{"capacityProvider": "FARGATE"}]},
         BAD_PARAMETER,
-        "launchType",
+        "both a launch type and capacity provider strategy",
     ),
     (
         "unknown capacity provider",
@@ -257,13 +257,13 @@ REFUSED: List[Any] = [
         "Fargate with bridge",
         {"taskDefinition": "bridge", "networkConfiguration": None},
         BAD_PARAMETER,
-        "launchType",
+        "launch_type FARGATE",
     ),
     (
         "override of a container that is not there",
         {"overrides": {"containerOverrides": [{"name": "x"}]}},
         BAD_PARAMETER,
-        "containerOverrides[0].name",
+        "Override for container named x",
     ),
     (
         "long overrides",

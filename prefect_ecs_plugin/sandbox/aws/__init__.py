@@ -6,11 +6,10 @@ The docstring of `server` lists the modules. The package needs Python 3.10 and t
 
 from __future__ import annotations
 
-from .events import Event, LineWritten, TaskChanged
-from .faults import Fault
 from .lifecycle import Hold, Phases, StartFailure
+from .responses import Fault
 from .server import AWS
-from .task import TaskView
+from .task import Event, LineWritten, TaskChanged, TaskView
 
 __all__ = [
     "AWS",

@@ -1,8 +1,9 @@
-"""How often ECS lets itself be called.
+"""The request limits of ECS, as token buckets: the sandbox's only table of them.
 
 Amazon ECS API reference, "Request throttling": each category of calls has one
 token bucket for an account and region, which the calls in it share. Fargate
-counts the launches once more on top of that.
+limits launches besides. The agent has a table of its own, so that tests show a mistake
+in either.
 https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/throttling.html
 """

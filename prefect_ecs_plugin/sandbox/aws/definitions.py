@@ -7,12 +7,10 @@ moto's because moto takes what ECS refuses and pages nothing.
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from ...validation import rules
-from .answers import Refusal
-from .paging import page
-from .regions import check_region
+from . import ecs_limits
+from .responses import Refusal, bad_parameter, check_region, page
 
 Described = Dict[str, Any]
 Tags = List[Dict[str, str]]
@@ -50,7 +48,9 @@ class Definitions:
 
     def register(self, params: Mapping[str, Any]) -> Dict[str, Any]:
         """RegisterTaskDefinition."""
-        _refuse(rules.check_definition(params))
+        refusal = ecs_limits.definition_refusal(params)
+        if refusal is not None:
+            raise Refusal("ClientException", refusal)
         tags = list(params.get("tags") or [])
         with self._lock:
             family = self._families.setdefault(params["family"], [])
@@ -87,8 +87,7 @@ class Definitions:
         """DeleteTaskDefinitions: at most ten, INACTIVE ones only."""
         names = params["taskDefinitions"]
         if len(names) > 10:
-            raise Refusal(
-                "InvalidParameterException",
+            raise bad_parameter(
                 "A maximum of 10 task definitions can be deleted at once.",
             )
         with self._lock:
@@ -151,7 +150,7 @@ class Definitions:
         if found is None:
             raise Refusal("ClientException", "TaskDefinition not found.")
         if found["status"] != ACTIVE:
-            raise Refusal("InvalidParameterException", "TaskDefinition is inactive")
+            raise bad_parameter("TaskDefinition is inactive")
         return found
 
     def tags(self, arn: str) -> Optional[Tags]:
@@ -204,8 +203,8 @@ class Definitions:
     def _described(self, params: Mapping[str, Any], revision: int) -> Described:
         given = {key: value for key, value in params.items() if key != "tags"}
         sizes = {
-            "cpu": rules.cpu_units(params.get("cpu")),
-            "memory": rules.memory_mib(params.get("memory")),
+            "cpu": ecs_limits.cpu_units(params.get("cpu")),
+            "memory": ecs_limits.memory_mib(params.get("memory")),
         }
         return {
             "volumes": [],
@@ -219,26 +218,10 @@ class Definitions:
             "taskDefinitionArn": f"{self._arn_prefix}{params['family']}:{revision}",
             "revision": revision,
             "status": ACTIVE,
-            "compatibilities": list(_compatibilities(params)),
+            "compatibilities": ecs_limits.compatibilities(params),
             "registeredAt": self._now(),
             "registeredBy": "arn:aws:iam::123456789012:root",
         }
-
-
-def _refuse(problems: List[rules.Problem]) -> None:
-    certain = [str(problem) for problem in problems if problem.certain]
-    if certain:
-        raise Refusal("ClientException", "; ".join(certain))
-
-
-def _compatibilities(params: Mapping[str, Any]) -> Iterator[str]:
-    """Where ECS finds that a definition can run, whatever it asks for."""
-    if params.get("networkMode") != "awsvpc":
-        yield "EXTERNAL"
-    yield "EC2"
-    problems = rules.check_definition(params, "FARGATE")
-    if not any(problem.certain for problem in problems):
-        yield "FARGATE"
 
 
 def _family_status(revisions: List[Described]) -> str:

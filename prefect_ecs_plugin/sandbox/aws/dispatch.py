@@ -1,4 +1,4 @@
-"""A request's way through: counted, throttled, delayed, spoilt, answered."""
+"""A request is counted, throttled, delayed, spoilt by a fault, responded to."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Tuple
 
-from . import metadata, operations
-from .account import Account
-from .answers import THROTTLED, Refusal, json_answer, refusal_answer
-from .ecs import Model
-from .faults import Fault, FaultHook
-from .http import DropConnection, Request, Response
-from .neighbours import GLOBAL, SERVED
+from ..http_server import DropConnection, Request, Response
+from . import operations
+from .account import Account, Model
+from .container import METADATA_PREFIXES, metadata_response
 from .operations import Operation
+from .other_services import GLOBAL, SERVED
+from .responses import (
+    THROTTLED,
+    Fault,
+    Refusal,
+    json_response,
+    refusal_response,
+)
 
 logger = logging.getLogger(__name__)
 
 
-class Book:
+class CallLog:
     """What was asked for. Its members are those of `AWS`."""
 
     def __init__(self) -> None:
@@ -49,70 +55,67 @@ class Book:
             return [params for name, params in self.requests if name == wanted]
 
 
+@dataclass
 class Dispatcher:
-    """Answers requests; called from many threads at once.
+    """Responds to requests; called from many threads at once.
 
-    Args:
+    Attributes:
         account: Whose requests they are.
-        book: Where they are counted.
-        latency: Seconds to wait before an operation takes effect.
-        fault: What goes wrong with a request, if anything.
+        calls: Where they are counted.
     """
 
-    def __init__(
-        self,
-        account: Account,
-        book: Book,
-        latency: Callable[[str], float],
-        fault: FaultHook,
-    ) -> None:
-        self._account = account
-        self._book = book
-        self._latency = latency
-        self._fault = fault
+    account: Account
+    calls: CallLog
+
+    def __post_init__(self) -> None:
         self._model = Model()
 
     def __call__(self, request: Request) -> Response:
-        """Answer a request of any kind."""
-        if request.path.startswith(metadata.PREFIXES):
-            return metadata.answer(
-                request.path, self._account.tasks(), self._account.credentials()
+        """Respond to a request of any kind."""
+        if request.path.startswith(METADATA_PREFIXES):
+            return metadata_response(
+                request.path, self.account.tasks(), self.account.credentials()
             )
         try:
             operation = operations.read(request)
         except Refusal as refusal:
             speaks_json = "x-amz-target" in request.headers
-            return refusal_answer("s3", speaks_json, refusal)
-        if not self._account.knows_key(operation.access_key):
+            return refusal_response("s3", speaks_json, refusal)
+        if not self.account.knows_key(operation.access_key):
             return self._refuse(operation, _unknown_key(operation))
         try:
-            return self._answer(operation, request)
+            return self._counted(operation, request)
         except DropConnection:
             raise
         except Refusal as refusal:
             return self._refuse(operation, refusal)
         except Exception as error:
-            logger.exception("The sandbox could not answer %s.", operation.full_name)
+            logger.exception(
+                "The sandbox could not respond to %s.", operation.full_name
+            )
             return self._refuse(operation, Refusal("InternalFailure", repr(error), 500))
 
     def _refuse(self, operation: Operation, refusal: Refusal) -> Response:
         if refusal is THROTTLED:
-            self._book.count_throttled(operation)
-        return refusal_answer(operation.service, operation.speaks_json, refusal)
+            self.calls.count_throttled(operation)
+        return refusal_response(operation.service, operation.speaks_json, refusal)
 
-    def _answer(self, operation: Operation, request: Request) -> Response:
-        self._book.count(operation)
+    def _counted(self, operation: Operation, request: Request) -> Response:
+        self.calls.count(operation)
         if operation.service == "ecs":
-            self._account.region(operation.region).throttle(operation.name)
-        time.sleep(self._latency(operation.full_name))
-        fault = self._fault(operation.full_name, operation.params)
+            self.account.region(operation.region).throttle(operation.name)
+        settings = self.account.settings
+        if settings.latency is not None:
+            time.sleep(settings.latency(operation.full_name))
+        hook = settings.fault
+        fault = hook(operation.full_name, operation.params) if hook else None
         if fault is None:
             return self._effect(operation, request)
         time.sleep(fault.delay)
-        if not fault.changes_answer:
+        if not fault.changes_response:
             return self._effect(operation, request)
         if fault.after_effect:
-            with suppress(Refusal):  # this answer does not arrive either
+            with suppress(Refusal):  # this response does not arrive either
                 self._effect(operation, request)
         return _spoilt(fault)
 
@@ -121,13 +124,13 @@ class Dispatcher:
             message = f"The sandbox does not serve {operation.service}."
             raise Refusal("NotImplemented", message, 501)
         if operation.service not in GLOBAL:
-            self._account.region(operation.region)  # it is made when first asked for
-        answer = self._ecs(operation) if operation.service == "ecs" else None
-        return answer or self._moto(operation, request)
+            self.account.region(operation.region)  # it is made when first asked for
+        response = self._ecs(operation) if operation.service == "ecs" else None
+        return response or self._moto(operation, request)
 
     def _moto(self, operation: Operation, request: Request) -> Response:
         try:
-            return self._account.moto.answer(request)
+            return self.account.moto.respond(request)
         except NotImplementedError as error:
             # Moto names the operation, or what of it is missing.
             is_whole = "action has not been implemented" in str(error)
@@ -136,36 +139,35 @@ class Dispatcher:
             raise Refusal("NotImplemented", message, 501) from error
 
     def _ecs(self, operation: Operation) -> Optional[Response]:
-        """ECS's answer, None where it is moto's to give."""
+        """ECS's response, None where moto responds."""
         self._model.check(operation.name, operation.params)
-        region = self._account.region(operation.region)
+        region = self.account.region(operation.region)
         handler = region.handler(operation.name, operation.params)
-        return None if handler is None else json_answer(handler(operation.params))
+        return None if handler is None else json_response(handler(operation.params))
 
 
 def _unknown_key(operation: Operation) -> Refusal:
-    """In the words of AWS, which each service has its own of."""
+    """In the words of AWS, which differ between services."""
     if operation.service == "s3":
         return Refusal(
             "InvalidAccessKeyId",
             "The AWS Access Key Id you provided does not exist in our records.",
             403,
         )
-    code = (
-        "UnrecognizedClientException"
-        if operation.speaks_json
-        else "InvalidClientTokenId"
-    )
+    speaks_json = operation.speaks_json
+    code = "UnrecognizedClientException" if speaks_json else "InvalidClientTokenId"
     message = "The security token included in the request is invalid."
     return Refusal(code, message, 403)
 
 
 def _spoilt(fault: Fault) -> Response:
-    """What the client gets in place of the answer."""
+    """What the client gets instead of the response."""
     if fault.drop_connection:
         raise DropConnection
     if fault.failures is not None:
-        return json_answer({"tasks": [], "failures": list(fault.failures)})
+        return json_response({"tasks": [], "failures": list(fault.failures)})
     if fault.body is not None:
         return Response(fault.status or 200, body=fault.body)
-    raise fault.refusal()
+    code = fault.error_code or "InternalServerError"
+    members = dict(fault.members or {})
+    raise Refusal(code, fault.message, fault.status or 400, **members)

@@ -1,11 +1,11 @@
-"""A task's way from PROVISIONING to STOPPED.
+"""How a task goes from PROVISIONING to STOPPED.
 
     PROVISIONING  waits for a place (`Slots`) and an ENI
     PENDING       `before_start` may fail it or hold it here; then the image is pulled
-    ACTIVATING    on its way
+    ACTIVATING    its containers are about to start
     RUNNING       its containers run
     DEACTIVATING, STOPPING   containers get SIGTERM, and SIGKILL after stopTimeout
-    DEPROVISIONING           the ENI goes
+    DEPROVISIONING           the ENI is deleted
     STOPPED       with stopCode and stoppedReason
 
 This module does not run containers: a `Runner` starts them and reports back with
@@ -14,13 +14,15 @@ This module does not run containers: a `Runner` starts them and reports back wit
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import logging
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Callable, Deque, Optional, Union
+from typing import Callable, Deque, List, Optional, Tuple, Union
 
-from .events import Events, TaskChanged
 from .task import (
     ACTIVATING,
     DEACTIVATING,
@@ -30,12 +32,16 @@ from .task import (
     RUNNING,
     STOPPED,
     STOPPING,
+    Events,
     Task,
+    TaskChanged,
     TaskView,
     main_container,
     view,
 )
-from .timers import Timers
+
+logger = logging.getLogger(__name__)
+Act = Callable[[], None]
 
 ESSENTIAL_EXITED = "EssentialContainerExited"
 FAILED_TO_START = "TaskFailedToStart"
@@ -75,13 +81,70 @@ BeforeStart = Callable[[TaskView], Outcome]
 
 @dataclass(frozen=True)
 class Phases:
-    """How many seconds a task takes for each part of its way. Nothing by default."""
+    """How many seconds a task stays in each status. Nothing by default."""
 
     provisioning: float = 0.0
     pending: float = 0.0
     activating: float = 0.0
     deactivating: float = 0.0
     deprovisioning: float = 0.0
+
+
+class Timers:
+    """Calls functions when their time has come, in order of that time.
+
+    One thread serves all tasks: there may be ten thousand, and each passes through its
+    states by itself.
+
+    Args:
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heap: List[Tuple[float, int, Act]] = []
+        self._order = itertools.count()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(
+            target=self._run, name="sandbox-aws-timers", daemon=True
+        )
+        self._thread.start()
+
+    def after(self, seconds: float, act: Act) -> None:
+        """Call `act` in so many seconds; at the same time: first come first served."""
+        with self._changed:
+            due = self._clock() + max(0.0, seconds)
+            heapq.heappush(self._heap, (due, next(self._order), act))
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Forget what is still to come."""
+        with self._changed:
+            self._stopped = True
+            self._heap.clear()
+            self._changed.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            act = self._next()
+            if act is None:
+                return
+            try:
+                act()
+            except Exception:  # the other tasks go on
+                logger.exception("The sandbox could not move a task on.")
+
+    def _next(self) -> Optional[Act]:
+        with self._changed:
+            while not self._stopped:
+                wait = self._heap[0][0] - self._clock() if self._heap else None
+                if wait is not None and wait <= 0:
+                    return heapq.heappop(self._heap)[2]
+                self._changed.wait(wait)
+        return None
 
 
 class Runner:
@@ -135,7 +198,7 @@ class Slots:
         act()
 
     def give_back(self) -> None:
-        """A place is free again."""
+        """Free a place."""
         with self._lock:
             if not self._waiting:
                 if self._free is not None:
@@ -145,10 +208,11 @@ class Slots:
         act()
 
 
+@dataclass(frozen=True)
 class Lifecycle:
     """Moves tasks on.
 
-    Args:
+    Attributes:
         lock: Held whenever a task is changed.
         slots: How many may run at once.
         runner: Runs their containers.
@@ -156,68 +220,56 @@ class Lifecycle:
         before_start: Asked before a task leaves PENDING.
     """
 
-    def __init__(
-        self,
-        lock: threading.RLock,
-        timers: Timers,
-        events: Events,
-        phases: Phases,
-        slots: Slots,
-        runner: Runner,
-        released: Callable[[Task], None],
-        before_start: BeforeStart,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self._lock = lock
-        self._timers = timers
-        self._events = events
-        self._phases = phases
-        self._slots = slots
-        self._runner = runner
-        self._released = released
-        self._now = now
-        self._before_start = before_start
+    lock: threading.RLock
+    timers: Timers
+    events: Events
+    phases: Phases
+    slots: Slots
+    runner: Runner
+    released: Callable[[Task], None]
+    before_start: BeforeStart
+    now: Callable[[], float] = time.time
 
-    # The way up
+    # Starting
 
     def launch(self, task: Task) -> None:
         """A task has been made."""
         self._tell(task)
-        self._slots.take(
-            lambda: self._timers.after(
-                self._phases.provisioning, lambda: self._pend(task)
+        self.slots.take(
+            lambda: self.timers.after(
+                self.phases.provisioning, lambda: self._pend(task)
             )
         )
 
     def _pend(self, task: Task) -> None:
-        with self._lock:
+        with self.lock:
             if task.last_status != PROVISIONING:
-                self._slots.give_back()  # stopped while it waited for its place
+                self.slots.give_back()  # stopped while it waited for its place
                 return
             task.holds_slot = True
-            self._move(task, PENDING, pullStartedAt=self._now())
-        self._timers.after(self._phases.pending, lambda: self._prepare(task))
+            self._move(task, PENDING, pullStartedAt=self.now())
+        self.timers.after(self.phases.pending, lambda: self._prepare(task))
 
     def _prepare(self, task: Task) -> None:
-        outcome = self._before_start(view(task))
+        outcome = self.before_start(view(task))
         if isinstance(outcome, StartFailure):
             self.failed_to_start(task, outcome)
         elif outcome is None:
             self.release(task)
         elif outcome.seconds is not None:
-            self._timers.after(outcome.seconds, lambda: self.release(task))
+            self.timers.after(outcome.seconds, lambda: self.release(task))
 
     def release(self, task: Task) -> None:
         """A task that is PENDING goes on."""
-        with self._lock:
+        with self.lock:
             if task.last_status != PENDING:
                 return
-            self._move(task, ACTIVATING, pullStoppedAt=self._now())
-        self._timers.after(self._phases.activating, lambda: self._start(task))
+            self._move(task, ACTIVATING, pullStoppedAt=self.now())
+        self.timers.after(self.phases.activating, lambda: self._start(task))
 
     def _start(self, task: Task) -> None:
         if self.may_run(task):
-            self._runner.start(task, self)
+            self.runner.start(task, self)
 
     def may_run(self, task: Task) -> bool:
         """Whether the task has not been asked to stop."""
@@ -225,12 +277,12 @@ class Lifecycle:
 
     def running(self, task: Task) -> None:
         """Its containers have started."""
-        with self._lock:
+        with self.lock:
             if not self.may_run(task):
                 return
             for container in task.containers.values():
                 container.last_status = RUNNING
-            now = self._now()
+            now = self.now()
             self._move(
                 task,
                 RUNNING,
@@ -239,17 +291,17 @@ class Lifecycle:
                 connectivityAt=now,
             )
 
-    # The way down
+    # Stopping
 
     def failed_to_start(self, task: Task, failure: StartFailure) -> None:
         """It will never run."""
-        with self._lock:
+        with self.lock:
             main_container(task).reason = failure.container_reason
             self._begin_stop(task, failure.stop_code, failure.stopped_reason)
 
     def stop(self, task: Task, stop_code: str, reason: str) -> None:
         """Stop the task; its containers get SIGTERM first."""
-        with self._lock:
+        with self.lock:
             self._begin_stop(task, stop_code, reason)
 
     def exited(
@@ -260,8 +312,8 @@ class Lifecycle:
         stop_code: str = ESSENTIAL_EXITED,
         stopped_reason: str = "Essential container in task exited",
     ) -> None:
-        """Its main container has ended, by itself or not."""
-        with self._lock:
+        """Its main container has ended, by itself or stopped."""
+        with self.lock:
             container = main_container(task)
             if container.last_status == STOPPED or task.last_status == STOPPED:
                 return
@@ -279,20 +331,20 @@ class Lifecycle:
         task.desired_status = STOPPED
         task.stop_code, task.stopped_reason = stop_code, reason
         ran = task.last_status == RUNNING
-        self._move(task, DEACTIVATING if ran else STOPPING, stoppingAt=self._now())
-        self._timers.after(
-            self._phases.deactivating if ran else 0, lambda: self._end_containers(task)
+        self._move(task, DEACTIVATING if ran else STOPPING, stoppingAt=self.now())
+        self.timers.after(
+            self.phases.deactivating if ran else 0, lambda: self._end_containers(task)
         )
 
     def _end_containers(self, task: Task) -> None:
-        with self._lock:
+        with self.lock:
             if task.last_status == DEACTIVATING:
                 self._move(task, STOPPING)
             alive = main_container(task).last_status == RUNNING
             if not alive:
                 self._leave(task)
         if alive:
-            self._runner.stop(task, self)
+            self.runner.stop(task, self)
 
     def _leave(self, task: Task) -> None:
         if task.last_status != STOPPING:
@@ -302,19 +354,19 @@ class Lifecycle:
             if ran and container.exit_code is None:
                 container.exit_code = 0
             container.last_status = STOPPED
-        ended = {"executionStoppedAt": self._now()} if ran else {}
+        ended = {"executionStoppedAt": self.now()} if ran else {}
         self._move(task, DEPROVISIONING, **ended)
-        self._timers.after(self._phases.deprovisioning, lambda: self._stopped(task))
+        self.timers.after(self.phases.deprovisioning, lambda: self._stopped(task))
 
     def _stopped(self, task: Task) -> None:
-        with self._lock:
-            self._move(task, STOPPED, stoppedAt=self._now())
-            self._released(task)
+        with self.lock:
+            self._move(task, STOPPED, stoppedAt=self.now())
+            self.released(task)
             held, task.holds_slot = task.holds_slot, False
         if held:
-            self._slots.give_back()
+            self.slots.give_back()
 
-    # Telling
+    # Events
 
     def _move(self, task: Task, status: str, **times: object) -> None:
         task.last_status = status
@@ -325,8 +377,8 @@ class Lifecycle:
         self._tell(task)
 
     def _tell(self, task: Task) -> None:
-        if self._events.wanted:
-            self._events.publish(TaskChanged(view(task)))
+        if self.events.wanted:
+            self.events.publish(TaskChanged(view(task)))
 
 
 _ENI = {

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, FrozenSet, Mapping, Match, Tuple
 from urllib.parse import parse_qsl, unquote
 
-from prefect_ecs_plugin.sandbox.access import media_type
-
-from .answers import Refusal
-from .http import Request
+from ..access import media_type
+from ..http_server import Request
+from .responses import Refusal
 
 _SCOPE = (
     r"(?P<key>[^/,\s]+)/\d{8}/(?P<region>[^/,\s]+)/(?P<service>[^/,\s]+)/aws4_request"
@@ -93,7 +92,7 @@ def read(request: Request) -> Operation:
         return Operation(key, service, region, *_s3(request))
     if request.body:
         _check_type(request, _OTHER_TYPES)
-    form = dict(parse_qsl(request.body.decode("utf-8", "replace")))
+    form = dict(parse_qsl((request.body or b"").decode("utf-8", "replace")))
     # Without an Action it is a service that has paths and speaks JSON.
     name = form.pop("Action", "")
     return Operation(key, service, region, name or request.method, form, not name)

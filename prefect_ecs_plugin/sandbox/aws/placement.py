@@ -6,11 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from ...validation import rules
-from .answers import Refusal
-from .neighbours import OtherServices
-
-FARGATE_PROVIDERS = ("FARGATE", "FARGATE_SPOT")
+from .ecs_limits import FARGATE_PROVIDERS, cpu_units, memory_mib
+from .other_services import OtherServices
+from .responses import bad_parameter
 
 
 class NoCapacity(Exception):
@@ -45,12 +43,12 @@ def places(
     request: Mapping[str, Any],
     cluster: Any,
     needs: Mapping[str, int],
-    neighbours: OtherServices,
+    other_services: OtherServices,
 ) -> Iterator[Place]:
     """A place for each task of the request, found one after the other.
 
     Raises:
-        Refusal: The strategy names a provider that the cluster has not, or there is
+        Refusal: The strategy names a provider that the cluster lacks, or there is
             no container instance at all.
         NoCapacity: There are instances, and none has what the task needs.
     """
@@ -62,7 +60,7 @@ def places(
     counts: Counter[str] = Counter()
     for _ in range(request.get("count", 1)):
         provider = _next_provider(strategy, counts)
-        yield _place(launch_type, provider, cluster, needs, neighbours)
+        yield _place(launch_type, provider, cluster, needs, other_services)
 
 
 def needs_of(
@@ -71,25 +69,23 @@ def needs_of(
     """CPU units and MiB that a task takes from an instance."""
     overrides = request.get("overrides", {})
     containers = definition["containerDefinitions"]
-    cpu = rules.cpu_units(overrides.get("cpu", definition.get("cpu")))
-    memory = rules.memory_mib(overrides.get("memory", definition.get("memory")))
+    cpu = cpu_units(overrides.get("cpu", definition.get("cpu")))
+    memory = memory_mib(overrides.get("memory", definition.get("memory")))
     if cpu is None:
         cpu = sum(container.get("cpu") or 0 for container in containers)
     if memory is None:
-        memory = sum(map(_memory, containers))
+        memory = sum(
+            each.get("memoryReservation") or each.get("memory") or 0
+            for each in containers
+        )
     return {"CPU": cpu, "MEMORY": memory}
-
-
-def _memory(container: Mapping[str, Any]) -> int:
-    return int(container.get("memoryReservation") or container.get("memory") or 0)
 
 
 def _check_strategy(strategy: Sequence[Mapping[str, Any]], cluster: Any) -> None:
     associated = cluster.capacity_providers or []
     if any(item["capacityProvider"] not in associated for item in strategy):
         # The words: https://github.com/dask/dask-cloudprovider/issues/328
-        raise Refusal(
-            "InvalidParameterException",
+        raise bad_parameter(
             "The specified capacity provider strategy cannot contain a capacity "
             "provider that is not associated with the cluster. Associate the capacity "
             "provider with the cluster or specify a valid capacity provider and try "
@@ -108,16 +104,16 @@ def _next_provider(
     if short:
         chosen = short[0]
     elif weighed:
-        chosen = min(weighed, key=lambda item: _load(item, counts))
+        chosen = min(
+            weighed,
+            key=lambda item: (
+                (counts[_name(item)] - item.get("base", 0)) / item["weight"]
+            ),
+        )
     else:
         chosen = strategy[0]  # a single provider may have no weight
     counts[_name(chosen)] += 1
     return _name(chosen)
-
-
-def _load(item: Mapping[str, Any], counts: Counter[str]) -> float:
-    above_base = counts[_name(item)] - int(item.get("base", 0))
-    return above_base / float(item["weight"])
 
 
 def _name(item: Mapping[str, Any]) -> str:
@@ -129,16 +125,16 @@ def _place(
     provider: Optional[str],
     cluster: Any,
     needs: Mapping[str, int],
-    neighbours: OtherServices,
+    other_services: OtherServices,
 ) -> Place:
     if launch_type == "FARGATE" or provider in FARGATE_PROVIDERS:
         return Place("FARGATE", provider)
-    instances = neighbours.container_instances(cluster.name)
+    instances = other_services.container_instances(cluster.name)
     failures = []
     for instance in instances:
         lacking = _lacking(instance, needs)
         if lacking is None:
-            neighbours.occupy(instance, needs, leave=False)
+            other_services.occupy(instance, needs, leave=False)
             return Place(launch_type or "EC2", provider, instance)
         failures.append(
             {"arn": instance.container_instance_arn, "reason": f"RESOURCE:{lacking}"}
@@ -147,8 +143,7 @@ def _place(
         return Place("EC2", provider, waits=True)
     if not instances:
         # The words: https://github.com/aws/amazon-ecs-cli/issues/1122
-        raise Refusal(
-            "InvalidParameterException",
+        raise bad_parameter(
             "No Container Instances were found in your cluster.",
         )
     raise NoCapacity(failures)

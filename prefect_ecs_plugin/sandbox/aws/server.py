@@ -1,41 +1,33 @@
 """An AWS on loopback in which ECS tasks really run.
 
-http        requests in, answers out, connections kept open
 operations  which operation of which service a request asks for
-dispatch    a request's way: counted, throttled, delayed, spoilt, answered
-buckets, faults   AWS's documented request limits; trouble on purpose
-account     the regions, and the machinery that moves tasks in all of them
-ecs         ECS in one region: definitions and tasks ours, the rest moto's
-regions     ARNs of other regions are refused
-definitions, tasks, placement, idempotency, paging   its operations
-task, lifecycle, timers   a task's record, and its way through its states
-container, running, processes   what a container runs, and running it
-metadata    what a container asks for at its link-local addresses
-neighbours  moto: EC2, S3, IAM, logs, secrets, clusters
-events      what happened, for displays and tests
+dispatch    a request is counted, throttled, delayed, spoilt by a fault, responded to
+responses   refusals in the shape of each service, pages, faults
+buckets     AWS's documented request limits
+ecs_limits  what RegisterTaskDefinition and RunTask refuse
+account     the regions, ECS in each of them, and what moves tasks in all of them
+definitions, tasks, placement   its operations
+task, lifecycle   a task's record and events, and its way through its states
+container, running   what a container runs and finds, and running it
+other_services   moto: EC2, S3, IAM, logs, secrets, clusters
 """
 
 from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import Counter
 from contextlib import ExitStack
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple
+from typing import Any, ClassVar, Dict, List, Optional, Tuple
 
-from prefect_ecs_plugin.sandbox.access import new_access_key
-
+from ..http_server import HttpServer
 from .account import Account, Settings
-from .dispatch import Book, Dispatcher
-from .events import Events, Subscriber
-from .faults import Fault, FaultHook
-from .http import HttpServer
-from .lifecycle import ESSENTIAL_EXITED, SPOT_INTERRUPTION, BeforeStart, Outcome, Phases
-from .task import TaskView, view
+from .dispatch import CallLog, Dispatcher
+from .lifecycle import ESSENTIAL_EXITED, SPOT_INTERRUPTION
+from .task import Events, Subscriber, TaskView, view
 
 
-class AWS:
+class AWS(Settings):
     """AWS for one process, on 127.0.0.1 and a free port.
 
     There can be one at a time in a process, because moto's state belongs to the
@@ -54,77 +46,18 @@ class AWS:
         * Only requests with this AWS's access key are answered, and none that a web
           page can send (`access`).
 
-    Args:
-        region: Where the default cluster is. Other regions are served, empty.
-        runs_tasks: False: tasks go to RUNNING without a process.
-        container_environment: What the "image" brings: PATH, HOME, ... The
-            task definition's environment and overrides lie over it.
-        limits: Refuse with ThrottlingException what is over AWS's documented
-            token buckets.
-        latency: Seconds to wait before an operation (`ecs.RunTask`) takes effect.
-        task_seconds: Without processes: how long a task runs before it exits 0.
-            None: until it is stopped.
-        max_processes: How many tasks may run at once; further ones wait
-            PROVISIONING. By default max(4, 2 x cpus) with processes, without: any
-            number.
-        phases: How long tasks stay in each state on their way.
-        visible_after: Seconds for which DescribeTasks and ListTasks do not know a
-            new task (ECS is eventually consistent).
-        clock: Seconds that only grow, for the token buckets.
-        now: The time of day in seconds since 1970.
-
-    Attributes:
-        access_key: Requests signed with any other are refused, but for those that
-            this account's STS and IAM issue.
-        secret_key: That key's secret, which AWS's clients sign with.
-        latency: As given; it may be changed at any time, as the following.
-        visible_after: As given.
-        fault: Asked with operation and parameters before each request; its answer,
-            if any, is what goes wrong.
-        before_start: Asked with the task before it starts; its answer, if any, is
-            how it fails (`StartFailure`) or waits (`Hold`).
+    Its arguments and attributes are those of `Settings`.
     """
 
     _one_at_a_time: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(
-        self,
-        *,
-        region: str = "us-east-1",
-        runs_tasks: bool = True,
-        container_environment: Optional[Mapping[str, str]] = None,
-        limits: bool = False,
-        latency: Optional[Callable[[str], float]] = None,
-        task_seconds: Optional[float] = None,
-        max_processes: Optional[int] = None,
-        phases: Optional[Phases] = None,
-        visible_after: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self.region = region
-        self.access_key, self.secret_key = new_access_key()
-        self.latency = latency
-        self.visible_after = visible_after
-        self.fault: Optional[FaultHook] = None
-        self.before_start: Optional[BeforeStart] = None
-        self._settings = Settings(
-            region=region,
-            access_key=self.access_key,
-            secret_key=self.secret_key,
-            runs_tasks=runs_tasks,
-            container_environment=dict(container_environment or {}),
-            limits=limits,
-            task_seconds=task_seconds,
-            max_processes=max_processes,
-            phases=phases or Phases(),
-            clock=clock,
-            now=now,
-        )
-        self._book = Book()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._calls = CallLog()
         self._subscribers: List[Subscriber] = []
         self._stopping = ExitStack()
-        self._clients = _Clients()
+        self._session: Any = None
+        self._session_lock = threading.Lock()
 
     # Starting and stopping
 
@@ -150,22 +83,14 @@ class AWS:
         events = Events(self._subscribers)
         stopping.callback(events.stop)
         self._server = HttpServer()
-        self._account = Account(
-            self._settings,
-            self._server.url,
-            events,
-            before_start=self._ask_before_start,
-            visible_after=lambda: self.visible_after,
-        )
+        self._account = Account(self, self._server.url, events)
         stopping.callback(self._account.close)
-        dispatcher = Dispatcher(
-            self._account, self._book, self._ask_latency, self._ask_fault
-        )
+        dispatcher = Dispatcher(self._account, self._calls)
         self._server.start(dispatcher)
         stopping.callback(self._server.stop)
 
     def stop(self) -> None:
-        """Stop listening and kill everything that still runs. Twice is no harm."""
+        """Stop listening and kill what still runs; it may be called twice."""
         self._stopping.close()
 
     def __enter__(self) -> AWS:
@@ -173,17 +98,6 @@ class AWS:
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
-
-    # The hooks may be set at any time, so they are looked up at each request.
-
-    def _ask_latency(self, operation: str) -> float:
-        return self.latency(operation) if self.latency else 0.0
-
-    def _ask_fault(self, operation: str, params: Dict[str, Any]) -> Optional[Fault]:
-        return self.fault(operation, params) if self.fault else None
-
-    def _ask_before_start(self, task: TaskView) -> Outcome:
-        return self.before_start(task) if self.before_start else None
 
     # What tests and displays use
 
@@ -205,7 +119,10 @@ class AWS:
             "aws_access_key_id": self.access_key,
             "aws_secret_access_key": self.secret_key,
         }
-        return self._clients.make(service, {**given, **settings})
+        # Kept, because each session reads all models anew; not safe in two threads.
+        with self._session_lock:
+            self._session = self._session or _session_without_files()
+            return self._session.client(service, **{**given, **settings})
 
     def tasks(self) -> List[TaskView]:
         """All tasks there were, in the order of their launches, as they are now."""
@@ -224,21 +141,21 @@ class AWS:
     @property
     def calls(self) -> Counter[str]:
         """How often each operation was asked for: `calls["ecs.RunTask"]`."""
-        return self._book.calls
+        return self._calls.calls
 
     @property
     def throttled(self) -> Counter[str]:
         """How often each was refused by a token bucket."""
-        return self._book.throttled
+        return self._calls.throttled
 
     @property
     def requests(self) -> List[Tuple[str, Dict[str, Any]]]:
         """Every request to ECS in order: `("ecs.RunTask", {...})`."""
-        return self._book.requests
+        return self._calls.requests
 
     def sent(self, operation: str) -> List[Dict[str, Any]]:
         """The parameters of every request for one of ECS's operations (`RunTask`)."""
-        return self._book.sent(operation)
+        return self._calls.sent(operation)
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Have `subscriber` called with each `TaskChanged` and `LineWritten`.
@@ -288,27 +205,12 @@ class AWS:
         self._account.runner.abandon(task)
 
 
-class _Clients:
-    """Makes boto3 clients; the session is kept, because each reads all models anew."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._session: Any = None
-
-    def make(self, service: str, settings: Mapping[str, Any]) -> Any:
-        import boto3
-
-        with self._lock:
-            if self._session is None:
-                session = _nobodys_session()
-                self._session = boto3.session.Session(botocore_session=session)
-            return self._session.client(service, **settings)
-
-
-def _nobodys_session() -> Any:
-    """A botocore session that reads no profile and no file of the user's."""
+def _session_without_files() -> Any:
+    """A boto3 session that reads no profile and no file of the user's."""
+    import boto3
     from botocore.session import Session
 
     nothing = (None, None, os.devnull, None)
     variables = {"config_file": nothing, "credentials_file": nothing}
-    return Session({"profile": (None, None, None, None), **variables})
+    session = Session({"profile": (None, None, None, None), **variables})
+    return boto3.session.Session(botocore_session=session)

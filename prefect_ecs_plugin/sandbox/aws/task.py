@@ -1,13 +1,18 @@
-"""One task: what ECS knows of it, how DescribeTasks shows it, how tests see it."""
+"""One task: ECS's record of it, its description by DescribeTasks, its view for tests,
+and the events of its changes."""
 
 from __future__ import annotations
 
+import logging
+import queue
+import threading
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Deque, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple, Union
 
 Tags = List[Dict[str, str]]
+logger = logging.getLogger(__name__)
 
 # How many of a task's last lines are kept for `TaskView.lines`.
 KEPT_LINES = 10_000
@@ -132,6 +137,15 @@ class Task:
 
     def _facts(self) -> Dict[str, Any]:
         overrides = self.request.get("overrides", {})
+        platform_version = self.request.get("platformVersion", "LATEST")
+        storage = self.definition.get("ephemeralStorage", {"sizeInGiB": 20})
+        on_fargate = {
+            "ephemeralStorage": dict(overrides.get("ephemeralStorage", storage)),
+            "platformFamily": "Linux",
+            "platformVersion": (
+                "1.4.0" if platform_version == "LATEST" else platform_version
+            ),
+        }
         return {
             "attachments": [dict(self.attachment)] if self.attachment else [],
             "attributes": [{"name": "ecs.cpu-architecture", "value": "x86_64"}],
@@ -145,21 +159,19 @@ class Task:
             "createdAt": self.created_at,
             "desiredStatus": self.desired_status,
             "enableExecuteCommand": self.request.get("enableExecuteCommand", False),
-            "ephemeralStorage": self._ephemeral_storage(),
             "group": self.request.get("group", f"family:{self.definition['family']}"),
             "healthStatus": "UNKNOWN",
             "lastStatus": self.last_status,
             "launchType": self.launch_type,
             "memory": overrides.get("memory", self.definition.get("memory")),
             "overrides": self._overrides(),
-            "platformFamily": "Linux" if self.on_fargate else None,
-            "platformVersion": self._platform_version(),
             "startedBy": self.started_by,
             "stopCode": self.stop_code,
             "stoppedReason": self.stopped_reason,
             "taskArn": self.arn,
             "taskDefinitionArn": self.definition["taskDefinitionArn"],
             "version": self.version,
+            **(on_fargate if self.on_fargate else {}),
         }
 
     def _overrides(self) -> Dict[str, Any]:
@@ -172,18 +184,6 @@ class Task:
                 for container in self.containers.values()
             ],
         }
-
-    def _platform_version(self) -> Optional[str]:
-        if not self.on_fargate:
-            return None
-        version = self.request.get("platformVersion", "LATEST")
-        return "1.4.0" if version == "LATEST" else str(version)
-
-    def _ephemeral_storage(self) -> Optional[Dict[str, Any]]:
-        if not self.on_fargate:
-            return None
-        storage = self.definition.get("ephemeralStorage", {"sizeInGiB": 20})
-        return dict(self.request.get("overrides", {}).get("ephemeralStorage", storage))
 
     def _container(self, container: Container) -> Dict[str, Any]:
         arn = self.arn.replace(":task/", ":container/")
@@ -283,3 +283,71 @@ def view(task: Task) -> TaskView:
         lines=tuple(task.lines),
         description=task.describe(),
     )
+
+
+@dataclass(frozen=True)
+class TaskChanged:
+    """A task has another status than before; `task` is how it was then."""
+
+    task: TaskView
+
+
+@dataclass(frozen=True)
+class LineWritten:
+    """A container wrote a line.
+
+    Attributes:
+        at: Seconds since 1970.
+    """
+
+    task_arn: str
+    started_by: Optional[str]
+    container: str
+    line: str
+    at: float
+
+
+Event = Union[TaskChanged, LineWritten]
+Subscriber = Callable[[Event], None]
+
+
+class Events:
+    """Delivers events on a thread of its own, so that subscribers delay no caller.
+
+    Args:
+        subscribers: Called with every event; the list may grow.
+    """
+
+    def __init__(self, subscribers: List[Subscriber]) -> None:
+        self._subscribers = subscribers
+        self._queue: queue.SimpleQueue[Optional[Event]] = queue.SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._deliver, name="sandbox-aws-events", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a subscriber."""
+        return bool(self._subscribers)
+
+    def publish(self, event: Event) -> None:
+        """Deliver it to every subscriber, soon."""
+        self._queue.put(event)
+
+    def stop(self) -> None:
+        """Deliver what is still waiting, and end."""
+        self._queue.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=10)
+
+    def _deliver(self) -> None:
+        while True:
+            event = self._queue.get()
+            if event is None:
+                return
+            for subscriber in list(self._subscribers):
+                try:
+                    subscriber(event)
+                except Exception:  # the other subscribers get the event all the same
+                    logger.exception("A subscriber of the sandbox's events failed.")

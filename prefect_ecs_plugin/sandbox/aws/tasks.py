@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from collections import Counter
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from dataclasses import dataclass
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Tuple,
+)
 
-from ...validation import rules
-from .answers import Refusal
+from . import ecs_limits
 from .definitions import Definitions
-from .idempotency import ClientTokens
 from .lifecycle import USER_INITIATED, Lifecycle
-from .neighbours import OtherServices
-from .paging import page
+from .other_services import OtherServices
 from .placement import NoCapacity, Place, needs_of, places
-from .regions import check_region
+from .responses import Refusal, bad_parameter, check_region, page
 from .task import RUNNING, Container, Task
 
 #: A stopped task can be described for about an hour.
@@ -24,45 +32,37 @@ REMEMBERED = 3600.0
 _ALONE = ("containerInstance", "family", "serviceName", "launchType")
 
 
+@dataclass
 class Tasks:
     """The tasks of one account in one region.
 
-    Args:
+    Attributes:
         arn_prefix: `arn:aws:ecs:REGION:ACCOUNT:`.
         lock: Held whenever a task is changed.
-        throttle: Told provider and number before a launch on Fargate; may refuse.
+        throttle_launch: Told provider and number before a launch on Fargate.
         visible_after: How many seconds a new task is MISSING for describing and
             listing calls.
     """
 
-    def __init__(
-        self,
-        arn_prefix: str,
-        lock: threading.RLock,
-        definitions: Definitions,
-        neighbours: OtherServices,
-        lifecycle: Lifecycle,
-        throttle: Callable[[str, int], None],
-        visible_after: Callable[[], float],
-        now: Callable[[], float],
-    ) -> None:
-        self._arn_prefix = arn_prefix
-        self._lock = lock
-        self._definitions = definitions
-        self._neighbours = neighbours
-        self._lifecycle = lifecycle
-        self._throttle_launch = throttle
-        self._visible_after = visible_after
-        self._now = now
-        self._tokens = ClientTokens(now)
+    arn_prefix: str
+    lock: threading.RLock
+    definitions: Definitions
+    other_services: OtherServices
+    lifecycle: Lifecycle
+    throttle_launch: Callable[[str, int], None]
+    visible_after: Callable[[], float]
+    now: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self._tokens = ClientTokens(self.now)
         self._tasks: Dict[str, Task] = {}
 
     # Operations
 
     def run(self, params: Mapping[str, Any]) -> Dict[str, Any]:
         """RunTask."""
-        with self._lock:
-            cluster = self._neighbours.active_cluster(params.get("cluster"))
+        with self.lock:
+            cluster = self.other_services.active_cluster(params.get("cluster"))
             earlier = self._tokens.earlier(cluster.name, params)
             if earlier is None:
                 try:
@@ -76,49 +76,47 @@ class Tasks:
 
     def stop(self, params: Mapping[str, Any]) -> Dict[str, Any]:
         """StopTask; of a stopped task it only says so."""
-        with self._lock:
-            cluster = self._neighbours.active_cluster(params.get("cluster"))
+        with self.lock:
+            cluster = self.other_services.active_cluster(params.get("cluster"))
             task = self._find(cluster.name, params["task"])
             if task is None:
-                raise Refusal(
-                    "InvalidParameterException", "The referenced task was not found."
-                )
+                raise bad_parameter("The referenced task was not found.")
             reason = params.get("reason", "Task stopped by user")
-            self._lifecycle.stop(task, USER_INITIATED, reason)
+            self.lifecycle.stop(task, USER_INITIATED, reason)
             return {"task": task.describe()}
 
     def describe(self, params: Mapping[str, Any]) -> Dict[str, Any]:
         """DescribeTasks: a hundred at most, MISSING for those it does not know."""
         names = params["tasks"]
         if not 1 <= len(names) <= 100:
-            raise Refusal("InvalidParameterException", "Tasks can have 1 to 100 items.")
+            raise bad_parameter("Tasks can have 1 to 100 items.")
         with_tags = "TAGS" in params.get("include", ())
-        with self._lock:
-            cluster = self._neighbours.active_cluster(params.get("cluster"))
-            found = [(name, self._visible(cluster.name, name)) for name in names]
-            tasks = [task.describe(with_tags) for _, task in found if task]
-        missing = [name for name, task in found if not task]
-        failures = [
-            {"arn": self._arn(cluster.name, name), "reason": "MISSING"}
-            for name in missing
-        ]
+        with self.lock:
+            cluster = self.other_services.active_cluster(params.get("cluster"))
+            tasks, failures = [], []
+            for name in names:
+                task = self._find(cluster.name, name)
+                if task and self._is_visible(task):
+                    tasks.append(task.describe(with_tags))
+                else:
+                    arn = self._arn(cluster.name, name)
+                    failures.append({"arn": arn, "reason": "MISSING"})
         return {"tasks": tasks, "failures": failures}
 
     def list(self, params: Mapping[str, Any]) -> Dict[str, Any]:
         """ListTasks: the RUNNING ones unless told otherwise; startedBy goes alone."""
         if "startedBy" in params and any(name in params for name in _ALONE):
-            raise Refusal(
-                "InvalidParameterException",
+            raise bad_parameter(
                 "startedBy must be the only filter that is specified.",
             )
-        with self._lock:
-            cluster = self._neighbours.active_cluster(params.get("cluster"))
+        with self.lock:
+            cluster = self.other_services.active_cluster(params.get("cluster"))
             arns = [
                 task.arn
                 for task in self._tasks.values()
                 if task.cluster == cluster.name
                 and self._is_visible(task)
-                and _matches(task, params)
+                and all(want == have for want, have in _wanted(task, params))
             ]
         return page(arns, params, "taskArns")
 
@@ -126,7 +124,7 @@ class Tasks:
 
     def all(self) -> List[Task]:
         """Every task there was, the forgotten ones included."""
-        with self._lock:
+        with self.lock:
             return list(self._tasks.values())
 
     def get(self, arn: str) -> Optional[Task]:
@@ -145,10 +143,10 @@ class Tasks:
     # RunTask
 
     def _launch(self, cluster: Any, params: Mapping[str, Any]) -> List[str]:
-        definition = self._definitions.runnable(params["taskDefinition"])
+        definition = self.definitions.runnable(params["taskDefinition"])
         self._check(params, definition)
         needs = needs_of(params, definition)
-        found = list(_all_or_none(cluster, params, needs, self._neighbours))
+        found = list(_all_or_none(cluster, params, needs, self.other_services))
         self._throttle(found)
         tasks = [
             self._task(cluster, params, definition, needs, place) for place in found
@@ -158,17 +156,16 @@ class Tasks:
         for task, place in zip(tasks, found):
             self._tasks[task.arn] = task
             if not place.waits:
-                self._lifecycle.launch(task)
+                self.lifecycle.launch(task)
         return arns
 
     def _check(self, params: Mapping[str, Any], definition: Mapping[str, Any]) -> None:
-        problems = rules.check_run_task(params, definition)
-        certain = [str(problem) for problem in problems if problem.certain]
-        if certain:
-            raise Refusal("InvalidParameterException", "; ".join(certain))
+        refusal = ecs_limits.run_task_refusal(params, definition)
+        if refusal is not None:
+            raise bad_parameter(refusal)
         network = _awsvpc(params)
         if network:
-            self._neighbours.check_network(
+            self.other_services.check_network(
                 network["subnets"], network.get("securityGroups", [])
             )
 
@@ -179,7 +176,7 @@ class Tasks:
             if place.launch_type == "FARGATE"
         )
         for provider, number in providers.items():
-            self._throttle_launch(provider, number)
+            self.throttle_launch(provider, number)
 
     def _task(
         self,
@@ -197,7 +194,7 @@ class Tasks:
             definition=definition,
             request=params,
             launch_type=place.launch_type,
-            created_at=self._now(),
+            created_at=self.now(),
             containers=_containers(params, definition),
             tags=self._tags(cluster.name, params, definition),
             capacity_provider=place.capacity_provider,
@@ -207,7 +204,7 @@ class Tasks:
         if network:
             subnet = network["subnets"][0]
             task.attachment = _attachment(subnet, len(self._tasks))
-            task.availability_zone = self._neighbours.availability_zone(subnet)
+            task.availability_zone = self.other_services.availability_zone(subnet)
         return task
 
     def _tags(
@@ -217,7 +214,7 @@ class Tasks:
         if params.get("enableECSManagedTags"):
             tags["aws:ecs:clusterName"] = cluster
         if params.get("propagateTags") == "TASK_DEFINITION":
-            inherited = self._definitions.tags(definition["taskDefinitionArn"]) or []
+            inherited = self.definitions.tags(definition["taskDefinitionArn"]) or []
             tags.update((tag["key"], tag.get("value", "")) for tag in inherited)
         tags.update(
             (tag["key"], tag.get("value", "")) for tag in params.get("tags", [])
@@ -228,7 +225,7 @@ class Tasks:
 
     def _arn(self, cluster: str, name: str) -> str:
         is_arn = name.startswith("arn:")
-        return name if is_arn else f"{self._arn_prefix}task/{cluster}/{name}"
+        return name if is_arn else f"{self.arn_prefix}task/{cluster}/{name}"
 
     def _find(self, cluster: str, name: str) -> Optional[Task]:
         """By ARN or id.
@@ -236,24 +233,19 @@ class Tasks:
         Raises:
             Refusal: The ARN names another cluster or another region.
         """
-        check_region(name, self._arn_prefix.split(":")[3])
+        check_region(name, self.arn_prefix.split(":")[3])
         of = name.split("/")[1] if name.count("/") == 2 else cluster
         if of != cluster:
-            raise Refusal(
-                "InvalidParameterException",
+            raise bad_parameter(
                 f"Invalid identifier: Identifier is for cluster {of}. "
                 f"Your cluster is {cluster}",
             )
         return self._tasks.get(self._arn(cluster, name))
 
-    def _visible(self, cluster: str, name: str) -> Optional[Task]:
-        task = self._find(cluster, name)
-        return task if task and self._is_visible(task) else None
-
     def _is_visible(self, task: Task) -> bool:
-        now = self._now()
+        now = self.now()
         stopped_at = task.times.get("stoppedAt", now)
-        new = now - task.created_at < self._visible_after()
+        new = now - task.created_at < self.visible_after()
         return not new and now - stopped_at <= REMEMBERED
 
 
@@ -261,23 +253,19 @@ def _all_or_none(
     cluster: Any,
     params: Mapping[str, Any],
     needs: Mapping[str, int],
-    neighbours: OtherServices,
+    other_services: OtherServices,
 ) -> List[Place]:
     """Places for all tasks; if one finds no capacity, the others' places are freed."""
     found: List[Place] = []
     try:
-        for place in places(params, cluster, needs, neighbours):
+        for place in places(params, cluster, needs, other_services):
             found.append(place)
     except (NoCapacity, Refusal):
         for place in found:
             if place.instance is not None:
-                neighbours.occupy(place.instance, needs, leave=True)
+                other_services.occupy(place.instance, needs, leave=True)
         raise
     return found
-
-
-def _matches(task: Task, params: Mapping[str, Any]) -> bool:
-    return all(want == have for want, have in _wanted(task, params))
 
 
 def _wanted(task: Task, params: Mapping[str, Any]) -> Iterator[Tuple[Any, Any]]:
@@ -312,7 +300,7 @@ def _containers(
 
 
 def _attachment(subnet: str, number: int) -> Dict[str, Any]:
-    """An ENI, as DescribeTasks shows it; EC2 (moto) does not know of it."""
+    """An ENI, as DescribeTasks shows it; it is not in EC2 (moto)."""
     address = f"172.31.{number // 250 % 256}.{number % 250 + 4}"
     details = {
         "subnetId": subnet,
@@ -325,3 +313,56 @@ def _attachment(subnet: str, number: int) -> Dict[str, Any]:
         "status": "PRECREATED",
         "details": [{"name": name, "value": value} for name, value in details.items()],
     }
+
+
+#: Seconds, see https://docs.aws.amazon.com/AmazonECS/latest/APIReference/ECS_Idempotency.html
+TOKEN_LIFETIME = 24 * 3600.0
+
+
+class ClientTokens:
+    """The launches that tokens stand for, by cluster: the same launch is made once.
+
+    Args:
+        now: The time of day in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        # (cluster, token) -> fingerprint of the request, ARNs, time
+        self._launches: Dict[Tuple[str, str], Tuple[str, List[str], float]] = {}
+
+    def earlier(self, cluster: str, request: Mapping[str, Any]) -> Optional[List[str]]:
+        """The tasks of the same launch made before, None if there was none.
+
+        Raises:
+            Refusal: ConflictException: the token stands for another request.
+        """
+        launch = self._launches.get((cluster, request.get("clientToken", "")))
+        if launch is None or self._now() - launch[2] > TOKEN_LIFETIME:
+            return None
+        fingerprint, task_arns, _ = launch
+        if fingerprint != _fingerprint(request):
+            raise Refusal(
+                "ConflictException",
+                "The RunTask request could not be processed due to conflicts. The "
+                "provided clientToken is already in use with a different RunTask "
+                "request. The resourceIds are the existing task ARNs which are "
+                "already associated with the clientToken.",
+                resourceIds=list(task_arns),
+            )
+        return task_arns
+
+    def remember(
+        self, cluster: str, request: Mapping[str, Any], task_arns: List[str]
+    ) -> None:
+        """These tasks have been made for the request."""
+        token = request.get("clientToken")
+        if token:
+            launch = (_fingerprint(request), task_arns, self._now())
+            self._launches[cluster, token] = launch
+
+
+def _fingerprint(request: Mapping[str, Any]) -> str:
+    """The request without its cluster, which has several spellings."""
+    rest = {name: value for name, value in request.items() if name != "cluster"}
+    return json.dumps(rest, sort_keys=True)

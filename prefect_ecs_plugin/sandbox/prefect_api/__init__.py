@@ -1,7 +1,7 @@
 """A Prefect 1 API on loopback: what Prefect's client, agents and runners talk to.
 
 A document comes in over HTTP at `server`, is parsed and checked by graphql-core against
-`schema.graphql` (`graphql_request`, `schema`, `wording`), its fields go to the rows
+`schema.graphql` (`graphql_request`, `schema`), its fields go to the rows
 (`resolvers`, `filters`, `tables`) or to the rules (`store`), and the rows go out.
 
 Guarantees:

@@ -1,4 +1,4 @@
-"""Trouble that a test orders."""
+"""Faults that a test orders."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """`where`, `order_by`, `distinct_on`, `limit` and `offset`, as Hasura means them.
 
-Conditions have SQL's three answers: a comparison with a column that is null is neither
+No wider than what Prefect's client, its command line and the agent ask for.
+
+Conditions have SQL's three values: a comparison with a column that is null is neither
 true nor false but unknown (None here), and only rows for which the whole condition is
 true are kept. A comparison whose operand is null holds for every row, as in Hasura 1
 (https://hasura.io/docs/1.0/graphql/core/queries/query-filters.html): Prefect's command
@@ -9,14 +11,13 @@ line sends such ones for the options that were not given.
 
 from __future__ import annotations
 
-import functools
-import re
+from operator import itemgetter
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from .tables import RELATIONS, Relation, Row, Tables
+from .tables import RELATIONS, Row, Tables
 
 Where = Mapping[str, Any]
-Answer = Optional[bool]  # None: unknown
+Truth = Optional[bool]  # None: unknown
 
 
 def select(
@@ -43,13 +44,13 @@ def select(
     if rows is None:
         rows = _candidates(tables, table, where)
     found = [row for row in rows if matches(tables, table, row, where)]
-    _sort(tables, table, found, order_by or [])
+    _sort(found, order_by or [])
     if distinct_on:
         found = _distinct(found, distinct_on)
     return found[offset or 0 :][: limit if limit is not None else len(found)]
 
 
-def matches(tables: Tables, table: str, row: Row, where: Optional[Where]) -> Answer:
+def matches(tables: Tables, table: str, row: Row, where: Optional[Where]) -> Truth:
     """Whether a row meets a condition: True, False, or None for unknown."""
     return _all(
         _term(tables, table, row, field, operand)
@@ -58,7 +59,7 @@ def matches(tables: Tables, table: str, row: Row, where: Optional[Where]) -> Ans
     )
 
 
-def _term(tables: Tables, table: str, row: Row, field: str, operand: Any) -> Answer:
+def _term(tables: Tables, table: str, row: Row, field: str, operand: Any) -> Truth:
     if field == "_and":
         return _all(matches(tables, table, row, part) for part in operand)
     if field == "_or":
@@ -68,66 +69,39 @@ def _term(tables: Tables, table: str, row: Row, field: str, operand: Any) -> Ans
     relation = RELATIONS[table].get(field)
     if relation is None:
         return compare(row[field], operand)
-    return _related(tables, row, relation, operand)
+    # SQL's EXISTS, never unknown.
+    related = tables.related(row, relation)
+    return any(matches(tables, relation.table, other, operand) for other in related)
 
 
-def _related(tables: Tables, row: Row, relation: Relation, where: Where) -> Answer:
-    """Whether some related row meets the condition: SQL's EXISTS, never unknown."""
-    return any(
-        matches(tables, relation.table, other, where)
-        for other in tables.related(row, relation)
-    )
+# ------------------------------------------------------------------ three values
 
 
-# ------------------------------------------------------------------ three answers
-
-
-def _all(answers: Iterable[Answer]) -> Answer:
-    result: Answer = True
-    for answer in answers:
-        if answer is False:
+def _all(truths: Iterable[Truth]) -> Truth:
+    result: Truth = True
+    for truth in truths:
+        if truth is False:
             return False
-        if answer is None:
+        if truth is None:
             result = None
     return result
 
 
-def _any(answers: Iterable[Answer]) -> Answer:
-    result: Answer = False
-    for answer in answers:
-        if answer:
+def _any(truths: Iterable[Truth]) -> Truth:
+    result: Truth = False
+    for truth in truths:
+        if truth:
             return True
-        if answer is None:
+        if truth is None:
             result = None
     return result
 
 
-def _not(answer: Answer) -> Answer:
-    return None if answer is None else not answer
+def _not(truth: Truth) -> Truth:
+    return None if truth is None else not truth
 
 
 # ------------------------------------------------------------------ comparisons
-
-
-@functools.lru_cache(maxsize=256)
-def _like(pattern: str, flags: int) -> re.Pattern[str]:
-    """SQL's LIKE: % is anything, _ is one character."""
-    parts = (
-        ".*" if part == "%" else "." if part == "_" else re.escape(part)
-        for part in re.split("([%_])", pattern)
-    )
-    return re.compile("".join(parts), flags | re.DOTALL)
-
-
-def _contains(value: Any, part: Any) -> bool:
-    """PostgreSQL's @> on jsonb."""
-    if isinstance(value, dict) and isinstance(part, dict):
-        return all(k in value and _contains(value[k], v) for k, v in part.items())
-    if isinstance(value, list) and isinstance(part, list):
-        return all(any(_contains(mine, each) for mine in value) for each in part)
-    if isinstance(value, list):
-        return any(_contains(mine, part) for mine in value)
-    return bool(value == part)
 
 
 _OPERATORS: Dict[str, Callable[[Any, Any], bool]] = {
@@ -139,16 +113,10 @@ _OPERATORS: Dict[str, Callable[[Any, Any], bool]] = {
     "_lte": lambda value, operand: bool(value <= operand),
     "_gt": lambda value, operand: bool(value > operand),
     "_gte": lambda value, operand: bool(value >= operand),
-    "_like": lambda value, operand: bool(_like(operand, 0).fullmatch(value)),
-    "_nlike": lambda value, operand: not _like(operand, 0).fullmatch(value),
-    "_ilike": lambda value, operand: bool(_like(operand, re.I).fullmatch(value)),
-    "_nilike": lambda value, operand: not _like(operand, re.I).fullmatch(value),
-    "_contains": _contains,
-    "_has_key": lambda value, operand: operand in value,
 }
 
 
-def compare(value: Any, comparison: Mapping[str, Any]) -> Answer:
+def compare(value: Any, comparison: Mapping[str, Any]) -> Truth:
     """Whether a column's value meets every operator of a comparison."""
     return _all(
         _compare(value, operator, operand)
@@ -157,7 +125,7 @@ def compare(value: Any, comparison: Mapping[str, Any]) -> Answer:
     )
 
 
-def _compare(value: Any, operator: str, operand: Any) -> Answer:
+def _compare(value: Any, operator: str, operand: Any) -> Truth:
     if operator == "_is_null":
         return (value is None) is operand
     if value is None:
@@ -192,41 +160,16 @@ def _lookups(where: Where) -> Iterable[Tuple[str, List[Any]]]:
 # ------------------------------------------------------------------ order
 
 
-def _sort(
-    tables: Tables, table: str, rows: List[Row], order_by: List[Mapping[str, Any]]
-) -> None:
+def _sort(rows: List[Row], order_by: List[Mapping[str, str]]) -> None:
     """Sorts in place; the last key first, since Python's sort is stable."""
     keys = [key for mapping in order_by for key in mapping.items() if key[1]]
-    for field, direction in reversed(keys):
-        _sort_by(tables, table, rows, field, direction)
-
-
-def _sort_by(
-    tables: Tables, table: str, rows: List[Row], field: str, direction: Any
-) -> None:
-    relation = RELATIONS[table].get(field)
-    if relation is None:
-        _sort_by_column(rows, field, direction)
-        return
-    pairs: List[Row] = [
-        {"other": next(iter(tables.related(row, relation)), {}), "row": row}
-        for row in rows
-    ]
-    for column, way in reversed(list(direction.items())):
-        for pair in pairs:
-            pair["key"] = pair["other"].get(column)
-        _sort_by_column(pairs, "key", way)
-    rows[:] = [pair["row"] for pair in pairs]
-
-
-def _sort_by_column(rows: List[Row], column: str, direction: str) -> None:
-    """As PostgreSQL does, nulls come last when ascending and first when descending."""
-    down = direction.startswith("desc")
-    nulls_first = direction.endswith("nulls_first") or direction == "desc"
-    nulls = [row for row in rows if row[column] is None]
-    others = [row for row in rows if row[column] is not None]
-    others.sort(key=lambda row: row[column], reverse=down)
-    rows[:] = nulls + others if nulls_first else others + nulls
+    for column, direction in reversed(keys):
+        # As in PostgreSQL, nulls come last when ascending and first when descending.
+        nulls = [row for row in rows if row[column] is None]
+        others = [row for row in rows if row[column] is not None]
+        down = direction == "desc"
+        others.sort(key=itemgetter(column), reverse=down)
+        rows[:] = nulls + others if down else others + nulls
 
 
 def _distinct(rows: List[Row], columns: List[str]) -> List[Row]:

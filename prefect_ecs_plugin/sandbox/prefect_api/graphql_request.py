@@ -11,9 +11,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from graphql import (
     DocumentNode,
-    ExecutionResult,
     FieldNode,
     GraphQLError,
+    GraphQLSyntaxError,
     OperationDefinitionNode,
     OperationType,
     execute_sync,
@@ -24,14 +24,13 @@ from graphql.utilities import value_from_ast_untyped
 
 from .errors import Refused
 from .resolvers import Caller, executable_schema
-from .wording import failure, refusal
 
 # Longer documents carry many ids and times in their text and never come twice.
 _LONGEST_KEPT = 1_000
 _log = logging.getLogger(__name__)
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """An HTTP status and the JSON value that goes with it."""
 
     status: int
@@ -121,7 +120,7 @@ class Request:
             if isinstance(node, FieldNode)
         ]
 
-    def answer(self, caller: Caller) -> Answer:
+    def respond(self, caller: Caller) -> Response:
         """Does what it asks: a query in one transaction, a mutation field by field.
 
         A document or variable that does not fit the schema is a 400, a field whose
@@ -129,7 +128,7 @@ class Request:
         """
         document, errors = self.prepared
         if document is None or errors:
-            return Answer(400, refusal(errors, executable_schema()))
+            return _refused(errors)
         with nullcontext() if self.writes else caller.store.transaction():
             result = execute_sync(
                 executable_schema(),
@@ -138,20 +137,38 @@ class Request:
                 variable_values=self.variables,
                 operation_name=self.operation_name,
             )
-        return _answer(result)
+        errors = result.errors or []
+        if any(error.path is None for error in errors):
+            return _refused(errors)
+        body: Dict[str, Any] = {"data": result.data}
+        if errors:
+            body["errors"] = [_failed(error) for error in errors]
+        return Response(200, body)
 
 
-def _answer(result: ExecutionResult) -> Answer:
-    errors = result.errors or []
-    if any(error.path is None for error in errors):
-        return Answer(400, refusal(errors, executable_schema()))
-    for error in errors:
-        if not isinstance(error.original_error, Refused):
-            _log.error("a resolver is broken", exc_info=error.original_error)
-    body: Dict[str, Any] = {"data": result.data}
-    if errors:
-        body["errors"] = [failure(error) for error in errors]
-    return Answer(200, body)
+def _refused(errors: Sequence[GraphQLError]) -> Response:
+    """The document does not fit the schema; the codes are Apollo's."""
+    entries = [
+        {
+            **error.formatted,
+            "extensions": {
+                "code": "GRAPHQL_PARSE_FAILED"
+                if isinstance(error, GraphQLSyntaxError)
+                else "GRAPHQL_VALIDATION_FAILED"
+            },
+        }
+        for error in errors
+    ]
+    return Response(400, {"errors": entries})
+
+
+def _failed(error: GraphQLError) -> Dict[str, Any]:
+    """The entry for a field whose resolver failed, as Apollo has it."""
+    if not isinstance(error.original_error, Refused):
+        _log.error("a resolver is broken", exc_info=error.original_error)
+    exception = {"message": error.message}
+    extensions = {"code": "INTERNAL_SERVER_ERROR", "exception": exception}
+    return {**error.formatted, "extensions": extensions}
 
 
 def prepare(query: str) -> Prepared:

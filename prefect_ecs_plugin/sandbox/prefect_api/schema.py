@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import Dict, Iterator, List
+from pathlib import Path
+from typing import Dict, Iterator, Tuple
 
 from graphql import (
+    DocumentNode,
     GraphQLArgument,
     GraphQLField,
     GraphQLInt,
@@ -13,14 +15,58 @@ from graphql import (
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
+    NamedTypeNode,
+    NonNullTypeNode,
+    ObjectTypeDefinitionNode,
+    TypeNode,
     build_schema,
     get_named_type,
     is_input_type,
     is_list_type,
+    parse,
 )
 
-from .columns import COLUMNS, FIELDS, SDL, TABLES
-from .tables import RELATIONS
+SDL: str = (Path(__file__).parent / "schema.graphql").read_text(encoding="utf-8")
+DOCUMENT: DocumentNode = parse(SDL)
+TABLES: Dict[str, ObjectTypeDefinitionNode] = {
+    node.name.value: node
+    for node in DOCUMENT.definitions
+    if isinstance(node, ObjectTypeDefinitionNode)
+    and any(directive.name.value == "table" for directive in node.directives or ())
+}
+_OBJECTS = frozenset(
+    node.name.value
+    for node in DOCUMENT.definitions
+    if isinstance(node, ObjectTypeDefinitionNode)
+)
+
+
+def named(node: TypeNode) -> str:
+    """The name of a type without its list and non-null marks."""
+    while not isinstance(node, NamedTypeNode):
+        assert isinstance(node, NonNullTypeNode) or hasattr(node, "type")
+        node = node.type
+    return node.name.value
+
+
+# Table -> column -> scalar: every field that does not lead to another type.
+COLUMNS: Dict[str, Dict[str, str]] = {
+    table: {
+        field.name.value: named(field.type)
+        for field in node.fields or ()
+        if named(field.type) not in _OBJECTS
+    }
+    for table, node in TABLES.items()
+}
+# Table -> field -> table: every field that leads to rows of another table.
+FIELDS: Dict[str, Tuple[Tuple[str, str], ...]] = {
+    table: tuple(
+        (field.name.value, named(field.type))
+        for field in node.fields or ()
+        if named(field.type) in TABLES
+    )
+    for table, node in TABLES.items()
+}
 
 
 @functools.lru_cache(maxsize=1)
@@ -58,34 +104,19 @@ def _arguments(built: GraphQLSchema, table: str) -> Dict[str, GraphQLArgument]:
 
 def _derived(table: str) -> str:
     """The conditions, the orders and the column names of one table."""
+    columns = COLUMNS[table].items()
     return "\n".join(
         [
             f"input {table}_bool_exp {{",
             f"  _and: [{table}_bool_exp!]",
             f"  _or: [{table}_bool_exp!]",
             f"  _not: {table}_bool_exp",
-            *_conditions(table),
+            *(f"  {column}: {kind}_comparison_exp" for column, kind in columns),
+            *(f"  {field}: {other}_bool_exp" for field, other in FIELDS[table]),
             "}",
             f"input {table}_order_by {{",
-            *_orders(table),
+            *(f"  {column}: order_by" for column in COLUMNS[table]),
             "}",
             f"enum {table}_select_column {{ {' '.join(COLUMNS[table])} }}",
         ]
     )
-
-
-def _conditions(table: str) -> List[str]:
-    columns = COLUMNS[table].items()
-    return [
-        *(f"  {column}: {kind}_comparison_exp" for column, kind in columns),
-        *(f"  {field}: {other}_bool_exp" for field, other in FIELDS[table]),
-    ]
-
-
-def _orders(table: str) -> List[str]:
-    """By a column, or by a column of the one row that a field leads to."""
-    single = [each for each in FIELDS[table] if not RELATIONS[table][each[0]].many]
-    return [
-        *(f"  {column}: order_by" for column in COLUMNS[table]),
-        *(f"  {field}: {other}_order_by" for field, other in single),
-    ]

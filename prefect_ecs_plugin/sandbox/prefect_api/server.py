@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-import socket
-import sys
 import threading
 from collections import Counter
 from http import HTTPStatus
-from http.server import ThreadingHTTPServer
-from typing import Any, Callable, List, Mapping, Optional, Set, Tuple
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Callable, Dict, Optional, Tuple
+from urllib.parse import parse_qs
 
-from prefect_ecs_plugin.sandbox import access
-
+from .. import access
+from ..http_server import DropConnection, HttpServer
+from ..http_server import Request as HttpRequest
+from ..http_server import Response as HttpResponse
 from .fault import Fault, FaultPlan
-from .graphql_request import Answer, BadRequest, Request
+from .graphql_request import BadRequest, Request, Response
 from .resolvers import Caller, executable_schema
 from .store import Store, Subscriber
 from .store.core import Clock
@@ -29,13 +26,18 @@ _HEALTH = {
     "/health": {"status": "ok"},
     "/.well-known/apollo/server-health": {"status": "pass"},
 }
-_TOO_LARGE = (
-    b'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    b"<title>Error</title>\n</head>\n<body>\n"
-    b"<pre>PayloadTooLargeError: request entity too large</pre>\n</body>\n</html>\n"
-)
+_TOO_LARGE = b"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Error</title>
+</head>
+<body>
+<pre>PayloadTooLargeError: request entity too large</pre>
+</body>
+</html>
+"""
 _JSON = "application/json"
-_log = logging.getLogger(__name__)
 
 
 class PrefectAPI:
@@ -75,7 +77,7 @@ class PrefectAPI:
         self.fault: Optional[FaultPlan] = None
         self.calls: Counter[str] = Counter()
         self._counting = threading.Lock()
-        self._server: Optional[_Server] = None
+        self._server: Optional[HttpServer] = None
         self._port = 0
         self.token = access.new_token()
 
@@ -91,15 +93,15 @@ class PrefectAPI:
         return f"{self.address}/{self.token}"
 
     def start(self) -> PrefectAPI:
-        """Listens: on a free port, and when started again on the same one."""
+        """Listen: on a free port, and when started again on the same one."""
         executable_schema()  # the first request should not wait for it
-        self._server = _Server(self, self._port)
-        self._port = self._server.server_address[1]
-        self._server.start()
+        self._server = HttpServer(self._port, MAX_BODY)
+        self._port = self._server.port
+        self._server.start(self._respond, self._forbid)
         return self
 
     def stop(self) -> None:
-        """Closes the port and every connection; the store stays as it is."""
+        """Close the port and every connection; the store stays as it is."""
         if self._server is not None:
             self._server.stop()
             self._server = None
@@ -111,204 +113,90 @@ class PrefectAPI:
         self.stop()
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
-        """Calls back with StateChanged and LogWritten; returns what ends it."""
+        """Call back with StateChanged and LogWritten; returns what ends it."""
         return self.store.subscribe(callback)
 
-    def count(self, names: List[str]) -> None:
-        with self._counting:
-            self.calls.update(names)
-
-    def planned_fault(self, request: Request) -> Optional[Fault]:
-        plan = self.fault
-        if plan is None:
-            return None
-        return plan(*request.first_field)
-
-
-class _Server(ThreadingHTTPServer):
-    """A thread for each connection, all of which end with the server."""
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 256  # a burst of clients must not wait for a SYN's retry
-
-    def __init__(self, api: PrefectAPI, port: int) -> None:
-        self.api = api
-        self._open: Set[socket.socket] = set()
-        self._open_lock = threading.Lock()
-        self.stopping = threading.Event()
-        super().__init__(("127.0.0.1", port), _Handler)
-
-    def start(self) -> None:
-        threading.Thread(
-            target=self.serve_forever,
-            kwargs={"poll_interval": 0.05},
-            name="prefect-api",
-            daemon=True,
-        ).start()
-
-    def stop(self) -> None:
-        self.stopping.set()
-        self.shutdown()
-        self.server_close()
-        with self._open_lock:
-            for connection in self._open:
-                _hang_up(connection)
-
-    def server_bind(self) -> None:
-        # HTTPServer asks the resolver for the host's name here, which may be slow.
-        super(ThreadingHTTPServer, self).server_bind()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._open_lock:
-            self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._open_lock:
-            self._open.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients hang up as they like; anything else is a bug and is told."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            _log.exception("request from %s failed", client_address)
-
-
-class _Handler(access.LocalHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
-
-    # ------------------------------------------------------------ what is asked
-
-    def forbidden(self) -> Optional[str]:
-        if not access.same(self._token_and_path()[0], self.server.api.token):
-            return "The URL has not the token of this sandbox in its path."
-        content_type = self.headers.get("Content-Type", "")
-        if self.command == "POST" and access.media_type(content_type) != _JSON:
+    def _forbid(self, head: HttpRequest) -> Optional[str]:
+        if not access.same(_token_and_path(head)[0], self.token):
+            return "The path of the URL lacks the token of this sandbox."
+        content_type = head.headers.get("content-type", "")
+        if head.method == "POST" and access.media_type(content_type) != _JSON:
             return f"The Content-Type is not {_JSON}."
         return None
 
-    def do_POST(self) -> None:  # noqa: N802  # http.server's name
-        body = self._body()
-        if body is None:
-            self._send(413, _TOO_LARGE, "text/html; charset=utf-8")
-        elif self._path() not in _PATHS:
-            self._send_json(Answer(404, {"errors": [{"message": "Not found"}]}))
-        else:
-            self._serve(lambda: Request.from_json(json.loads(body)))
-
-    def do_GET(self) -> None:  # noqa: N802  # http.server's name
-        path = self._path()
-        if path in _HEALTH:
-            self._send_json(Answer(200, dict(_HEALTH[path])))
-        elif path not in _PATHS:
-            self._send_json(Answer(404, {"errors": [{"message": "Not found"}]}))
-        else:
-            self._serve(self._from_query_string)
-
-    def _from_query_string(self) -> Request:
-        asked = parse_qs(urlsplit(self.path).query)
-        values = {name: value[0] for name, value in asked.items()}
-        request = Request.from_json({"query": "query { hello }", **values})
-        if request.writes:
-            raise BadRequest("GET supports only query operation")
-        return request
-
-    def _path(self) -> str:
-        return self._token_and_path()[1]
-
-    def _token_and_path(self) -> Tuple[str, str]:
-        """The first part of the path, and what follows it."""
-        token, _, path = urlsplit(self.path).path.lstrip("/").partition("/")
-        return token, f"/{path}".rstrip("/") or "/"
-
-    def _body(self) -> Optional[bytes]:
-        """The body, or None if it is too large; it is read all the same, so that the
-        client is there to hear the answer."""
-        length = int(self.headers.get("Content-Length") or 0)
-        if length <= MAX_BODY:
-            return self.rfile.read(length)
-        while length > 0:
-            length -= len(self.rfile.read(min(length, 1 << 20))) or length
-        return None
-
-    # ------------------------------------------------------------ what is answered
-
-    def _serve(self, read: Callable[[], Request]) -> None:
-        api = self.server.api
-        try:
-            request = read()
-        except (BadRequest, ValueError) as error:
-            self._send_json(Answer(400, {"errors": [{"message": str(error)}]}))
-            return
-        api.count(request.names)
-        fault = api.planned_fault(request) or Fault()
-        if self._stops_within(api.latency + fault.delay):
-            return
-        answer = self._answer(request) if fault.has_effect else None
-        if self._stops_within(fault.answer_delay):
-            return
-        if answer is None or fault.replaces_answer:
-            self._spoil(fault)
-        else:
-            self._send_json(answer)
-
-    def _answer(self, request: Request) -> Answer:
-        headers = self.headers
-        return request.answer(
-            Caller(
-                self.server.api.store,
-                agent_id=headers.get("X-PREFECT-AGENT-ID"),
-                core_version=headers.get("X-PREFECT-CORE-VERSION"),
+    def _respond(self, http: HttpRequest) -> HttpResponse:
+        path = _token_and_path(http)[1]
+        if http.method not in ("GET", "POST"):
+            return _error(501, f"Unsupported method ({http.method!r})")
+        if http.body is None:
+            return HttpResponse(
+                413, {"Content-Type": "text/html; charset=utf-8"}, _TOO_LARGE
             )
-        )
+        if http.method == "GET" and path in _HEALTH:
+            return _json(200, _HEALTH[path])
+        if path not in _PATHS:
+            return _error(404, "Not found")
+        try:
+            request = _graphql(http)
+        except (BadRequest, ValueError) as error:
+            return _error(400, str(error))
+        return self._serve(http, request)
 
-    def _spoil(self, fault: Fault) -> None:
-        """Sends what the fault has instead of the answer."""
-        if fault.drop_connection:
-            self.close_connection = True
-            _hang_up(self.connection)
-            return
-        status = fault.status or 200
-        body = fault.body
-        if body is None:
-            body = f"{status} {HTTPStatus(status).phrase}\n".encode()
-        self._send(status, body, "text/plain; charset=utf-8", fault.headers)
+    def _serve(self, http: HttpRequest, request: Request) -> HttpResponse:
+        with self._counting:
+            self.calls.update(request.names)
+        plan = self.fault
+        fault = (plan(*request.first_field) if plan else None) or Fault()
+        self._wait(self.latency + fault.delay)
+        response = Response(200, {})
+        if fault.has_effect:
+            caller = Caller(
+                self.store,
+                agent_id=http.headers.get("x-prefect-agent-id"),
+                core_version=http.headers.get("x-prefect-core-version"),
+            )
+            response = request.respond(caller)
+        self._wait(fault.answer_delay)
+        return _spoilt(fault) if fault.replaces_answer else _json(*response)
 
-    def _stops_within(self, seconds: float) -> bool:
-        """Waits that long, and ends the connection if the server stops meanwhile."""
-        if seconds <= 0 or not self.server.stopping.wait(seconds):
-            return False
-        self.close_connection = True
-        return True
-
-    def _send_json(self, answer: Answer) -> None:
-        self._send(answer.status, json.dumps(answer.body).encode(), _JSON)
-
-    def _send(
-        self,
-        status: int,
-        body: bytes,
-        content_type: str,
-        headers: Optional[Mapping[str, str]] = None,
-    ) -> None:
-        """In one write: two would wait for each other (Nagle and delayed ACK)."""
-        lines = {
-            "Content-Type": content_type,
-            "Content-Length": str(len(body)),
-            **(headers or {}),
-        }
-        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        head += "\r\n"
-        self.wfile.write(head.encode("latin-1") + body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        _log.debug(format, *args)
+    def _wait(self, seconds: float) -> None:
+        """Wait so long; if the server stops meanwhile, end the connection."""
+        server = self._server
+        if seconds > 0 and (server is None or server.stopping.wait(seconds)):
+            raise DropConnection
 
 
-def _hang_up(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the client may have been faster
-        connection.shutdown(socket.SHUT_RDWR)
+def _token_and_path(http: HttpRequest) -> Tuple[str, str]:
+    """The first part of the path, and what follows it."""
+    token, _, path = http.path.lstrip("/").partition("/")
+    return token, f"/{path}".rstrip("/") or "/"
+
+
+def _graphql(http: HttpRequest) -> Request:
+    if http.method == "POST":
+        return Request.from_json(json.loads(http.body or b""))
+    values = {name: value[0] for name, value in parse_qs(http.query).items()}
+    request = Request.from_json({"query": "query { hello }", **values})
+    if request.writes:
+        raise BadRequest("GET supports only query operation")
+    return request
+
+
+def _spoilt(fault: Fault) -> HttpResponse:
+    """What the client gets instead of the response."""
+    if fault.drop_connection:
+        raise DropConnection
+    status = fault.status or 200
+    body = fault.body
+    if body is None:
+        body = f"{status} {HTTPStatus(status).phrase}\n".encode()
+    headers = {"Content-Type": "text/plain; charset=utf-8", **(fault.headers or {})}
+    return HttpResponse(status, headers, body)
+
+
+def _json(status: int, body: Dict[str, Any]) -> HttpResponse:
+    return HttpResponse(status, {"Content-Type": _JSON}, json.dumps(body).encode())
+
+
+def _error(status: int, message: str) -> HttpResponse:
+    return _json(status, {"errors": [{"message": message}]})

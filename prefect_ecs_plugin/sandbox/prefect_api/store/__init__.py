@@ -5,10 +5,8 @@
     core          the clock, the lock, events
     transitions   the states of runs, and heartbeats
     runs          flow runs and task runs
-    logs          logs and artifacts
-    registration  tenants, projects, versions of flows
-    agents        agents and the queue
-    services      Lazarus and the zombie killer
+    registration  logs and artifacts; tenants, projects, versions of flows
+    services      agents and the queue, Lazarus and the zombie killer
 
 Every mutation of the schema is a method of `Store` of the same name that takes the
 fields of its input as keywords.
@@ -18,10 +16,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional
 
-from .core import Clock, utc_now
-from .events import Event, LogWritten, StateChanged, Subscriber
+from .core import Clock, Event, LogWritten, StateChanged, Subscriber, utc_now
 from .services import Services
-from .steps import HEARTBEAT, STATE, BetweenSteps, StepDone, StepHold
+from .transitions import HEARTBEAT, STATE, BetweenSteps, StepDone, StepHold
 from .views import Agent, FlowRun, Log, State, TaskRun, view
 
 __all__ = [

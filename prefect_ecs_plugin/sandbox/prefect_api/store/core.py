@@ -7,14 +7,62 @@ import threading
 import uuid
 from collections import deque
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Callable, Deque, Iterator, List, Optional
+from typing import Any, Callable, Deque, Iterator, List, Optional, Union
 
-from ..columns import COLUMNS
 from ..errors import Refused
+from ..schema import COLUMNS
 from ..tables import RELATIONS, Row, Tables
 from ..times import moment, text
-from .events import Event, LogWritten, StateChanged, Subscriber
+
+
+@dataclass(frozen=True)
+class StateChanged:
+    """A flow run entered a state.
+
+    Attributes:
+        flow_run_id, flow_run_name, flow_name: which run.
+        state: the state's class in Prefect, such as `Submitted`.
+        message: the state's message.
+        version: the run's version from now on.
+        timestamp: when, in UTC.
+        agent_id: the agent that submitted the run, if one did.
+    """
+
+    flow_run_id: str
+    flow_run_name: str
+    flow_name: str
+    state: str
+    message: Optional[str]
+    version: int
+    timestamp: datetime
+    agent_id: Optional[str]
+
+
+@dataclass(frozen=True)
+class LogWritten:
+    """A line was added to a flow run's log.
+
+    Attributes:
+        flow_run_id, task_run_id: whose line it is; task_run_id is None for the run's.
+        timestamp: the line's own time, in UTC.
+        level: DEBUG, INFO, WARNING, ERROR or CRITICAL.
+        name: the logger.
+        message: the line.
+    """
+
+    flow_run_id: str
+    task_run_id: Optional[str]
+    timestamp: datetime
+    level: str
+    name: Optional[str]
+    message: str
+
+
+Event = Union[StateChanged, LogWritten]
+Subscriber = Callable[[Event], None]
+
 
 Clock = Callable[[], datetime]
 _log = logging.getLogger(__name__)
@@ -25,7 +73,7 @@ def utc_now() -> datetime:
 
 
 class Core:
-    """Rows that change in transactions, and subscribers who hear of it afterwards.
+    """Rows that change in transactions, and subscribers who are told afterwards.
 
     Args:
         clock: gives the time; passed in so that rules about time can be tried.
@@ -107,6 +155,10 @@ class Core:
     def update(self, table: str, row: Row, **changes: Any) -> None:
         self.tables[table].update(row, {"updated": self.now(), **changes})
 
+    def _update_by_id(self, table: str, row_id: str, **changes: Any) -> None:
+        with self.transaction():
+            self.update(table, self.row(table, row_id), **changes)
+
     def delete(self, table: str, row: Row) -> None:
         """Removes a row and all that belongs to it."""
         for relation in RELATIONS[table].values():
@@ -158,13 +210,11 @@ class Core:
         while self._outbox and self._delivery.acquire(blocking=False):
             try:
                 while self._outbox:
-                    self._call(self._outbox.popleft())
+                    event = self._outbox.popleft()
+                    for callback in list(self._subscribers):
+                        try:
+                            callback(event)
+                        except Exception:
+                            _log.exception("a subscriber failed on %s", event)
             finally:
                 self._delivery.release()
-
-    def _call(self, event: Event) -> None:
-        for callback in list(self._subscribers):
-            try:
-                callback(event)
-            except Exception:
-                _log.exception("a subscriber failed on %s", event)

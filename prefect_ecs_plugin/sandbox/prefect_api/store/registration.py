@@ -1,4 +1,4 @@
-"""Tenants, projects, and the versions of a flow."""
+"""Logs and artifacts; tenants, projects, and the versions of a flow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,70 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from ..errors import Refused
 from ..tables import Row
-from .logs import Logs
+from .runs import Runs
+
+
+class Logs(Runs):
+    """Logs and artifacts."""
+
+    def write_run_logs(self, logs: List[Mapping[str, Any]]) -> None:
+        """Adds lines to the logs of flow runs, all of them or none.
+
+        Raises:
+            Refused: a line names a run that is not there, or none.
+        """
+        with self.transaction():
+            runs = [self._run_of_log(log) for log in logs]
+            for log, run in zip(logs, runs):
+                row = self.insert(
+                    "log",
+                    tenant_id=run["tenant_id"],
+                    flow_run_id=run["id"],
+                    task_run_id=log.get("task_run_id"),
+                    timestamp=log.get("timestamp") or self.now(),
+                    level=log.get("level") or "INFO",
+                    name=log.get("name"),
+                    message=log.get("message") or "",
+                    info=log.get("info"),
+                )
+                self._tell_log(row)
+
+    def _run_of_log(self, log: Mapping[str, Any]) -> Row:
+        run = self.tables["flow_run"].get(log.get("flow_run_id"))
+        task_run_id = log.get("task_run_id")
+        lost = task_run_id and not self.tables["task_run"].get(task_run_id)
+        if run is None or lost:
+            raise Refused("Foreign key violation.")
+        return run
+
+    def create_task_run_artifact(
+        self,
+        task_run_id: str,
+        kind: str,
+        data: Optional[Mapping[str, Any]] = None,
+        tenant_id: Optional[str] = None,
+    ) -> str:
+        with self.transaction():
+            task_run = self.row("task_run", task_run_id)
+            row = self.insert(
+                "task_run_artifact",
+                tenant_id=tenant_id or task_run["tenant_id"],
+                task_run_id=task_run_id,
+                kind=kind,
+                data=data,
+            )
+            return str(row["id"])
+
+    def update_task_run_artifact(
+        self, task_run_artifact_id: str, data: Optional[Mapping[str, Any]] = None
+    ) -> None:
+        self._update_by_id("task_run_artifact", task_run_artifact_id, data=data)
+
+    def delete_task_run_artifact(self, task_run_artifact_id: str) -> None:
+        with self.transaction():
+            row = self.row("task_run_artifact", task_run_artifact_id)
+            self.delete("task_run_artifact", row)
+
 
 # What a flow group starts with; the runner asks for the first one.
 _SETTINGS = {
@@ -94,7 +157,8 @@ class Registration(Logs):
             project = self.row("project", project_id)
             group = self._group(project, serialized_flow, version_group_id)
             latest = self._latest(group)
-            if latest and idempotency_key and self._key_of(group) == idempotency_key:
+            last_key = group["settings"].get("idempotency_key")
+            if latest and idempotency_key and last_key == idempotency_key:
                 return str(latest["id"])
             flow = self._add_version(project, group, serialized_flow, description)
             settings = {**group["settings"], "idempotency_key": idempotency_key}
@@ -125,8 +189,7 @@ class Registration(Logs):
             self.drop_auto_scheduled(flow)
 
     def unarchive_flow(self, flow_id: str) -> None:
-        with self.transaction():
-            self.update("flow", self.row("flow", flow_id), archived=False)
+        self._update_by_id("flow", flow_id, archived=False)
 
     def _group(
         self, project: Row, flow: Mapping[str, Any], version_group_id: Optional[str]
@@ -150,10 +213,6 @@ class Registration(Logs):
     def _latest(self, group: Row) -> Optional[Row]:
         versions = self.tables["flow"].having("flow_group_id", [group["id"]])
         return max(versions, key=lambda flow: int(flow["version"]), default=None)
-
-    def _key_of(self, group: Row) -> Optional[str]:
-        key: Optional[str] = group["settings"].get("idempotency_key")
-        return key
 
     def _add_version(
         self,
@@ -200,23 +259,18 @@ class Registration(Logs):
             ]
             if ends[0] is None or ends[1] is None:
                 raise Refused(f"Edge between tasks that the flow lacks: {edge}")
-            self._add_edge(flow, ends[0], ends[1], edge)
-
-    def _add_edge(
-        self, flow: Row, upstream: Row, downstream: Row, edge: Mapping[str, Any]
-    ) -> None:
-        mapped = bool(edge.get("mapped"))
-        self.insert(
-            "edge",
-            tenant_id=flow["tenant_id"],
-            flow_id=flow["id"],
-            upstream_task_id=upstream["id"],
-            downstream_task_id=downstream["id"],
-            key=edge.get("key"),
-            mapped=mapped,
-        )
-        if mapped:
-            self.update("task", downstream, mapped=True)
+            mapped = bool(edge.get("mapped"))
+            self.insert(
+                "edge",
+                tenant_id=flow["tenant_id"],
+                flow_id=flow["id"],
+                upstream_task_id=ends[0]["id"],
+                downstream_task_id=ends[1]["id"],
+                key=edge.get("key"),
+                mapped=mapped,
+            )
+            if mapped:
+                self.update("task", ends[1], mapped=True)
 
     def _tasks(self, flow: Row) -> List[Row]:
         return self.tables["task"].having("flow_id", [flow["id"]])
@@ -227,23 +281,17 @@ class Registration(Logs):
         self, flow_group_id: str, labels: Optional[List[str]] = None
     ) -> None:
         """Labels for the group's runs instead of the flow's; None: the flow's again."""
-        with self.transaction():
-            group = self.row("flow_group", flow_group_id)
-            self.update("flow_group", group, labels=labels)
+        self._update_by_id("flow_group", flow_group_id, labels=labels)
 
     def set_flow_group_default_parameters(
         self, flow_group_id: str, parameters: Dict[str, Any]
     ) -> None:
-        with self.transaction():
-            group = self.row("flow_group", flow_group_id)
-            self.update("flow_group", group, default_parameters=parameters)
+        self._update_by_id("flow_group", flow_group_id, default_parameters=parameters)
 
     def set_flow_group_run_config(
         self, flow_group_id: str, run_config: Optional[Mapping[str, Any]] = None
     ) -> None:
-        with self.transaction():
-            group = self.row("flow_group", flow_group_id)
-            self.update("flow_group", group, run_config=run_config)
+        self._update_by_id("flow_group", flow_group_id, run_config=run_config)
 
     # ------------------------------------------------------------ schedules
 
@@ -277,15 +325,9 @@ def _columns_of(flow: Mapping[str, Any], description: Optional[str]) -> Dict[str
 
 
 def _columns_of_task(task: Mapping[str, Any]) -> Dict[str, Any]:
+    same = ("name", "slug", "type", "description", "auto_generated", "cache_key")
     return {
-        "name": task.get("name"),
-        "slug": task.get("slug"),
-        "type": task.get("type"),
-        "description": task.get("description"),
-        "auto_generated": task.get("auto_generated"),
-        "cache_key": task.get("cache_key"),
+        **{column: task.get(column) for column in (*same, "retry_delay", "trigger")},
         "max_retries": task.get("max_retries") or 0,
-        "retry_delay": task.get("retry_delay"),
         "tags": task.get("tags") or [],
-        "trigger": task.get("trigger"),
     }

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from datetime import datetime
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from ..errors import Refused
-from ..names import flow_run_name as any_name
 from ..states import simple, stored
 from ..tables import Row
 from ..times import iso
-from . import overrides
-from .schedules import upcoming
 from .transitions import Transitions
 
 AUTO = "auto-scheduled:"
@@ -66,10 +64,10 @@ class Runs(Transitions):
                 "flow_run",
                 tenant_id=flow["tenant_id"],
                 flow_id=flow["id"],
-                name=flow_run_name or any_name(),
+                name=flow_run_name or _any_name(),
                 version=0,
-                labels=overrides.labels(labels, run_config, group, flow),
-                parameters=overrides.parameters(parameters, group, flow),
+                labels=_labels(labels, run_config, group, flow),
+                parameters=_parameters(parameters, group, flow),
                 context=context or {},
                 run_config=run_config or group["run_config"] or flow["run_config"],
                 idempotency_key=idempotency_key,
@@ -161,7 +159,7 @@ class Runs(Transitions):
                     idempotency_key=AUTO + iso(event.start),
                     auto_scheduled=True,
                 )
-                for event in upcoming(schedule, self.clock(), max_runs)
+                for event in _upcoming(schedule, self.clock(), max_runs)
             ]
 
     def drop_auto_scheduled(self, flow: Row) -> None:
@@ -188,9 +186,87 @@ class Runs(Transitions):
         return str(self.get_or_create_task_run_info(**key)["id"])
 
     def set_flow_run_name(self, flow_run_id: str, name: str) -> None:
-        with self.transaction():
-            self.update("flow_run", self.row("flow_run", flow_run_id), name=name)
+        self._update_by_id("flow_run", flow_run_id, name=name)
 
     def set_task_run_name(self, task_run_id: str, name: str) -> None:
-        with self.transaction():
-            self.update("task_run", self.row("task_run", task_run_id), name=name)
+        self._update_by_id("task_run", task_run_id, name=name)
+
+
+class Event(NamedTuple):
+    """A start that a schedule asks for, and what its clock adds to the run."""
+
+    start: datetime
+    parameters: Dict[str, Any]
+    labels: Optional[List[str]]
+
+
+def _upcoming(schedule: Mapping[str, Any], after: datetime, count: int) -> List[Event]:
+    """The next starts of a serialized schedule.
+
+    Prefect is imported here and not above: the store does not need it otherwise.
+    """
+    import pendulum
+    from prefect.serialization.schedule import ScheduleSchema
+
+    events = (
+        ScheduleSchema()
+        .load(dict(schedule))
+        .next(n=count, after=pendulum.instance(after), return_events=True)
+    )
+    return [
+        Event(event.start_time, dict(event.parameter_defaults or {}), event.labels)
+        for event in events
+    ]
+
+
+def _labels(
+    given: Optional[List[str]],
+    run_config: Optional[Mapping[str, Any]],
+    group: Row,
+    flow: Row,
+) -> List[str]:
+    """The labels given, else those of the run's own config, the group or the flow."""
+    if given is not None:
+        return list(given)
+    if run_config is not None:
+        return list(run_config.get("labels") or [])
+    if group["labels"] is not None:
+        return list(group["labels"])
+    source = group["run_config"] or flow["run_config"] or flow["environment"] or {}
+    return list(source.get("labels") or [])
+
+
+def _parameters(
+    given: Optional[Mapping[str, Any]], group: Row, flow: Row
+) -> Dict[str, Any]:
+    """The ones given over the group's.
+
+    Raises:
+        Refused: the flow does not know one, or needs one that is missing.
+    """
+    values = {**(group["default_parameters"] or {}), **(given or {})}
+    known = {each["name"] for each in flow["parameters"]}
+    required = {each["name"] for each in flow["parameters"] if each.get("required")}
+    if required - values.keys():
+        missing = sorted(required - values.keys())
+        raise Refused(f"Required parameters are missing: {missing}")
+    if values.keys() - known:
+        raise Refused(f"Unknown parameters: {sorted(values.keys() - known)}")
+    return values
+
+
+_HOW = """
+    amber brisk calm clear deft early even fair fleet frank glad keen kind lively
+    lucid mellow neat nimble patient plain prompt quiet ready sound spry steady
+    sunny swift tidy warm willing wry
+"""
+_WHO = """
+    auk badger bittern crane curlew dipper dunlin egret finch gannet godwit grebe
+    heron ibis jackdaw kestrel lapwing linnet marten merlin nuthatch otter petrel
+    pipit plover raven shrike siskin stoat teal tern wren
+"""
+
+
+def _any_name() -> str:
+    """Something to say aloud, such as `quiet-heron`; not unique."""
+    return "-".join(random.choice(words.split()) for words in (_HOW, _WHO))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
 import json
+import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from ..errors import Refused
 from ..states import (
@@ -20,8 +23,6 @@ from ..states import (
 )
 from ..tables import Row
 from .core import Core
-from .queue import Queue
-from .steps import HEARTBEAT, STATE, BetweenSteps, StepDone
 
 LOCK = timedelta(seconds=30)
 
@@ -325,3 +326,122 @@ def _check_size(state: Any) -> None:
     # The length of str() is within a few per cent of JSON's, and far cheaper.
     if len(str(state)) > MAX_BYTES * 0.8 and len(json.dumps(state)) > MAX_BYTES:
         raise Refused("State payload is too large.")
+
+
+_Entry = Tuple[str, int, str]
+
+
+class Queue:
+    """Ids by start time, then by when they came; none is looked at that is not due."""
+
+    def __init__(self) -> None:
+        self._entries: List[_Entry] = []
+        self._by_id: Dict[str, _Entry] = {}
+        self._count = 0
+
+    def add(self, row_id: str, start_time: str) -> None:
+        self.remove(row_id)
+        self._count += 1
+        entry = (start_time, self._count, row_id)
+        self._by_id[row_id] = entry
+        bisect.insort(self._entries, entry)
+
+    def remove(self, row_id: str) -> None:
+        entry = self._by_id.pop(row_id, None)
+        if entry is not None:
+            del self._entries[bisect.bisect_left(self._entries, entry)]
+
+    def due(self, before: str) -> Iterator[str]:
+        """The ids whose time is not after `before`, first first."""
+        for start_time, _, row_id in self._entries:
+            if start_time > before:
+                return
+            yield row_id
+
+
+#: The state is stored, the heartbeat is not yet.
+STATE = "state"
+#: The heartbeat is stored, `agent_id` is not yet.
+HEARTBEAT = "heartbeat"
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One step of a flow run's new state is stored, and another one follows.
+
+    Args:
+        flow_run_id: the flow run.
+        state: the new state, such as `Submitted`.
+        step: what has just been stored: STATE or HEARTBEAT.
+    """
+
+    flow_run_id: str
+    state: str
+    step: str
+
+
+# Called between two steps, in the thread of the request and outside every transaction;
+# the next step follows when it returns.
+BetweenSteps = Callable[[StepDone], None]
+
+
+class StepHold:
+    """Holds flow runs between two steps until they are released.
+
+        with StepHold() as hold:
+            store.between_steps = hold
+            run_id = hold.wait()  # Submitted now, heartbeat and agent_id as before
+        # released
+
+    Args:
+        after: the step after which runs are held, STATE or HEARTBEAT.
+        state: only runs that enter this state are held.
+    """
+
+    def __init__(self, after: str = STATE, state: str = "Submitted") -> None:
+        self._after = after
+        self._state = state
+        self._held: List[str] = []
+        self._changed = threading.Condition()
+        self._released = False
+
+    def __enter__(self) -> StepHold:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def __call__(self, done: StepDone) -> None:
+        if (done.step, done.state) != (self._after, self._state):
+            return
+        with self._changed:
+            self._held.append(done.flow_run_id)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._released)
+            self._held.remove(done.flow_run_id)
+
+    @property
+    def held(self) -> List[str]:
+        """The ids of the flow runs that are held now."""
+        with self._changed:
+            return list(self._held)
+
+    def wait(self, seconds: float = 60.0) -> str:
+        """The id of a flow run that is held, as soon as there is one.
+
+        Args:
+            seconds: how long to wait for it.
+
+        Raises:
+            TimeoutError: no run was held in that time.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._held, seconds):
+                raise TimeoutError(f"no flow run was held within {seconds} s")
+            return self._held[0]
+
+    def release(self) -> None:
+        """Lets all runs go on, and holds none from now on."""
+        with self._changed:
+            self._released = True
+            self._changed.notify_all()

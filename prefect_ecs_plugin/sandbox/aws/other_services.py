@@ -1,4 +1,4 @@
-"""Moto: everything of AWS that lies around ECS's tasks and their definitions.
+"""Moto: everything of AWS but ECS's tasks and their definitions.
 
 Requests for EC2, S3, IAM, logs and the others go to moto as they are; ECS's own
 modules ask it what they need to know (clusters, subnets, secrets) through the small
@@ -28,15 +28,14 @@ from typing import (
 )
 from urllib.parse import unquote_to_bytes
 
-from .answers import Refusal
-from .http import Request, Response
-from .regions import check_region
+from ..http_server import Request, Response
+from .responses import Refusal, bad_parameter, check_region
 from .task import Task
 
 ACCOUNT = "123456789012"
 
-# What the sandbox serves. Moto knows more services, but a request for one of them
-# is more likely a mistake than a wish.
+# What the sandbox serves. Moto has more services, but a request for one of them is
+# probably a mistake.
 SERVED = frozenset(
     {
         "autoscaling",
@@ -91,8 +90,8 @@ class Moto:
         with self.lock:
             self._get_backend("moto_api")["global"].reset()
 
-    def answer(self, request: Request) -> Response:
-        """Let moto answer a request.
+    def respond(self, request: Request) -> Response:
+        """Let moto respond to a request.
 
         Raises:
             NotImplementedError: It does not know the operation, or a part of it.
@@ -125,7 +124,7 @@ class Moto:
 
 
 class OtherServices:
-    """What ECS has to know about the rest of AWS in its region.
+    """What ECS asks the rest of AWS in its region.
 
     Args:
         moto: Where that is kept.
@@ -211,7 +210,7 @@ class OtherServices:
     # Networks
 
     def _open_default_vpc(self) -> None:
-        """Give moto's default VPC the way out that AWS's has.
+        """Give moto's default VPC an internet gateway, as AWS's has.
 
         https://docs.aws.amazon.com/vpc/latest/userguide/default-vpc.html
         """
@@ -231,14 +230,11 @@ class OtherServices:
         known = _by_id(ec2.subnets)
         vpcs = {_vpc_of(known, "subnet", subnet) for subnet in subnets}
         if len(vpcs) > 1:
-            raise Refusal(
-                "InvalidParameterException", "subnets must belong to the same VPC."
-            )
+            raise bad_parameter("subnets must belong to the same VPC.")
         known = _by_id(ec2.groups)
         for group in security_groups:
             if _vpc_of(known, "security group", group) not in vpcs:
-                raise Refusal(
-                    "InvalidParameterException",
+                raise bad_parameter(
                     f"Security group {group} does not appear to belong to the same "
                     "VPC as the input subnets.",
                 )
@@ -290,7 +286,7 @@ class OtherServices:
         """Make a log group and a stream in it, where they are not there yet.
 
         A group need not exist before, whatever `awslogs-create-group` says: the
-        account whose template is tried here has groups that the sandbox has not.
+        account whose template is tried here may have groups that the sandbox lacks.
         """
         logs = self._backend("logs")
         with self._moto.lock:
@@ -318,22 +314,16 @@ def _vpc_of(known: Mapping[str, Any], kind: str, name: str) -> str:
         "subnet": (f"The subnet ID '{name}'", "InvalidSubnetID.NotFound"),
         "security group": (f"The security group '{name}'", "InvalidGroup.NotFound"),
     }[kind]
-    raise Refusal(
-        "InvalidParameterException",
+    raise bad_parameter(
         f"Error retrieving {kind} information for [{name}]: "
         f"{words} does not exist (ErrorCode: {code})",
     )
 
 
-def _split_secret(value_from: str) -> Tuple[str, str, str, str]:
-    """ARN, JSON key, version stage and version id; absent ones are empty."""
-    parts = value_from.split(":") + [""] * 3
-    return ":".join(parts[:7]), parts[7], parts[8], parts[9]
-
-
 def _value_of_secret(manager: Any, value_from: str) -> Optional[str]:
-    arn, key, stage, version = _split_secret(value_from)
-    name = _secret_name(manager, arn)
+    parts = value_from.split(":") + [""] * 3  # absent ones are empty
+    key, stage, version = parts[7:10]
+    name = _secret_name(manager, ":".join(parts[:7]))
     if name is None:
         return None
     try:
@@ -346,7 +336,9 @@ def _value_of_secret(manager: Any, value_from: str) -> Optional[str]:
 def _value_of_parameter(ssm: Any, value_from: str) -> Optional[str]:
     name = value_from.partition(":parameter")[2] or value_from
     parameter = ssm.get_parameter(name) or ssm.get_parameter(name.lstrip("/"))
-    return None if parameter is None else _decrypted(parameter)
+    if parameter is None:
+        return None
+    return str(parameter.response_object(decrypt=True)["Value"])
 
 
 def _secret_name(manager: Any, arn: str) -> Optional[str]:
@@ -355,10 +347,6 @@ def _secret_name(manager: Any, arn: str) -> Optional[str]:
         if arn in (secret.arn, secret.arn[:-7]):
             return str(name)
     return None
-
-
-def _decrypted(parameter: Any) -> str:
-    return str(parameter.response_object(decrypt=True)["Value"])
 
 
 def _environ(request: Request) -> Dict[str, Any]:
@@ -375,7 +363,7 @@ def _environ(request: Request) -> Dict[str, Any]:
         "REMOTE_ADDR": "127.0.0.1",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
-        "wsgi.input": BytesIO(request.body),
+        "wsgi.input": BytesIO(request.body or b""),
         "wsgi.errors": BytesIO(),
         "wsgi.multithread": True,
         "wsgi.multiprocess": False,
@@ -385,17 +373,17 @@ def _environ(request: Request) -> Dict[str, Any]:
         key = name.upper().replace("-", "_")
         known = key in ("CONTENT_TYPE", "CONTENT_LENGTH")
         environ[key if known else f"HTTP_{key}"] = value
-    environ["CONTENT_LENGTH"] = str(len(request.body))
+    environ["CONTENT_LENGTH"] = str(len(request.body or b""))
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     return environ
 
 
-def _kept(headers: Iterable[Tuple[str, str]]) -> Tuple[Tuple[str, str], ...]:
-    """Moto's headers, but for those that the server writes itself, and for those that
-    let pages of other origins read the answer."""
+def _kept(headers: Iterable[Tuple[str, str]]) -> Dict[str, str]:
+    """Moto's headers without those that the server writes itself, and without those
+    that let pages of other origins read the response."""
     ours = ("server", "date", "connection", "transfer-encoding")
-    return tuple(
-        (name, value)
+    return {
+        name: value
         for name, value in headers
         if name.lower() not in ours and not name.lower().startswith("access-control-")
-    )
+    }
