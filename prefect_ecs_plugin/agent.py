@@ -616,7 +616,7 @@ class ECSAgent(Agent):
             without_code(str(error)).rstrip("."),
             extra=about,
         )
-        self.logger.debug("The error in full", exc_info=error, extra=about)
+        log_formats.log_full_error(self.logger, error, about or {})
 
     def _prefect_settings(self) -> PrefectSettings:
         key = self.flow_run_api_key

@@ -52,8 +52,8 @@ class PrefectECSError(Exception):
         code: The name of the kind of problem, in kebab-case.
     """
 
-    def __init__(self, message: str, *, code: str = "") -> None:
-        self.code = code or code_of(message)
+    def __init__(self, message: str, *, code: str) -> None:
+        self.code = code
         self.message = without_code(message)
         super().__init__(with_code(self.message, self.code))
 

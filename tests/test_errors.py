@@ -68,7 +68,7 @@ def test_a_message_ends_with_its_code() -> None:
 
 def test_a_message_around_another_one_keeps_its_code_at_the_end() -> None:
     inner = ConfigurationError("unknown key 'x'", code="unknown-key")
-    outer = ConfigurationError(f"kwargs.yaml: {inner}")
+    outer = ConfigurationError(f"kwargs.yaml: {inner}", code=inner.code)
     assert str(outer) == "kwargs.yaml: unknown key 'x' [unknown-key]"
     assert outer.code == "unknown-key"
     told = ConfigurationError(f"{inner.message}; correct it", code=inner.code)

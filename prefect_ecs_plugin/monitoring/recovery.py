@@ -47,7 +47,7 @@ from ..launch_record import (
     heartbeat_of,
     latest_claim,
 )
-from ..observability.log_formats import log_context
+from ..observability.log_formats import log_context, log_full_error
 from ..observability.outage_log import OutageLog, retry_until_success
 from ..prefect_api.client import AgentClient
 from ..prefect_api.run_states import READING, RunStates
@@ -239,7 +239,7 @@ class Recovery:
         about = log_context(run_id)
         kind, text = type(error).__name__, without_code(str(error))
         self._logger.error(message, run_id, kind, text, extra=about)
-        self._logger.debug("The error in full", exc_info=error, extra=about)
+        log_full_error(self._logger, error, about)
 
     # -- Tasks -----------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from typing import (
     Tuple,
 )
 
-from ..aws.ecs import ECS, region_of
+from ..aws.ecs import ECS
 from ..aws.retrying import AWSCallError, RetryBudget
 from ..errors import PrefectECSError
 from ..launch.claims import Claims
@@ -447,11 +447,10 @@ class Supervisor:
     def _stop(self, watched: Watched, reason: str) -> Steps[None]:
         """Stop a task with one request, and have the watcher look at it soon."""
         run_id, task_arn = watched.flow_run_id, watched.task_arn
-        request = {"cluster": watched.cluster, "task": task_arn, "reason": reason}
         about = log_context(run_id, task_arn)
         is_stopped = False
         try:
-            yield from self._ecs.call("StopTask", request, region=region_of(task_arn))
+            yield from self._ecs.stop_task(task_arn, watched.cluster, reason)
             is_stopped = True
         except AWSCallError as error:  # the next round tries again
             self._logger.warning(

@@ -25,7 +25,7 @@ from ..aws.ecs import DESCRIBED_AT_ONCE, ECS, answer_of
 from ..aws.retrying import AWSCallError, Verdict
 from ..errors import without_code
 from ..launch_record import Launch
-from ..observability.log_formats import log_context
+from ..observability.log_formats import log_context, log_full_error
 from ..observability.outage_log import OutageLog
 from ..scheduling.dispatcher import Dispatcher
 from ..scheduling.steps import Pause, Steps
@@ -323,7 +323,7 @@ class Watcher:
                 without_code(str(error)),
                 extra=about,
             )
-            self._logger.debug("The error in full", exc_info=error, extra=about)
+            log_full_error(self._logger, error, about)
             yield Pause(RETRY)
             watched.is_stopped = False
             self._queue.put_back([watched], self._dispatcher.clock())

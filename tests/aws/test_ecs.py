@@ -60,7 +60,9 @@ def caller(aws: Any, client_of: Callable[..., Any]) -> Caller:
 
     def client_in(region: str) -> Any:
         if region == "nowhere":
-            raise ConfigurationError("The AWS settings cannot be used: nowhere.")
+            raise ConfigurationError(
+                "The AWS settings cannot be used: nowhere.", code="aws-settings"
+            )
         return boto3.client(
             "ecs",
             endpoint_url=aws.url,

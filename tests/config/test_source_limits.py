@@ -137,7 +137,7 @@ def test_messages_about_kwargs_repeat_a_part_of_them(request_: Dict[str, Any]) -
     def build() -> None:
         kwargs.check(request_)
         kwargs.check_request(request_, {"containerDefinitions": [{"name": "flow"}]})
-        raise SourceError("nothing is certainly wrong")
+        raise SourceError("nothing is certainly wrong", code="a-code")
 
     refusal(build)
 
@@ -161,7 +161,7 @@ def test_messages_about_templates_repeat_a_part_of_them(
     def check() -> None:
         coerced = template.coerce_template(definition)
         rules.raise_certain(rules.check_definition(coerced), RunConfigError)
-        raise SourceError("nothing is certainly wrong")
+        raise SourceError("nothing is certainly wrong", code="a-code")
 
     refusal(check)
 

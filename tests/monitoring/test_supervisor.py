@@ -455,10 +455,10 @@ def test_guarantee_2_an_outage_of_the_api_loses_nothing_and_is_logged_once(
     with world.quick_agent() as agent:
         eventually(lambda: len(world.aws.tasks()) >= 5)
         world.api.stop()
-        eventually(lambda: any("is tried again" in line for line in agent.lines))
+        assert eventually(lambda: [line for line in agent.lines if "ERROR" in line])
         world.api.start()
         assert_one_task_each(world, runs)
-        eventually(lambda: any("over after" in line for line in agent.lines))
+        assert eventually(lambda: any("over after" in line for line in agent.lines))
     (begun,) = [line for line in agent.lines if "ERROR" in line]
     (ended,) = [line for line in agent.lines if "over after" in line]
     kind = begun.split("ERROR - ")[1].split(" | ")[-1].split(":")[0]

@@ -131,7 +131,9 @@ def test_others_hide_the_same(logger: logging.Logger, lines: io.StringIO) -> Non
 
 def test_errors_of_the_other_commands_are_redacted() -> None:
     with pytest.raises(click.ClickException) as caught, one_line_errors():
-        raise ConfigurationError("Cannot read http://me:my-password@host/t.yaml:\n no")
+        raise ConfigurationError(
+            "Cannot read http://me:my-password@host/t.yaml:\n no", code="a-code"
+        )
     assert caught.value.message == "Cannot read http://me:***@host/t.yaml: no"
 
 

@@ -837,7 +837,7 @@ def _asked_of() -> Dict[Any, List[Any]]:
     bad = [Part("", each) for each in (*definitions, on_fargate(logged))]
     requests = [Part("", case.bad) for case in REQUESTS.values()]
     launches = [
-        run_task.Launch(Part("", case.bad), Part("", case.definition))
+        run_task.LaunchRequest(Part("", case.bad), Part("", case.definition))
         for case in LAUNCHES.values()
     ]
     tables = (
