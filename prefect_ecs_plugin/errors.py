@@ -9,6 +9,7 @@ listed in docs/troubleshooting.md. Code that catches one of these errors shows
 from __future__ import annotations
 
 import re
+from typing import Any, Tuple, Type
 
 #: What requests raises for an address that no request can be sent to.
 _NO_URL = ("InvalidSchema", "InvalidURL", "MissingSchema")
@@ -56,6 +57,14 @@ class PrefectECSError(Exception):
         self.code = code
         self.message = without_code(message)
         super().__init__(with_code(self.message, self.code))
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        """Let a flow that makes run configs in other processes see its error."""
+        return _unpickled, (type(self), self.args), self.__dict__
+
+
+def _unpickled(kind: Type[PrefectECSError], arguments: Tuple[Any, ...]) -> Any:
+    return kind.__new__(kind, *arguments)
 
 
 class ConfigurationError(PrefectECSError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError, ReadTimeoutErr
 
 from prefect_ecs_plugin.errors import (
     ConfigurationError,
+    RateLimited,
     code_of,
     reason,
     with_code,
@@ -89,3 +91,10 @@ def test_a_code_is_a_word_in_brackets_at_the_end(text: str, code: str) -> None:
     assert code_of(text) == code
     assert with_code(text, "").startswith(without_code(text))
     assert code_of(with_code(text, "other")) == "other"
+
+
+def test_an_error_can_be_pickled() -> None:
+    error = RateLimited(12.0)
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (RateLimited, str(error))
+    assert (again.retry_after, again.code) == (12.0, "prefect-rate-limit")

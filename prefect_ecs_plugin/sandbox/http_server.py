@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
-from typing import Any, Callable, Dict, Mapping, Optional, Set
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set
 from urllib.parse import urlsplit
 
 from . import access
@@ -219,21 +219,32 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self) -> Optional[bytes]:
         """The body; what is too large is read too, so that its client is there to read
         the response."""
-        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            return b"".join(iter(self._chunk, b""))
-        length = int(self.headers.get("Content-Length") or 0)
         most = self.server.max_body
-        if most is None or length <= most:
-            return self.rfile.read(length)
-        while length > 0:
-            length -= len(self.rfile.read(min(length, 1 << 20))) or length
-        return None
+        body: Optional[bytearray] = bytearray()
+        for piece in self._pieces():
+            if body is not None:
+                body += piece
+                if most is not None and len(body) > most:
+                    body = None
+        return None if body is None else bytes(body)
 
-    def _chunk(self) -> bytes:
-        size = int(self.rfile.readline().split(b";")[0], 16)
-        chunk = self.rfile.read(size)
-        self.rfile.readline()
-        return chunk
+    def _pieces(self) -> Iterator[bytes]:
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            while True:
+                size = int(self.rfile.readline().split(b";")[0], 16)
+                yield from self._exactly(size)
+                self.rfile.readline()
+                if not size:
+                    return
+        yield from self._exactly(int(self.headers.get("Content-Length") or 0))
+
+    def _exactly(self, length: int) -> Iterator[bytes]:
+        while length > 0:
+            piece = self.rfile.read(min(length, 1 << 20))
+            if not piece:  # the client has gone
+                return
+            length -= len(piece)
+            yield piece
 
     def _send(self, response: Response) -> None:
         self.send_response(response.status)

@@ -134,7 +134,7 @@ def test_errors_of_the_other_commands_are_redacted() -> None:
         raise ConfigurationError(
             "Cannot read http://me:my-password@host/t.yaml:\n no", code="a-code"
         )
-    assert caught.value.message == "Cannot read http://me:***@host/t.yaml: no"
+    assert caught.value.message == "Cannot read http://me:***@host/t.yaml: no [a-code]"
 
 
 def test_a_line_about_a_run_hides_the_secrets_of_this_run(

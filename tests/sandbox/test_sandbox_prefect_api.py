@@ -210,10 +210,11 @@ def test_log_of_an_unknown_task_run(raw: Raw, run_id: str) -> None:
     assert answer == (200, failed("write_run_logs", "Foreign key violation.", 36))
 
 
-def test_observed_log_6_mb(raw: Raw) -> None:
-    response = HTTP.post(
-        raw.api.url, data=b'"' + b"x" * 6_000_000 + b'"', headers=AS_JSON
-    )
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_observed_log_6_mb(raw: Raw, is_chunked: bool) -> None:
+    whole = b'"' + b"x" * 6_000_000 + b'"'
+    data: Any = iter([whole[:1000], whole[1000:]]) if is_chunked else whole
+    response = HTTP.post(raw.api.url, data=data, headers=AS_JSON)
     assert response.status_code == 413
     expected = '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8'
     assert response.text.startswith(expected)
