@@ -74,3 +74,10 @@ def test_a_signal_ends_a_program_and_is_its_exit_code() -> None:
     assert program.wait(DEADLINE) == program.poll() == -signal.SIGTERM
     assert program.stdout.read() == ""
     program.stdout.close()
+
+
+def test_children_of_a_world_are_forked(tmp_path: Path) -> None:
+    from world import ForkedChild
+
+    with ForkedChild([sys.executable, "-c", "pass"], {"A": "1"}) as child:
+        assert isinstance(child._process, forking.Forked)
