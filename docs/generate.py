@@ -400,8 +400,11 @@ def _code(text: str) -> str:
 
 
 def _sentence(text: str) -> str:
+    # A name such as run_task_kwargs stays as it is written.
+    if re.match(r"[a-z]+(?![\w-])", text) and not text.startswith("awslogs"):
+        text = text[:1].upper() + text[1:]
     end = "" if not text or text.endswith(("...", "?")) else "."
-    return f"{text[:1].upper()}{text[1:]}".rstrip("." if end else "") + end
+    return text.rstrip("." if end else "") + end
 
 
 # -- The pages --------------------------------------------------------------------
