@@ -44,7 +44,7 @@ def test_files_without_a_mapping(tmp_path: Path, text: bytes, code: str) -> None
     "path, code, words",
     [
         ("/absent.yaml", "unreadable-file", "No such file"),
-        ("/null\0byte.yaml", "unreadable-file", "null byte"),
+        ("/null\0byte.yaml", "unreadable-file", "null "),
         ("ftp://host/template.yaml", "unknown-scheme", "'ftp'"),
         ("gs://b/k", "no-google-storage", "prefect[gcp]"),
     ],

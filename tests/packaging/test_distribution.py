@@ -341,6 +341,7 @@ def ended(arguments):
             if isinstance(end.code, str):
                 print(end.code, file=sys.stderr)
             sys.stdout.flush()
+            sys.stderr.flush()  # Python 3.8 keeps back what goes into a file
             # Without taking all the modules apart, which takes as long again.
             os._exit(1 if isinstance(end.code, str) else end.code or 0)
     code = os.WEXITSTATUS(os.waitpid(pid, 0)[1])
