@@ -58,12 +58,17 @@ FINISHED = ("Success", "Failed", "Cancelled")
 
 
 def eventually(check: Callable[[], Any], seconds: float = DEADLINE) -> Any:
-    """Ask again and again until the answer is true, and return it."""
+    """Ask again and again until the answer is true, and return it.
+
+    Raises:
+        AssertionError: if it is not after so many seconds.
+    """
     deadline = time.monotonic() + seconds
     while True:
         answer = check()
-        if answer or time.monotonic() > deadline:
+        if answer:
             return answer
+        assert time.monotonic() < deadline, f"still {answer!r} after {seconds:.0f} s"
         time.sleep(0.05)
 
 
