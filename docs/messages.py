@@ -34,7 +34,7 @@ _NO_SENTENCES = frozenset(
 )
 
 #: Calls whose first positional argument is no sentence but a place in a request.
-_PLACE_FIRST = frozenset({"Problem", "ECSProblem", "problem"})
+_PLACE_FIRST = frozenset({"Problem", "problem"})
 
 _GAP = "..."
 

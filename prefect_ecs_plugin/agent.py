@@ -21,7 +21,7 @@ from prefect.agent import Agent
 from prefect.agent.agent import AGENT_WAKE_EVENT, ascii_name
 from prefect.utilities.graphql import GraphQLResult
 
-from . import kwargs
+from . import kwargs, settings
 from .aws import cluster as clusters
 from .aws.container_logs import ContainerLogs
 from .aws.ecs import ECS
@@ -35,7 +35,6 @@ from .launch import api_key
 from .launch.claims import Claims
 from .launch.launcher import AWS, Launcher, Started
 from .launch.other_tasks import OtherTasks
-from .monitoring import decision
 from .monitoring.recovery import Recovery
 from .monitoring.supervisor import Supervisor
 from .monitoring.task_finder import TaskFinder
@@ -160,11 +159,11 @@ class ECSAgent(Agent):
         execution_role_arn: Optional[str] = None,
         botocore_config: Optional[Dict[str, Any]] = None,
         launches_per_second: Optional[float] = None,
-        launch_timeout: float = 1800.0,
+        launch_timeout: float = settings.DEFAULT_LAUNCH_TIMEOUT,
         watch: bool = True,
-        start_attempts: int = decision.START_ATTEMPTS,
-        cancel_grace: float = 60.0,
-        shutdown_grace: float = 25.0,
+        start_attempts: int = settings.DEFAULT_START_ATTEMPTS,
+        cancel_grace: float = settings.DEFAULT_CANCEL_GRACE,
+        shutdown_grace: float = settings.DEFAULT_SHUTDOWN_GRACE,
         api_key_secret_arn: Optional[str] = None,
         log_format: str = "text",
         template_hosts: Iterable[str] = (),

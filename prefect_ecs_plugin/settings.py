@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Mapping, Optional, Tuple
 
+#: The defaults of `ECSAgent` and of the options of `start`; all but the second in
+#: seconds. ECS kills a container 30 s after SIGTERM, so the last one is below that.
+DEFAULT_LAUNCH_TIMEOUT = 1800.0
+DEFAULT_START_ATTEMPTS = 3
+DEFAULT_CANCEL_GRACE = 60.0
+DEFAULT_SHUTDOWN_GRACE = 25.0
+
 
 @dataclass(frozen=True)
 class PrefectSettings:

@@ -15,7 +15,7 @@ from prefect.cli.agent import COMMON_START_OPTIONS, start_agent
 from prefect.exceptions import AuthorizationError, ClientError
 from prefect.utilities.cli import add_options
 
-from .. import errors
+from .. import errors, settings
 from .._startup import REMEDY, stand_in
 from ..aws import secret_arn
 from ..errors import ConfigurationError, PrefectECSError
@@ -85,7 +85,7 @@ _START_OPTIONS: Any = [
     click.option(
         "--launch-timeout",
         type=FiniteFloat(min=0),
-        default=1800.0,
+        default=settings.DEFAULT_LAUNCH_TIMEOUT,
         show_default=True,
         help="How long to keep retrying a launch that ECS refuses, in seconds. 0: no "
         "retries.",
@@ -101,14 +101,14 @@ _START_OPTIONS: Any = [
     click.option(
         "--start-attempts",
         type=click.IntRange(min=1),
-        default=3,
+        default=settings.DEFAULT_START_ATTEMPTS,
         show_default=True,
         help="How many times to start a task that never ran before the run is Failed.",
     ),
     click.option(
         "--cancel-grace",
         type=FiniteFloat(min=0),
-        default=60.0,
+        default=settings.DEFAULT_CANCEL_GRACE,
         show_default=True,
         help="Seconds between the cancellation of a run and StopTask, in which the "
         "flow can end by itself.",
@@ -116,7 +116,7 @@ _START_OPTIONS: Any = [
     click.option(
         "--shutdown-grace",
         type=FiniteFloat(min=0),
-        default=25.0,
+        default=settings.DEFAULT_SHUTDOWN_GRACE,
         show_default=True,
         help="How long the agent may take to shut down after SIGTERM, in seconds.",
     ),

@@ -13,11 +13,9 @@ from typing import Any, Iterable, List, Mapping, Optional, Tuple
 from ..flow_run import FLOW_CONTAINER
 from ..launch_record import NEEDS_TASK, RESCHEDULED_STATES, Launch
 from ..scheduling.backoff import Backoff
+from ..settings import DEFAULT_START_ATTEMPTS
 from . import stop_reasons
 from .stop_reasons import StopReason
-
-#: How often a run's task is started at most (`--start-attempts`).
-START_ATTEMPTS = 3
 
 #: Seconds between the first and the second look at a run whose task has stopped: the
 #: flow's last state update may still be on its way.
@@ -83,14 +81,14 @@ class Decision:
     stop_reason: StopReason
     started: bool = True
     attempt: int = 1
-    limit: int = START_ATTEMPTS
+    limit: int = DEFAULT_START_ATTEMPTS
 
 
 def decide(
     task: Optional[Task],
     run: Run,
     launch: Launch = Launch(),  # noqa: B008  # a frozen value
-    limit: int = START_ATTEMPTS,
+    limit: int = DEFAULT_START_ATTEMPTS,
     confirmed: bool = False,
 ) -> Decision:
     """Decide what a stopped task means for its run.

@@ -106,7 +106,7 @@ def check_region(name: Optional[str], region: str) -> None:
     refused alike is an assumption.
 
     Args:
-        name: A name or an ARN; None is no ARN either.
+        name: A name or an ARN; None if the request names nothing.
         region: The region that is asked.
 
     Raises:
