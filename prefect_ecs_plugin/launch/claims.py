@@ -6,7 +6,9 @@ Guarantees:
   flow run's, or, for a run that comes back for a task retry, into those of all its due
   task runs with one mutation.
 * When an answer is lost or refuses the claim, the run is read again: its launch record
-  says which launch holds it (`launch_record.standing`).
+  says which launch holds it (`launch_record.standing`). The first claim of a run goes
+  with those of others, and later ones alone: a run whose claim the API refuses holds up
+  no other.
 * Only the process that holds a run returns it to the queue. The launch record stays in
   the run's state, so that the next agent finds a task that was started nevertheless.
 """
@@ -18,7 +20,7 @@ import itertools
 import logging
 import time
 import uuid
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 import pendulum
 from prefect.engine.state import Scheduled, Submitted
@@ -62,6 +64,9 @@ _RETURN_DELAY = 35
 #: Seconds without a heartbeat after which a run counts as having neither agent nor
 #: container; as for the server's Lazarus.
 _ALIVE = 600.0
+
+#: Sets a run's state, given its id, its version and the state.
+_SetState = Callable[[str, Optional[int], Mapping[str, Any]], Steps[None]]
 
 CLAIMING = "Flow runs cannot be claimed at the Prefect API [runs-not-claimed]"
 
@@ -109,16 +114,17 @@ class Claims:
         """
         is_resumed = row.get("state") == "Running"
         look = is_old or is_resumed  # the API locks flow runs, not task runs
+        set_state = self._states.set
 
         def attempt() -> Steps[Standing]:
-            nonlocal look
+            nonlocal look, set_state
             now = Standing.UNCHANGED
             if look:
                 now = yield from self._standing(row, record)
             if now is not Standing.UNCHANGED:
                 return now
-            look = True
-            return (yield from self._submit(row, record, is_resumed))
+            send, look, set_state = set_state, True, self._set_alone
+            return (yield from self._submit(row, record, send))
 
         for looks in itertools.count(1):
             now = yield from retry_until_success(attempt, self._outages, CLAIMING)
@@ -164,16 +170,16 @@ class Claims:
         return time.time() - max(claim.stored_at, heartbeat_of(now)) < _ALIVE
 
     def _submit(
-        self, row: Mapping[str, Any], record: LaunchRecord, is_resumed: bool
+        self, row: Mapping[str, Any], record: LaunchRecord, set_state: _SetState
     ) -> Steps[Standing]:
         """Send the claim; read the run again if that does not settle it."""
         try:
-            self._send(row, record)
+            yield from self._send(row, record, set_state)
         except Exception as error:
             if _REFUSED not in str(error):
                 raise
         else:
-            if not is_resumed:
+            if row.get("state") != "Running":
                 return Standing.HELD
         return (yield from self._standing(row, record))
 
@@ -221,11 +227,13 @@ class Claims:
             )
         )
 
-    def _send(self, row: Mapping[str, Any], record: LaunchRecord) -> None:
+    def _send(
+        self, row: Mapping[str, Any], record: LaunchRecord, set_state: _SetState
+    ) -> Steps[None]:
         claimed = {**_submitted(), "context": dict(record.to_context())}
         state = row.get("serialized_state") or {}
         if row.get("state") != "Running":
-            self._client.set_run_state(
+            yield from set_state(
                 row["id"], row.get("version"), {**claimed, "state": _unclaimed(state)}
             )
         changes = [
@@ -235,6 +243,12 @@ class Claims:
         ]
         if changes:
             self._client.set_task_states(changes)
+
+    def _set_alone(
+        self, run_id: str, version: Optional[int], state: Mapping[str, Any]
+    ) -> Steps[None]:
+        yield from ()
+        self._client.set_run_state(run_id, version, state)
 
     # -- Who holds a run -----------------------------------------------------------
 

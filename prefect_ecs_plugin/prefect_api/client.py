@@ -411,7 +411,18 @@ class AgentClient(Client):
     ) -> None:
         """Set the serialized state of a flow run."""
         change = {"flow_run_id": run_id, "version": version, "state": state}
-        self.ask(_SET_FLOW_RUN_STATES, input={"states": [change]})
+        self.set_run_states([change])
+
+    def set_run_states(self, changes: Sequence[Mapping[str, Any]]) -> None:
+        """Set the serialized states of flow runs with one mutation.
+
+        Args:
+            changes: Mappings with `flow_run_id`, `version` and `state`.
+
+        Raises:
+            ClientError: if the API refuses one of them; the others may be set.
+        """
+        self.ask(_SET_FLOW_RUN_STATES, input={"states": changes})
 
     def set_task_states(self, changes: Sequence[Mapping[str, Any]]) -> None:
         """Set the serialized states of task runs with one mutation.

@@ -1,6 +1,6 @@
-"""Reads the states of flow runs from the Prefect API, many with one query.
+"""Reads and sets states of flow runs at the Prefect API, many with one request.
 
-Guarantees:
+Guarantees of what is read:
 
 * An answer was read after its question was put: asked after a task was seen STOPPED, it
   has everything that the flow had told the API before.
@@ -10,29 +10,32 @@ Guarantees:
   the others; its question ends with the API's error.
 * After a query that took too long, the next one is about half as many runs; a run that
   is too slow by itself goes to the end of the queue.
+
+Guarantees of what is set:
+
+* Changes that are asked for within ten milliseconds go with one mutation. It is sent
+  once; steps that are interrupted meanwhile end after its answer, so that the run can
+  be read as it is then.
+* An error is that of all changes sent with it: the API names one that it refuses, and
+  sets the others.
 """
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from typing import (
-    Any,
-    Callable,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 
 from ..observability.outage_log import OutageLog, retry_until_success
-from ..scheduling.steps import Pause, Steps, as_steps
+from ..scheduling.steps import Interrupted, Pause, Steps, as_steps
 from .client import AgentClient, took_too_long
 
 #: Seconds for which questions are collected into one query, and how many: as many as
 #: one DescribeTasks shows.
 _COLLECT, _AT_ONCE = 0.25, 100
+
+#: The same for changes: as many as the queue shows twice.
+_COLLECT_CHANGES, _CHANGES_AT_ONCE = 0.01, 50
 
 READING = (
     "The states of flow runs cannot be read from the Prefect API [states-unreadable]"
@@ -45,13 +48,26 @@ _Answer = Optional[Mapping[str, Any]]
 _Question = Tuple[str, "Future[_Answer]"]
 
 
+class _Changes:
+    """Changes that are sent together.
+
+    Attributes:
+        changes: As `AgentClient.set_run_states` takes them.
+        answer: Done when the API has answered.
+    """
+
+    def __init__(self) -> None:
+        self.changes: List[Mapping[str, Any]] = []
+        self.answer: Future[None] = Future()
+
+
 class RunStates:
-    """Reads the states of runs.
+    """Reads and sets states of runs.
 
     Args:
         client: The client of the Prefect API.
         outages: Logs what fails.
-        start: Starts the steps that ask.
+        start: Starts the steps that ask, and those that set states.
     """
 
     def __init__(
@@ -67,6 +83,7 @@ class RunStates:
         self._questions: List[_Question] = []
         self._is_asking = False
         self._size = _AT_ONCE
+        self._collected: Optional[_Changes] = None
 
     def of(self, run_id: str) -> Steps[_Answer]:
         """Read what the API knows of a run, from now on and through an outage.
@@ -88,6 +105,55 @@ class RunStates:
             self._start(self._ask())
         yield answer
         return answer.result()
+
+    def set(
+        self, run_id: str, version: Optional[int], state: Mapping[str, Any]
+    ) -> Steps[None]:
+        """Set the serialized state of a run, together with those of other runs.
+
+        Args:
+            run_id: The run.
+            version: The version of its state now; Prefect Cloud compares it.
+            state: The serialized state.
+
+        Raises:
+            ClientError: if the API refuses this change or one sent with it; this one
+                may be set.
+            requests.RequestException, RateLimited: if it does not answer.
+        """
+        with self._lock:
+            batch, is_new = self._collected, self._collected is None
+            if batch is None:
+                batch = self._collected = _Changes()
+            batch.changes.append(
+                {"flow_run_id": run_id, "version": version, "state": state}
+            )
+            if len(batch.changes) == _CHANGES_AT_ONCE:
+                self._collected = None
+        if is_new:
+            self._start(self._send(batch))
+        try:
+            yield batch.answer
+        except Interrupted:
+            if not batch.answer.cancel():  # it is under way, in another thread
+                batch.answer.exception()
+            raise
+        batch.answer.result()
+
+    def _send(self, batch: _Changes) -> Steps[None]:
+        """Send collected changes, unless their steps were interrupted."""
+        yield Pause(_COLLECT_CHANGES)
+        with self._lock:
+            if self._collected is batch:
+                self._collected = None
+        if not batch.answer.set_running_or_notify_cancel():
+            return
+        try:
+            self._client.set_run_states(batch.changes)
+        except BaseException as error:
+            batch.answer.set_exception(error)
+        else:
+            batch.answer.set_result(None)
 
     def _ask(self) -> Steps[None]:
         """Answer questions until there are none."""
