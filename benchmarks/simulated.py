@@ -349,8 +349,8 @@ class Agent(ECSAgent):
             yield Pause(_HEARTBEAT)
             self.heartbeat()
 
-    def _run_was_claimed(self) -> None:
-        self.is_woken = self.is_woken or self._poll_interval.window_is_full
+    def _poll_soon(self) -> None:
+        self.is_woken = True
 
 
 class World:

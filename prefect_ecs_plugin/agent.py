@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, Optional
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, Optional
 
 import prefect
 from prefect.agent import Agent
@@ -46,7 +46,7 @@ from .prefect_api.client import AgentClient, is_unanswered
 from .prefect_api.reporter import Reporter
 from .prefect_api.run_states import RunStates
 from .scheduling.dispatcher import Dispatcher
-from .scheduling.poll_interval import PollInterval
+from .scheduling.poll_interval import WINDOW, PollInterval
 from .scheduling.steps import Steps, run_blocking
 from .settings import PrefectSettings
 from .submission import Submission
@@ -240,6 +240,7 @@ class ECSAgent(Agent):
         )
         self._server: Optional[AgentServer] = None
         self._is_stopping = False
+        self._window: FrozenSet[str] = frozenset()
         self._build_components(
             launches_per_second, launch_timeout, start_attempts, cancel_grace
         )
@@ -558,6 +559,7 @@ class ECSAgent(Agent):
             return self._poll_interval.after(0, 0)
         self._outages.end(QUEUE)
         self._health.has_polled()
+        self._window = frozenset(seen if len(seen) >= WINDOW else ())
         for row in rows:
             self.submitting_flow_runs.add(row["id"])
             self._dispatcher.start(self._launch(row, read), run_id=row["id"])
@@ -569,10 +571,17 @@ class ECSAgent(Agent):
         finally:
             self.submitting_flow_runs.discard(row["id"])
 
-    def _run_was_claimed(self) -> None:
-        """If the API's window was full, poll again: there may be more runs."""
-        if self._poll_interval.window_is_full:
-            AGENT_WAKE_EVENT.set()
+    def _run_was_claimed(self, run_id: str) -> None:
+        """If the API's window was full, poll again: there may be more runs.
+
+        Once for all runs of a window, since runs are claimed together.
+        """
+        if run_id in self._window:
+            self._window = frozenset()
+            self._poll_soon()
+
+    def _poll_soon(self) -> None:
+        AGENT_WAKE_EVENT.set()
 
     def _task_was_launched(self, task: Started) -> None:
         if self._watches:

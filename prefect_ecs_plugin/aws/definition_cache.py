@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from concurrent.futures import Future
-from typing import Any, Dict, Generic, Optional, Tuple, TypeVar
+from typing import Any, Dict, Optional, Tuple
 
+from ..lru import LeastRecentlyUsed
 from ..scheduling.steps import Cause
 
 #: How many families are remembered, with the ARN of each: about 1 MiB.
@@ -14,8 +14,6 @@ FAMILIES = 2000
 
 #: How many definitions of run configs are remembered in full; one is up to 64 KiB.
 DESCRIBED = 500
-
-Value = TypeVar("Value")
 
 
 class Promise(Future):  # type: ignore[type-arg]  # a subscript fails on Python 3.8
@@ -26,31 +24,6 @@ class Promise(Future):  # type: ignore[type-arg]  # a subscript fails on Python 
     """
 
     cause = Cause.DEFINITION
-
-
-class _LeastRecentlyUsed(Generic[Value]):
-    """A dict that drops what was not asked for the longest time when it is full."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._values: OrderedDict[str, Value] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def get(self, key: str) -> Optional[Value]:
-        if key in self._values:
-            self._values.move_to_end(key)
-        return self._values.get(key)
-
-    def set(self, key: str, value: Value) -> None:
-        self._values[key] = value
-        self._values.move_to_end(key)
-        while len(self._values) > self._size:
-            self._values.popitem(last=False)
-
-    def remove(self, key: str) -> None:
-        self._values.pop(key, None)
 
 
 class TaskDefinitionCache:
@@ -70,8 +43,8 @@ class TaskDefinitionCache:
     def __init__(self, families: int = FAMILIES, described: int = DESCRIBED) -> None:
         self._lock = threading.Lock()
         self._pending: Dict[str, Promise] = {}
-        self._provided: _LeastRecentlyUsed[Promise] = _LeastRecentlyUsed(families)
-        self._described: _LeastRecentlyUsed[Any] = _LeastRecentlyUsed(described)
+        self._provided: LeastRecentlyUsed[Promise] = LeastRecentlyUsed(families)
+        self._described: LeastRecentlyUsed[Any] = LeastRecentlyUsed(described)
 
     def __len__(self) -> int:
         """How many families are remembered or are being provided."""

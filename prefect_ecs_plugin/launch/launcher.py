@@ -16,10 +16,10 @@ import logging
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import (
     Any,
     Callable,
-    Dict,
     Iterator,
     Mapping,
     NamedTuple,
@@ -29,9 +29,7 @@ from typing import (
     Union,
 )
 
-import pendulum
-
-from .. import kwargs, template
+from .. import kwargs
 from ..aws import console_links
 from ..aws.rate_limiter import RateLimitTicket
 from ..aws.retrying import RetryBudget
@@ -54,11 +52,11 @@ from ..run_config import ECSRun
 from ..scheduling.steps import Cause, Interrupted, Pause, Steps, Wait
 from ..settings import AgentSettings, PrefectSettings
 from ..submission import LaunchUncertain, Submission
-from ..validation import rules
 from ..validation.excerpt import shortened
-from . import api_key, overflow
+from . import api_key
 from .claims import Claims, was_claimed_before
 from .other_tasks import EarlierTasks, OtherTasks, up_to
+from .requests import Requests
 
 #: The service of an outage in which tasks cannot be started.
 AWS = "AWS"
@@ -120,20 +118,6 @@ class LaunchAbandoned(Exception):
     """This launch does not hold the run any more and has started no task for it."""
 
 
-class _Plan(NamedTuple):
-    """What a run asks for, read once.
-
-    Attributes:
-        flow_run: The run's facts.
-        run_config: Its run config.
-        merged: The agent's and the run's run_task kwargs.
-    """
-
-    flow_run: FlowRun
-    run_config: ECSRun
-    merged: Mapping[str, Any]
-
-
 class Launcher:
     """Launches runs.
 
@@ -150,7 +134,7 @@ class Launcher:
         agent_id: Returns the agent's id at the API.
         region: The region that tasks are launched in.
         other_tasks: Finds and stops the other tasks of a run.
-        on_claimed: Called when a run has left the queue.
+        on_claimed: Called with the id of a run that has left the queue.
         on_launched: Called with each task that was started.
         counts: Counts launches and their outcomes.
         learn: Called with a run's id and dicts that may contain secrets to redact.
@@ -177,15 +161,20 @@ class Launcher:
         agent_id: Callable[[], Optional[str]],
         other_tasks: OtherTasks,
         region: str = "",
-        on_claimed: Callable[[], object] = lambda: None,
+        on_claimed: Callable[[str], object] = lambda run_id: None,
         on_launched: OnLaunched = lambda started: None,
         counts: Optional[AgentCounters] = None,
         learn: Callable[..., object] = lambda run_id, *structures: None,
         forget: Callable[[str], object] = lambda run_id: None,
     ) -> None:
         self._settings = settings
-        self._prefect_settings = prefect_settings
-        self._files = Reader(clients, settings.template_hosts)
+        self._requests = Requests(
+            settings=settings,
+            prefect_settings=prefect_settings,
+            files=Reader(clients, settings.template_hosts),
+            logger=logger,
+            learn=learn,
+        )
         self._submission = submission
         self._claims = claims
         self._reporter = reporter
@@ -200,7 +189,6 @@ class Launcher:
         self._counts = counts or AgentCounters()
         self._learn = learn
         self._forget = forget
-        self._run_task_kwargs = kwargs.agent_level(settings)
         self._told: Set[str] = set()
         self.pending_run_ids: Set[str] = set()
         self.being_read: Set[str] = set()
@@ -235,10 +223,9 @@ class Launcher:
         """
         cluster, definition = DEFAULT_CLUSTER, None
         with suppress(Exception):  # the launch itself reports a damaged run config
-            run_config = ECSRun.from_serialized(row.get("run_config"))
+            run_config, merged = self._requests.read(row.get("run_config"))
             definition = run_config.task_definition_arn
-            own = (run_config.run_task_kwargs or {}).get("cluster")
-            cluster = str(own or self._run_task_kwargs.get("cluster") or cluster)
+            cluster = str(merged.get("cluster") or cluster)
         return replace(
             launch,
             cluster=cluster,
@@ -246,7 +233,7 @@ class Launcher:
             definition=definition,
             holder=self._claims.holder,
             agent_id=self._agent_id(),
-            time=pendulum.now("UTC").isoformat(),
+            time=datetime.fromtimestamp(time.time(), timezone.utc).isoformat(),
         )
 
     def launch(
@@ -281,7 +268,7 @@ class Launcher:
             return
         self.pending_run_ids.add(row["id"])
         try:
-            self._on_claimed()
+            self._on_claimed(row["id"])
             yield from self._launch_claimed(row, record, earlier)
         finally:
             for run_ids in (self.pending_run_ids, self.being_read, self._told):
@@ -436,7 +423,7 @@ class Launcher:
             LaunchUncertain: if ECS does not show whether it started a task.
         """
         self._learn(row["id"], row.get("run_config"))
-        plan = self._plan(row, record)
+        plan = self._requests.plan(row, record)
         flow_run, run_config = plan.flow_run, plan.run_config
         budget = budget or self._budget(row)
         confirm = self._confirmation(row, record, budget) if record else None
@@ -446,14 +433,13 @@ class Launcher:
             definition = yield from self._submission.described(name, budget)
             self._learn(flow_run.id, definition)
             api_key.check_brought(name, definition, self._settings)
-            request = self._request(plan, definition)
-            kwargs.check_request(request, definition)
+            request = self._requests.for_definition(plan, definition)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch_by_arn(
                 name, request, budget, confirm=confirm, after=after
             )
         else:
-            definition, request = yield from self._both_requests(plan)
+            definition, request = yield from self._requests.both(plan)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch(
                 definition, request, budget, confirm=confirm, after=after
@@ -493,22 +479,6 @@ class Launcher:
                 extra=about,
             )
             log_full_error(self._logger, error, about)
-
-    def _plan(self, row: Mapping[str, Any], record: Optional[LaunchRecord]) -> _Plan:
-        try:
-            flow_run = FlowRun.from_api(row)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RunConfigError(
-                "The Prefect API gives no usable description of the run's flow "
-                f"({type(error).__name__}: {error}); register the flow again.",
-                code="no-flow-description",
-            ) from error
-        launch = record or launch_of(row)
-        flow_run = replace(flow_run, launch=launch.name, attempt=launch.attempt)
-        run_config = ECSRun.from_serialized(row.get("run_config"))
-        own = run_config.run_task_kwargs or {}
-        kwargs.check(own)
-        return _Plan(flow_run, run_config, kwargs.merge(self._run_task_kwargs, own))
 
     def _confirmation(
         self, row: Mapping[str, Any], record: LaunchRecord, budget: RetryBudget
@@ -552,50 +522,6 @@ class Launcher:
         """For a run that was found late, the timeout starts when it was claimed."""
         late = max(0.0, -seconds_until_start(row))
         return RetryBudget(time.time() - late, self._timeout, time.monotonic)
-
-    def _both_requests(
-        self, plan: _Plan
-    ) -> Steps[Tuple[Dict[str, Any], Dict[str, Any]]]:
-        """The definition of a run that names none, and the request to run it."""
-        flow_run, run_config = plan.flow_run, plan.run_config
-        source = run_config.task_definition or self._settings.task_definition
-        if run_config.task_definition_path and not run_config.task_definition:
-            source = yield from self._files.mapping(run_config.task_definition_path)
-            self._learn(flow_run.id, source)
-        facts = (source, flow_run, run_config, self._settings)
-        definition = template.build(*facts, plan.merged)
-        request, moved = overflow.move_env_to_definition(
-            self._request(plan, definition), definition
-        )
-        if moved:
-            definition = template.build(*facts, plan.merged, moved)
-            self._logger.info(
-                "Flow run %s: ECS takes %s characters of overrides, so these variables "
-                "go into the task definition: %s",
-                flow_run.id,
-                rules.MAX_OVERRIDES,
-                ", ".join(name for env in moved.values() for name in env),
-                extra=log_context(flow_run.id),
-            )
-        kwargs.check_request(request, definition)
-        return definition, request
-
-    def _request(self, plan: _Plan, definition: Mapping[str, Any]) -> Dict[str, Any]:
-        for name in kwargs.dropped_overrides(plan.merged, definition):
-            self._logger.debug(
-                "Flow run %s has no container %r: the agent's override is left out",
-                plan.flow_run.id,
-                name,
-                extra=log_context(plan.flow_run.id),
-            )
-        return kwargs.build(
-            plan.merged,
-            definition,
-            plan.flow_run,
-            plan.run_config,
-            self._settings,
-            self._prefect_settings(),
-        )
 
     # -- Reporting waits -----------------------------------------------------------
 

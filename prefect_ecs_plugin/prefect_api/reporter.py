@@ -7,8 +7,11 @@ heartbeat that cannot be sent is left out.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
+import time
+from datetime import datetime, timezone
 from typing import Any, Callable, Dict, Iterable, List, Mapping
 
 import pendulum
@@ -220,7 +223,7 @@ class Reporter:
         return {
             "flow_run_id": run_id,
             "name": self._name,
-            "timestamp": pendulum.now("UTC").isoformat(),
+            "timestamp": datetime.fromtimestamp(time.time(), timezone.utc).isoformat(),
             "message": self._redact(message, run_id),
             "level": level,
         }
@@ -288,7 +291,12 @@ def seconds_until_start(row: Mapping[str, Any]) -> float:
     one whose start time cannot be read.
     """
     try:
-        start: Any = pendulum.parse((row["serialized_state"] or {})["start_time"])
-        return float((start - pendulum.now("UTC")).total_seconds())
-    except (KeyError, TypeError, ValueError):
+        return _timestamp((row["serialized_state"] or {})["start_time"]) - time.time()
+    except (KeyError, TypeError, ValueError, AttributeError):
         return 0.0
+
+
+@functools.lru_cache(maxsize=1000)  # a launch asks twice, and many runs start together
+def _timestamp(start_time: str) -> float:
+    start: Any = pendulum.parse(start_time)
+    return float(start.timestamp())

@@ -1,0 +1,273 @@
+"""Makes the two requests that launch a run: its definition's, and RunTask's.
+
+Runs of one flow have equal requests, but for what names the run. They are rendered and
+checked once, for a stand-in, and remembered by the content of all that they are made
+of; a further run costs a copy of the RunTask request with its own id in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+
+from .. import kwargs, template
+from ..config.sources import Reader
+from ..errors import RunConfigError
+from ..flow_run import FlowRun
+from ..launch_record import LaunchRecord, launch_of
+from ..lru import LeastRecentlyUsed
+from ..observability.log_formats import log_context
+from ..run_config import ECSRun
+from ..scheduling.steps import Steps
+from ..settings import AgentSettings, PrefectSettings
+from ..validation import rules
+from . import overflow
+
+#: How many are remembered, and characters of what one is made of: some 20 MiB at most.
+_REMEMBERED, _LONGEST = 200, 20_000
+
+#: The run for which requests are rendered that serve all runs of a flow. Its id is as
+#: long as theirs, for ECS counts the characters of overrides.
+_STAND_IN, _STAND_IN_LAUNCH = str(uuid.uuid4()), uuid.uuid4().hex
+
+
+class Plan(NamedTuple):
+    """What a run asks for.
+
+    Attributes:
+        flow_run: The run's facts.
+        run_config: Its run config.
+        merged: The agent's and the run's run_task kwargs; nothing changes them.
+        content: What the last two are made of; None if it is not remembered.
+    """
+
+    flow_run: FlowRun
+    run_config: ECSRun
+    merged: Mapping[str, Any]
+    content: Optional[str]
+
+
+class _Rendered(NamedTuple):
+    """The requests for all runs of a flow.
+
+    Attributes:
+        definition: The register_task_definition request.
+        request: The RunTask request of `flow_run`.
+        flow_run: The stand-in; or a run that has these requests for itself.
+        moved: The variables that went from the request into the definition.
+    """
+
+    definition: Dict[str, Any]
+    request: Dict[str, Any]
+    flow_run: FlowRun
+    moved: Tuple[str, ...]
+
+
+class Requests:
+    """Makes the requests of runs.
+
+    Args:
+        settings: The agent's defaults.
+        prefect_settings: Returns what a run needs to reach its API.
+        files: Reads the templates that run configs name.
+        logger: The agent's own log.
+        learn: Called with a run's id and dicts that may contain secrets to redact.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: AgentSettings,
+        prefect_settings: Callable[[], PrefectSettings],
+        files: Reader,
+        logger: logging.Logger,
+        learn: Callable[..., object],
+    ) -> None:
+        self._settings = settings
+        self._prefect_settings = prefect_settings
+        self._files = files
+        self._logger = logger
+        self._learn = learn
+        self._run_task_kwargs = kwargs.agent_level(settings)
+        self._lock = threading.Lock()
+        self._read: LeastRecentlyUsed[Tuple[ECSRun, Mapping[str, Any]]]
+        self._read = LeastRecentlyUsed(_REMEMBERED)
+        self._rendered: LeastRecentlyUsed[_Rendered] = LeastRecentlyUsed(_REMEMBERED)
+
+    def read(self, run_config: Any) -> Tuple[ECSRun, Mapping[str, Any]]:
+        """A run config, and the agent's run_task kwargs merged with its own.
+
+        Args:
+            run_config: As the API gave it.
+
+        Raises:
+            RunConfigError: if it is damaged, or ECS does not know a key of its kwargs.
+        """
+        content = _content(run_config)
+        with self._lock:
+            known = self._read.get(content) if content else None
+        if known is None:
+            parsed = ECSRun.from_serialized(run_config)
+            own = parsed.run_task_kwargs or {}
+            kwargs.check(own)
+            known = parsed, kwargs.merge(self._run_task_kwargs, own)
+            if content:
+                with self._lock:
+                    self._read.set(content, known)
+        return known
+
+    def plan(self, row: Mapping[str, Any], record: Optional[LaunchRecord]) -> Plan:
+        """Read a run.
+
+        Args:
+            row: The run as the API gave it.
+            record: Its launch; None if the caller has claimed the run.
+
+        Raises:
+            RunConfigError: one line that says what to correct.
+        """
+        try:
+            flow_run = FlowRun.from_api(row)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunConfigError(
+                "The Prefect API gives no usable description of the run's flow "
+                f"({type(error).__name__}: {error}); register the flow again.",
+                code="no-flow-description",
+            ) from error
+        launch = record or launch_of(row)
+        flow_run = replace(flow_run, launch=launch.name, attempt=launch.attempt)
+        run_config = row.get("run_config")
+        return Plan(flow_run, *self.read(run_config), _content(run_config))
+
+    def for_definition(
+        self, plan: Plan, definition: Mapping[str, Any]
+    ) -> Dict[str, Any]:
+        """The RunTask request of a run with a definition that the user registered.
+
+        Args:
+            plan: The run.
+            definition: As ECS describes it.
+
+        Raises:
+            RunConfigError: if ECS would refuse the request.
+        """
+        request = self._request(plan, definition)
+        kwargs.check_request(request, definition)
+        self._log(plan, definition, ())
+        return request
+
+    def both(self, plan: Plan) -> Steps[Tuple[Dict[str, Any], Dict[str, Any]]]:
+        """The definition of a run that names none, and the request to run it.
+
+        Args:
+            plan: The run.
+
+        Returns:
+            Both requests; the first is that of other runs too and is not to be changed.
+
+        Raises:
+            RunConfigError: if ECS would refuse one of them.
+            SourceError: if the run's template cannot be read.
+        """
+        flow_run, run_config = plan.flow_run, plan.run_config
+        source, content = self._settings.task_definition, plan.content
+        if run_config.task_definition:
+            source = run_config.task_definition
+        elif run_config.task_definition_path:
+            source = yield from self._files.mapping(run_config.task_definition_path)
+            self._learn(flow_run.id, source)
+            content = _content([run_config.task_definition_path, source, content])
+        stand_in = replace(
+            flow_run,
+            id=_STAND_IN,
+            launch=_STAND_IN_LAUNCH,
+            name="",
+            version=0,
+            attempt=1,
+        )
+        key = None
+        if content and len(flow_run.id) == len(_STAND_IN):
+            key = repr((content, stand_in, self._prefect_settings()))
+        with self._lock:
+            rendered = self._rendered.get(key) if key else None
+        if rendered is None:
+            whose = plan._replace(flow_run=stand_in) if key else plan
+            rendered = self._render(whose, source)
+            if key:
+                with self._lock:
+                    self._rendered.set(key, rendered)
+        self._log(plan, rendered.definition, rendered.moved)
+        return rendered.definition, _for_run(rendered, flow_run)
+
+    def _render(self, plan: Plan, source: Mapping[str, Any]) -> _Rendered:
+        facts = (source, plan.flow_run, plan.run_config, self._settings)
+        definition = template.build(*facts, plan.merged)
+        request, moved = overflow.move_env_to_definition(
+            self._request(plan, definition), definition
+        )
+        if moved:
+            definition = template.build(*facts, plan.merged, moved)
+        kwargs.check_request(request, definition)
+        names = tuple(name for env in moved.values() for name in env)
+        return _Rendered(definition, request, plan.flow_run, names)
+
+    def _request(self, plan: Plan, definition: Mapping[str, Any]) -> Dict[str, Any]:
+        return kwargs.build(
+            plan.merged,
+            definition,
+            plan.flow_run,
+            plan.run_config,
+            self._settings,
+            self._prefect_settings(),
+        )
+
+    def _log(
+        self, plan: Plan, definition: Mapping[str, Any], moved: Tuple[str, ...]
+    ) -> None:
+        about = log_context(plan.flow_run.id)
+        for name in kwargs.dropped_overrides(plan.merged, definition):
+            self._logger.debug(
+                "Flow run %s has no container %r: the agent's override is left out",
+                plan.flow_run.id,
+                name,
+                extra=about,
+            )
+        if moved:
+            self._logger.info(
+                "Flow run %s: ECS takes %s characters of overrides, so these variables "
+                "go into the task definition: %s",
+                plan.flow_run.id,
+                rules.MAX_OVERRIDES,
+                ", ".join(moved),
+                extra=about,
+            )
+
+
+def _content(value: Any) -> Optional[str]:
+    """What a JSON or YAML value consists of, as text; None if it is too much."""
+    text = ""
+    with suppress(RecursionError):
+        text = repr(value)
+    return text if 0 < len(text) <= _LONGEST else None
+
+
+def _for_run(rendered: _Rendered, flow_run: FlowRun) -> Dict[str, Any]:
+    """A request for another run: a copy with its id wherever the stand-in's was."""
+    names = {
+        rendered.flow_run.id: flow_run.id,
+        rendered.flow_run.client_token: flow_run.client_token,
+    }
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: copied(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [copied(each) for each in value]
+        return names.get(value, value) if isinstance(value, str) else value
+
+    request: Dict[str, Any] = copied(rendered.request)
+    return request
