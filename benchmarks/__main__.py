@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import platform
 import time
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import List, Sequence
 
 from . import environments, report
-from .contender import Contender
-from .figures import OURS, THEIRS, Results, figures
+from .contender import OURS, THEIRS, Contender
+from .figures import Results, figures
 from .limits import floor
-from .measuring import measure, time_help
+from .measuring import Measurement, measure, time_help
 from .plot import Curve, svg
 from .scenarios import HELP, NAMES, SCENARIOS, Scenario
+from .speed import loop_seconds
 
 _DOCS = environments.ROOT / "docs"
 _PLOT = "start-delays.svg"
@@ -40,11 +41,14 @@ def main() -> None:
     began = time.monotonic()
     for name in names:
         for _ in range(arguments.repeat):
+            results.loop_seconds.append(loop_seconds())
             if name == HELP:
                 _time_help(results, contenders, 3 if arguments.quick else _HELP_REPEATS)
             else:
                 scenario = SCENARIOS[name]
                 chosen = scenario.quick() if arguments.quick else scenario
+                if arguments.runs and any(chosen.runs):
+                    chosen = replace(chosen, runs=(arguments.runs,))
                 _measure_pairs(results, chosen, contenders)
     print(f"\n{time.monotonic() - began:.0f} s\n\n{_measured(results)}")
     _keep(results)
@@ -62,6 +66,7 @@ def _arguments() -> argparse.Namespace:
     add("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(NAMES))
     add("--quick", action="store_true", help="small sizes, to see that it works")
     add("--repeat", type=int, default=1, metavar="N", help="N pairs of each; medians")
+    add("--runs", type=int, metavar="N", help="this size only")
     add("--write", action="store_true", help="write the docs in any case")
     arguments = parser.parse_args()
     unknown = set(arguments.scenarios) - set(NAMES)
@@ -84,10 +89,17 @@ def _measure_pairs(
                 f"{scenario.name} {runs} {contender.name}: "
                 f"{sum(wave.launched for wave in waves)} launched, "
                 f"{sum(wave.failed for wave in waves)} failed, "
-                f"{found.cpu_per_run * 1000:.1f} ms CPU per run, "
+                f"{found.cpu_per_run * 1000:.2f} ms CPU per run{_floor(found)}, "
                 f"{time.monotonic() - began:.0f} s",
                 flush=True,
             )
+
+
+def _floor(found: Measurement) -> str:
+    if not found.floor:
+        return ""
+    floor = found.floor_per_run
+    return f" ({found.cpu_per_run / floor:.2f} x the floor of {floor * 1000:.2f} ms)"
 
 
 def _time_help(results: Results, contenders: Sequence[Contender], repeats: int) -> None:
@@ -104,6 +116,7 @@ def _measured(results: Results) -> str:
         os.cpu_count() or 1,
         platform.python_version(),
         environments.versions(),
+        results.loop_seconds,
     )
     return report.measured(figures(results), results, circumstances)
 
@@ -111,8 +124,12 @@ def _measured(results: Results) -> str:
 def _keep(results: Results) -> None:
     """Everything that was measured, for those who want to look closer."""
     kept = environments.CACHE / "results.json"
-    measurements = [dataclasses.asdict(found) for found in results.measurements]
-    content = {"measurements": measurements, "help_seconds": results.help_seconds}
+    measurements = [asdict(found) for found in results.measurements]
+    content = {
+        "measurements": measurements,
+        "help_seconds": results.help_seconds,
+        "loop_seconds": results.loop_seconds,
+    }
     kept.write_text(json.dumps(content, indent=1))
     print(f"\nAll measurements are in {kept}.")
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Mapping, Optional, Sequence, Tuple, Type
 
+#: The names of the two agents.
+OURS, THEIRS = "ours", "theirs"
+
 #: Seconds between SIGTERM and SIGKILL.
 GRACE = 10.0
 

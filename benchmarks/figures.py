@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
+from .contender import OURS, THEIRS
 from .limits import floor
 from .measuring import Measurement, Wave
 
-OURS, THEIRS = "ours", "theirs"
-
 _MIB = 2.0**20
+
+#: What CPU per run may be at most, times the floor and times Prefect's own.
+_FLOORS, _CPU = 1.8, 0.28
 
 #: Seconds: differences this small are the clock's ticks.
 _TICK = 0.02
@@ -42,6 +44,7 @@ class Results:
     def __init__(self) -> None:
         self.measurements: List[Measurement] = []
         self.help_seconds: Dict[str, List[float]] = {OURS: [], THEIRS: []}
+        self.loop_seconds: List[float] = []
 
     def of(
         self, scenario: str, agent: str, runs: Optional[int] = None
@@ -67,6 +70,12 @@ class Results:
     ) -> float:
         """The median of a value over the repetitions."""
         return median(value(found) for found in self.of(scenario, agent, runs))
+
+    def floor_per_run(self, scenario: str, runs: int) -> float:
+        """Seconds of CPU of the floor; 0.0 if it was not measured."""
+        if not self.of(scenario, OURS, runs):
+            return 0.0
+        return self.median(scenario, OURS, lambda found: found.floor_per_run, runs)
 
 
 def figures(results: Results) -> List[Figure]:
@@ -136,7 +145,7 @@ def _definitions(results: Results) -> Iterator[Figure]:
 
 
 def _throughput(results: Results) -> Iterator[Figure]:
-    cases = (("throughput", "latencies", 8.0), ("growth", "no latencies", 2.0))
+    cases = (("throughput", "latencies", 8.0), ("growth", "no latencies", 3.5))
     for scenario, what, factor in cases:
         if results.of(scenario, THEIRS):
             size = results.sizes(scenario)[-1]
@@ -160,20 +169,29 @@ def _cpu(results: Results) -> Iterator[Figure]:
         [results.median("growth", agent, _cpu_per_run, size) for size in sizes]
         for agent in (OURS, THEIRS)
     )
+    floor = results.floor_per_run("growth", sizes[-1])
     yield Figure(
         "growth",
-        "CPU per run: at most 0.6 x",
-        f"{ours[-1] * 1000:.1f} ms: {ours[-1] / theirs[-1]:.2f} x",
-        f"{theirs[-1] * 1000:.1f} ms",
-        ours[-1] <= 0.6 * theirs[-1],
+        f"CPU per run: at most {_FLOORS} x the floor of {floor * 1000:.1f} ms",
+        f"{ours[-1] * 1000:.1f} ms: {ours[-1] / floor:.2f} x",
+        f"{theirs[-1] * 1000:.1f} ms: {theirs[-1] / floor:.2f} x",
+        ours[-1] <= _FLOORS * floor,
     )
     yield Figure(
         "growth",
-        f"CPU per run flat within 10% from {sizes[0]:,} to {sizes[-1]:,} runs",
-        _row(f"{seconds * 1000:.1f}" for seconds in ours) + " ms",
-        _row(f"{seconds * 1000:.1f}" for seconds in theirs) + " ms",
-        ours[-1] <= 1.1 * ours[0],
+        f"CPU per run: at most {_CPU} x Prefect's own",
+        f"{ours[-1] / theirs[-1]:.2f} x",
+        "1 x",
+        ours[-1] <= _CPU * theirs[-1],
     )
+    if len(sizes) > 1:
+        yield Figure(
+            "growth",
+            f"CPU per run flat within 10% from {sizes[0]:,} to {sizes[-1]:,} runs",
+            _row(f"{seconds * 1000:.1f}" for seconds in ours) + " ms",
+            _row(f"{seconds * 1000:.1f}" for seconds in theirs) + " ms",
+            ours[-1] <= 1.1 * ours[0],
+        )
 
 
 def _memory(results: Results) -> Iterator[Figure]:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from prefect_ecs_plugin.sandbox import environment
 
-from .contender import Contender, RunningAgent
+from .contender import OURS, Contender, RunningAgent
 from .environments import CACHE
 from .scenarios import Scenario
 from .servers import API, AWS, serving
 
 #: Nothing listens there.
 _NOWHERE = "http://127.0.0.1:9"
+
+_FLOOR_SCRIPT = Path(__file__).with_name("floor.py")
+_FLOOR_WARM_UP = 20
 
 #: Seconds until an agent that does not look at the queue is given up.
 _START = 600.0
@@ -78,6 +82,8 @@ class Measurement:
         peak_memory: Bytes resident at most.
         idle_calls: Calls to the API while there was nothing to do.
         idle_cpu: Seconds of CPU meanwhile.
+        floor: Seconds of CPU per run of the calls that the script `floor` makes, right
+            after this agent: `run_task` and `claim`.
     """
 
     scenario: str
@@ -88,12 +94,18 @@ class Measurement:
     peak_memory: int = 0
     idle_calls: int = 0
     idle_cpu: float = 0.0
+    floor: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def cpu_per_run(self) -> float:
         """Seconds, the agent's start not counted."""
         runs = sum(wave.runs for wave in self.waves)
         return sum(wave.cpu for wave in self.waves) / runs if runs else 0.0
+
+    @property
+    def floor_per_run(self) -> float:
+        """Seconds of CPU of both calls; 0.0 if they were not measured."""
+        return sum(self.floor.values())
 
 
 def measure(scenario: Scenario, runs: int, contender: Contender) -> Measurement:
@@ -112,7 +124,40 @@ def measure(scenario: Scenario, runs: int, contender: Contender) -> Measurement:
         variables = _environment(api.url(), aws.url(), aws.access_key(), home)
         with contender.start(variables, log, not scenario.limits) as agent:
             stage = _Stage(agent, api, aws)
-            return stage.play(scenario, runs, contender.name)
+            found = stage.play(scenario, runs, contender.name)
+        if scenario.floor and contender.name == OURS:
+            floor = _floor(scenario, contender, (api, aws), variables)
+            found = replace(found, floor=floor)
+        return found
+
+
+def _floor(
+    scenario: Scenario,
+    contender: Contender,
+    servers: Tuple[API, AWS],
+    variables: Mapping[str, str],
+) -> Dict[str, float]:
+    """What the script `floor` prints, given requests that the agent has sent."""
+    api, aws = servers
+    count = _FLOOR_WARM_UP + scenario.floor
+    far = time.time() + 3600.0
+    given = {
+        "api": api.url(),
+        "run_ids": api.create_runs(api.register(1), count, far),
+        "warm_up": _FLOOR_WARM_UP,
+        "run_task": aws.run_task(),
+        "claim": api.claim(),
+    }
+    printed = subprocess.run(
+        [str(contender.prefect.with_name("python")), str(_FLOOR_SCRIPT)],
+        input=json.dumps(given),
+        env=dict(variables),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    found: Dict[str, float] = json.loads(printed.stdout)
+    return found
 
 
 def _environment(
@@ -226,7 +271,7 @@ def time_help(prefect: Path) -> float:
         prefect: The command of one of the environments.
     """
     with tempfile.TemporaryDirectory() as home:
-        variables = _environment(_NOWHERE, _NOWHERE, home)
+        variables = _environment(_NOWHERE, _NOWHERE, ("none", "none"), home)
         began = time.perf_counter()
         subprocess.run(
             [str(prefect), "agent", "ecs", "start", "--help"],

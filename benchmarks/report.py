@@ -5,8 +5,10 @@ from __future__ import annotations
 from statistics import median
 from typing import Iterable, List, Mapping, Sequence
 
-from .figures import OURS, THEIRS, Figure, Results
+from .contender import OURS, THEIRS
+from .figures import Figure, Results
 from .measuring import Measurement, Wave
+from .speed import TURNS, TYPICAL
 
 BEGIN = "<!-- measured: begin -->"
 END = "<!-- measured: end -->"
@@ -35,11 +37,23 @@ def measured(figures: Sequence[Figure], results: Results, circumstances: str) ->
 
 
 def circumstances(
-    date: str, cores: int, python: str, versions: Mapping[str, str]
+    date: str,
+    cores: int,
+    python: str,
+    versions: Mapping[str, str],
+    loop_seconds: Sequence[float],
 ) -> str:
     """Under what circumstances it was."""
     libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"Measured on {date}: {cores} cores, Python {python}, {libraries}."
+    fastest, slowest = (
+        round(seconds * 1000) for seconds in (min(loop_seconds), max(loop_seconds))
+    )
+    loop = f"{fastest}" + (f" to {slowest}" if slowest > fastest else "")
+    return (
+        f"Measured on {date}: {cores} cores, Python {python}, {libraries}. A loop of "
+        f"{TURNS:,} additions took {loop} ms of CPU, measured before each scenario; "
+        f"{TYPICAL} is typical."
+    )
 
 
 def figures_table(figures: Iterable[Figure]) -> str:
@@ -64,11 +78,14 @@ def details(results: Results) -> str:
     """One line for each scenario, size and agent."""
     heads = (
         *("scenario", "runs", "agent", "launched", "failed", "duplicates"),
-        *("launches/s", "last start", "CPU per run", "peak memory"),
+        *("launches/s", "last start", "CPU per run", "times the floor"),
+        "peak memory",
         *("ECS calls per run", "throttled", "API calls per run"),
     )
     lines = [
-        _detail(results.of(scenario, agent, runs))
+        _detail(
+            results.of(scenario, agent, runs), results.floor_per_run(scenario, runs)
+        )
         for scenario in dict.fromkeys(found.scenario for found in results.measurements)
         for runs in results.sizes(scenario)
         for agent in _AGENTS
@@ -77,10 +94,11 @@ def details(results: Results) -> str:
     return table(heads, lines)
 
 
-def _detail(repeated: Sequence[Measurement]) -> List[str]:
+def _detail(repeated: Sequence[Measurement], floor: float) -> List[str]:
     """The medians over all waves of all repetitions."""
     one = repeated[0]
     waves = [wave for found in repeated for wave in found.waves]
+    cpu = median(found.cpu_per_run for found in repeated)
     return [
         one.scenario,
         f"{one.runs:,}" + (f" x {len(one.waves)}" if len(one.waves) > 1 else ""),
@@ -92,7 +110,8 @@ def _detail(repeated: Sequence[Measurement]) -> List[str]:
         f"{median(wave.delays[-1] for wave in waves if wave.delays):.1f} s"
         if any(wave.delays for wave in waves)
         else "",
-        f"{median(found.cpu_per_run for found in repeated) * 1000:.1f} ms",
+        f"{cpu * 1000:.1f} ms",
+        f"{cpu / floor:.1f}" if floor else "",
         f"{median(found.peak_memory for found in repeated) / _MIB:.1f} MiB",
         f"{_per_run(waves, [wave.ecs_calls for wave in waves]):.2f}",
         f"{median(wave.throttled for wave in waves):,.0f}",

@@ -27,6 +27,7 @@ class Scenario:
             connection or registration is.
         rest: Seconds after each wave, in which its tasks end and are forgotten.
         refused_for: Seconds for which RunTask finds no capacity.
+        floor: As many runs more are made through `floor` after the agent's end.
         idle: Seconds to be watched with nothing to do.
         deadline: Seconds after which an agent is stopped.
         ours_only: Whether Prefect's own agent is left out.
@@ -44,6 +45,7 @@ class Scenario:
     warm_up: int = 0
     rest: float = 0.0
     refused_for: float = 0.0
+    floor: int = 0
     idle: float = 0.0
     deadline: float = 300.0
     ours_only: bool = False
@@ -55,6 +57,7 @@ class Scenario:
             runs=tuple(sorted({min(runs, 20) for runs in self.runs})),
             flows=min(self.flows, 5),
             ahead=min(self.ahead, 5.0),
+            floor=min(self.floor, 20),
             idle=min(self.idle, 5.0),
             refused_for=min(self.refused_for, 5.0),
             at_least=0,
@@ -101,6 +104,7 @@ _ALL = (
         flows=20,
         at_least=400,
         warm_up=60,
+        floor=400,
     ),
     Scenario(
         "capacity",

@@ -61,6 +61,8 @@ class API:
         self._launched: Set[str] = set()
         self._failed: Dict[str, str] = {}
         self._api.subscribe(self._heard)
+        self._claim: Dict[str, Any] = {}
+        self._api.fault = self._note_claim
 
     def url(self) -> str:
         return self._api.url
@@ -94,6 +96,16 @@ class API:
     def failures(self) -> Dict[str, str]:
         """Why runs failed, by id."""
         return dict(self._failed)
+
+    def claim(self) -> Dict[str, Any]:
+        """The first change of a flow run's state that was asked for."""
+        return self._claim
+
+    def _note_claim(self, operation: str, arguments: Dict[str, Any]) -> None:
+        """Asked before each request, until the first claim has come."""
+        if operation == "set_flow_run_states":
+            self._claim = arguments["input"]["states"][0]
+            self._api.fault = None
 
     def _heard(self, event: Any) -> None:
         message = event.message or ""
@@ -155,8 +167,10 @@ class AWS:
             latency=latencies.of,
             task_seconds=TASK_SECONDS,
         )
-        if refused_for:
-            self._aws.fault = _NoCapacity(refused_for)
+        self._run_task: Dict[str, Any] = {}
+        self._aws.fault = (
+            _NoCapacity(refused_for) if refused_for else self._note_run_task
+        )
         self._aws.start()
 
     def url(self) -> str:
@@ -173,6 +187,14 @@ class AWS:
     def throttled(self) -> int:
         """How many requests were over a limit."""
         return sum(self._aws.throttled.values())
+
+    def run_task(self) -> Dict[str, Any]:
+        """The latest RunTask request."""
+        return self._run_task
+
+    def _note_run_task(self, operation: str, params: Dict[str, Any]) -> None:
+        if operation == "ecs.RunTask":
+            self._run_task = params
 
     def starts(self) -> List[Tuple[str, float]]:
         """For each task the id of its run, and when it was created."""

@@ -73,6 +73,10 @@ def test_burst(changes: Dict[str, Any], missed: List[str]) -> None:
     assert [name for name, held in zip(BURST, holds) if not held] == missed
 
 
+#: Two milliseconds of CPU per run.
+FLOOR = {"run_task": 0.0013, "claim": 0.0007}
+
+
 def rate(per_second: float) -> Wave:
     return wave(100, delays=tuple(run / per_second for run in range(100)))
 
@@ -82,13 +86,13 @@ def rate(per_second: float) -> Wave:
     [
         ("throughput", 8.1, True),
         ("throughput", 7.9, False),
-        ("growth", 2.1, True),
-        ("growth", 1.9, False),
+        ("growth", 3.6, True),
+        ("growth", 3.4, False),
     ],
 )
 def test_throughput(scenario: str, factor: float, holds: bool) -> None:
     found = verdicts(
-        measured(scenario, OURS, rate(10 * factor)),
+        measured(scenario, OURS, rate(10 * factor), floor=FLOOR),
         measured(scenario, THEIRS, rate(10)),
     )
 
@@ -96,24 +100,32 @@ def test_throughput(scenario: str, factor: float, holds: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "ours, theirs, ratio_holds, flat",
+    "ours, theirs, near_floor, ratio_holds, flat",
     [
-        ((4.0, 4.0), (8.0, 8.0), True, True),
-        ((4.0, 4.9), (8.0, 8.5), True, False),
-        ((5.0, 5.0), (8.0, 8.0), False, True),
-        ((5.0, 4.0), (8.0, 8.0), True, True),
+        ((3.5, 3.5), (13.0, 13.0), True, True, True),
+        ((3.7, 3.7), (14.0, 14.0), False, True, True),
+        ((3.5, 3.5), (12.0, 12.0), True, False, True),
+        ((3.0, 3.4), (13.0, 13.5), True, True, False),
+        ((3.7, 3.5), (12.0, 13.0), True, True, True),
     ],
 )
-def test_cpu_per_run(ours: Any, theirs: Any, ratio_holds: bool, flat: bool) -> None:
+def test_cpu_per_run(
+    ours: Any, theirs: Any, near_floor: bool, ratio_holds: bool, flat: bool
+) -> None:
     found = verdicts(
         *(
-            measured("growth", agent, wave(runs, cpu=runs * milliseconds / 1000))
+            measured(
+                "growth",
+                agent,
+                wave(runs, cpu=runs * milliseconds / 1000),
+                floor=FLOOR if agent == OURS else {},
+            )
             for agent, costs in ((OURS, ours), (THEIRS, theirs))
             for runs, milliseconds in zip((50, 3200), costs)
         )
     )
 
-    assert found[1:3] == [ratio_holds, flat]
+    assert found[1:4] == [near_floor, ratio_holds, flat]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +182,10 @@ def test_help(more: float, holds: bool) -> None:
 
 
 def test_repeated_measurements_count_by_their_median() -> None:
-    ours = [measured("growth", OURS, rate(per_second)) for per_second in (1, 25, 30)]
+    ours = [
+        measured("growth", OURS, rate(per_second), floor=FLOOR)
+        for per_second in (1, 45, 50)
+    ]
 
     assert verdicts(*ours, measured("growth", THEIRS, rate(10)))[0]
 
@@ -195,6 +210,27 @@ def test_the_docs_have_markers(name: str) -> None:
         pytest.skip("the docs are not beside the tests")
 
     assert report.page_with((docs / name).read_text(encoding="utf-8"), "new")
+
+
+@pytest.mark.parametrize(
+    "seconds, words", [([0.03], "30 ms"), ([0.05, 0.03, 0.04], "30 to 50 ms")]
+)
+def test_the_speed_of_the_machine_is_said(seconds: List[float], words: str) -> None:
+    line = report.circumstances("2026-11-27", 2, "3.11", {"boto3": "1.44"}, seconds)
+
+    assert f"took {words} of CPU" in line
+
+
+def test_the_floor_is_beside_both_agents() -> None:
+    results = figures.Results()
+    results.measurements = [
+        measured("growth", OURS, wave(cpu=0.8), floor=FLOOR),
+        measured("growth", THEIRS, wave(cpu=2.0)),
+    ]
+
+    rows = report.details(results).splitlines()
+    column = rows[0].split(" | ").index("times the floor")
+    assert [row.split(" | ")[column] for row in rows[2:]] == ["2.0", "5.0"]
 
 
 def test_a_table_names_both_agents() -> None:
@@ -238,14 +274,18 @@ def test_ticks_are_round(largest: float, ticks: List[float]) -> None:
     assert plot.ticks(largest) == pytest.approx(ticks)
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
-def test_the_agent_goes_through_a_burst(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contender:
+    """This agent, in the environment of the tests."""
     pytest.importorskip("moto", reason="the servers are the sandbox's")
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("reads /proc")
     monkeypatch.setattr(measuring, "CACHE", tmp_path)
     prefect = Path(sys.executable).with_name("prefect")
-    agent = Contender(OURS, prefect, ("--launches-per-second", "1000"))
+    return Contender(OURS, prefect, ("--launches-per-second", "1000"))
+
+
+def test_the_agent_goes_through_a_burst(agent: Contender) -> None:
     scenario = replace(SCENARIOS["burst"].quick(), ahead=0.5, flows=2)
 
     found = measuring.measure(scenario, 4, agent)
@@ -257,6 +297,16 @@ def test_the_agent_goes_through_a_burst(
     assert found.total_cpu > only.cpu
     assert found.peak_memory >= only.memory > 20 * MIB
     assert json.dumps(only.api_calls)
+
+
+def test_the_floor_is_measured_after_the_agent(agent: Contender) -> None:
+    scenario = replace(SCENARIOS["growth"].quick(), flows=1, warm_up=0, floor=3)
+
+    found = measuring.measure(scenario, 2, agent)
+
+    assert found.floor["run_task"] > 0
+    assert found.floor["claim"] > 0
+    assert found.waves[0].launched == 2
 
 
 # -- The drawn dashboard -----------------------------------------------------------
