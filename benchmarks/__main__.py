@@ -10,9 +10,9 @@ import time
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
-from typing import List, Sequence
+from typing import Iterator, List, Sequence
 
-from . import environments, report
+from . import environments, report, single
 from .contender import OURS, THEIRS, Contender
 from .figures import Results, figures
 from .limits import floor
@@ -45,11 +45,9 @@ def main() -> None:
             if name == HELP:
                 _time_help(results, contenders, 3 if arguments.quick else _HELP_REPEATS)
             else:
-                scenario = SCENARIOS[name]
-                chosen = scenario.quick() if arguments.quick else scenario
-                if arguments.runs and any(chosen.runs):
-                    chosen = replace(chosen, runs=(arguments.runs,))
-                _measure_pairs(results, chosen, contenders)
+                scenario = _scenario(name, arguments)
+                for _ in range(scenario.pairs):
+                    _measure_pair(results, scenario, contenders)
     print(f"\n{time.monotonic() - began:.0f} s\n\n{_measured(results)}")
     _keep(results)
     if arguments.write or not (arguments.scenarios or arguments.quick):
@@ -75,31 +73,48 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _measure_pairs(
+def _scenario(name: str, arguments: argparse.Namespace) -> Scenario:
+    """A scenario in the sizes that the command line asks for."""
+    scenario = SCENARIOS[name]
+    if arguments.quick:
+        scenario = scenario.quick()
+    if arguments.runs and any(scenario.runs):
+        scenario = replace(scenario, runs=(arguments.runs,))
+    return scenario
+
+
+def _measure_pair(
     results: Results, scenario: Scenario, contenders: Sequence[Contender]
 ) -> None:
     """Each size, the two agents one after the other."""
     for runs in scenario.runs:
-        for contender in contenders[: 1 if scenario.ours_only else None]:
+        for contender in contenders:
             began = time.monotonic()
-            found = measure(scenario, runs, contender)
+            through = single.measure if scenario.agents else measure
+            found = through(scenario, runs, contender)
             results.measurements.append(found)
-            waves = found.waves
-            print(
-                f"{scenario.name} {runs} {contender.name}: "
-                f"{sum(wave.launched for wave in waves)} launched, "
-                f"{sum(wave.failed for wave in waves)} failed, "
-                f"{found.cpu_per_run * 1000:.2f} ms CPU per run{_floor(found)}, "
-                f"{time.monotonic() - began:.0f} s",
-                flush=True,
-            )
+            took = time.monotonic() - began
+            said = [f"{scenario.name} {contender.name}", *_told(found), f"{took:.0f} s"]
+            print(", ".join(said), flush=True)
 
 
-def _floor(found: Measurement) -> str:
-    if not found.floor:
-        return ""
-    floor = found.floor_per_run
-    return f" ({found.cpu_per_run / floor:.2f} x the floor of {floor * 1000:.2f} ms)"
+def _told(found: Measurement) -> Iterator[str]:
+    """What was measured, for those who wait."""
+    if found.first_look:
+        yield f"first look after {found.first_look:.2f} s"
+    if found.idle_calls:
+        cpu = found.idle_cpu * 1000
+        yield f"idle: {found.idle_calls} calls, {found.idle_bytes} bytes, {cpu:.0f} ms"
+    if found.waves:
+        launched = sum(wave.launched for wave in found.waves)
+        failed = sum(wave.failed for wave in found.waves)
+        yield f"{launched} launched, {failed} failed"
+    if found.cpu_per_run:
+        yield f"{found.cpu_per_run * 1000:.2f} ms CPU per run"
+    if found.floor_per_run:
+        times = found.cpu_per_run / found.floor_per_run
+        yield f"{times:.2f} x the floor of {found.floor_per_run * 1000:.2f} ms"
+    yield f"{found.peak_memory / 2**20:.1f} MiB at most"
 
 
 def _time_help(results: Results, contenders: Sequence[Contender], repeats: int) -> None:
