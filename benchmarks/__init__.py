@@ -5,6 +5,10 @@
     contender      an agent as a child process: started, watched, stopped, accounted
     scenarios      what is measured, as a table
     measuring      one agent through one scenario -> a Measurement
+    floor          the calls that no agent can do without, as a script of their own
+    speed          how fast the machine runs Python now
+    single         several agents that wait for runs that are started by hand
+    wire           counts the bytes between an agent and the Prefect API
     figures        what must be reached beside what was measured      (pure)
     report, plot   the tables and the picture of docs/benchmarks.md   (pure)
     dashboard      docs/grafana-dashboard.svg; scrapes and panels are its pure parts

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import platform
 import time
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
-from typing import List, Sequence
+from typing import Iterator, List, Sequence
 
-from . import environments, report
-from .contender import Contender
-from .figures import OURS, THEIRS, Results, figures
+from . import environments, report, single
+from .contender import OURS, THEIRS, Contender
+from .figures import Results, figures
 from .limits import floor
-from .measuring import measure, time_help
+from .measuring import Measurement, measure, time_help
 from .plot import Curve, svg
 from .scenarios import HELP, NAMES, SCENARIOS, Scenario
+from .speed import loop_seconds
 
 _DOCS = environments.ROOT / "docs"
 _PLOT = "start-delays.svg"
@@ -40,12 +41,13 @@ def main() -> None:
     began = time.monotonic()
     for name in names:
         for _ in range(arguments.repeat):
+            results.loop_seconds.append(loop_seconds())
             if name == HELP:
                 _time_help(results, contenders, 3 if arguments.quick else _HELP_REPEATS)
             else:
-                scenario = SCENARIOS[name]
-                chosen = scenario.quick() if arguments.quick else scenario
-                _measure_pairs(results, chosen, contenders)
+                scenario = _scenario(name, arguments)
+                for _ in range(scenario.pairs):
+                    _measure_pair(results, scenario, contenders)
     print(f"\n{time.monotonic() - began:.0f} s\n\n{_measured(results)}")
     _keep(results)
     if arguments.write or not (arguments.scenarios or arguments.quick):
@@ -62,6 +64,7 @@ def _arguments() -> argparse.Namespace:
     add("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(NAMES))
     add("--quick", action="store_true", help="small sizes, to see that it works")
     add("--repeat", type=int, default=1, metavar="N", help="N pairs of each; medians")
+    add("--runs", type=int, metavar="N", help="this size only")
     add("--write", action="store_true", help="write the docs in any case")
     arguments = parser.parse_args()
     unknown = set(arguments.scenarios) - set(NAMES)
@@ -70,24 +73,48 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _measure_pairs(
+def _scenario(name: str, arguments: argparse.Namespace) -> Scenario:
+    """A scenario in the sizes that the command line asks for."""
+    scenario = SCENARIOS[name]
+    if arguments.quick:
+        scenario = scenario.quick()
+    if arguments.runs and any(scenario.runs):
+        scenario = replace(scenario, runs=(arguments.runs,))
+    return scenario
+
+
+def _measure_pair(
     results: Results, scenario: Scenario, contenders: Sequence[Contender]
 ) -> None:
     """Each size, the two agents one after the other."""
     for runs in scenario.runs:
-        for contender in contenders[: 1 if scenario.ours_only else None]:
+        for contender in contenders:
             began = time.monotonic()
-            found = measure(scenario, runs, contender)
+            through = single.measure if scenario.agents else measure
+            found = through(scenario, runs, contender)
             results.measurements.append(found)
-            waves = found.waves
-            print(
-                f"{scenario.name} {runs} {contender.name}: "
-                f"{sum(wave.launched for wave in waves)} launched, "
-                f"{sum(wave.failed for wave in waves)} failed, "
-                f"{found.cpu_per_run * 1000:.1f} ms CPU per run, "
-                f"{time.monotonic() - began:.0f} s",
-                flush=True,
-            )
+            took = time.monotonic() - began
+            said = [f"{scenario.name} {contender.name}", *_told(found), f"{took:.0f} s"]
+            print(", ".join(said), flush=True)
+
+
+def _told(found: Measurement) -> Iterator[str]:
+    """What was measured, for those who wait."""
+    if found.first_look:
+        yield f"first look after {found.first_look:.2f} s"
+    if found.idle_calls:
+        cpu = found.idle_cpu * 1000
+        yield f"idle: {found.idle_calls} calls, {found.idle_bytes} bytes, {cpu:.0f} ms"
+    if found.waves:
+        launched = sum(wave.launched for wave in found.waves)
+        failed = sum(wave.failed for wave in found.waves)
+        yield f"{launched} launched, {failed} failed"
+    if found.cpu_per_run:
+        yield f"{found.cpu_per_run * 1000:.2f} ms CPU per run"
+    if found.floor_per_run:
+        times = found.cpu_per_run / found.floor_per_run
+        yield f"{times:.2f} x the floor of {found.floor_per_run * 1000:.2f} ms"
+    yield f"{found.peak_memory / 2**20:.1f} MiB at most"
 
 
 def _time_help(results: Results, contenders: Sequence[Contender], repeats: int) -> None:
@@ -104,6 +131,7 @@ def _measured(results: Results) -> str:
         os.cpu_count() or 1,
         platform.python_version(),
         environments.versions(),
+        results.loop_seconds,
     )
     return report.measured(figures(results), results, circumstances)
 
@@ -111,8 +139,12 @@ def _measured(results: Results) -> str:
 def _keep(results: Results) -> None:
     """Everything that was measured, for those who want to look closer."""
     kept = environments.CACHE / "results.json"
-    measurements = [dataclasses.asdict(found) for found in results.measurements]
-    content = {"measurements": measurements, "help_seconds": results.help_seconds}
+    measurements = [asdict(found) for found in results.measurements]
+    content = {
+        "measurements": measurements,
+        "help_seconds": results.help_seconds,
+        "loop_seconds": results.loop_seconds,
+    }
     kept.write_text(json.dumps(content, indent=1))
     print(f"\nAll measurements are in {kept}.")
 

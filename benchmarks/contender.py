@@ -11,10 +11,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Mapping, Optional, Sequence, Tuple, Type
 
+#: The names of the two agents.
+OURS, THEIRS = "ours", "theirs"
+
 #: Seconds between SIGTERM and SIGKILL.
 GRACE = 10.0
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+#: The clock of a process's CPU, in nanoseconds; /proc has it in hundredths of a second.
+#: As clock_getcpuclockid of glibc makes it of a process id.
+_CPU_OF_PROCESS = 2
 
 
 @dataclass(frozen=True)
@@ -32,20 +37,31 @@ class Contender:
     unlimited: Tuple[str, ...] = ()
 
     def start(
-        self, environment: Mapping[str, str], log: Path, unlimited: bool
+        self,
+        environment: Mapping[str, str],
+        log: Path,
+        unlimited: bool,
+        options: Sequence[str] = (),
     ) -> RunningAgent:
-        """Start `prefect agent ecs start`."""
-        options = self.unlimited if unlimited else ()
+        """Start `prefect agent ecs start`, with further options."""
+        options = [*(self.unlimited if unlimited else ()), *options]
         command = [str(self.prefect), "agent", "ecs", "start", *options]
         return RunningAgent(command, environment, log)
 
 
 class RunningAgent:
-    """A running agent; leaving its block stops it."""
+    """A running agent; leaving its block stops it.
+
+    Attributes:
+        started: When it was started, on the monotonic clock.
+        total_cpu: Seconds of CPU, once it is stopped.
+        peak_memory: Bytes that were resident at most, once it is stopped.
+    """
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], log: Path
     ) -> None:
+        self.started = time.monotonic()
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 list(command),
@@ -70,10 +86,8 @@ class RunningAgent:
         self.stop()
 
     def cpu(self) -> float:
-        """Seconds of CPU so far, all threads."""
-        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
-        fields = stat.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """Seconds of CPU so far, of all threads that there are or were."""
+        return time.clock_gettime(~self._process.pid << 3 | _CPU_OF_PROCESS)
 
     def memory(self) -> int:
         """Bytes that are resident now."""

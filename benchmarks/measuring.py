@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from prefect_ecs_plugin.sandbox import environment
 
-from .contender import Contender, RunningAgent
+from .contender import OURS, Contender, RunningAgent
 from .environments import CACHE
 from .scenarios import Scenario
 from .servers import API, AWS, serving
 
 #: Nothing listens there.
 _NOWHERE = "http://127.0.0.1:9"
+
+_FLOOR_SCRIPT = Path(__file__).with_name("floor.py")
+_FLOOR_WARM_UP = 20
 
 #: Seconds until an agent that does not look at the queue is given up.
 _START = 600.0
@@ -76,8 +80,12 @@ class Measurement:
         waves: One for each batch of runs.
         total_cpu: Seconds, from start to stop.
         peak_memory: Bytes resident at most.
-        idle_calls: Calls to the API while there was nothing to do.
+        first_look: Seconds from its start to its first look at the queue.
+        idle_bytes: Bytes to and from the API while there was nothing to do.
+        idle_calls: Calls to the API meanwhile.
         idle_cpu: Seconds of CPU meanwhile.
+        floor: Seconds of CPU per run of the calls that the script `floor` makes, right
+            after this agent: `run_task` and `claim`.
     """
 
     scenario: str
@@ -86,14 +94,22 @@ class Measurement:
     waves: Tuple[Wave, ...]
     total_cpu: float = 0.0
     peak_memory: int = 0
+    first_look: float = 0.0
+    idle_bytes: int = 0
     idle_calls: int = 0
     idle_cpu: float = 0.0
+    floor: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def cpu_per_run(self) -> float:
         """Seconds, the agent's start not counted."""
         runs = sum(wave.runs for wave in self.waves)
         return sum(wave.cpu for wave in self.waves) / runs if runs else 0.0
+
+    @property
+    def floor_per_run(self) -> float:
+        """Seconds of CPU of both calls; 0.0 if they were not measured."""
+        return sum(self.floor.values())
 
 
 def measure(scenario: Scenario, runs: int, contender: Contender) -> Measurement:
@@ -104,20 +120,63 @@ def measure(scenario: Scenario, runs: int, contender: Contender) -> Measurement:
         runs: How many runs come at once.
         contender: Which agent.
     """
-    log = CACHE / "logs" / f"{scenario.name}-{runs}-{contender.name}.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log = log_of(scenario.name, str(runs), contender)
     with tempfile.TemporaryDirectory() as home, serving(
-        scenario.latencies, scenario.limits, scenario.refused_for
+        scenario.latencies,
+        scenario.limits,
+        scenario.refused_for,
+        counts_bytes=scenario.idle > 0,
     ) as (api, aws):
-        variables = _environment(api.url(), aws.url(), aws.access_key(), home)
+        variables = furnished(api.url(), aws.url(), aws.access_key(), home)
         with contender.start(variables, log, not scenario.limits) as agent:
-            stage = _Stage(agent, api, aws)
-            return stage.play(scenario, runs, contender.name)
+            stage = _Stage(agent, api, aws, log)
+            found = stage.play(scenario, runs, contender.name)
+        if scenario.floor and contender.name == OURS:
+            floor = _floor(scenario, contender, (api, aws), variables)
+            found = replace(found, floor=floor)
+        return found
 
 
-def _environment(
+def _floor(
+    scenario: Scenario,
+    contender: Contender,
+    servers: Tuple[API, AWS],
+    variables: Mapping[str, str],
+) -> Dict[str, float]:
+    """What the script `floor` prints, given requests that the agent has sent."""
+    api, aws = servers
+    count = _FLOOR_WARM_UP + scenario.floor
+    far = time.time() + 3600.0
+    given = {
+        "api": api.url(),
+        "run_ids": api.create_runs(api.register(1), count, far),
+        "warm_up": _FLOOR_WARM_UP,
+        "run_task": aws.run_task(),
+        "claim": api.claim(),
+    }
+    printed = subprocess.run(
+        [str(contender.prefect.with_name("python")), str(_FLOOR_SCRIPT)],
+        input=json.dumps(given),
+        env=dict(variables),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    found: Dict[str, float] = json.loads(printed.stdout)
+    return found
+
+
+def log_of(scenario: str, part: str, contender: Contender) -> Path:
+    """Where the output of an agent goes."""
+    log = CACHE / "logs" / f"{scenario}-{part}-{contender.name}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return log
+
+
+def furnished(
     api_url: str, aws_url: str, access_key: Tuple[str, str], home: str
 ) -> Dict[str, str]:
+    """The environment of an agent, whose home directory this fills."""
     environment.furnish(home)
     variables = environment.sandbox_environment(api_url, aws_url, access_key, home)
     variables.pop("PYTHONPATH", None)  # it could bring the plugin to both
@@ -129,10 +188,15 @@ class _Stage:
     agent: RunningAgent
     api: API
     aws: AWS
+    log: Path
 
     def play(self, scenario: Scenario, runs: int, name: str) -> Measurement:
-        self._wait(lambda: self.api.calls().get("get_runs_in_queue"), _START)
-        idle_calls, idle_cpu = self._idle(scenario.idle)
+        self._wait(self.api.first_look, _START)
+        if not self.api.first_look():
+            raise RuntimeError(f"{name} did not look at the queue; see {self.log}")
+        first_look = self.api.first_look() - self.agent.started
+        time.sleep(scenario.settled)
+        idle = self._idle(scenario.idle)
         flow_ids = self.api.register(scenario.flows)
         if scenario.warm_up:
             self._wave(scenario, scenario.warm_up, flow_ids)
@@ -147,15 +211,20 @@ class _Stage:
             waves,
             self.agent.total_cpu,
             self.agent.peak_memory,
-            idle_calls,
-            idle_cpu,
+            first_look,
+            *idle,
         )
 
-    def _idle(self, seconds: float) -> Tuple[int, float]:
-        """Calls to the API and CPU of an agent that has nothing to do."""
-        calls, cpu = sum(self.api.calls().values()), self.agent.cpu()
+    def _idle(self, seconds: float) -> Tuple[int, int, float]:
+        """Bytes, calls to the API and CPU of an agent that has nothing to do."""
+        size, cpu = self.api.bytes(), self.agent.cpu()
+        calls = sum(self.api.calls().values())
         time.sleep(seconds)
-        return sum(self.api.calls().values()) - calls, self.agent.cpu() - cpu
+        return (
+            self.api.bytes() - size,
+            sum(self.api.calls().values()) - calls,
+            self.agent.cpu() - cpu,
+        )
 
     def _wave(self, scenario: Scenario, runs: int, flow_ids: List[str]) -> Wave:
         before = self._counters()
@@ -226,7 +295,7 @@ def time_help(prefect: Path) -> float:
         prefect: The command of one of the environments.
     """
     with tempfile.TemporaryDirectory() as home:
-        variables = _environment(_NOWHERE, _NOWHERE, home)
+        variables = furnished(_NOWHERE, _NOWHERE, ("none", "none"), home)
         began = time.perf_counter()
         subprocess.run(
             [str(prefect), "agent", "ecs", "start", "--help"],

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import Iterable, List, Mapping, Sequence
+from typing import Any, Dict, Iterable, Mapping, Sequence
 
-from .figures import OURS, THEIRS, Figure, Results
+from .contender import OURS, THEIRS
+from .figures import Figure, Results
 from .measuring import Measurement, Wave
+from .speed import TURNS, TYPICAL
 
 BEGIN = "<!-- measured: begin -->"
 END = "<!-- measured: end -->"
 
 _AGENTS = {OURS: "this agent", THEIRS: "Prefect's own"}
 _MIB = 2.0**20
+
+_HEADS = (
+    *("scenario", "runs", "agent", "launched", "failed", "duplicates"),
+    *("launches/s", "last start", "CPU per run", "times the floor", "peak memory"),
+    *("ECS calls per run", "throttled", "API calls per run"),
+)
 
 
 def page_with(page: str, measured: str) -> str:
@@ -35,11 +43,23 @@ def measured(figures: Sequence[Figure], results: Results, circumstances: str) ->
 
 
 def circumstances(
-    date: str, cores: int, python: str, versions: Mapping[str, str]
+    date: str,
+    cores: int,
+    python: str,
+    versions: Mapping[str, str],
+    loop_seconds: Sequence[float],
 ) -> str:
     """Under what circumstances it was."""
     libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"Measured on {date}: {cores} cores, Python {python}, {libraries}."
+    fastest, slowest = (
+        round(seconds * 1000) for seconds in (min(loop_seconds), max(loop_seconds))
+    )
+    loop = f"{fastest}" + (f" to {slowest}" if slowest > fastest else "")
+    return (
+        f"Measured on {date}: {cores} cores, Python {python}, {libraries}. A loop of "
+        f"{TURNS:,} additions took {loop} ms of CPU, measured before each scenario; "
+        f"{TYPICAL} is typical."
+    )
 
 
 def figures_table(figures: Iterable[Figure]) -> str:
@@ -62,46 +82,58 @@ def figures_table(figures: Iterable[Figure]) -> str:
 
 def details(results: Results) -> str:
     """One line for each scenario, size and agent."""
-    heads = (
-        *("scenario", "runs", "agent", "launched", "failed", "duplicates"),
-        *("launches/s", "last start", "CPU per run", "peak memory"),
-        *("ECS calls per run", "throttled", "API calls per run"),
-    )
     lines = [
-        _detail(results.of(scenario, agent, runs))
+        _detail(
+            results.of(scenario, agent, runs), results.floor_per_run(scenario, runs)
+        )
         for scenario in dict.fromkeys(found.scenario for found in results.measurements)
         for runs in results.sizes(scenario)
         for agent in _AGENTS
-        if runs and results.of(scenario, agent, runs)
+        if results.of(scenario, agent, runs)
     ]
-    return table(heads, lines)
+    return table(_HEADS, [[line.get(head, "") for head in _HEADS] for line in lines])
 
 
-def _detail(repeated: Sequence[Measurement]) -> List[str]:
-    """The medians over all waves of all repetitions."""
+def _detail(repeated: Sequence[Measurement], floor: float) -> Dict[str, str]:
+    """The medians over all waves of all repetitions, by the column's head."""
     one = repeated[0]
     waves = [wave for found in repeated for wave in found.waves]
-    return [
-        one.scenario,
-        f"{one.runs:,}" + (f" x {len(one.waves)}" if len(one.waves) > 1 else ""),
-        _AGENTS[one.agent],
-        f"{median(wave.launched for wave in waves):,.0f}",
-        f"{median(wave.failed for wave in waves):,.0f}",
-        f"{median(wave.duplicates for wave in waves):,.0f}",
-        f"{median(wave.rate for wave in waves):.1f}",
-        f"{median(wave.delays[-1] for wave in waves if wave.delays):.1f} s"
-        if any(wave.delays for wave in waves)
-        else "",
-        f"{median(found.cpu_per_run for found in repeated) * 1000:.1f} ms",
-        f"{median(found.peak_memory for found in repeated) / _MIB:.1f} MiB",
-        f"{_per_run(waves, [wave.ecs_calls for wave in waves]):.2f}",
-        f"{median(wave.throttled for wave in waves):,.0f}",
-        f"{_per_run(waves, [wave.api_calls for wave in waves]):.2f}",
-    ]
+    line = {
+        "scenario": one.scenario,
+        "agent": _AGENTS[one.agent],
+        "peak memory": f"{_median(repeated, 'peak_memory') / _MIB:.1f} MiB",
+    }
+    if waves:
+        line["runs"] = f"{one.runs:,}" + (
+            f" x {len(one.waves)}" if len(one.waves) > 1 else ""
+        )
+        line.update(
+            (name, f"{_median(waves, name):,.0f}")
+            for name in ("launched", "failed", "duplicates", "throttled")
+        )
+        line["launches/s"] = f"{_median(waves, 'rate'):.1f}"
+    if any(wave.delays for wave in waves):
+        last = median(wave.delays[-1] for wave in waves if wave.delays)
+        line["last start"] = f"{last:.1f} s"
+    cpu = _median(repeated, "cpu_per_run")
+    if cpu:
+        line["CPU per run"] = f"{cpu * 1000:.1f} ms"
+        line["ECS calls per run"] = f"{_per_run(waves, 'ecs_calls'):.2f}"
+        line["API calls per run"] = f"{_per_run(waves, 'api_calls'):.2f}"
+    if floor:
+        line["times the floor"] = f"{cpu / floor:.1f}"
+    return line
 
 
-def _per_run(waves: Sequence[Wave], calls: Sequence[Mapping[str, int]]) -> float:
-    return sum(sum(of.values()) for of in calls) / sum(wave.runs for wave in waves)
+def _median(found: Sequence[Any], name: str) -> float:
+    """Of an attribute of measurements or of waves."""
+    return median(getattr(each, name) for each in found)
+
+
+def _per_run(waves: Sequence[Wave], calls: str) -> float:
+    """How many calls there were for a run, in all waves."""
+    made = sum(sum(getattr(wave, calls).values()) for wave in waves)
+    return made / sum(wave.runs for wave in waves)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

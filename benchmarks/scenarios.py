@@ -27,9 +27,14 @@ class Scenario:
             connection or registration is.
         rest: Seconds after each wave, in which its tasks end and are forgotten.
         refused_for: Seconds for which RunTask finds no capacity.
-        idle: Seconds to be watched with nothing to do.
+        floor: As many runs more are made through `floor` after the agent's end.
+        settled: Seconds from the first look at the queue, after which an agent has
+            become idle.
+        idle: Seconds to be watched with nothing to do from then on.
+        agents: Several agents that are idle, for which runs are started one by one; see
+            `single`.
+        pairs: How often both agents are measured.
         deadline: Seconds after which an agent is stopped.
-        ours_only: Whether Prefect's own agent is left out.
     """
 
     name: str
@@ -44,18 +49,27 @@ class Scenario:
     warm_up: int = 0
     rest: float = 0.0
     refused_for: float = 0.0
+    floor: int = 0
+    settled: float = 0.0
     idle: float = 0.0
+    agents: int = 0
+    pairs: int = 1
     deadline: float = 300.0
-    ours_only: bool = False
 
     def quick(self) -> Scenario:
         """The same, too small to judge by."""
+        agents = min(self.agents, 2)
+        most = agents or 20
         return replace(
             self,
-            runs=tuple(sorted({min(runs, 20) for runs in self.runs})),
+            runs=tuple(sorted({min(runs, most) for runs in self.runs})),
             flows=min(self.flows, 5),
             ahead=min(self.ahead, 5.0),
+            floor=min(self.floor, 20),
+            settled=min(self.settled, 1.0),
             idle=min(self.idle, 5.0),
+            agents=agents,
+            pairs=1,
             refused_for=min(self.refused_for, 5.0),
             at_least=0,
             rest=0.0,
@@ -101,6 +115,7 @@ _ALL = (
         flows=20,
         at_least=400,
         warm_up=60,
+        floor=400,
     ),
     Scenario(
         "capacity",
@@ -117,9 +132,18 @@ _ALL = (
         flows=20,
         latencies=Latencies(),
         limits=True,
-        ours_only=True,
     ),
-    Scenario("idle", "60 s with nothing to do", idle=60.0),
+    Scenario("idle", "60 s with nothing to do", settled=20.0, idle=60.0),
+    Scenario(
+        "single",
+        "20 runs that are started by hand, each for an idle agent, no latencies",
+        runs=(20,),
+        settled=16.0,
+        agents=10,
+    ),
+    Scenario(
+        "start", "from the command to the first look", latencies=Latencies(), pairs=7
+    ),
     Scenario(
         "memory",
         "10,000 runs through one agent, no latencies, no limits",
@@ -127,7 +151,6 @@ _ALL = (
         flows=20,
         waves=5,
         rest=15.0,
-        ours_only=True,
         deadline=900.0,
     ),
 )

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from multiprocessing import get_context
 from multiprocessing.managers import BaseManager
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from urllib.parse import urlsplit
+
+from .wire import Relay
 
 #: How long tasks run.
 TASK_SECONDS = 5.0
@@ -51,9 +54,10 @@ class API:
 
     Args:
         latencies: How long its answers take.
+        counts_bytes: Whether the agent reaches it through a relay that counts.
     """
 
-    def __init__(self, latencies: Latencies) -> None:
+    def __init__(self, latencies: Latencies, counts_bytes: bool = False) -> None:
         from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
 
         self._api = PrefectAPI(latency=latencies.api).start()
@@ -61,9 +65,21 @@ class API:
         self._launched: Set[str] = set()
         self._failed: Dict[str, str] = {}
         self._api.subscribe(self._heard)
+        self._claim: Dict[str, Any] = {}
+        self._first_look = 0.0
+        self._api.fault = self._note
+        port = urlsplit(self._api.url).port or 0
+        self._relay = Relay(port) if counts_bytes else None
 
     def url(self) -> str:
-        return self._api.url
+        if self._relay is None:
+            return self._api.url
+        url = urlsplit(self._api.url)
+        return url._replace(netloc=f"{url.hostname}:{self._relay.port}").geturl()
+
+    def bytes(self) -> int:
+        """What went over the wire, both ways; 0 if nothing counts it."""
+        return self._relay.bytes if self._relay else 0
 
     def calls(self) -> Dict[str, int]:
         """How often each root field was asked for."""
@@ -76,12 +92,16 @@ class API:
             for number in range(flows)
         ]
 
-    def create_runs(self, flow_ids: List[str], count: int, due: float) -> List[str]:
+    def create_runs(
+        self, flow_ids: List[str], count: int, due: float, labels: Sequence[str] = ()
+    ) -> List[str]:
         """Create runs of these flows in turn, due at a moment in seconds since 1970."""
         start = datetime.fromtimestamp(due, timezone.utc)
         return [
             self._api.store.create_flow_run(
-                flow_ids[number % len(flow_ids)], scheduled_start_time=start
+                flow_ids[number % len(flow_ids)],
+                scheduled_start_time=start,
+                labels=list(labels),
             )
             for number in range(count)
         ]
@@ -94,6 +114,22 @@ class API:
     def failures(self) -> Dict[str, str]:
         """Why runs failed, by id."""
         return dict(self._failed)
+
+    def claim(self) -> Dict[str, Any]:
+        """The first change of a flow run's state that was asked for."""
+        return self._claim
+
+    def first_look(self) -> float:
+        """When the queue was first looked at, on the monotonic clock; 0.0: not yet."""
+        return self._first_look
+
+    def _note(self, operation: str, arguments: Dict[str, Any]) -> None:
+        """Asked before each request, until the first claim has come."""
+        if operation == "get_runs_in_queue":
+            self._first_look = self._first_look or time.monotonic()
+        elif operation == "set_flow_run_states":
+            self._claim = arguments["input"]["states"][0]
+            self._api.fault = None
 
     def _heard(self, event: Any) -> None:
         message = event.message or ""
@@ -155,8 +191,10 @@ class AWS:
             latency=latencies.of,
             task_seconds=TASK_SECONDS,
         )
-        if refused_for:
-            self._aws.fault = _NoCapacity(refused_for)
+        self._run_task: Dict[str, Any] = {}
+        self._aws.fault = (
+            _NoCapacity(refused_for) if refused_for else self._note_run_task
+        )
         self._aws.start()
 
     def url(self) -> str:
@@ -173,6 +211,14 @@ class AWS:
     def throttled(self) -> int:
         """How many requests were over a limit."""
         return sum(self._aws.throttled.values())
+
+    def run_task(self) -> Dict[str, Any]:
+        """The latest RunTask request."""
+        return self._run_task
+
+    def _note_run_task(self, operation: str, params: Dict[str, Any]) -> None:
+        if operation == "ecs.RunTask":
+            self._run_task = params
 
     def starts(self) -> List[Tuple[str, float]]:
         """For each task the id of its run, and when it was created."""
@@ -210,7 +256,7 @@ def _run_of(task: Any) -> str:
 class _Manager(BaseManager):
     """Makes one of these servers in a new process and talks to it."""
 
-    API: Callable[[Latencies], API]
+    API: Callable[[Latencies, bool], API]
     AWS: Callable[[Latencies, bool, float], AWS]
 
 
@@ -226,10 +272,16 @@ _Manager.register("AWS", AWS)
 
 @contextmanager
 def serving(
-    latencies: Latencies, limits: bool = False, refused_for: float = 0.0
+    latencies: Latencies,
+    limits: bool = False,
+    refused_for: float = 0.0,
+    counts_bytes: bool = False,
 ) -> Iterator[Tuple[API, AWS]]:
     """Both servers, new and empty, until the end of the block."""
     context = get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     with _Manager(ctx=context) as first, _Manager(ctx=context) as second:
-        yield first.API(latencies), second.AWS(latencies, limits, refused_for)
+        yield (
+            first.API(latencies, counts_bytes),
+            second.AWS(latencies, limits, refused_for),
+        )
