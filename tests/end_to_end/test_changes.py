@@ -712,6 +712,30 @@ def test_a_claim_that_is_given_up_is_a_warning(
         tasks_of(world, run_id, 1)
 
 
+def test_guarantee_2_a_claim_that_the_api_refuses_holds_up_no_other(
+    world: World, new_run: Callable[[], str]
+) -> None:
+    """Claims go together: a mutation with this one is refused as a whole."""
+    bad, *runs = [new_run() for _ in range(6)]
+    errors = [{"message": "State payload is too large."}]
+    refused = {"data": {"set_flow_run_states": None}, "errors": errors}
+    fault = APIFault(body=json.dumps(refused).encode())
+    together: List[int] = []
+
+    def fault_of(operation: str, variables: Dict[str, Any]) -> Optional[APIFault]:
+        if operation != "set_flow_run_states":
+            return None
+        ids = [each["flow_run_id"] for each in variables["input"]["states"]]
+        together.append(len(ids))
+        return fault if bad in ids else None
+
+    world.api.fault = fault_of
+    with world.quick_agent():
+        eventually(lambda: {t.started_by for t in world.aws.tasks()} >= set(runs))
+    assert Counter(task.started_by for task in world.aws.tasks()) == Counter(runs)
+    assert max(together) > 1
+
+
 def test_an_api_that_drops_the_context_gets_its_runs_launched(
     world: World, new_run: Callable[[], str]
 ) -> None:

@@ -1,9 +1,10 @@
-"""What became of runs is asked of a real API: many at a time, never too early."""
+"""States are read from and set at a real API: many at a time, never too early."""
 
 from __future__ import annotations
 
 import json
 import logging
+import threading
 from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
@@ -12,6 +13,7 @@ from prefect.utilities.configuration import set_temporary_config
 
 pytest.importorskip("graphql", reason="the sandbox needs its extra and Python 3.10")
 
+from deadlines import DEADLINE
 from sandbox_prefect import new_flow
 
 from prefect_ecs_plugin.errors import code_of, without_code
@@ -19,8 +21,9 @@ from prefect_ecs_plugin.observability.outage_log import OutageLog
 from prefect_ecs_plugin.prefect_api.client import AgentClient
 from prefect_ecs_plugin.prefect_api.run_states import READING, RunStates
 from prefect_ecs_plugin.sandbox.prefect_api import Fault, PrefectAPI
+from prefect_ecs_plugin.scheduling.dispatcher import Dispatcher
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
-from prefect_ecs_plugin.scheduling.steps import Steps
+from prefect_ecs_plugin.scheduling.steps import Interrupted, Steps
 
 
 class World:
@@ -28,9 +31,11 @@ class World:
 
     Attributes:
         queries: The ids that each query was about, refused ones included.
+        mutations: The ids that each mutation was about.
         faults: What goes wrong with the next queries.
         slow: A run about which every query takes too long.
         answers: The state of each run that was asked about, None if it is gone.
+        refused: Why the state of a run was not set, by its id.
     """
 
     def __init__(self, api: PrefectAPI, client: AgentClient) -> None:
@@ -39,14 +44,21 @@ class World:
         self.simulation = Simulation()
         dispatcher = self.simulation.dispatcher
         outages = OutageLog(logging.getLogger("agent"), dispatcher.clock)
+        self.client, self.outages = client, outages
         self.states = RunStates(client, outages, dispatcher.start)
         self.queries: List[List[str]] = []
+        self.mutations: List[List[str]] = []
+        self.refused: Dict[str, str] = {}
         self.faults: List[Optional[Fault]] = []
         self.slow = ""
         self.answers: Dict[str, Optional[str]] = {}
         api.fault = self._hear
 
-    def _hear(self, _: str, arguments: Dict[str, Any]) -> Optional[Fault]:
+    def _hear(self, operation: str, arguments: Dict[str, Any]) -> Optional[Fault]:
+        if operation == "set_flow_run_states":
+            changes = arguments["input"]["states"]
+            self.mutations.append([each["flow_run_id"] for each in changes])
+            return None
         ids = arguments["where"]["id"]["_in"]
         self.queries.append(ids)
         if self.slow in ids:
@@ -62,6 +74,17 @@ class World:
     def ask(self, run_ids: List[str]) -> None:
         for run_id in run_ids:
             self.simulation.dispatcher.start(self._ask(run_id))
+
+    def submit(self, run_ids: List[str]) -> None:
+        """Set the runs Submitted, each in steps of its own."""
+        for run_id in run_ids:
+            self.simulation.dispatcher.start(self._submit(run_id))
+
+    def _submit(self, run_id: str) -> Steps[None]:
+        try:
+            yield from self.states.set(run_id, 1, {"type": "Submitted"})
+        except ClientError as error:
+            self.refused[run_id] = str(error)
 
     def _ask(self, run_id: str) -> Steps[None]:
         row = yield from self.states.of(run_id)
@@ -249,3 +272,88 @@ def test_an_outage_splits_nothing(world: World, faults: List[Fault]) -> None:
     world.simulation.run()
     assert world.answers == dict.fromkeys(runs, "Scheduled")
     assert {len(ids) for ids in world.queries} <= {0, 20}
+
+
+# -- Setting them --------------------------------------------------------------------
+
+
+def test_states_that_are_set_together_take_one_mutation(world: World) -> None:
+    runs = world.runs(20)
+    world.submit(runs)
+    world.simulation.run()
+    assert {world.store.flow_run(each).state for each in runs} == {"Submitted"}
+    assert world.mutations == [runs]
+    assert world.simulation.now == 0.01
+
+
+def test_a_mutation_sets_fifty_states_at_most(world: World) -> None:
+    runs = world.runs(120)
+    world.submit(runs)
+    world.simulation.run()
+    assert [len(ids) for ids in world.mutations] == [50, 50, 20]
+    assert {world.store.flow_run(each).state for each in runs} == {"Submitted"}
+
+
+def test_a_state_that_is_set_later_goes_with_another_mutation(world: World) -> None:
+    first, second = world.runs(2)
+    for run_id in (first, second):
+        world.submit([run_id])
+        world.simulation.run()
+    assert world.mutations == [[first], [second]]
+
+
+def test_a_refusal_is_that_of_all_states_that_were_set_with_it(world: World) -> None:
+    """The API says which state it refuses, and sets the others."""
+    runs = world.runs(3)
+    world.set_state(runs[1], "Submitted")
+    world.submit(runs)
+    world.simulation.run()
+    assert set(world.refused) == set(runs)
+    assert all("already been submitted" in each for each in world.refused.values())
+    assert {world.store.flow_run(each).state for each in runs} == {"Submitted"}
+
+
+def test_states_whose_steps_are_interrupted_before_they_are_sent_are_not_set(
+    world: World,
+) -> None:
+    runs = world.runs(3)
+    world.submit(runs)
+    world.simulation.dispatcher.interrupt()
+    world.simulation.run()
+    assert world.mutations == []
+    assert world.simulation.dispatcher.wait_until_done(0)
+
+
+def test_guarantee_2_steps_interrupted_while_a_state_is_set_end_after_its_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is read then, to return it to the queue."""
+    (run_id,) = world.runs(1)
+    is_sent, may_answer = threading.Event(), threading.Event()
+    send = AgentClient.set_run_states
+
+    def slowly(client: AgentClient, changes: Any) -> None:
+        is_sent.set()
+        assert may_answer.wait(DEADLINE)
+        send(client, changes)
+
+    monkeypatch.setattr(AgentClient, "set_run_states", slowly)
+    dispatcher = Dispatcher.threaded(4, lambda *_: None)
+    states = RunStates(world.client, world.outages, dispatcher.start)
+    seen: List[str] = []
+
+    def steps() -> Steps[None]:
+        try:
+            yield from states.set(run_id, 1, {"type": "Submitted"})
+        except Interrupted:
+            seen.append(world.store.flow_run(run_id).state)
+            raise
+
+    dispatcher.start(steps())
+    assert is_sent.wait(DEADLINE)
+    dispatcher.interrupt()
+    assert not dispatcher.wait_until_done(0)
+    may_answer.set()
+    assert dispatcher.wait_until_done(DEADLINE)
+    dispatcher.close()
+    assert seen == ["Submitted"]
