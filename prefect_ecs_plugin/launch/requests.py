@@ -8,9 +8,7 @@ of; a further run costs a copy of the RunTask request with its own id in it.
 from __future__ import annotations
 
 import logging
-import threading
 import uuid
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
@@ -19,16 +17,13 @@ from ..config.sources import Reader
 from ..errors import RunConfigError
 from ..flow_run import FlowRun
 from ..launch_record import LaunchRecord, launch_of
-from ..lru import LeastRecentlyUsed
+from ..lru import Memory, content_of
 from ..observability.log_formats import log_context
 from ..run_config import ECSRun
 from ..scheduling.steps import Steps
 from ..settings import AgentSettings, PrefectSettings
 from ..validation import rules
 from . import overflow
-
-#: How many are remembered, and characters of what one is made of: some 20 MiB at most.
-_REMEMBERED, _LONGEST = 200, 20_000
 
 #: The run for which requests are rendered that serve all runs of a flow. Its id is as
 #: long as theirs, for ECS counts the characters of overrides.
@@ -57,7 +52,7 @@ class _Rendered(NamedTuple):
     Attributes:
         definition: The register_task_definition request.
         request: The RunTask request of `flow_run`.
-        flow_run: The stand-in; or a run that has these requests for itself.
+        flow_run: The stand-in, or the run itself if its id has another length.
         moved: The variables that went from the request into the definition.
     """
 
@@ -93,10 +88,8 @@ class Requests:
         self._logger = logger
         self._learn = learn
         self._run_task_kwargs = kwargs.agent_level(settings)
-        self._lock = threading.Lock()
-        self._read: LeastRecentlyUsed[Tuple[ECSRun, Mapping[str, Any]]]
-        self._read = LeastRecentlyUsed(_REMEMBERED)
-        self._rendered: LeastRecentlyUsed[_Rendered] = LeastRecentlyUsed(_REMEMBERED)
+        self._read: Memory[Tuple[ECSRun, Mapping[str, Any]]] = Memory()
+        self._rendered: Memory[_Rendered] = Memory()
 
     def read(self, run_config: Any) -> Tuple[ECSRun, Mapping[str, Any]]:
         """A run config, and the agent's run_task kwargs merged with its own.
@@ -107,18 +100,14 @@ class Requests:
         Raises:
             RunConfigError: if it is damaged, or ECS does not know a key of its kwargs.
         """
-        content = _content(run_config)
-        with self._lock:
-            known = self._read.get(content) if content else None
-        if known is None:
+
+        def parse() -> Tuple[ECSRun, Mapping[str, Any]]:
             parsed = ECSRun.from_serialized(run_config)
             own = parsed.run_task_kwargs or {}
             kwargs.check(own)
-            known = parsed, kwargs.merge(self._run_task_kwargs, own)
-            if content:
-                with self._lock:
-                    self._read.set(content, known)
-        return known
+            return parsed, kwargs.merge(self._run_task_kwargs, own)
+
+        return self._read.get(content_of(run_config), parse)
 
     def plan(self, row: Mapping[str, Any], record: Optional[LaunchRecord]) -> Plan:
         """Read a run.
@@ -141,7 +130,7 @@ class Requests:
         launch = record or launch_of(row)
         flow_run = replace(flow_run, launch=launch.name, attempt=launch.attempt)
         run_config = row.get("run_config")
-        return Plan(flow_run, *self.read(run_config), _content(run_config))
+        return Plan(flow_run, *self.read(run_config), content_of(run_config))
 
     def for_definition(
         self, plan: Plan, definition: Mapping[str, Any]
@@ -157,7 +146,7 @@ class Requests:
         """
         request = self._request(plan, definition)
         kwargs.check_request(request, definition)
-        self._log(plan, definition, ())
+        self._log(plan.flow_run.id, plan, definition, ())
         return request
 
     def both(self, plan: Plan) -> Steps[Tuple[Dict[str, Any], Dict[str, Any]]]:
@@ -180,27 +169,14 @@ class Requests:
         elif run_config.task_definition_path:
             source = yield from self._files.mapping(run_config.task_definition_path)
             self._learn(flow_run.id, source)
-            content = _content([run_config.task_definition_path, source, content])
-        stand_in = replace(
-            flow_run,
-            id=_STAND_IN,
-            launch=_STAND_IN_LAUNCH,
-            name="",
-            version=0,
-            attempt=1,
+            content = content and content_of(content, source)
+        if len(flow_run.id) == len(_STAND_IN):
+            plan = plan._replace(flow_run=_stand_in_for(flow_run))
+        rendered = self._rendered.get(
+            content and content_of(content, plan.flow_run, self._prefect_settings()),
+            lambda: self._render(plan, source),
         )
-        key = None
-        if content and len(flow_run.id) == len(_STAND_IN):
-            key = repr((content, stand_in, self._prefect_settings()))
-        with self._lock:
-            rendered = self._rendered.get(key) if key else None
-        if rendered is None:
-            whose = plan._replace(flow_run=stand_in) if key else plan
-            rendered = self._render(whose, source)
-            if key:
-                with self._lock:
-                    self._rendered.set(key, rendered)
-        self._log(plan, rendered.definition, rendered.moved)
+        self._log(flow_run.id, plan, rendered.definition, rendered.moved)
         return rendered.definition, _for_run(rendered, flow_run)
 
     def _render(self, plan: Plan, source: Mapping[str, Any]) -> _Rendered:
@@ -226,13 +202,17 @@ class Requests:
         )
 
     def _log(
-        self, plan: Plan, definition: Mapping[str, Any], moved: Tuple[str, ...]
+        self,
+        run_id: str,
+        plan: Plan,
+        definition: Mapping[str, Any],
+        moved: Tuple[str, ...],
     ) -> None:
-        about = log_context(plan.flow_run.id)
+        about = log_context(run_id)
         for name in kwargs.dropped_overrides(plan.merged, definition):
             self._logger.debug(
                 "Flow run %s has no container %r: the agent's override is left out",
-                plan.flow_run.id,
+                run_id,
                 name,
                 extra=about,
             )
@@ -240,19 +220,22 @@ class Requests:
             self._logger.info(
                 "Flow run %s: ECS takes %s characters of overrides, so these variables "
                 "go into the task definition: %s",
-                plan.flow_run.id,
+                run_id,
                 rules.MAX_OVERRIDES,
                 ", ".join(moved),
                 extra=about,
             )
 
 
-def _content(value: Any) -> Optional[str]:
-    """What a JSON or YAML value consists of, as text; None if it is too much."""
-    text = ""
-    with suppress(RecursionError):
-        text = repr(value)
-    return text if 0 < len(text) <= _LONGEST else None
+def _stand_in_for(flow_run: FlowRun) -> FlowRun:
+    return replace(
+        flow_run,
+        id=_STAND_IN,
+        launch=_STAND_IN_LAUNCH,
+        name="",
+        version=0,
+        attempt=1,
+    )
 
 
 def _for_run(rendered: _Rendered, flow_run: FlowRun) -> Dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import (
 )
 from urllib.parse import unquote, urlsplit
 
+from ..lru import Memory, content_of
 from . import secret_patterns
 from .known_secrets import MOST_SECRETS, Sliced, Slices, Span, sliced, windows
 from .secret_names import is_secret
@@ -125,6 +126,7 @@ class Secrets:
         self._of_runs: Dict[str, Tuple[str, ...]] = {}
         self._of_all_runs = Slices()
         self._added: Dict[str, Sliced] = {}
+        self._found: Memory[List[str]] = Memory()
 
     def keep(self, *values: Any) -> None:
         """Redact these values for good; None and empty ones are skipped."""
@@ -141,7 +143,8 @@ class Secrets:
         """
         found: List[str] = []
         with suppress(RecursionError):  # such a run config is refused elsewhere
-            found = secrets_in(*structures)
+            content = content_of(*structures)
+            found = self._found.get(content, lambda: secrets_in(*structures))
         with self._lock:
             before = self._of_runs.get(run_id, ())
             known = tuple(dict.fromkeys([*before, *found]))[:MOST_SECRETS]
