@@ -1,24 +1,26 @@
-"""The agent's AWS session: credentials the boto3 way, the user's retry settings."""
+"""The agent's AWS session: credentials as boto3 finds them, the user's retry mode."""
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-import boto3
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError
+from botocore.loaders import create_loader
+from botocore.session import Session
 
 from ..errors import ConfigurationError
 from ..observability.counters import AgentCounters, Answered
 from .retrying import Answer, Verdict, classify
 
-#: Services that are asked once, at the start. The model of EC2 takes 15 MiB, which a
-#: session keeps as long as it lives.
-_ASKED_ONCE = frozenset({"ec2"})
+#: Models of services in botocore's format, with no more than what is called and read.
+#: botocore's model of EC2 takes 30 MiB while it is read, and 15 MiB as long as the
+#: session lives; the agent asks EC2 for the default VPC once, when it starts.
+MODELS = Path(__file__).with_name("models")
 
 
 class AWSClients:
@@ -53,14 +55,11 @@ class AWSClients:
         self._requests = (counts or AgentCounters()).aws_requests
         self._making = threading.Lock()
         try:
-            self._new_session = functools.partial(
-                self._counted_session,
-                aws_access_key_id=aws_access_key_id,
-                aws_secret_access_key=aws_secret_access_key,
-                aws_session_token=aws_session_token,
-                region_name=region_name,
+            self.session = _session(
+                aws_access_key_id, aws_secret_access_key, aws_session_token, region_name
             )
-            self.session = self._new_session()
+            self.session.register("needs-retry", self._count)
+            self.region_name: str = self.session.get_config_variable("region")
             self._config = client_config(
                 self.session, botocore_config or {}, max_pool_connections
             )
@@ -79,7 +78,7 @@ class AWSClients:
                 "the machine or task a role.",
                 code="no-credentials",
             )
-        if not self.session.region_name:
+        if not self.region_name:
             raise ConfigurationError(
                 "There is no AWS region; set AWS_DEFAULT_REGION, or region in "
                 "~/.aws/config.",
@@ -100,18 +99,12 @@ class AWSClients:
             ConfigurationError: if the settings do not go together.
         """
         try:
-            session = self._new_session() if service in _ASKED_ONCE else self.session
             with self._making:  # a session must not make two clients at the same time
-                return session.client(
+                return self.session.create_client(
                     service, region_name=region, config=self._config_for(service)
                 )
         except (BotoCoreError, ValueError) as error:
             raise _unusable(error) from error
-
-    def _counted_session(self, **options: Any) -> boto3.Session:
-        session = boto3.Session(**options)
-        session.events.register("needs-retry", self._count)
-        return session
 
     def _count(
         self,
@@ -140,6 +133,24 @@ class AWSClients:
         return self._config.merge(Config(retries=retries))
 
 
+def _session(
+    access_key: Optional[str],
+    secret_key: Optional[str],
+    token: Optional[str],
+    region: Optional[str],
+) -> Session:
+    """A session with these credentials and this region, or else those it finds."""
+    session = Session()
+    if access_key or secret_key or token:
+        session.set_credentials(access_key, secret_key, token)
+    if region is not None:
+        session.set_config_variable("region", region)
+    loader = create_loader(session.get_config_variable("data_path"))
+    loader.search_paths.insert(0, str(MODELS))  # the first model found counts
+    session.register_component("data_loader", loader)
+    return session
+
+
 def _unusable(error: Exception) -> ConfigurationError:
     return ConfigurationError(
         f"The AWS settings cannot be used: {error}; check AWS_PROFILE, the AWS_* "
@@ -161,7 +172,7 @@ def _result(answer: Mapping[str, Any]) -> Answered:
 
 
 def client_config(
-    session: boto3.Session, options: Mapping[str, Any], max_pool_connections: int
+    session: Session, options: Mapping[str, Any], max_pool_connections: int
 ) -> Config:
     """The user's options, and `standard` retries where the user said nothing.
 
@@ -177,7 +188,7 @@ def client_config(
     return config.merge(Config(retries={**retries, "mode": "standard"}))
 
 
-def _says(session: boto3.Session, name: str) -> bool:
+def _says(session: Session, name: str) -> bool:
     """Whether the environment or the configuration file has a setting."""
-    file = session._session.get_scoped_config()  # boto3 offers no public access to it
+    file = session.get_scoped_config()
     return bool(os.environ.get(f"AWS_{name.upper()}") or file.get(name))
