@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError
-from botocore.loaders import create_loader
 from botocore.session import Session
 
 from ..errors import ConfigurationError
 from ..observability.counters import AgentCounters, Answered
+from .models import models
 from .retrying import Answer, Verdict, classify
-
-#: Models of services in botocore's format, with no more than what is called and read.
-#: botocore's model of EC2 takes 30 MiB while it is read, and 15 MiB as long as the
-#: session lives; the agent asks EC2 for the default VPC once, when it starts.
-MODELS = Path(__file__).with_name("models")
 
 
 class AWSClients:
@@ -145,8 +139,7 @@ def _session(
         session.set_credentials(access_key, secret_key, token)
     if region is not None:
         session.set_config_variable("region", region)
-    loader = create_loader(session.get_config_variable("data_path"))
-    loader.search_paths.insert(0, str(MODELS))  # the first model found counts
+    loader = models(session.get_config_variable("data_path"))
     session.register_component("data_loader", loader)
     return session
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Dict
 
 import pytest
-from botocore.loaders import Loader
-from botocore.model import ServiceModel, Shape
 from codes import raises_code
 
-from prefect_ecs_plugin.aws.network import default_subnets
-from prefect_ecs_plugin.aws.session import MODELS, AWSClients
+from prefect_ecs_plugin.aws.session import AWSClients
 from prefect_ecs_plugin.errors import ConfigurationError
 from prefect_ecs_plugin.observability.counters import AgentCounters
 
@@ -209,73 +205,3 @@ def test_an_attempt_is_counted_by_how_it_went(
     )
     counted = {key: n for key, n in counts.aws_requests.items().items() if n}
     assert counted == {("ecs", "RunTask", result): 1}
-
-
-# Our models of services
-
-
-def differences(ours: Shape, botocores: Shape, place: str) -> List[str]:
-    """Places where a shape is read or written otherwise than botocore's own."""
-    if ours.type_name != botocores.type_name or (
-        ours.serialization != botocores.serialization
-    ):
-        return [place]
-    if ours.type_name == "list":
-        return differences(ours.member, botocores.member, f"{place}[]")
-    return [
-        difference
-        for name, member in getattr(ours, "members", {}).items()
-        for difference in (
-            differences(member, botocores.members[name], f"{place}.{name}")
-            if name in botocores.members
-            else [f"{place}.{name}"]
-        )
-    ]
-
-
-def test_our_model_of_ec2_is_a_part_of_botocores() -> None:
-    (path,) = MODELS.glob("*/*/service-2.json")
-    service, version = path.parts[-3:-1]
-    whole = Loader().load_service_model(service, "service-2", version)
-    part = json.loads(path.read_text())
-    assert part["metadata"].items() <= whole["metadata"].items()
-    assert all(
-        whole["operations"][name]["http"].items() >= operation["http"].items()
-        for name, operation in part["operations"].items()
-    )
-    ours, botocores = ServiceModel(part, service), ServiceModel(whole, service)
-    assert not [
-        difference
-        for name in ours.operation_names
-        for side in ("input_shape", "output_shape")
-        for difference in differences(
-            getattr(ours.operation_model(name), side),
-            getattr(botocores.operation_model(name), side),
-            name,
-        )
-    ]
-
-
-def test_ec2_is_asked_with_our_model(
-    aws: Any, client_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
-    ec2 = AWSClients(
-        aws_access_key_id=aws.access_key,
-        aws_secret_access_key=aws.secret_key,
-        region_name=aws.region,
-    )("ec2")
-    subnets = client_of("ec2").describe_subnets()["Subnets"]
-    assert default_subnets(ec2) == tuple(subnet["SubnetId"] for subnet in subnets)
-    assert len(ec2.meta.service_model.operation_names) == 5
-
-
-def test_models_of_the_user_are_found(
-    clean_environment: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = clean_environment / "ecs" / "2099-01-01"
-    folder.mkdir(parents=True)
-    (folder / "service-2.json").write_text("{}")
-    monkeypatch.setenv("AWS_DATA_PATH", str(clean_environment))
-    loader = AWSClients(**KEYS).session.get_component("data_loader")
-    assert loader.determine_latest_version("ecs", "service-2") == "2099-01-01"
