@@ -9,7 +9,9 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError
+from botocore.model import OperationModel
 from botocore.session import Session
+from botocore.validate import validate_parameters
 
 from ..errors import ConfigurationError
 from ..observability.counters import AgentCounters, Answered
@@ -54,14 +56,11 @@ class AWSClients:
             )
             self.session.register("needs-retry", self._count)
             self.region_name: str = self.session.get_config_variable("region")
-            self._config = client_config(
-                self.session, botocore_config or {}, max_pool_connections
-            )
-            self._retries_are_the_users = (
-                _says(self.session, "retry_mode")
-                or _says(self.session, "max_attempts")
-                or bool((botocore_config or {}).get("retries"))
-            )
+            options = botocore_config or {}
+            self._config = client_config(self.session, options, max_pool_connections)
+            self._ecs_config = ecs_config(self.session, options, self._config)
+            if not _speaks_of_validation(self.session, options):
+                self.session.register("before-parameter-build.ecs", _validate)
             has_credentials = self.session.get_credentials() is not None
         except (BotoCoreError, TypeError, ValueError) as error:
             raise _unusable(error) from error
@@ -84,6 +83,7 @@ class AWSClients:
 
         Unless the user has configured retries, botocore does not retry calls to ECS:
         the caller retries them, through the rate limiter and without holding a thread.
+        Unless the user has configured validation, botocore does not validate RunTask.
 
         Args:
             service: Its name, as boto3 spells it.
@@ -95,7 +95,9 @@ class AWSClients:
         try:
             with self._making:  # a session must not make two clients at the same time
                 return self.session.create_client(
-                    service, region_name=region, config=self._config_for(service)
+                    service,
+                    region_name=region,
+                    config=self._ecs_config if service == "ecs" else self._config,
                 )
         except (BotoCoreError, ValueError) as error:
             raise _unusable(error) from error
@@ -119,12 +121,6 @@ class AWSClients:
         if credentials is None or isinstance(credentials, RefreshableCredentials):
             return []
         return [each for each in (credentials.secret_key, credentials.token) if each]
-
-    def _config_for(self, service: str) -> Config:
-        if service != "ecs" or self._retries_are_the_users:
-            return self._config
-        retries = {**(self._config.retries or {}), "total_max_attempts": 1}
-        return self._config.merge(Config(retries=retries))
 
 
 def _session(
@@ -179,6 +175,41 @@ def client_config(
     if "mode" in retries or _says(session, "retry_mode"):
         return config
     return config.merge(Config(retries={**retries, "mode": "standard"}))
+
+
+def ecs_config(session: Session, options: Mapping[str, Any], config: Config) -> Config:
+    """What `client_config` returned, with one attempt and without validation.
+
+    The user's options and settings still take precedence.
+    """
+    changes: Dict[str, Any] = {}
+    if not (
+        options.get("retries")
+        or _says(session, "retry_mode")
+        or _says(session, "max_attempts")
+    ):
+        changes["retries"] = {**(config.retries or {}), "total_max_attempts": 1}
+    if not _speaks_of_validation(session, options):
+        changes["parameter_validation"] = False
+    return config.merge(Config(**changes))
+
+
+def _speaks_of_validation(session: Session, options: Mapping[str, Any]) -> bool:
+    """Whether the user has configured whether botocore validates parameters."""
+    return "parameter_validation" in options or _says(session, "parameter_validation")
+
+
+def _validate(params: Mapping[str, Any], model: OperationModel, **_: Any) -> None:
+    """Validate the parameters of a call of ECS, as botocore does by default.
+
+    RunTask is left out: it is called once for each run, and `kwargs.build` has coerced
+    its parameters to the types of the same model.
+
+    Raises:
+        ParamValidationError: if they do not match the model.
+    """
+    if model.name != "RunTask":
+        validate_parameters(params, model.input_shape)
 
 
 def _says(session: Session, name: str) -> bool:
