@@ -9,8 +9,8 @@ and CPU:
   it is read; the agent asks EC2 for the default VPC once, when it starts.
 * Files are read into plain dicts without documentation, which take less than half of
   the memory.
-* The answer to RunTask has the ARNs of its tasks and nothing else about them. ECS
-  repeats the whole request, which botocore would convert member by member.
+* ECS's answers show what is read of tasks: after RunTask their ARNs, otherwise
+  `MEMBERS`. botocore would convert all other members too, one by one.
 
 https://botocore.amazonaws.com/v1/documentation/api/latest/reference/loaders.html
 """
@@ -20,12 +20,28 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from botocore.loaders import JSONFileLoader, Loader, create_loader
 
 #: Our models of services, in botocore's format.
 FOLDER = Path(__file__).with_name("service_models")
+
+#: What is read of described tasks, by shape.
+MEMBERS: Mapping[str, Tuple[str, ...]] = {
+    "Task": (
+        *("taskArn", "taskDefinitionArn", "startedBy", "createdAt", "startedAt"),
+        *("lastStatus", "desiredStatus", "stopCode", "stoppedReason"),
+        *("launchType", "cpu", "memory", "overrides", "containers"),
+    ),
+    "Container": ("name", "lastStatus", "runtimeId", "exitCode", "reason"),
+}
+
+#: The tasks in the answer to RunTask.
+_STARTED: Mapping[str, Any] = {
+    "StartedTasks": {"type": "list", "member": {"shape": "StartedTask"}},
+    "StartedTask": {"type": "structure", "members": {"taskArn": {"shape": "String"}}},
+}
 
 _OPEN: Mapping[str, Any] = {".json": open, ".json.gz": gzip.open}
 
@@ -75,17 +91,19 @@ class Models(Loader):  # type: ignore[misc]  # botocore has no types
             service_name, type_name, api_version
         )
         if (service_name, type_name) == ("ecs", "service-2"):
-            answer = model["operations"]["RunTask"]["output"]["shape"]
-            model["shapes"].update(_STARTED)
-            model["shapes"][answer]["members"]["tasks"] = {"shape": "StartedTasks"}
+            _leave_out_unread(model["operations"], model["shapes"])
         return model
 
 
-#: The tasks in the answer to RunTask.
-_STARTED = {
-    "StartedTasks": {"type": "list", "member": {"shape": "StartedTask"}},
-    "StartedTask": {"type": "structure", "members": {"taskArn": {"shape": "String"}}},
-}
+def _leave_out_unread(
+    operations: Mapping[str, Any], shapes: Dict[str, Dict[str, Any]]
+) -> None:
+    for name, read in MEMBERS.items():
+        members = shapes[name]["members"]
+        shapes[name]["members"] = {key: members[key] for key in read}
+    shapes.update(_STARTED)
+    answer = shapes[operations["RunTask"]["output"]["shape"]]
+    answer["members"]["tasks"] = {"shape": "StartedTasks"}
 
 
 def models(data_path: Optional[str]) -> Models:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any, Callable, List
+from typing import Any, Callable, Dict, List, Mapping
 
 import pytest
 from botocore.loaders import Loader
 from botocore.model import ServiceModel, Shape
 
-from prefect_ecs_plugin.aws.models import FOLDER, models
+from prefect_ecs_plugin.aws.models import FOLDER, MEMBERS, models
 from prefect_ecs_plugin.aws.network import default_subnets
 from prefect_ecs_plugin.aws.session import AWSClients
+
+PACKAGE = FOLDER.parents[1]
 
 
 @pytest.fixture
@@ -85,8 +88,8 @@ def test_models_of_the_user_are_found(tmp_path: Path) -> None:
     assert loader.determine_latest_version("ecs", "service-2") == "2099-01-01"
 
 
-def test_the_answer_to_run_task_has_the_arns_of_tasks_only(
-    aws: Any, clients: AWSClients
+def test_answers_show_what_is_read_of_tasks(
+    clients: AWSClients, client_of: Callable[..., Any]
 ) -> None:
     ecs = clients("ecs")
     ecs.register_task_definition(
@@ -98,13 +101,35 @@ def test_the_answer_to_run_task_has_the_arns_of_tasks_only(
         containerDefinitions=[{"name": "flow", "image": "example/flow"}],
     )
     network = {"subnets": list(default_subnets(clients("ec2")))}
-    answer = ecs.run_task(
+    started = ecs.run_task(
         taskDefinition="f",
         launchType="FARGATE",
         networkConfiguration={"awsvpcConfiguration": network},
-    )
-    (task,) = aws.tasks()
-    assert answer["tasks"] == [{"taskArn": task.description["taskArn"]}]
+        startedBy="run",
+    )["tasks"]
+    (arn,) = (task["taskArn"] for task in started)
+    assert started == [{"taskArn": arn}]
+    ecs.stop_task(task=arn, reason="no more")
+    (whole,) = client_of("ecs").describe_tasks(tasks=[arn])["tasks"]
+    (task,) = ecs.describe_tasks(tasks=[arn])["tasks"]
+    containers = [read_of(each, "Container") for each in whole["containers"]]
+    assert task == {**read_of(whole, "Task"), "containers": containers}
+
+
+def read_of(value: Mapping[str, Any], shape: str) -> Dict[str, Any]:
+    return {name: value[name] for name in MEMBERS[shape] if name in value}
+
+
+def test_members_that_are_read_are_left_in() -> None:
+    """By name: a described task is called `task` wherever it is read."""
+    sources = (path.read_text() for path in PACKAGE.rglob("*.py") if is_agents(path))
+    reads = re.compile(r'\btask(?:\.get\(|\[)"(\w+)"')
+    read = {name for source in sources for name in reads.findall(source)}
+    assert read == {*MEMBERS["Task"]}
+
+
+def is_agents(path: Path) -> bool:
+    return not {"sandbox", "validation"} & {*path.relative_to(PACKAGE).parts}
 
 
 def test_models_are_those_of_botocore_without_documentation() -> None:
