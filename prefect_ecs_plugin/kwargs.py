@@ -116,7 +116,7 @@ def _merge_lists(
 ) -> List[Dict[str, Any]]:
     """Merge two lists whose entries are paired by `name`, in stable order."""
     merged = {entry.get("name"): entry for entry in base}
-    for entry in over:
+    for entry in filter(None, over):
         name = entry.get("name")
         merged[name] = merge_entry(merged.get(name, {}), entry)
     return [without_nulls(entry) for entry in merged.values()]
@@ -242,7 +242,8 @@ def check_request(request: Mapping[str, Any], definition: Mapping[str, Any]) -> 
 
 
 def _container_overrides(kwargs: Mapping[str, Any]) -> List[Dict[str, Any]]:
-    return (kwargs.get("overrides") or {}).get("containerOverrides") or []
+    overrides = (kwargs.get("overrides") or {}).get("containerOverrides") or []
+    return [override for override in overrides if override is not None]
 
 
 def _container_names(definition: Mapping[str, Any]) -> Tuple[str, ...]:

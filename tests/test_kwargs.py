@@ -5,9 +5,13 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Dict
+from typing import Any, Dict, Iterator
 
 import pytest
+from botocore.exceptions import ParamValidationError
+from botocore.loaders import Loader
+from botocore.model import ServiceModel, Shape
+from botocore.validate import validate_parameters
 from codes import raises_code
 from hypothesis import given
 from hypothesis import strategies as st
@@ -835,3 +839,55 @@ def test_an_override_of_the_agent_for_an_unknown_container_is_dropped() -> None:
 def test_a_size_that_fargate_lacks_is_refused(build: Any) -> None:
     with raises_code("fargate-size", RunConfigError):
         build(ECSRun(cpu=256, memory=8192))
+
+
+# -- botocore does not validate RunTask: what `build` returns is valid ----------------
+
+ANY: Any = ({"no": {"no": 1}}, [["x"], {}], "text", 7.5, 10**30, True, b"", None)
+
+
+def a_value(shape: Shape) -> Any:
+    """A short value that botocore accepts."""
+    if shape.type_name == "structure":
+        given = {name: a_value(shape.members[name]) for name in shape.required_members}
+        return {**given, "name": "flow"} if "name" in shape.members else given
+    return {"list": [], "map": {}, "boolean": True, "string": "x"}.get(
+        shape.type_name, 1
+    )
+
+
+def values(shape: Shape) -> Iterator[Any]:
+    """Values with something of each kind in each place, so most are of a wrong type."""
+    yield from ANY
+    if shape.type_name == "structure":
+        for name, member in shape.members.items():
+            for value in values(member):
+                yield {**a_value(shape), name: value}
+    elif shape.type_name == "list":
+        yield from ([value] for value in values(shape.member))
+    elif shape.type_name == "map":
+        yield from ({"key": value} for value in values(shape.value))
+
+
+def test_no_value_of_a_wrong_type_is_in_a_request(build: Any) -> None:
+    model = ServiceModel(Loader().load_service_model("ecs", "service-2"), "ecs")
+    run_task = model.operation_model("RunTask").input_shape
+    refused = sent = 0
+    for own in values(run_task):
+        if not isinstance(own, dict):  # ECSRun itself checks that
+            continue
+        own.pop("taskDefinition", None)  # `submission` adds it
+        try:
+            kwargs.check(own)
+            stored = {"type": "ECSRun", "run_task_kwargs": own}
+            request = build(ECSRun.from_serialized(stored))
+        except RunConfigError:
+            refused += 1
+            continue
+        sent += 1
+        try:
+            validate_parameters({**request, "taskDefinition": "f:1"}, run_task)
+        except ParamValidationError as error:  # no error of type, and ECS refuses it
+            _, *problems = str(error).splitlines()
+            assert all("tagged union" in problem for problem in problems)
+    assert refused > sent > 50

@@ -1,24 +1,22 @@
-"""The agent's AWS session: credentials the boto3 way, the user's retry settings."""
+"""The agent's AWS session: credentials as boto3 finds them, the user's retry mode."""
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-import boto3
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError
+from botocore.model import OperationModel
+from botocore.session import Session
+from botocore.validate import validate_parameters
 
 from ..errors import ConfigurationError
 from ..observability.counters import AgentCounters, Answered
+from .models import models
 from .retrying import Answer, Verdict, classify
-
-#: Services that are asked once, at the start. The model of EC2 takes 15 MiB, which a
-#: session keeps as long as it lives.
-_ASKED_ONCE = frozenset({"ec2"})
 
 
 class AWSClients:
@@ -53,22 +51,16 @@ class AWSClients:
         self._requests = (counts or AgentCounters()).aws_requests
         self._making = threading.Lock()
         try:
-            self._new_session = functools.partial(
-                self._counted_session,
-                aws_access_key_id=aws_access_key_id,
-                aws_secret_access_key=aws_secret_access_key,
-                aws_session_token=aws_session_token,
-                region_name=region_name,
+            self.session = _session(
+                aws_access_key_id, aws_secret_access_key, aws_session_token, region_name
             )
-            self.session = self._new_session()
-            self._config = client_config(
-                self.session, botocore_config or {}, max_pool_connections
-            )
-            self._retries_are_the_users = (
-                _says(self.session, "retry_mode")
-                or _says(self.session, "max_attempts")
-                or bool((botocore_config or {}).get("retries"))
-            )
+            self.session.register("needs-retry", self._count)
+            self.region_name: str = self.session.get_config_variable("region")
+            options = botocore_config or {}
+            self._config = client_config(self.session, options, max_pool_connections)
+            self._ecs_config = ecs_config(self.session, options, self._config)
+            if not _speaks_of_validation(self.session, options):
+                self.session.register("before-parameter-build.ecs", _validate)
             has_credentials = self.session.get_credentials() is not None
         except (BotoCoreError, TypeError, ValueError) as error:
             raise _unusable(error) from error
@@ -79,7 +71,7 @@ class AWSClients:
                 "the machine or task a role.",
                 code="no-credentials",
             )
-        if not self.session.region_name:
+        if not self.region_name:
             raise ConfigurationError(
                 "There is no AWS region; set AWS_DEFAULT_REGION, or region in "
                 "~/.aws/config.",
@@ -91,6 +83,7 @@ class AWSClients:
 
         Unless the user has configured retries, botocore does not retry calls to ECS:
         the caller retries them, through the rate limiter and without holding a thread.
+        Unless the user has configured validation, botocore does not validate RunTask.
 
         Args:
             service: Its name, as boto3 spells it.
@@ -100,18 +93,14 @@ class AWSClients:
             ConfigurationError: if the settings do not go together.
         """
         try:
-            session = self._new_session() if service in _ASKED_ONCE else self.session
             with self._making:  # a session must not make two clients at the same time
-                return session.client(
-                    service, region_name=region, config=self._config_for(service)
+                return self.session.create_client(
+                    service,
+                    region_name=region,
+                    config=self._ecs_config if service == "ecs" else self._config,
                 )
         except (BotoCoreError, ValueError) as error:
             raise _unusable(error) from error
-
-    def _counted_session(self, **options: Any) -> boto3.Session:
-        session = boto3.Session(**options)
-        session.events.register("needs-retry", self._count)
-        return session
 
     def _count(
         self,
@@ -133,11 +122,22 @@ class AWSClients:
             return []
         return [each for each in (credentials.secret_key, credentials.token) if each]
 
-    def _config_for(self, service: str) -> Config:
-        if service != "ecs" or self._retries_are_the_users:
-            return self._config
-        retries = {**(self._config.retries or {}), "total_max_attempts": 1}
-        return self._config.merge(Config(retries=retries))
+
+def _session(
+    access_key: Optional[str],
+    secret_key: Optional[str],
+    token: Optional[str],
+    region: Optional[str],
+) -> Session:
+    """A session with these credentials and this region, or else those it finds."""
+    session = Session()
+    if access_key or secret_key or token:
+        session.set_credentials(access_key, secret_key, token)
+    if region is not None:
+        session.set_config_variable("region", region)
+    loader = models(session.get_config_variable("data_path"))
+    session.register_component("data_loader", loader)
+    return session
 
 
 def _unusable(error: Exception) -> ConfigurationError:
@@ -161,7 +161,7 @@ def _result(answer: Mapping[str, Any]) -> Answered:
 
 
 def client_config(
-    session: boto3.Session, options: Mapping[str, Any], max_pool_connections: int
+    session: Session, options: Mapping[str, Any], max_pool_connections: int
 ) -> Config:
     """The user's options, and `standard` retries where the user said nothing.
 
@@ -177,7 +177,42 @@ def client_config(
     return config.merge(Config(retries={**retries, "mode": "standard"}))
 
 
-def _says(session: boto3.Session, name: str) -> bool:
+def ecs_config(session: Session, options: Mapping[str, Any], config: Config) -> Config:
+    """What `client_config` returned, with one attempt and without validation.
+
+    The user's options and settings still take precedence.
+    """
+    changes: Dict[str, Any] = {}
+    if not (
+        options.get("retries")
+        or _says(session, "retry_mode")
+        or _says(session, "max_attempts")
+    ):
+        changes["retries"] = {**(config.retries or {}), "total_max_attempts": 1}
+    if not _speaks_of_validation(session, options):
+        changes["parameter_validation"] = False
+    return config.merge(Config(**changes))
+
+
+def _speaks_of_validation(session: Session, options: Mapping[str, Any]) -> bool:
+    """Whether the user has configured whether botocore validates parameters."""
+    return "parameter_validation" in options or _says(session, "parameter_validation")
+
+
+def _validate(params: Mapping[str, Any], model: OperationModel, **_: Any) -> None:
+    """Validate the parameters of a call of ECS, as botocore does by default.
+
+    RunTask is left out: it is called once for each run, and `kwargs.build` has coerced
+    its parameters to the types of the same model.
+
+    Raises:
+        ParamValidationError: if they do not match the model.
+    """
+    if model.name != "RunTask":
+        validate_parameters(params, model.input_shape)
+
+
+def _says(session: Session, name: str) -> bool:
     """Whether the environment or the configuration file has a setting."""
-    file = session._session.get_scoped_config()  # boto3 offers no public access to it
+    file = session.get_scoped_config()
     return bool(os.environ.get(f"AWS_{name.upper()}") or file.get(name))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Set
 
 import pytest
+from botocore.exceptions import EndpointConnectionError, ParamValidationError
 from codes import raises_code
 
 from prefect_ecs_plugin.aws.session import AWSClients
@@ -112,6 +113,37 @@ def test_ecs_is_retried_by_the_pacer_unless_the_user_speaks_of_retries(
     assert retries(botocore_config=config).get("total_max_attempts") == attempts
     s3 = AWSClients(**KEYS, botocore_config=config)("s3").meta.config.retries
     assert s3.get("total_max_attempts") != 1
+
+
+@pytest.mark.parametrize(
+    "config, file, validates",
+    [
+        ({}, "", {"StopTask"}),
+        ({"parameter_validation": True}, "", {"StopTask", "RunTask"}),
+        ({}, "parameter_validation = true", {"StopTask", "RunTask"}),
+        ({"parameter_validation": False}, "", set()),
+        ({}, "parameter_validation = false", set()),
+    ],
+)
+def test_botocore_validates_all_but_run_task_unless_the_user_says_otherwise(
+    clean_environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: Dict[str, Any],
+    file: str,
+    validates: Set[str],
+) -> None:
+    (clean_environment / "config").write_text(f"[default]\n{file}\n")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nothing answers
+    ecs = AWSClients(**KEYS, botocore_config=config)("ecs")
+    calls = {
+        "StopTask": lambda: ecs.stop_task(task=["no string"]),
+        "RunTask": lambda: ecs.run_task(taskDefinition=["no string"]),
+    }
+    for operation, call in calls.items():
+        is_validated = operation in validates
+        refusal = ParamValidationError if is_validated else EndpointConnectionError
+        with pytest.raises(refusal):
+            call()
 
 
 def test_guarantee_8_the_users_botocore_config_is_not_changed() -> None:

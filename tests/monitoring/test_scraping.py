@@ -154,7 +154,7 @@ def test_launches_are_counted_exactly(
 def test_every_request_is_counted(
     world: World, new_run: Callable[..., str], address: str
 ) -> None:
-    """Those of the throwaway session for EC2, and botocore's own retries, too."""
+    """Those of botocore's own retries, too."""
     agent = Scraper(address)
     faults = [Fault(status=503)] * 2
     world.aws.fault = lambda operation, _: (

@@ -19,7 +19,7 @@ images          images in ECR
 permissions     the permissions of the agent's identity
 
 prefect_client  queries to the Prefect API
-aws_client      read-only calls to AWS; the only module here with clients of boto3
+aws_client      read-only calls to AWS; the only module here with clients of AWS
 
 No check starts, registers, changes or deletes anything. A check that could not be made
 is `skipped`, never `ok`.

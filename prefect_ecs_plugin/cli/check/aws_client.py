@@ -100,7 +100,7 @@ class AWS:
     @property
     def region(self) -> str:
         """The region of the agent's session."""
-        return str(self.clients.session.region_name)
+        return self.clients.region_name
 
     def is_known_region(self, service: str) -> bool:
         """Whether this version of botocore knows the session's region."""
@@ -161,7 +161,7 @@ class AWS:
             self._made[service, region] = (
                 self.clients(service)
                 if region in (None, self.region)
-                else self.clients.session.client(service, region_name=region)
+                else self.clients.session.create_client(service, region_name=region)
             )
         return self._made[service, region]
 
