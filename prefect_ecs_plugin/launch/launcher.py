@@ -35,7 +35,7 @@ from .. import kwargs, template
 from ..aws import console_links
 from ..aws.rate_limiter import RateLimitTicket
 from ..aws.retrying import RetryBudget
-from ..config.sources import ClientFactory, Reader
+from ..config.sources import Reader
 from ..errors import ConfigurationError, PrefectECSError, RunConfigError
 from ..flow_run import FlowRun
 from ..launch_record import (
@@ -138,9 +138,9 @@ class Launcher:
     """Launches runs.
 
     Args:
-        settings: The agent's defaults.
+        settings: Returns the agent's defaults; called per run.
         prefect_settings: Returns what a run needs to reach its API; called per run.
-        clients: Makes AWS clients, for templates on S3.
+        files: Reads the templates that run configs name.
         submission: Launches tasks.
         claims: Claims runs at the Prefect API.
         reporter: Writes states and logs to Prefect.
@@ -165,9 +165,9 @@ class Launcher:
     def __init__(
         self,
         *,
-        settings: AgentSettings,
+        settings: Callable[[], AgentSettings],
         prefect_settings: Callable[[], PrefectSettings],
-        clients: ClientFactory,
+        files: Reader,
         submission: Submission,
         claims: Claims,
         reporter: Reporter,
@@ -185,7 +185,7 @@ class Launcher:
     ) -> None:
         self._settings = settings
         self._prefect_settings = prefect_settings
-        self._files = Reader(clients, settings.template_hosts)
+        self._files = files
         self._submission = submission
         self._claims = claims
         self._reporter = reporter
@@ -200,7 +200,6 @@ class Launcher:
         self._counts = counts or AgentCounters()
         self._learn = learn
         self._forget = forget
-        self._run_task_kwargs = kwargs.agent_level(settings)
         self._told: Set[str] = set()
         self.pending_run_ids: Set[str] = set()
         self.being_read: Set[str] = set()
@@ -238,7 +237,8 @@ class Launcher:
             run_config = ECSRun.from_serialized(row.get("run_config"))
             definition = run_config.task_definition_arn
             own = (run_config.run_task_kwargs or {}).get("cluster")
-            cluster = str(own or self._run_task_kwargs.get("cluster") or cluster)
+            agents = kwargs.agent_level(self._settings()).get("cluster")
+            cluster = str(own or agents or cluster)
         return replace(
             launch,
             cluster=cluster,
@@ -445,7 +445,7 @@ class Launcher:
             name = _own_definition(flow_run, run_config)
             definition = yield from self._submission.described(name, budget)
             self._learn(flow_run.id, definition)
-            api_key.check_brought(name, definition, self._settings)
+            api_key.check_brought(name, definition, self._settings())
             request = self._request(plan, definition)
             kwargs.check_request(request, definition)
             self.being_read.discard(flow_run.id)
@@ -508,7 +508,8 @@ class Launcher:
         run_config = ECSRun.from_serialized(row.get("run_config"))
         own = run_config.run_task_kwargs or {}
         kwargs.check(own)
-        return _Plan(flow_run, run_config, kwargs.merge(self._run_task_kwargs, own))
+        agents = kwargs.agent_level(self._settings())
+        return _Plan(flow_run, run_config, kwargs.merge(agents, own))
 
     def _confirmation(
         self, row: Mapping[str, Any], record: LaunchRecord, budget: RetryBudget
@@ -558,11 +559,11 @@ class Launcher:
     ) -> Steps[Tuple[Dict[str, Any], Dict[str, Any]]]:
         """The definition of a run that names none, and the request to run it."""
         flow_run, run_config = plan.flow_run, plan.run_config
-        source = run_config.task_definition or self._settings.task_definition
+        source = run_config.task_definition or self._settings().task_definition
         if run_config.task_definition_path and not run_config.task_definition:
             source = yield from self._files.mapping(run_config.task_definition_path)
             self._learn(flow_run.id, source)
-        facts = (source, flow_run, run_config, self._settings)
+        facts = (source, flow_run, run_config, self._settings())
         definition = template.build(*facts, plan.merged)
         request, moved = overflow.move_env_to_definition(
             self._request(plan, definition), definition
@@ -593,7 +594,7 @@ class Launcher:
             definition,
             plan.flow_run,
             plan.run_config,
-            self._settings,
+            self._settings(),
             self._prefect_settings(),
         )
 

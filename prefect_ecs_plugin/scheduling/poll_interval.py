@@ -13,11 +13,17 @@ from typing import Mapping
 WINDOW = 25
 
 
+#: The most seconds between two looks while the API answers. A run that somebody starts
+#: by hand waits half of it on average.
+IDLE = 2.0
+
+
 class PollInterval:
     """Seconds between two reads of the queue; more while there is nothing new.
 
     Args:
-        intervals: Prefect's own: seconds by the number of reads without a new run.
+        intervals: Prefect's own: seconds by the number of reads without a new run, up
+            to ten seconds. They go beyond `IDLE` only while the API fails.
 
     Attributes:
         window_is_full: Whether the last read showed as many runs as the API shows.
@@ -39,5 +45,13 @@ class PollInterval:
         if new:
             self._without_new = 0
             return 0.0 if self.window_is_full else self._intervals[0]
+        return min(self._next(), IDLE)
+
+    def after_failure(self) -> float:
+        """How long to wait after a read that failed."""
+        self.window_is_full = False
+        return self._next()
+
+    def _next(self) -> float:
         self._without_new = min(self._without_new + 1, max(self._intervals))
         return self._intervals[self._without_new]
