@@ -14,7 +14,17 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, Optional
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+)
 
 import prefect
 from prefect.agent import Agent
@@ -28,7 +38,8 @@ from .aws.ecs import ECS
 from .aws.rate_limiter import RateLimiter, limits_for
 from .aws.retrying import AWSCallError, Verdict
 from .aws.session import AWSClients
-from .config.configuration import agent_settings
+from .config.configuration import settings_reader
+from .config.sources import Reader
 from .errors import RateLimited, without_code
 from .flow_run import plain
 from .launch import api_key
@@ -47,8 +58,8 @@ from .prefect_api.reporter import Reporter
 from .prefect_api.run_states import RunStates
 from .scheduling.dispatcher import Dispatcher
 from .scheduling.poll_interval import WINDOW, PollInterval
-from .scheduling.steps import Steps, run_blocking
-from .settings import PrefectSettings
+from .scheduling.steps import Steps, in_thread, run_blocking
+from .settings import AgentSettings, PrefectSettings
 from .submission import Submission
 from .validation import coercion
 from .version import installed_version
@@ -80,6 +91,20 @@ _FLUSHING = 1.0
 
 CREDENTIALS = "The AWS credentials cannot be refreshed [credentials-not-refreshed]"
 QUEUE = "The queue of flow runs cannot be read from the Prefect API [queue-unreadable]"
+
+
+class _Look(NamedTuple):
+    """One look at the queue.
+
+    Attributes:
+        rows: Runs that are not in hand yet.
+        began: When it began, by the monotonic clock.
+        pause: Seconds until the next look.
+    """
+
+    rows: List[Dict[str, Any]]
+    began: float
+    pause: float
 
 
 class ECSAgent(Agent):
@@ -208,7 +233,8 @@ class ECSAgent(Agent):
         self._secrets.keep(*self._clients.secrets())
         self.ecs_client = self._clients("ecs")
         coercion.use(self.ecs_client.meta.service_model)
-        self.settings = agent_settings(
+        hosts = tuple(template_hosts)
+        read_settings = settings_reader(
             self._clients,
             self.logger,
             task_definition_path=task_definition_path,
@@ -219,14 +245,17 @@ class ECSAgent(Agent):
             execution_role_arn=execution_role_arn,
             env=plain(self.env_vars),
             api_key_secret_arn=api_key_secret_arn,
-            template_hosts=tuple(template_hosts),
+            template_hosts=hosts,
             agent_name=self.name,
         )
-        self._secrets.keep(
-            *redaction.secrets_in(
-                self.settings.task_definition, self.settings.run_task_kwargs
-            )
-        )
+
+        def read() -> AgentSettings:
+            settings = read_settings()
+            files = settings.task_definition, settings.run_task_kwargs
+            self._secrets.keep(*redaction.secrets_in(*files))
+            return settings
+
+        self._settings = in_thread(read, "settings")
         self._dispatcher = Dispatcher.threaded(_WORKERS, self._report_crash)
         self._outages = OutageLog(
             self.logger, self._dispatcher.clock, _unavailable_service
@@ -241,12 +270,18 @@ class ECSAgent(Agent):
         self._server: Optional[AgentServer] = None
         self._is_stopping = False
         self._window: FrozenSet[str] = frozenset()
+        self._first_look: Optional[_Look] = None
         self._build_components(
-            launches_per_second, launch_timeout, start_attempts, cancel_grace
+            Reader(self._clients, hosts),
+            launches_per_second,
+            launch_timeout,
+            start_attempts,
+            cancel_grace,
         )
 
     def _build_components(
         self,
+        files: Reader,
         launches_per_second: Optional[float],
         launch_timeout: float,
         start_attempts: int,
@@ -291,9 +326,9 @@ class ECSAgent(Agent):
             clock=dispatcher.clock,
         )
         self._launcher = Launcher(
-            settings=self.settings,
+            settings=self._settings.result,
             prefect_settings=self._prefect_settings,
-            clients=self._clients,
+            files=files,
             submission=self._submission,
             claims=claims,
             reporter=self._reporter,
@@ -347,19 +382,31 @@ class ECSAgent(Agent):
     # -- Prefect's public hooks -------------------------------------------------
 
     def on_startup(self) -> None:
-        """Warn about what is missing, recover earlier runs, and watch tasks."""
-        cluster = kwargs.agent_level(self.settings).get("cluster")
-        problem = clusters.trouble(self.ecs_client, cluster)
-        if problem:
-            self.logger.warning(problem)
-        for warning in api_key.warnings(self.settings, bool(self.flow_run_api_key)):
-            self.logger.warning(warning)
+        """Look at the queue while the settings are still read; then begin to work.
+
+        The agent launches what it has seen after it has begun to recover earlier runs.
+
+        Raises:
+            ConfigurationError: if a file or the default VPC cannot be read.
+        """
+        self._first_look = self._look()
+        settings = self._settings.result()
         self._dispatcher.start(self._recovery.recover(), background=True)
+        for warning in api_key.warnings(settings, bool(self.flow_run_api_key)):
+            self.logger.warning(warning)
+        cluster = kwargs.agent_level(settings).get("cluster")
+        self._dispatcher.start(self._check_cluster(cluster), background=True)
         if self._watches:
             self._dispatcher.keep_running("task watcher", self._watcher.watch)
             self._dispatcher.keep_running(
                 "cancellation watcher", self._supervisor.watch_cancellations
             )
+
+    def _check_cluster(self, name: Optional[str]) -> Steps[None]:
+        yield from ()
+        problem = clusters.trouble(self.ecs_client, name)
+        if problem:
+            self.logger.warning(problem)
 
     def deploy_flow(self, flow_run: GraphQLResult) -> str:
         """Deploy one flow run, waiting in this thread wherever it has to wait.
@@ -492,7 +539,7 @@ class ECSAgent(Agent):
                 pause = self._poll()
             except Exception as error:
                 self._report_crash("Polling the queue failed", error, None)
-                pause = self._poll_interval.after(0, 0)
+                pause = self._poll_interval.after_failure()
             self.logger.debug("Polling the queue again in %s s", pause)
             if not exit_event.is_set():
                 AGENT_WAKE_EVENT.wait(timeout=pause)
@@ -548,22 +595,27 @@ class ECSAgent(Agent):
         if self._rate_limiter.launch_backlog() > _MAX_BACKLOG:
             self._health.has_polled()
             return 1.0
-        read = time.monotonic()
+        look, self._first_look = self._first_look or self._look(), None
+        for row in look.rows:
+            self.submitting_flow_runs.add(row["id"])
+            self._dispatcher.start(self._launch(row, look.began), run_id=row["id"])
+        return look.pause
+
+    def _look(self) -> _Look:
+        """Look at the queue; nothing is in it while the API does not answer."""
+        began = time.monotonic()
         try:
             seen = set(self.client.ready_runs(self.labels))
             rows = self.client.runs_to_take(seen - self.submitting_flow_runs)
         except Exception as error:
             self._outages.begin(QUEUE, error)
             if isinstance(error, RateLimited):
-                return error.retry_after
-            return self._poll_interval.after(0, 0)
+                return _Look([], began, error.retry_after)
+            return _Look([], began, self._poll_interval.after_failure())
         self._outages.end(QUEUE)
         self._health.has_polled()
         self._window = frozenset(seen if len(seen) >= WINDOW else ())
-        for row in rows:
-            self.submitting_flow_runs.add(row["id"])
-            self._dispatcher.start(self._launch(row, read), run_id=row["id"])
-        return self._poll_interval.after(len(seen), len(rows))
+        return _Look(rows, began, self._poll_interval.after(bool(rows)))
 
     def _launch(self, row: Dict[str, Any], read: float) -> Steps[None]:
         try:

@@ -286,9 +286,9 @@ def test_an_inferred_network_equals_that_of_prefects_own_agent(
     path = tmp_path / "kwargs.yaml"
     path.write_text(file, encoding="utf-8")
     theirs = PrefectECSAgent(run_task_kwargs_path=str(path), **keys).run_task_kwargs
-    agent = configuration.agent_settings(
+    agent = configuration.settings_reader(
         AWSClients(**keys), logging.getLogger("agent"), run_task_kwargs_path=str(path)
-    )
+    )()
     ours = kwargs.build(
         kwargs.agent_level(agent),
         {"networkMode": "awsvpc", "containerDefinitions": [{"name": "flow"}]},

@@ -1,12 +1,14 @@
 """The agent's options, files and default VPC become its frozen settings.
 
-A mistake in any of them stops the agent before it starts, with one line.
+A mistake in any of them stops the agent before it launches anything, with one line:
+one in an option or a local file at once, one elsewhere when it has been read.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Mapping, Optional
 
@@ -15,7 +17,7 @@ from ..aws import network, secret_arn
 from ..errors import ConfigurationError, PrefectECSError
 from ..settings import AgentSettings
 from ..validation.excerpt import quoted, shortened
-from .sources import ClientFactory, load_mapping
+from .sources import ClientFactory, is_remote, load_mapping
 
 #: The template for agents and runs without their own.
 DEFAULT_TASK_DEFINITION_PATH = str(
@@ -26,7 +28,7 @@ DEFAULT_TASK_DEFINITION_PATH = str(
 _HOST = re.compile(r"[A-Za-z0-9._-]+\Z|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\Z")
 
 
-def agent_settings(
+def settings_reader(
     clients: ClientFactory,
     logger: logging.Logger,
     task_definition_path: Optional[str] = None,
@@ -39,8 +41,8 @@ def agent_settings(
     api_key_secret_arn: Optional[str] = None,
     template_hosts: Iterable[str] = (),
     agent_name: str = "",
-) -> AgentSettings:
-    """Read and check the agent's options and files.
+) -> Callable[[], AgentSettings]:
+    """Check the agent's options and its local files; the rest is read later.
 
     Args:
         clients: Makes AWS clients.
@@ -55,6 +57,10 @@ def agent_settings(
         api_key_secret_arn: The secret that holds the API key for runs.
         template_hosts: The http(s) hosts from which run configs may read a template.
         agent_name: The agent's name.
+
+    Returns:
+        Reads the files that are elsewhere and the default VPC, which may take a while,
+        and returns the settings. It raises a ConfigurationError too.
 
     Raises:
         ConfigurationError: One line with the file or option and what to do.
@@ -77,26 +83,37 @@ def agent_settings(
                 "capacityProviderStrategy in the file of --run-task-kwargs.",
                 code="unknown-launch-type",
             )
-    settings = AgentSettings(
-        task_definition=_checked(
-            task_definition_path or DEFAULT_TASK_DEFINITION_PATH,
-            clients,
-            template.coerce_template,
-        ),
-        run_task_kwargs=(
-            _checked(run_task_kwargs_path, clients, kwargs.check)
-            if run_task_kwargs_path
-            else {}
-        ),
-        launch_type=launch_type,
-        cluster=cluster,
-        task_role_arn=task_role_arn,
-        execution_role_arn=execution_role_arn,
-        env=env or {},
-        api_key_secret_arn=api_key_secret_arn,
-        template_hosts=hosts,
-        agent_name=agent_name,
+    definition = _file(
+        task_definition_path or DEFAULT_TASK_DEFINITION_PATH,
+        clients,
+        template.coerce_template,
     )
+    run_task_kwargs: Callable[[], Dict[str, Any]] = dict
+    if run_task_kwargs_path:
+        run_task_kwargs = _file(run_task_kwargs_path, clients, kwargs.check)
+
+    def read() -> AgentSettings:
+        settings = AgentSettings(
+            task_definition=definition(),
+            run_task_kwargs=run_task_kwargs(),
+            launch_type=launch_type,
+            cluster=cluster,
+            task_role_arn=task_role_arn,
+            execution_role_arn=execution_role_arn,
+            env=env or {},
+            api_key_secret_arn=api_key_secret_arn,
+            template_hosts=hosts,
+            agent_name=agent_name,
+        )
+        return _with_network(settings, clients, logger)
+
+    return read
+
+
+def _with_network(
+    settings: AgentSettings, clients: ClientFactory, logger: logging.Logger
+) -> AgentSettings:
+    """The settings with the default VPC's subnets, where runs may need them."""
     if not infers_network(settings):
         return settings
     try:
@@ -108,6 +125,16 @@ def agent_settings(
             raise
         logger.warning("Runs in network mode awsvpc will fail: %s", error)
         return settings
+
+
+def _file(
+    path: str, clients: ClientFactory, check: Callable[[Dict[str, Any]], object]
+) -> Callable[[], Dict[str, Any]]:
+    """Returns the mapping in a file; one on this machine is read now."""
+    read = lru_cache(maxsize=None)(partial(_checked, path, clients, check))
+    if not is_remote(path):
+        read()
+    return read
 
 
 def _checked(

@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from prefect.utilities.filesystems import parse_path
 
 from ..errors import SourceError
-from ..scheduling.steps import Steps
+from ..scheduling.steps import Steps, in_thread, resolve
 from ..validation.excerpt import MAX_LINE, quoted, shortened
 from ..validation.yaml_text import (
     MAX_BYTES,
@@ -71,6 +71,11 @@ def load_mapping(
     return parse_mapping(content, source.shown)
 
 
+def is_remote(path: str) -> bool:
+    """Whether another machine has to be asked for a file, which may take a while."""
+    return parse_path(path).scheme in _READERS.keys() - {"file", "agent"}
+
+
 class _Source:
     """A file, and how to read it. Its errors say the reason without the path."""
 
@@ -101,10 +106,7 @@ class _Source:
             SourceError: The reason without the path.
         """
         self._deadline = time.monotonic() + seconds
-        done: Future[bytes] = Future()
-        threading.Thread(
-            target=_resolve, args=(done, self._read), name="source", daemon=True
-        ).start()
+        done = in_thread(self._read, "source")
         try:
             return done.result(seconds)
         except SourceError:
@@ -189,16 +191,6 @@ def _too_slow() -> SourceError:
     )
 
 
-def _resolve(done: Future[Any], read: Callable[[], Any]) -> None:
-    """Set what `read` returns or raises as the result of a future."""
-    try:
-        result = read()
-    except BaseException as error:
-        done.set_exception(error)
-    else:
-        done.set_result(result)
-
-
 _READERS: Dict[str, Callable[[_Source], bytes]] = {
     "file": _Source._read_local,
     "agent": _Source._read_local,
@@ -251,7 +243,7 @@ class Reader:
     def _work(self) -> None:
         while True:
             path, done = self._wanted.get()
-            _resolve(done, partial(self._load, path))
+            resolve(done, partial(self._load, path))
 
     def _load(self, path: str) -> Dict[str, Any]:
         try:

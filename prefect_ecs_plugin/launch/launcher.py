@@ -33,7 +33,7 @@ from .. import kwargs
 from ..aws import console_links
 from ..aws.rate_limiter import RateLimitTicket
 from ..aws.retrying import RetryBudget
-from ..config.sources import ClientFactory, Reader
+from ..config.sources import Reader
 from ..errors import ConfigurationError, PrefectECSError, RunConfigError
 from ..flow_run import FlowRun
 from ..launch_record import (
@@ -122,9 +122,9 @@ class Launcher:
     """Launches runs.
 
     Args:
-        settings: The agent's defaults.
+        settings: Returns the agent's defaults; called per run.
         prefect_settings: Returns what a run needs to reach its API; called per run.
-        clients: Makes AWS clients, for templates on S3.
+        files: Reads the templates that run configs name.
         submission: Launches tasks.
         claims: Claims runs at the Prefect API.
         reporter: Writes states and logs to Prefect.
@@ -149,9 +149,9 @@ class Launcher:
     def __init__(
         self,
         *,
-        settings: AgentSettings,
+        settings: Callable[[], AgentSettings],
         prefect_settings: Callable[[], PrefectSettings],
-        clients: ClientFactory,
+        files: Reader,
         submission: Submission,
         claims: Claims,
         reporter: Reporter,
@@ -171,7 +171,7 @@ class Launcher:
         self._requests = Requests(
             settings=settings,
             prefect_settings=prefect_settings,
-            files=Reader(clients, settings.template_hosts),
+            files=files,
             logger=logger,
             learn=learn,
         )
@@ -432,7 +432,7 @@ class Launcher:
             name = _own_definition(flow_run, run_config)
             definition = yield from self._submission.described(name, budget)
             self._learn(flow_run.id, definition)
-            api_key.check_brought(name, definition, self._settings)
+            api_key.check_brought(name, definition, self._settings())
             request = self._requests.for_definition(plan, definition)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch_by_arn(

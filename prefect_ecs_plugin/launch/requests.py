@@ -66,7 +66,7 @@ class Requests:
     """Makes the requests of runs.
 
     Args:
-        settings: The agent's defaults.
+        settings: Returns the agent's defaults; waits until they are known.
         prefect_settings: Returns what a run needs to reach its API.
         files: Reads the templates that run configs name.
         logger: The agent's own log.
@@ -76,7 +76,7 @@ class Requests:
     def __init__(
         self,
         *,
-        settings: AgentSettings,
+        settings: Callable[[], AgentSettings],
         prefect_settings: Callable[[], PrefectSettings],
         files: Reader,
         logger: logging.Logger,
@@ -87,7 +87,6 @@ class Requests:
         self._files = files
         self._logger = logger
         self._learn = learn
-        self._run_task_kwargs = kwargs.agent_level(settings)
         self._read: Memory[Tuple[ECSRun, Mapping[str, Any]]] = Memory()
         self._rendered: Memory[_Rendered] = Memory()
 
@@ -105,7 +104,7 @@ class Requests:
             parsed = ECSRun.from_serialized(run_config)
             own = parsed.run_task_kwargs or {}
             kwargs.check(own)
-            return parsed, kwargs.merge(self._run_task_kwargs, own)
+            return parsed, kwargs.merge(kwargs.agent_level(self._settings()), own)
 
         return self._read.get(content_of(run_config), parse)
 
@@ -163,7 +162,7 @@ class Requests:
             SourceError: if the run's template cannot be read.
         """
         flow_run, run_config = plan.flow_run, plan.run_config
-        source, content = self._settings.task_definition, plan.content
+        source, content = self._settings().task_definition, plan.content
         if run_config.task_definition:
             source = run_config.task_definition
         elif run_config.task_definition_path:
@@ -180,7 +179,7 @@ class Requests:
         return rendered.definition, _for_run(rendered, flow_run)
 
     def _render(self, plan: Plan, source: Mapping[str, Any]) -> _Rendered:
-        facts = (source, plan.flow_run, plan.run_config, self._settings)
+        facts = (source, plan.flow_run, plan.run_config, self._settings())
         definition = template.build(*facts, plan.merged)
         request, moved = overflow.move_env_to_definition(
             self._request(plan, definition), definition
@@ -197,7 +196,7 @@ class Requests:
             definition,
             plan.flow_run,
             plan.run_config,
-            self._settings,
+            self._settings(),
             self._prefect_settings(),
         )
 

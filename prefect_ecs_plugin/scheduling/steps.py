@@ -9,6 +9,7 @@ advances its clock.
 from __future__ import annotations
 
 import enum
+import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Callable, Generator, TypeVar, Union
@@ -85,3 +86,25 @@ def as_steps(call: Callable[[], Result]) -> Callable[[], Steps[Result]]:
         return call()
 
     return steps
+
+
+def in_thread(call: Callable[[], Result], name: str) -> Future[Result]:
+    """What an ordinary call returns or raises, in a thread that keeps no process alive.
+
+    Args:
+        call: Made at once.
+        name: The thread's.
+    """
+    done: Future[Result] = Future()
+    threading.Thread(target=resolve, args=(done, call), name=name, daemon=True).start()
+    return done
+
+
+def resolve(done: Future[Result], call: Callable[[], Result]) -> None:
+    """Set what a call returns or raises as the result of a future."""
+    try:
+        result = call()
+    except BaseException as error:
+        done.set_exception(error)
+    else:
+        done.set_result(result)

@@ -11,7 +11,7 @@ import pytest
 from codes import code_of, raises_code
 
 from prefect_ecs_plugin.aws.cluster import trouble
-from prefect_ecs_plugin.config.configuration import agent_settings
+from prefect_ecs_plugin.config.configuration import settings_reader
 from prefect_ecs_plugin.errors import ConfigurationError
 
 LOGGER = logging.getLogger("agent")
@@ -31,7 +31,7 @@ def configure(tmp_path: Path, client_of: Callable[..., Any]) -> Any:
                 path = tmp_path / f"{option}.yaml"
                 path.write_text(content)
                 options[option] = str(path)
-        return agent_settings(client_of, LOGGER, **options)
+        return settings_reader(client_of, LOGGER, **options)()
 
     return configure
 

@@ -77,7 +77,7 @@ class Maker:
     def anew(self) -> Requests:
         """One that remembers nothing."""
         return Requests(
-            settings=AGENT,
+            settings=lambda: AGENT,
             prefect_settings=lambda: self.prefect,
             files=Reader(lambda _: None),
             logger=logging.getLogger("agent"),

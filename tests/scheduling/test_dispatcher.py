@@ -482,24 +482,22 @@ def test_every_verdict_worth_waiting_for_has_a_cause() -> None:
 
 INTERVALS = {0: 0.25, 1: 0.5, 2: 1.0, 3: 10.0}
 
+FAILED, NOTHING, RUNS = None, False, True
+
 
 @pytest.mark.parametrize(
     "looks, pauses",
     [
-        ([(0, 0)] * 5, [0.5, 1.0, 10.0, 10.0, 10.0]),
-        ([(3, 3), (0, 0), (1, 1)], [0.25, 0.5, 0.25]),
-        ([(25, 25), (25, 25), (10, 10)], [0.0, 0.0, 0.25]),
-        ([(25, 0), (25, 0)], [0.5, 1.0]),
+        ([NOTHING] * 5, [0.5, 1.0, 2.0, 2.0, 2.0]),
+        ([FAILED] * 5, [0.5, 1.0, 10.0, 10.0, 10.0]),
+        ([FAILED, FAILED, FAILED, NOTHING, FAILED], [0.5, 1.0, 10.0, 2.0, 10.0]),
+        ([FAILED, FAILED, RUNS, FAILED], [0.5, 1.0, 0.25, 0.5]),
+        ([RUNS, NOTHING, RUNS], [0.25, 0.5, 0.25]),
     ],
 )
 def test_poll_interval(looks: Any, pauses: List[float]) -> None:
     rhythm = PollInterval(INTERVALS)
-    assert [rhythm.after(seen, new) for seen, new in looks] == pauses
-
-
-def test_a_full_window_is_known() -> None:
-    rhythm = PollInterval(INTERVALS)
-    rhythm.after(25, 0)
-    assert rhythm.window_is_full
-    rhythm.after(24, 0)
-    assert not rhythm.window_is_full
+    assert pauses == [
+        rhythm.after_failure() if look is FAILED else rhythm.after(look)
+        for look in looks
+    ]

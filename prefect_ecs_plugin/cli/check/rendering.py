@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Iterator, Mapping, Optional, cast
 
+from ...config.sources import Reader
 from ...errors import LaunchError, PrefectECSError
 from ...launch.launcher import Launcher
 from ...observability.outage_log import OutageLog
@@ -47,9 +48,9 @@ def render(row: Mapping[str, Any], name: str, context: CheckContext) -> LaunchPr
     recorder = _Recorder(context.known_aws)
     logger = logging.Logger("prefect_ecs_plugin.cli.check", logging.CRITICAL)
     launcher = Launcher(
-        settings=context.known_settings,
+        settings=lambda: context.known_settings,
         prefect_settings=lambda: _prefect_settings(context),
-        clients=context.known_aws.clients,
+        files=Reader(context.known_aws.clients, context.known_settings.template_hosts),
         submission=cast(Any, recorder),
         claims=cast(Any, None),  # the run is not claimed
         reporter=cast(Any, None),  # and Prefect gets no report

@@ -6,7 +6,7 @@ import inspect
 import logging
 from typing import Any, Iterator, List, Mapping
 
-from ...config.configuration import agent_settings
+from ...config.configuration import settings_reader
 from ...errors import ConfigurationError
 from ...launch import api_key
 from ...observability.health import listen
@@ -23,7 +23,7 @@ _FILES = {
 
 def settings(context: CheckContext) -> Iterator[Finding]:
     """Whether the agent would start with its files and the default VPC."""
-    known = set(inspect.signature(agent_settings).parameters) - {"clients", "logger"}
+    known = set(inspect.signature(settings_reader).parameters) - {"clients", "logger"}
     given = {name: value for name, value in context.options.items() if name in known}
     options = {**dict.fromkeys(_FILES), **given, "env": context.env_vars}
     logged: List[str] = []
@@ -70,7 +70,7 @@ def _read(
 
     logger = logging.Logger("prefect_ecs_plugin.cli.check", logging.WARNING)
     logger.addHandler(Keeping())
-    return agent_settings(context.known_aws.clients, logger, **options)
+    return settings_reader(context.known_aws.clients, logger, **options)()
 
 
 def _failures(

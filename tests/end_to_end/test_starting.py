@@ -1,0 +1,111 @@
+"""An agent looks at the queue before it has read all that it needs for a launch."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Any, Iterator
+
+import pytest
+from deadlines import DEADLINE
+from prefect import Flow, task
+
+pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
+
+from codes import codes_of
+from runs import tasks_of
+from world import World
+
+from prefect_ecs_plugin.sandbox.aws import Fault
+
+TEMPLATE = b"networkMode: awsvpc\ncpu: 256\nmemory: 512\n"
+REMOTE = "s3://templates/task.yaml"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    home = tmp_path_factory.mktemp("home")
+    with World(home, runs_tasks=False).running() as world:
+        s3 = world.aws.client("s3")
+        s3.create_bucket(Bucket="templates")
+        s3.put_object(Bucket="templates", Key="task.yaml", Body=TEMPLATE)
+        yield world
+
+
+@pytest.fixture
+def world(running: World) -> Iterator[World]:
+    yield running
+    running.api.fault = running.aws.fault = None
+
+
+@pytest.fixture
+def run_id(world: World) -> Iterator[str]:
+    """A run that is due, and no concern of the next test's agent."""
+
+    @task
+    def nothing() -> None: ...
+
+    with Flow("nothing") as flow:
+        nothing()
+    run_id = world.run(world.register(flow))
+    yield run_id
+    world.api.fault = None
+    world.api.store.set_flow_run_state(run_id, {"type": "Failed"})
+
+
+@pytest.mark.parametrize(
+    "held", ["ec2.DescribeVpcs", "s3.GetObject", "ecs.DescribeClusters", "flow_run"]
+)
+def test_the_queue_is_looked_at_while_something_else_is_read(
+    world: World, run_id: str, held: str
+) -> None:
+    """`flow_run` is the query for the runs that have to be recovered."""
+    looked, was_first = threading.Event(), []
+
+    def hold(operation: str, _: Any) -> None:
+        if operation == "get_runs_in_queue":
+            looked.set()
+        elif operation == held:
+            was_first.append(looked.wait(DEADLINE))
+
+    world.api.fault = world.aws.fault = hold
+    with world.agent("--task-definition", REMOTE):
+        tasks_of(world, run_id, 1)
+    assert was_first[0]
+
+
+@pytest.mark.parametrize("held", ["ec2.DescribeVpcs", "s3.GetObject"])
+def test_a_run_is_not_claimed_before_all_is_read_that_its_launch_needs(
+    world: World, run_id: str, held: str
+) -> None:
+    was_seen, states = threading.Event(), []
+
+    def look(operation: str, _: Any) -> None:
+        if operation == "flow_run":  # the row of the run; recovery has not begun
+            was_seen.set()
+
+    def hold(operation: str, _: Any) -> None:
+        if operation == held:
+            was_seen.wait(DEADLINE)
+            states.extend(world.states([run_id]))
+
+    world.api.fault, world.aws.fault = look, hold
+    with world.agent("--task-definition", REMOTE):
+        tasks_of(world, run_id, 1)
+    assert states == ["Scheduled"]
+    request = world.aws.sent("RunTask")[-1]
+    assert request["networkConfiguration"]["awsvpcConfiguration"]["subnets"]
+
+
+@pytest.mark.parametrize("broken", ["ec2.DescribeVpcs", "s3.GetObject"])
+def test_guarantee_6_what_cannot_be_read_at_start_is_one_line_and_costs_no_run(
+    world: World, run_id: str, broken: str
+) -> None:
+    denied = Fault(error_code="AccessDenied", message="no", status=403)
+    world.aws.fault = lambda operation, _: denied if operation == broken else None
+    ended = world.prefect("agent", "ecs", "start", "--task-definition", REMOTE)
+    assert ended.returncode == 1
+    errors = re.findall("^Error: .*", ended.stdout, re.MULTILINE)
+    assert codes_of(errors) == ["missing-permission"]
+    assert "Traceback" not in ended.stdout
+    assert world.states([run_id]) == ["Scheduled"]
