@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import (
     Any,
     Callable,
@@ -80,7 +81,7 @@ _EVERY = 7
 #: start any sooner here, and another agent may have capacity for them.
 _MAX_BACKLOG = 15.0
 
-#: How often an agent with --max-polls checks whether it has finished, in seconds.
+#: How often an agent checks after its --max-polls whether all is done, in seconds.
 _END_CHECK = 0.25
 
 #: The part of the shutdown grace for returning runs; the rest is for log lines.
@@ -515,20 +516,24 @@ class ECSAgent(Agent):
 
         The main thread only waits, so that no request delays a signal.
         """
+        ended: SimpleQueue[bool] = SimpleQueue()  # whose `put` a handler may call
 
         def stop() -> None:
+            ended.put(True)
             exit_event.set()
             AGENT_WAKE_EVENT.set()
 
-        poller = threading.Thread(
-            target=self._poll_until, args=(exit_event,), name="poller", daemon=True
-        )
+        def poll() -> None:
+            self._poll_until(exit_event)
+            while not exit_event.is_set():
+                if self._dispatcher.wait_until_done(_END_CHECK):
+                    ended.put(False)
+                    return
+
+        poller = threading.Thread(target=poll, name="poller", daemon=True)
         with self._stop_signals(stop):
             poller.start()
-            while not exit_event.wait(_END_CHECK):
-                if not poller.is_alive() and self._dispatcher.wait_until_done(0):
-                    break
-            self._finish(is_asked=exit_event.is_set())
+            self._finish(is_asked=ended.get())
 
     def _poll_until(self, exit_event: threading.Event) -> None:
         polls = math.inf if self.max_polls is None else self.max_polls

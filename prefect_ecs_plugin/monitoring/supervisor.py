@@ -390,6 +390,7 @@ class Supervisor:
         The server does not notify the agent when a run is cancelled.
         """
         while True:
+            yield from self.watcher.until_occupied()
             yield Pause(_CANCEL_INTERVAL)
             for watched, reason in self._to_stop():
                 watched.is_stop_requested = True

@@ -104,6 +104,7 @@ class Watcher:
         self._queue = PollQueue()
         self._began = 0.0
         self._filled: Future[None] = Future()
+        self._occupied: Future[None] = Future()
 
     # -- Called by the agent, from any thread -------------------------------------
 
@@ -157,6 +158,17 @@ class Watcher:
     def __len__(self) -> int:
         return len(self._queue)
 
+    def until_occupied(self) -> Steps[None]:
+        """Wait until a task is watched, for the one loop that has nothing to do before.
+
+        It holds no timer, so an idle agent is not woken.
+        """
+        while not len(self):
+            occupied: Future[None] = Future()
+            self._occupied = occupied  # before the queue is read once more
+            if not len(self):
+                yield occupied
+
     # -- The watch ------------------------------------------------------------------
 
     def watch(self) -> Steps[None]:
@@ -174,8 +186,9 @@ class Watcher:
             yield filled if due is None else Pause(min(TICK, due - now))
 
     def _wake(self) -> None:
-        with contextlib.suppress(InvalidStateError):  # it is awake
-            self._filled.set_result(None)
+        for awaited in (self._filled, self._occupied):
+            with contextlib.suppress(InvalidStateError):  # it is awake
+                awaited.set_result(None)
 
     def _spacing(self) -> Pause:
         """The rest of the time between the beginnings of two calls."""

@@ -11,6 +11,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections import Counter
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
@@ -26,6 +27,7 @@ from world import World, claim, eventually
 
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
+from prefect_ecs_plugin.scheduling.steps import Pause
 
 pytestmark = pytest.mark.slow
 
@@ -633,6 +635,24 @@ def test_a_background_loop_that_keeps_failing_is_counted_and_shows_in_the_health
     assert agent._counts.internal_errors.items()[()] >= 3
     agent._dispatcher.interrupt()
     agent._dispatcher.close()
+
+
+def test_cancellations_are_watched_from_the_first_task_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then no timer wakes the agent."""
+    from prefect.utilities.configuration import set_temporary_config
+
+    from prefect_ecs_plugin import ECSAgent
+
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    with set_temporary_config({"cloud.api": world.api.url}):
+        agent = ECSAgent()
+    steps = agent._supervisor.watch_cancellations()
+    assert isinstance(next(steps), Future)
+    agent._watcher.add("a task", "default", "a run")
+    assert isinstance(next(steps), Pause)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import logging
 import threading
 from bisect import bisect_left
 from collections import Counter
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import (
@@ -405,6 +406,17 @@ def test_ten_thousand_running_tasks_cost_less(world: World) -> None:
     world.ecs.calls.clear()
     world.run_until(150.0)
     assert 3.0 < len(world.ecs.calls) / 90 < 3.5
+
+
+def test_a_loop_that_waits_for_the_first_task_holds_no_timer(world: World) -> None:
+    steps = world.watcher.until_occupied()
+    occupied = next(steps)
+    assert isinstance(occupied, Future)
+    assert not occupied.done()
+    world.add(arns(1), "PENDING")
+    assert occupied.done()
+    assert list(steps) == []
+    assert list(world.watcher.until_occupied()) == []
 
 
 def test_nothing_in_flight_costs_nothing(world: World) -> None:
