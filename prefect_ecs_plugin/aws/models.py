@@ -67,8 +67,9 @@ class _Files(JSONFileLoader):  # type: ignore[misc]  # botocore has no types
 
 
 def _without_documentation(content: Dict[str, Any]) -> Dict[str, Any]:
+    """Empty the documentation; botocore relies on there being one."""
     if isinstance(content.get("documentation"), str):  # no member of that name
-        del content["documentation"]
+        content["documentation"] = ""
     return content
 
 
@@ -99,8 +100,10 @@ def _leave_out_unread(
     operations: Mapping[str, Any], shapes: Dict[str, Dict[str, Any]]
 ) -> None:
     for name, read in MEMBERS.items():
-        members = shapes[name]["members"]
-        shapes[name]["members"] = {key: members[key] for key in read}
+        members = shapes[name]["members"].items()
+        shapes[name]["members"] = {
+            key: member for key, member in members if key in read
+        }
     shapes.update(_STARTED)
     answer = shapes[operations["RunTask"]["output"]["shape"]]
     answer["members"]["tasks"] = {"shape": "StartedTasks"}
