@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
+import requests.certs
+
 from prefect_ecs_plugin.sandbox import environment
 
 from .contender import OURS, Contender, RunningAgent
@@ -126,8 +128,11 @@ def measure(scenario: Scenario, runs: int, contender: Contender) -> Measurement:
         scenario.limits,
         scenario.refused_for,
         counts_bytes=scenario.idle > 0,
+        https=scenario.https,
     ) as (api, aws):
         variables = furnished(api.url(), aws.url(), aws.access_key(), home)
+        if scenario.https:
+            variables["REQUESTS_CA_BUNDLE"] = _trusted(api.certificate(), home)
         with contender.start(variables, log, not scenario.limits) as agent:
             stage = _Stage(agent, api, aws, log)
             found = stage.play(scenario, runs, contender.name)
@@ -164,6 +169,17 @@ def _floor(
     )
     found: Dict[str, float] = json.loads(printed.stdout)
     return found
+
+
+def _trusted(certificate: str, home: str) -> str:
+    """A file with this certificate and all that are trusted anyway.
+
+    Reading them is a good part of what a new connection costs.
+    """
+    bundle = Path(home) / "trusted.pem"
+    usual = Path(requests.certs.where()).read_text(encoding="utf-8")
+    bundle.write_text(f"{usual}\n{certificate}", encoding="utf-8")
+    return str(bundle)
 
 
 def log_of(scenario: str, part: str, contender: Contender) -> Path:

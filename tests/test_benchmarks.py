@@ -21,6 +21,7 @@ from benchmarks.contender import Contender
 from benchmarks.measuring import Measurement, Wave
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.scrapes import Scrapes, quantile
+from benchmarks.servers import NO_LATENCY
 from benchmarks.wire import Relay
 
 OURS, THEIRS = figures.OURS, figures.THEIRS
@@ -315,9 +316,15 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contender:
 
 
 def test_the_agent_goes_through_a_scenario(agent: Contender) -> None:
-    """And the floor is measured after it, while it is idle the bytes are."""
+    """With all that is measured in one scenario or another."""
     scenario = replace(
-        SCENARIOS["burst"].quick(), ahead=0.5, flows=2, floor=3, idle=0.5
+        SCENARIOS["burst"].quick(),
+        latencies=NO_LATENCY,
+        ahead=0.5,
+        flows=2,
+        floor=3,
+        idle=0.5,
+        https=True,
     )
 
     found = measuring.measure(scenario, 4, agent)
