@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Iterator, List, Sequence
 
 from . import environments, report, single
-from .contender import OURS, THEIRS, Contender
+from .contender import OURS, THEIRS, UNLIMITED, Contender
 from .figures import Results, figures
 from .limits import floor
 from .measuring import Measurement, measure, time_help
@@ -34,7 +34,7 @@ def main() -> None:
     names = arguments.scenarios or list(NAMES)
     prefect = environments.prepare()
     contenders = [
-        Contender(OURS, prefect["plugin"], ("--launches-per-second", "1000")),
+        Contender(OURS, prefect["plugin"], UNLIMITED),
         Contender(THEIRS, prefect["plain"]),
     ]
     results = Results()

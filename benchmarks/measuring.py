@@ -7,9 +7,10 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, Mapping, Tuple
 
 import requests.certs
 
@@ -114,13 +115,19 @@ class Measurement:
         return sum(self.floor.values())
 
 
-def measure(scenario: Scenario, runs: int, contender: Contender) -> Measurement:
+def measure(
+    scenario: Scenario,
+    runs: int,
+    contender: Contender,
+    around: Callable[[RunningAgent], ContextManager[None]] = nullcontext,
+) -> Measurement:
     """Put an agent through a scenario.
 
     Args:
         scenario: What happens.
         runs: How many runs come at once.
         contender: Which agent.
+        around: Given the agent, what surrounds its runs, those to warm up left out.
     """
     log = log_of(scenario.name, str(runs), contender)
     with tempfile.TemporaryDirectory() as home, serving(
@@ -135,7 +142,7 @@ def measure(scenario: Scenario, runs: int, contender: Contender) -> Measurement:
             variables["REQUESTS_CA_BUNDLE"] = _trusted(api.certificate(), home)
         with contender.start(variables, log, not scenario.limits) as agent:
             stage = _Stage(agent, api, aws, log)
-            found = stage.play(scenario, runs, contender.name)
+            found = stage.play(scenario, runs, contender.name, around)
         if scenario.floor and contender.name == OURS:
             floor = _floor(scenario, contender, (api, aws), variables)
             found = replace(found, floor=floor)
@@ -206,7 +213,13 @@ class _Stage:
     aws: AWS
     log: Path
 
-    def play(self, scenario: Scenario, runs: int, name: str) -> Measurement:
+    def play(
+        self,
+        scenario: Scenario,
+        runs: int,
+        name: str,
+        around: Callable[[RunningAgent], ContextManager[None]],
+    ) -> Measurement:
         self._wait(self.api.first_look, _START)
         if not self.api.first_look():
             raise RuntimeError(f"{name} did not look at the queue; see {self.log}")
@@ -216,9 +229,11 @@ class _Stage:
         flow_ids = self.api.register(scenario.flows)
         if scenario.warm_up:
             self._wave(scenario, scenario.warm_up, flow_ids)
-        waves = tuple(
-            self._wave(scenario, runs, flow_ids) for _ in range(scenario.waves_of(runs))
-        )
+        with around(self.agent):
+            waves = tuple(
+                self._wave(scenario, runs, flow_ids)
+                for _ in range(scenario.waves_of(runs))
+            )
         self.agent.stop()
         return Measurement(
             scenario.name,
