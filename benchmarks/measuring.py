@@ -41,6 +41,8 @@ class Wave:
         failed: How many runs ended Failed.
         duplicates: How many tasks were started beyond one for each run.
         cpu: Seconds of the agent's CPU.
+        api_cpu: Seconds of the CPU of the Prefect API.
+        aws_cpu: Seconds of the CPU of AWS.
         memory: Bytes the agent had resident at its end.
         ecs_calls: How often each operation of ECS was called.
         api_calls: How often each root field of the Prefect API was.
@@ -53,6 +55,8 @@ class Wave:
     failed: int = 0
     duplicates: int = 0
     cpu: float = 0.0
+    api_cpu: float = 0.0
+    aws_cpu: float = 0.0
     memory: int = 0
     ecs_calls: Mapping[str, int] = field(default_factory=dict)
     api_calls: Mapping[str, int] = field(default_factory=dict)
@@ -275,6 +279,8 @@ class _Stage:
             failed=sum(reasons.values()),
             duplicates=len(starts) - len(first),
             cpu=after.cpu - before.cpu,
+            api_cpu=after.api_cpu - before.api_cpu,
+            aws_cpu=after.aws_cpu - before.aws_cpu,
             memory=self.agent.memory(),
             ecs_calls=_of_ecs(after.aws_calls - before.aws_calls),
             api_calls=dict(after.api_calls - before.api_calls),
@@ -286,6 +292,8 @@ class _Stage:
         return _Counters(
             self.api.ended(),
             self.agent.cpu(),
+            self.api.cpu(),
+            self.aws.cpu(),
             Counter(self.aws.calls()),
             Counter(self.api.calls()),
             self.aws.throttled(),
@@ -304,6 +312,8 @@ class _Stage:
 class _Counters:
     ended: int
     cpu: float
+    api_cpu: float
+    aws_cpu: float
     aws_calls: Counter[str]
     api_calls: Counter[str]
     throttled: int

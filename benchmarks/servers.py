@@ -89,6 +89,10 @@ class API:
         """What agents have to trust, in PEM; empty without HTTPS."""
         return self._certificate
 
+    def cpu(self) -> float:
+        """Seconds of CPU of this server's process."""
+        return time.process_time()
+
     def bytes(self) -> int:
         """What went over the wire, both ways; 0 if nothing counts it."""
         return self._relay.bytes if self._relay else 0
@@ -211,6 +215,10 @@ class AWS:
 
     def url(self) -> str:
         return self._aws.url
+
+    def cpu(self) -> float:
+        """Seconds of CPU of this server's process."""
+        return time.process_time()
 
     def access_key(self) -> Tuple[str, str]:
         """The access key that it answers to: id and secret."""
