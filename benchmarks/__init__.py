@@ -11,6 +11,7 @@
     wire           counts the bytes between an agent and the Prefect API
     figures        what must be reached beside what was measured      (pure)
     report, plot   the tables and the picture of docs/benchmarks.md   (pure)
+    flame          docs/images/flame.svg; stacks is its pure part
     dashboard      docs/grafana-dashboard.svg; scrapes and panels are its pure parts
     scaling        100,000 runs over 10 agents on a simulated clock
 

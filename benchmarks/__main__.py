@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Iterator, List, Sequence
 
 from . import environments, report, single
-from .contender import OURS, THEIRS, Contender
+from .contender import OURS, THEIRS, UNLIMITED, Contender
 from .figures import Results, figures
 from .limits import floor
-from .measuring import Measurement, measure, time_help
+from .measuring import Measurement, Wave, measure, time_help
 from .plot import Curve, svg
 from .scenarios import HELP, NAMES, SCENARIOS, Scenario
 from .speed import loop_seconds
 
 _DOCS = environments.ROOT / "docs"
 _PLOT = "start-delays.svg"
+
+#: All measurements of the last time.
+_KEPT = environments.CACHE / "results.json"
 
 #: How often the help is timed; its differences are of milliseconds.
 _HELP_REPEATS = 21
@@ -34,10 +37,10 @@ def main() -> None:
     names = arguments.scenarios or list(NAMES)
     prefect = environments.prepare()
     contenders = [
-        Contender(OURS, prefect["plugin"], ("--launches-per-second", "1000")),
+        Contender(OURS, prefect["plugin"], UNLIMITED),
         Contender(THEIRS, prefect["plain"]),
     ]
-    results = Results()
+    results = _results_without(names) if arguments.update else Results()
     began = time.monotonic()
     for name in names:
         for _ in range(arguments.repeat):
@@ -48,9 +51,10 @@ def main() -> None:
                 scenario = _scenario(name, arguments)
                 for _ in range(scenario.pairs):
                     _measure_pair(results, scenario, contenders)
-    print(f"\n{time.monotonic() - began:.0f} s\n\n{_measured(results)}")
+    results.measurements.sort(key=lambda found: NAMES.index(found.scenario))
     _keep(results)
-    if arguments.write or not (arguments.scenarios or arguments.quick):
+    print(f"\n{time.monotonic() - began:.0f} s\n\n{_measured(results)}")
+    if arguments.update or not (arguments.scenarios or arguments.quick):
         _write(results)
 
 
@@ -65,11 +69,17 @@ def _arguments() -> argparse.Namespace:
     add("--quick", action="store_true", help="small sizes, to see that it works")
     add("--repeat", type=int, default=1, metavar="N", help="N pairs of each; medians")
     add("--runs", type=int, metavar="N", help="this size only")
-    add("--write", action="store_true", help="write the docs in any case")
+    add(
+        "--update",
+        action="store_true",
+        help="keep what was measured last of the other scenarios, and write the docs",
+    )
     arguments = parser.parse_args()
     unknown = set(arguments.scenarios) - set(NAMES)
     if unknown:
         parser.error(f"no scenario {sorted(unknown)}; there are {', '.join(NAMES)}")
+    if arguments.quick and arguments.update:
+        parser.error("--quick measures too little for the docs")
     return arguments
 
 
@@ -111,6 +121,10 @@ def _told(found: Measurement) -> Iterator[str]:
         yield f"{launched} launched, {failed} failed"
     if found.cpu_per_run:
         yield f"{found.cpu_per_run * 1000:.2f} ms CPU per run"
+        runs = sum(wave.runs for wave in found.waves)
+        api = sum(wave.api_cpu for wave in found.waves) / runs * 1000
+        aws = sum(wave.aws_cpu for wave in found.waves) / runs * 1000
+        yield f"of the API {api:.2f} ms, of AWS {aws:.2f} ms"
     if found.floor_per_run:
         times = found.cpu_per_run / found.floor_per_run
         yield f"{times:.2f} x the floor of {found.floor_per_run * 1000:.2f} ms"
@@ -138,15 +152,31 @@ def _measured(results: Results) -> str:
 
 def _keep(results: Results) -> None:
     """Everything that was measured, for those who want to look closer."""
-    kept = environments.CACHE / "results.json"
     measurements = [asdict(found) for found in results.measurements]
     content = {
         "measurements": measurements,
         "help_seconds": results.help_seconds,
         "loop_seconds": results.loop_seconds,
     }
-    kept.write_text(json.dumps(content, indent=1))
-    print(f"\nAll measurements are in {kept}.")
+    _KEPT.write_text(json.dumps(content, indent=1))
+    print(f"\nAll measurements are in {_KEPT}.")
+
+
+def _results_without(names: Sequence[str]) -> Results:
+    """What was kept last of all scenarios but these."""
+    kept = json.loads(_KEPT.read_text())
+    results = Results()
+    results.loop_seconds = kept["loop_seconds"]
+    if HELP not in names:
+        results.help_seconds = kept["help_seconds"]
+    for found in kept["measurements"]:
+        if found["scenario"] not in names:
+            waves = [
+                Wave(**{**wave, "delays": tuple(wave["delays"])})
+                for wave in found["waves"]
+            ]
+            results.measurements.append(Measurement(**{**found, "waves": tuple(waves)}))
+    return results
 
 
 def _write(results: Results) -> None:

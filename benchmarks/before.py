@@ -14,12 +14,9 @@ import statistics
 from typing import Dict, List
 
 from . import environments
-from .contender import Contender
+from .contender import UNLIMITED, Contender
 from .measuring import measure
 from .scenarios import SCENARIOS
-
-#: What an agent without limits is started with.
-_UNLIMITED = ("--launches-per-second", "1000")
 
 
 def main() -> None:
@@ -35,7 +32,7 @@ def main() -> None:
     found: Dict[str, List[float]] = {name: [] for name in prefect}
     for _ in range(arguments.pairs):
         for name, command in prefect.items():
-            agent = Contender(name, command, _UNLIMITED)
+            agent = Contender(name, command, UNLIMITED)
             measurement = measure(SCENARIOS["growth"], arguments.runs, agent)
             launched = sum(wave.launched for wave in measurement.waves)
             milliseconds = measurement.cpu_per_run * 1000

@@ -14,6 +14,9 @@ from typing import Mapping, Optional, Sequence, Tuple, Type
 #: The names of the two agents.
 OURS, THEIRS = "ours", "theirs"
 
+#: The options with which this agent has no limits of AWS to keep.
+UNLIMITED = ("--launches-per-second", "1000")
+
 #: Seconds between SIGTERM and SIGKILL.
 GRACE = 10.0
 
@@ -73,6 +76,11 @@ class RunningAgent:
             )
         self.total_cpu = 0.0
         self.peak_memory = 0
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def __enter__(self) -> RunningAgent:
         return self

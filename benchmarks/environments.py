@@ -92,7 +92,7 @@ def _environment(name: str) -> Path:
 
 def _constraints() -> List[str]:
     """The versions of the environment that runs this, so that both have the same."""
-    skipped = {"prefect", "prefect-ecs-plugin"}
+    skipped = {"prefect", "prefect-ecs-plugin", "py-spy"}  # the last for `flame` only
     return sorted(
         f"{found.metadata['Name']}=={found.version}"
         for found in importlib.metadata.distributions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from statistics import median
 from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
@@ -103,7 +104,7 @@ def _burst(results: Results) -> Iterator[Figure]:
     yield Figure(
         "burst",
         f"the last starts within 1.15 x AWS's floor + 2 s = {limit:.2f} s",
-        f"{last:.2f} s: {last / floor(ours[0].runs):.2f} x the floor",
+        f"{last:.2f} s",
         f"{median(_last(wave) for wave in theirs):.2f} s, of those launched",
         last <= limit,
     )
@@ -261,11 +262,11 @@ def _idle(results: Results) -> Iterator[Figure]:
         ("CPU", "ms", lambda found: found.idle_cpu * 1000),
         ("bytes to and from the API", "KiB", lambda found: found.idle_bytes / 1024),
     )
-    if results.of("idle", OURS) and results.of("idle", THEIRS):
-        for what, unit, value in measured:
-            ours, theirs = _both(results, "idle", value)
+    for scenario, (what, unit, value) in product(("idle", "idle-https"), measured):
+        if results.of(scenario, OURS) and results.of(scenario, THEIRS):
+            ours, theirs = _both(results, scenario, value)
             yield Figure(
-                "idle",
+                scenario,
                 f"{what}: at most {_IDLE} x",
                 f"{ours:.1f} {unit}: {ours / theirs:.2f} x",
                 f"{theirs:.1f} {unit}",

@@ -7,9 +7,12 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, Mapping, Tuple
+
+import requests.certs
 
 from prefect_ecs_plugin.sandbox import environment
 
@@ -38,6 +41,8 @@ class Wave:
         failed: How many runs ended Failed.
         duplicates: How many tasks were started beyond one for each run.
         cpu: Seconds of the agent's CPU.
+        api_cpu: Seconds of the CPU of the Prefect API.
+        aws_cpu: Seconds of the CPU of AWS.
         memory: Bytes the agent had resident at its end.
         ecs_calls: How often each operation of ECS was called.
         api_calls: How often each root field of the Prefect API was.
@@ -50,6 +55,8 @@ class Wave:
     failed: int = 0
     duplicates: int = 0
     cpu: float = 0.0
+    api_cpu: float = 0.0
+    aws_cpu: float = 0.0
     memory: int = 0
     ecs_calls: Mapping[str, int] = field(default_factory=dict)
     api_calls: Mapping[str, int] = field(default_factory=dict)
@@ -112,13 +119,19 @@ class Measurement:
         return sum(self.floor.values())
 
 
-def measure(scenario: Scenario, runs: int, contender: Contender) -> Measurement:
+def measure(
+    scenario: Scenario,
+    runs: int,
+    contender: Contender,
+    around: Callable[[RunningAgent], ContextManager[None]] = nullcontext,
+) -> Measurement:
     """Put an agent through a scenario.
 
     Args:
         scenario: What happens.
         runs: How many runs come at once.
         contender: Which agent.
+        around: Given the agent, what surrounds its runs, those to warm up left out.
     """
     log = log_of(scenario.name, str(runs), contender)
     with tempfile.TemporaryDirectory() as home, serving(
@@ -126,11 +139,14 @@ def measure(scenario: Scenario, runs: int, contender: Contender) -> Measurement:
         scenario.limits,
         scenario.refused_for,
         counts_bytes=scenario.idle > 0,
+        https=scenario.https,
     ) as (api, aws):
         variables = furnished(api.url(), aws.url(), aws.access_key(), home)
+        if scenario.https:
+            variables["REQUESTS_CA_BUNDLE"] = _trusted(api.certificate(), home)
         with contender.start(variables, log, not scenario.limits) as agent:
             stage = _Stage(agent, api, aws, log)
-            found = stage.play(scenario, runs, contender.name)
+            found = stage.play(scenario, runs, contender.name, around)
         if scenario.floor and contender.name == OURS:
             floor = _floor(scenario, contender, (api, aws), variables)
             found = replace(found, floor=floor)
@@ -166,6 +182,17 @@ def _floor(
     return found
 
 
+def _trusted(certificate: str, home: str) -> str:
+    """A file with this certificate and all that are trusted anyway.
+
+    Reading them is a good part of what a new connection costs.
+    """
+    bundle = Path(home) / "trusted.pem"
+    usual = Path(requests.certs.where()).read_text(encoding="utf-8")
+    bundle.write_text(f"{usual}\n{certificate}", encoding="utf-8")
+    return str(bundle)
+
+
 def log_of(scenario: str, part: str, contender: Contender) -> Path:
     """Where the output of an agent goes."""
     log = CACHE / "logs" / f"{scenario}-{part}-{contender.name}.txt"
@@ -190,7 +217,13 @@ class _Stage:
     aws: AWS
     log: Path
 
-    def play(self, scenario: Scenario, runs: int, name: str) -> Measurement:
+    def play(
+        self,
+        scenario: Scenario,
+        runs: int,
+        name: str,
+        around: Callable[[RunningAgent], ContextManager[None]],
+    ) -> Measurement:
         self._wait(self.api.first_look, _START)
         if not self.api.first_look():
             raise RuntimeError(f"{name} did not look at the queue; see {self.log}")
@@ -200,9 +233,11 @@ class _Stage:
         flow_ids = self.api.register(scenario.flows)
         if scenario.warm_up:
             self._wave(scenario, scenario.warm_up, flow_ids)
-        waves = tuple(
-            self._wave(scenario, runs, flow_ids) for _ in range(scenario.waves_of(runs))
-        )
+        with around(self.agent):
+            waves = tuple(
+                self._wave(scenario, runs, flow_ids)
+                for _ in range(scenario.waves_of(runs))
+            )
         self.agent.stop()
         return Measurement(
             scenario.name,
@@ -244,6 +279,8 @@ class _Stage:
             failed=sum(reasons.values()),
             duplicates=len(starts) - len(first),
             cpu=after.cpu - before.cpu,
+            api_cpu=after.api_cpu - before.api_cpu,
+            aws_cpu=after.aws_cpu - before.aws_cpu,
             memory=self.agent.memory(),
             ecs_calls=_of_ecs(after.aws_calls - before.aws_calls),
             api_calls=dict(after.api_calls - before.api_calls),
@@ -255,6 +292,8 @@ class _Stage:
         return _Counters(
             self.api.ended(),
             self.agent.cpu(),
+            self.api.cpu(),
+            self.aws.cpu(),
             Counter(self.aws.calls()),
             Counter(self.api.calls()),
             self.aws.throttled(),
@@ -273,6 +312,8 @@ class _Stage:
 class _Counters:
     ended: int
     cpu: float
+    api_cpu: float
+    aws_cpu: float
     aws_calls: Counter[str]
     api_calls: Counter[str]
     throttled: int

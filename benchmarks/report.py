@@ -10,9 +10,6 @@ from .figures import Figure, Results
 from .measuring import Measurement, Wave
 from .speed import TURNS, TYPICAL
 
-BEGIN = "<!-- measured: begin -->"
-END = "<!-- measured: end -->"
-
 _AGENTS = {OURS: "this agent", THEIRS: "Prefect's own"}
 _MIB = 2.0**20
 
@@ -23,17 +20,23 @@ _HEADS = (
 )
 
 
-def page_with(page: str, measured: str) -> str:
-    """The page with what stands between its markers replaced.
+def page_with(page: str, content: str, name: str = "measured") -> str:
+    """The page with what stands between two markers replaced.
+
+    Args:
+        page: The page, in Markdown.
+        content: What comes between the markers.
+        name: The markers are `<!-- name: begin -->` and `<!-- name: end -->`.
 
     Raises:
-        ValueError: if it has no markers.
+        ValueError: if it has no such markers.
     """
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if BEGIN not in page or END not in rest:
-        raise ValueError(f"The page has no {BEGIN} ... {END} to write between.")
-    return f"{before}{BEGIN}\n{measured}\n{END}{after}"
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    if begin not in page or end not in rest:
+        raise ValueError(f"The page has no {begin} ... {end} to write between.")
+    return f"{before}{begin}\n{content}\n{end}{after}"
 
 
 def measured(figures: Sequence[Figure], results: Results, circumstances: str) -> str:
@@ -109,14 +112,15 @@ def _detail(repeated: Sequence[Measurement], floor: float) -> Dict[str, str]:
         )
         line.update(
             (name, f"{_median(waves, name):,.0f}")
-            for name in ("launched", "failed", "duplicates", "throttled")
+            for name in ("launched", "failed", "duplicates")
         )
-        line["launches/s"] = f"{_median(waves, 'rate'):.1f}"
     if any(wave.delays for wave in waves):
         last = median(wave.delays[-1] for wave in waves if wave.delays)
         line["last start"] = f"{last:.1f} s"
     cpu = _median(repeated, "cpu_per_run")
-    if cpu:
+    if cpu:  # of runs that came together
+        line["launches/s"] = f"{_median(waves, 'rate'):.1f}"
+        line["throttled"] = f"{_median(waves, 'throttled'):,.0f}"
         line["CPU per run"] = f"{cpu * 1000:.1f} ms"
         line["ECS calls per run"] = f"{_per_run(waves, 'ecs_calls'):.2f}"
         line["API calls per run"] = f"{_per_run(waves, 'api_calls'):.2f}"

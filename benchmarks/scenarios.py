@@ -31,6 +31,7 @@ class Scenario:
         settled: Seconds from the first look at the queue, after which an agent has
             become idle.
         idle: Seconds to be watched with nothing to do from then on.
+        https: Whether the API is reached over HTTPS.
         agents: Several agents that are idle, for which runs are started one by one; see
             `single`.
         pairs: How often both agents are measured.
@@ -52,6 +53,7 @@ class Scenario:
     floor: int = 0
     settled: float = 0.0
     idle: float = 0.0
+    https: bool = False
     agents: int = 0
     pairs: int = 1
     deadline: float = 300.0
@@ -134,6 +136,13 @@ _ALL = (
         limits=True,
     ),
     Scenario("idle", "60 s with nothing to do", settled=20.0, idle=60.0),
+    Scenario(
+        "idle-https",
+        "60 s with nothing to do, the API over HTTPS",
+        settled=20.0,
+        idle=60.0,
+        https=True,
+    ),
     Scenario(
         "single",
         "20 runs that are started by hand, each for an idle agent, no latencies",

@@ -16,7 +16,7 @@ from multiprocessing.managers import BaseManager
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 from urllib.parse import urlsplit
 
-from .wire import Relay
+from .wire import Relay, tls_of_loopback
 
 #: How long tasks run.
 TASK_SECONDS = 5.0
@@ -54,10 +54,11 @@ class API:
 
     Args:
         latencies: How long its answers take.
-        counts_bytes: Whether the agent reaches it through a relay that counts.
+        counts_bytes: Whether agents reach it through a relay that counts.
+        https: Whether agents reach it over HTTPS.
     """
 
-    def __init__(self, latencies: Latencies, counts_bytes: bool = False) -> None:
+    def __init__(self, latencies: Latencies, counts_bytes: bool, https: bool) -> None:
         from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
 
         self._api = PrefectAPI(latency=latencies.api).start()
@@ -68,14 +69,29 @@ class API:
         self._claim: Dict[str, Any] = {}
         self._first_look = 0.0
         self._api.fault = self._note
-        port = urlsplit(self._api.url).port or 0
-        self._relay = Relay(port) if counts_bytes else None
+        self._url = urlsplit(self._api.url)
+        self._certificate = ""
+        if https:
+            context, self._certificate = tls_of_loopback()
+            tls = Relay(self._url.port or 0, context)
+            self._url = self._url._replace(
+                scheme="https", netloc=f"127.0.0.1:{tls.port}"
+            )
+        self._relay: Optional[Relay] = None
+        if counts_bytes:
+            self._relay = Relay(self._url.port or 0)
+            self._url = self._url._replace(netloc=f"127.0.0.1:{self._relay.port}")
 
     def url(self) -> str:
-        if self._relay is None:
-            return self._api.url
-        url = urlsplit(self._api.url)
-        return url._replace(netloc=f"{url.hostname}:{self._relay.port}").geturl()
+        return self._url.geturl()
+
+    def certificate(self) -> str:
+        """What agents have to trust, in PEM; empty without HTTPS."""
+        return self._certificate
+
+    def cpu(self) -> float:
+        """Seconds of CPU of this server's process."""
+        return time.process_time()
 
     def bytes(self) -> int:
         """What went over the wire, both ways; 0 if nothing counts it."""
@@ -200,6 +216,10 @@ class AWS:
     def url(self) -> str:
         return self._aws.url
 
+    def cpu(self) -> float:
+        """Seconds of CPU of this server's process."""
+        return time.process_time()
+
     def access_key(self) -> Tuple[str, str]:
         """The access key that it answers to: id and secret."""
         return self._aws.access_key, self._aws.secret_key
@@ -256,7 +276,7 @@ def _run_of(task: Any) -> str:
 class _Manager(BaseManager):
     """Makes one of these servers in a new process and talks to it."""
 
-    API: Callable[[Latencies, bool], API]
+    API: Callable[[Latencies, bool, bool], API]
     AWS: Callable[[Latencies, bool, float], AWS]
 
 
@@ -276,12 +296,11 @@ def serving(
     limits: bool = False,
     refused_for: float = 0.0,
     counts_bytes: bool = False,
+    https: bool = False,
 ) -> Iterator[Tuple[API, AWS]]:
     """Both servers, new and empty, until the end of the block."""
     context = get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     with _Manager(ctx=context) as first, _Manager(ctx=context) as second:
-        yield (
-            first.API(latencies, counts_bytes),
-            second.AWS(latencies, limits, refused_for),
-        )
+        api = first.API(latencies, counts_bytes, https)
+        yield api, second.AWS(latencies, limits, refused_for)

@@ -16,11 +16,22 @@ import pytest
 # plugin is still the installed one.
 sys.path.append(str(Path(__file__).parents[1]))
 
-from benchmarks import figures, limits, measuring, panels, plot, report, single
-from benchmarks.contender import Contender
+from benchmarks import (
+    figures,
+    flame,
+    limits,
+    measuring,
+    panels,
+    plot,
+    report,
+    single,
+    stacks,
+)
+from benchmarks.contender import UNLIMITED, Contender
 from benchmarks.measuring import Measurement, Wave
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.scrapes import Scrapes, quantile
+from benchmarks.servers import NO_LATENCY
 from benchmarks.wire import Relay
 
 OURS, THEIRS = figures.OURS, figures.THEIRS
@@ -220,10 +231,10 @@ def test_repeated_measurements_count_by_their_median() -> None:
 
 
 def test_a_page_keeps_what_stands_around_its_markers() -> None:
-    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    page = "1\n<!-- {0}: begin -->\nold\n<!-- {0}: end -->\n2\n"
 
-    assert report.page_with(page, "new") == (
-        f"before\n{report.BEGIN}\nnew\n{report.END}\nafter\n"
+    assert report.page_with(page.format("flame"), "new", "flame") == (
+        page.format("flame").replace("old", "new")
     )
 
 
@@ -232,13 +243,20 @@ def test_a_page_without_markers_is_left_alone() -> None:
         report.page_with("no markers", "new")
 
 
-@pytest.mark.parametrize("name", ["benchmarks.md", "scaling.md"])
-def test_the_docs_have_markers(name: str) -> None:
+@pytest.mark.parametrize(
+    "name, part",
+    [
+        ("benchmarks.md", "measured"),
+        ("benchmarks.md", "flame"),
+        ("scaling.md", "measured"),
+    ],
+)
+def test_the_docs_have_markers(name: str, part: str) -> None:
     docs = Path(__file__).parents[1] / "docs"
     if not docs.exists():
         pytest.skip("the docs are not beside the tests")
 
-    assert report.page_with((docs / name).read_text(encoding="utf-8"), "new")
+    assert report.page_with((docs / name).read_text(encoding="utf-8"), "new", part)
 
 
 @pytest.mark.parametrize(
@@ -311,13 +329,19 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contender:
         pytest.skip("reads /proc")
     monkeypatch.setattr(measuring, "CACHE", tmp_path)
     prefect = Path(sys.executable).with_name("prefect")
-    return Contender(OURS, prefect, ("--launches-per-second", "1000"))
+    return Contender(OURS, prefect, UNLIMITED)
 
 
 def test_the_agent_goes_through_a_scenario(agent: Contender) -> None:
-    """And the floor is measured after it, while it is idle the bytes are."""
+    """With all that is measured in one scenario or another."""
     scenario = replace(
-        SCENARIOS["burst"].quick(), ahead=0.5, flows=2, floor=3, idle=0.5
+        SCENARIOS["burst"].quick(),
+        latencies=NO_LATENCY,
+        ahead=0.5,
+        flows=2,
+        floor=3,
+        idle=0.5,
+        https=True,
     )
 
     found = measuring.measure(scenario, 4, agent)
@@ -370,6 +394,67 @@ def test_the_relay_counts_both_ways() -> None:
 
     assert f"Host: 127.0.0.1:{api_port}\r\n".encode() in got
     assert relay.bytes == len(request) + len(b"answer")
+
+
+# -- Where the time goes --------------------------------------------------------------
+
+
+def stack(*frames: str) -> str:
+    """As py-spy writes one that a worker of the dispatcher runs."""
+    worker = ("run (threading.py)", "_run (prefect_ecs_plugin/scheduling/x.py)")
+    return ";".join([*worker, *frames])
+
+
+RAW = "\n".join(
+    [
+        f"{stack('call (prefect_ecs_plugin/aws/ecs.py)', 'a (botocore/x.py)')} 4",
+        f"{stack('post (requests/s.py)', 'send (requests/s.py)')} 3",
+        f"{stack('build (prefect_ecs_plugin/template.py)')} 2",
+        f"{stack()} 1",
+    ]
+)
+
+
+def test_samples_are_shared_among_parts() -> None:
+    found = stacks.parsed(RAW)
+
+    assert [share for _, share in stacks.shares(found)[:4]] == [0.4, 0.3, 0.2, 0.1]
+    assert [name.split()[0] for name, _ in stacks.shares(found)[:4]] == [
+        *("calls", "requests", "rendering", "claims,")
+    ]
+
+
+def test_stacks_begin_with_the_plugin_and_name_each_file_once() -> None:
+    assert ("_run (prefect_ecs_plugin/scheduling/x.py)", "post (requests/s.py)") in (
+        stacks.parsed(RAW)
+    )
+
+
+def test_a_flame_graph_has_frames_as_wide_as_their_share() -> None:
+    drawing = ElementTree.fromstring(stacks.svg("Title <1>", stacks.parsed(RAW)))
+
+    svg = "{http://www.w3.org/2000/svg}"
+    widths = {
+        box[0].text: float(box.get("width", ""))
+        for box in drawing.iter(f"{svg}rect")
+        if len(box)
+    }
+    assert widths["_run (prefect_ecs_plugin/scheduling/x.py): 100.0%"] == 920
+    assert widths["post (requests/s.py): 30.0%"] == 276
+    assert {"Title <1>", "requests: post"} <= {
+        text.text for text in drawing.iter(f"{svg}text")
+    }
+
+
+def test_without_py_spy_the_program_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    monkeypatch.setattr(sys, "argv", ["flame"])
+    with pytest.raises(SystemExit, match="pip install py-spy"):
+        flame.main()
 
 
 # -- The drawn dashboard -----------------------------------------------------------
