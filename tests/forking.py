@@ -24,7 +24,7 @@ import subprocess
 import sys
 import threading
 import types
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 #: Whether the system is known to take it well.
 POSSIBLE = sys.platform == "linux"
@@ -245,13 +245,14 @@ def share_botocores_models() -> None:
 
     creator: Any = botocore.client.ClientCreator
     makes_methods = getattr(creator, "_create_methods", lambda *_: {})
-    methods: Dict[str, Dict[str, Any]] = {}
+    methods: Dict[Tuple[str, ...], Dict[str, Any]] = {}
 
     def shared_methods(self: Any, service_model: Any) -> Dict[str, Any]:
-        name = service_model.service_name
-        if name not in methods:
-            methods[name] = makes_methods(self, service_model)
-        return dict(methods[name])
+        # The agent's own model of EC2 has fewer operations than botocore's.
+        key = (service_model.service_name, *service_model.operation_names)
+        if key not in methods:
+            methods[key] = makes_methods(self, service_model)
+        return dict(methods[key])
 
     creator._create_methods = shared_methods
 

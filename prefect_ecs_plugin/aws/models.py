@@ -67,8 +67,9 @@ class _Files(JSONFileLoader):  # type: ignore[misc]  # botocore has no types
 
 
 def _without_documentation(content: Dict[str, Any]) -> Dict[str, Any]:
+    """Empty the documentation; botocore relies on there being one."""
     if isinstance(content.get("documentation"), str):  # no member of that name
-        del content["documentation"]
+        content["documentation"] = ""
     return content
 
 

@@ -145,7 +145,37 @@ def without_documentation(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {
-        key: without_documentation(each)
+        key: "" if is_documentation(key, each) else without_documentation(each)
         for key, each in value.items()
-        if key != "documentation" or not isinstance(each, str)
     }
+
+
+def is_documentation(key: str, value: Any) -> bool:
+    return key == "documentation" and isinstance(value, str)
+
+
+@pytest.mark.parametrize(
+    "service, call",
+    [
+        ("logs", lambda logs: logs.describe_log_groups()["logGroups"]),
+        ("s3", lambda s3: s3.get_object(Bucket="files", Key="key")["Body"].read()),
+        (
+            "secretsmanager",
+            lambda secrets: secrets.get_secret_value(SecretId="s")["SecretString"],
+        ),
+        ("ssm", lambda ssm: ssm.get_parameter(Name="p")["Parameter"]["Value"]),
+        ("sts", lambda sts: sts.get_caller_identity()["Account"]),
+    ],
+)
+def test_other_services_work_with_these_models(
+    clients: AWSClients,
+    client_of: Callable[..., Any],
+    service: str,
+    call: Callable[[Any], Any],
+) -> None:
+    client_of("logs").create_log_group(logGroupName="group")
+    client_of("s3").create_bucket(Bucket="files")
+    client_of("s3").put_object(Bucket="files", Key="key", Body=b"content")
+    client_of("secretsmanager").create_secret(Name="s", SecretString="secret")
+    client_of("ssm").put_parameter(Name="p", Value="value", Type="String")
+    assert call(clients(service)) == call(client_of(service))
