@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -217,16 +218,20 @@ def serve(listening: socket.socket) -> Optional[List[str]]:
 
 
 def _import_what_is_wanted() -> None:
-    """Import the packages, and let botocore read its models once."""
+    """Import the packages, and read once what programs read on their start."""
     for name in WANTED:
         importlib.import_module(name)
     share_botocores_models()
     import botocore.session
 
+    from prefect_ecs_plugin.version import installed_version
+
     for service in SERVICES:
-        botocore.session.Session().create_client(
+        client = botocore.session.Session().create_client(
             service, "us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
         )
+        client.can_paginate(next(iter(client.meta.method_to_api_mapping)))
+    installed_version()  # is looked for in all directories
     gc.collect()
     gc.freeze()  # what is here already concerns no program
 
@@ -234,9 +239,10 @@ def _import_what_is_wanted() -> None:
 def share_botocores_models() -> None:
     """Have botocore do once in this process what it does anew for each session.
 
-    It reads the models of services, makes the methods of clients (700 of them for EC2)
-    and translates the names of events. Nothing of that depends on the session. The
-    names used here are botocore's own; where they change, it only takes longer.
+    It reads the models of services, makes the methods of clients (700 of them for EC2),
+    translates the names of events and looks at their handlers. Nothing of that depends
+    on the session. The names used here are botocore's own; where they change, it only
+    takes longer.
     """
     import botocore.client
     import botocore.hooks
@@ -248,8 +254,15 @@ def share_botocores_models() -> None:
     botocore.session.create_loader = lambda search_path_string=None: loader
 
     creator: Any = botocore.client.ClientCreator
+    loads_model = getattr(creator, "_load_service_model", lambda *_: None)
     makes_methods = getattr(creator, "_create_methods", lambda *_: {})
+    models: Dict[Any, Any] = {}
     methods: Dict[str, Dict[str, Any]] = {}
+
+    def shared_model(self: Any, name: str, api_version: Optional[str] = None) -> Any:
+        if (name, api_version) not in models:
+            models[name, api_version] = loads_model(self, name, api_version)
+        return models[name, api_version]
 
     def shared_methods(self: Any, service_model: Any) -> Dict[str, Any]:
         name = service_model.service_name
@@ -257,10 +270,14 @@ def share_botocores_models() -> None:
             methods[name] = makes_methods(self, service_model)
         return dict(methods[name])
 
+    creator._load_service_model = shared_model
     creator._create_methods = shared_methods
 
-    aliaser: Any = botocore.hooks.EventAliaser
-    makes_aliaser = aliaser.__init__
+    hooks: Any = botocore.hooks
+    looks = functools.lru_cache(maxsize=1000)(hooks.accepts_kwargs)
+    hooks.accepts_kwargs = lambda handler: looks(getattr(handler, "__func__", handler))
+
+    makes_aliaser = hooks.EventAliaser.__init__
     names: Dict[str, str] = {}
 
     def with_shared_names(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -268,7 +285,7 @@ def share_botocores_models() -> None:
         if getattr(self, "_event_aliases", None) == EVENT_ALIASES:
             self._alias_name_cache = names
 
-    aliaser.__init__ = with_shared_names
+    hooks.EventAliaser.__init__ = with_shared_names
 
 
 def _keep(connection: socket.socket) -> List[str]:
@@ -321,6 +338,9 @@ def _configure() -> None:
     its_logging.prefect_logger.handlers.clear()
     prefect.context.logger = its_logging.configure_logging()
     its_logging.configure_extra_loggers()
+    if hasattr(prefect.Client, "logger"):  # of Prefect 1.4
+        prefect.Client.logger.handlers.clear()
+        its_logging.create_diagnostic_logger(prefect.Client.logger.name)
 
 
 def become(command: List[str]) -> None:

@@ -38,7 +38,11 @@ def shown(handler):
     formatter = handler.formatter or logging.Formatter()
     return [type(handler).__name__, formatter._fmt, formatter.datefmt]
 
-loggers = [prefect.utilities.logging.get_logger(), logging.getLogger("mine")]
+loggers = {
+    name: [logger.level, *map(shown, logger.handlers)]
+    for name, logger in sorted(logging.root.manager.loggerDict.items())
+    if getattr(logger, "handlers", None)
+}
 constants = {
     f"{module}.{name}": value
     for module in sorted(sys.modules)
@@ -50,7 +54,7 @@ constants = {
 print(json.dumps({
     "config": prefect.config,
     "context": {name: repr(value) for name, value in prefect.context.items()},
-    "loggers": [[each.level, *map(shown, each.handlers)] for each in loggers],
+    "loggers": loggers,
     "constants": constants,
 }, indent=1))
 """
@@ -101,6 +105,7 @@ def test_prefect_reads_the_programs_own_environment(tmp_path: Path) -> None:
     expected, found = json.loads(started.stdout), json.loads(forked.stdout)
     assert expected["config"]["cloud"]["api"] == "http://localhost:1"
     assert expected["context"]["flow_run_id"].startswith("'11111111")
+    assert {"prefect", "mine"} <= set(expected["loggers"])
     assert "prefect_ecs_plugin.aws.ecs.__name__" in expected["constants"]
     assert {name: found["constants"].pop(name) for name in expected["constants"]} == (
         expected.pop("constants")
