@@ -43,8 +43,11 @@ WANTED = (
 #: Services of AWS whose models are read beforehand.
 SERVICES = ("ec2", "ecr", "ecs", "iam", "logs", "s3", "secretsmanager", "ssm", "sts")
 
-#: The variable that says where the server listens.
+#: The variable that says where the server listens, and what a parent of this process
+#: wrote there; tests change the environment, and where temporary files go.
 _ADDRESS = "TESTS_FORK_SERVER"
+_address = os.environ.get(_ADDRESS)
+_TEMPORARY = tempfile.gettempdir()
 
 
 # -- In the tests' process -------------------------------------------------------------
@@ -55,10 +58,11 @@ def start_server() -> None:
 
     It ends when this process does.
     """
-    directory = tempfile.TemporaryDirectory(prefix="forking-")
-    address = os.path.join(directory.name, "socket")
+    global _address
+    directory = tempfile.TemporaryDirectory(prefix="forking-", dir=_TEMPORARY)
+    _address = os.environ[_ADDRESS] = os.path.join(directory.name, "socket")
     listening = socket.socket(socket.AF_UNIX)
-    listening.bind(address)
+    listening.bind(_address)
     listening.listen(1000)
     # No settings of Prefect or AWS, and not the mark by which tests find what a program
     # has left behind.
@@ -75,7 +79,6 @@ def start_server() -> None:
         start_new_session=True,
     )
     listening.close()
-    os.environ[_ADDRESS] = address
 
     def end() -> None:
         server.communicate()  # the end of its input is its end
@@ -90,10 +93,10 @@ _starting = threading.Lock()
 def _connected() -> socket.socket:
     """A connection to the server, which is started if there is none."""
     with _starting:
-        if _ADDRESS not in os.environ:
+        if _address is None:
             start_server()
     connection = socket.socket(socket.AF_UNIX)
-    connection.connect(os.environ[_ADDRESS])
+    connection.connect(_address)
     return connection
 
 
