@@ -50,10 +50,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all workers fork programs from one process, which gets ready meanwhile."""
+    is_worker = hasattr(config, "workerinput")
+    if forking.POSSIBLE and config.getoption("numprocesses", None) and not is_worker:
+        forking.start_server()
+
+
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector the modules and tests, which stay to the end."""
+    """Have the garbage collector look seldom at what stays to the end."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,11 @@
 """Python programs that start at once: forked from a process that has their packages.
 
 Most of what a test with an agent costs is the start of Python and the import of some
-seven hundred modules. A server process imports them once; each program is then forked
-from it, a process of its own with its own environment, session, output and exit code.
-No module of Prefect or of this package is imported before the fork: what they read from
-the environment is the program's own.
+nine hundred modules. A server process imports them once, for all of pytest's workers;
+each program is then forked from it, a process of its own with its own environment,
+session, output and exit code. What Prefect reads from the environment when it is
+imported, it reads again in the program (`_configure`); end_to_end/test_forking.py
+compares such a program with one that was started.
 
 `Forked` stands for `subprocess.Popen`, and this file run as a script is the server.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -22,19 +24,18 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import types
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-#: Whether the system is known to take it well.
-POSSIBLE = sys.platform == "linux"
+#: Whether it can be done: what the server imports needs Python 3.10.
+POSSIBLE = sys.platform == "linux" and sys.version_info >= (3, 10)
 
-#: Names that the server leaves to the programs.
-OWN = ("prefect", "prefect_ecs_plugin")
-
-#: Modules that bring in the packages which programs will want.
+#: What programs import. It starts no thread.
 WANTED = (
-    *("boto3", "botocore.session", "prometheus_client", "prefect.cli"),
+    *("boto3", "botocore.session", "prometheus_client"),
+    *("prefect.cli", "prefect.engine.cloud", "prefect.executors"),
     *("prefect_ecs_plugin.agent", "prefect_ecs_plugin.cli.start"),
     "prefect_ecs_plugin.cli.check.command",
 )
@@ -42,12 +43,61 @@ WANTED = (
 #: Services of AWS whose models are read beforehand.
 SERVICES = ("ec2", "ecr", "ecs", "iam", "logs", "s3", "secretsmanager", "ssm", "sts")
 
-#: Descriptors that come with a request: the request itself, the program's standard
-#: output and error, and where its process id and exit code are written.
-DESCRIPTORS = 4
+#: The variable that says where the server listens, and what a parent of this process
+#: wrote there; tests change the environment, and where temporary files go.
+_ADDRESS = "TESTS_FORK_SERVER"
+_address = os.environ.get(_ADDRESS)
+_TEMPORARY = tempfile.gettempdir()
 
 
 # -- In the tests' process -------------------------------------------------------------
+
+
+def start_server() -> None:
+    """Start the server, for this process and those that it starts.
+
+    It ends when this process does.
+    """
+    global _address
+    directory = tempfile.TemporaryDirectory(prefix="forking-", dir=_TEMPORARY)
+    _address = os.environ[_ADDRESS] = os.path.join(directory.name, "socket")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(_address)
+    listening.listen(1000)
+    # No settings of Prefect or AWS, and not the mark by which tests find what a program
+    # has left behind.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "USER" and not name.startswith(("PREFECT_", "AWS_"))
+    }
+    server = subprocess.Popen(
+        [sys.executable, __file__, str(listening.fileno())],
+        env={**environment, "HOME": os.devnull, "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.PIPE,
+        pass_fds=[listening.fileno()],
+        start_new_session=True,
+    )
+    listening.close()
+
+    def end() -> None:
+        server.communicate()  # the end of its input is its end
+        directory.cleanup()
+
+    atexit.register(end)
+
+
+_starting = threading.Lock()
+
+
+def _connected() -> socket.socket:
+    """A connection to the server, which is started if there is none."""
+    with _starting:
+        if _address is None:
+            start_server()
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(_address)
+    return connection
 
 
 class Forked:
@@ -64,34 +114,32 @@ class Forked:
         self,
         command: Sequence[str],
         environment: Mapping[str, str],
-        cwd: Optional[os.PathLike[str]] = None,
+        cwd: Optional[os.PathLike[str] | str] = None,
         merges: bool = True,
     ) -> None:
-        request_out, request_in = os.pipe()
         output_out, output_in = os.pipe()
         error_out, error_in = (output_out, output_in) if merges else os.pipe()
-        status_out, status_in = os.pipe()
-        _the_server(environment).fork(request_out, output_in, error_in, status_in)
-        for descriptor in {request_out, output_in, error_in, status_in}:
+        self._connection = _connected()
+        socket.send_fds(self._connection, [b"x"], [output_in, error_in])
+        for descriptor in {output_in, error_in}:
             os.close(descriptor)
-        with open(request_in, "w", encoding="utf-8") as request:
-            json.dump(
-                [list(command), dict(environment), str(cwd or os.getcwd())], request
-            )
+        request = [list(command), dict(environment), str(cwd or os.getcwd())]
+        self._connection.sendall(json.dumps(request).encode() + b"\n")
+        self._answers = self._connection.makefile("rb", buffering=0)
         self.args = command
         self.stdout = _text(output_out)
         self.stderr = None if merges else _text(error_out)
         self.returncode: Optional[int] = None
-        self._status = status_out
         self._lock = threading.Lock()
-        self.pid = int(_line(status_out))
+        self.pid = self._answer()
 
     def poll(self) -> Optional[int]:
         """Return the exit code, None while it runs."""
         with self._lock:
-            if self.returncode is None and select.select([self._status], [], [], 0)[0]:
-                self.returncode = int(_line(self._status))
-                os.close(self._status)
+            if self.returncode is None and select.select([self._answers], [], [], 0)[0]:
+                self.returncode = self._answer()
+                self._answers.close()
+                self._connection.close()
         return self.returncode
 
     def wait(self, timeout: Optional[float] = None) -> int:
@@ -101,11 +149,17 @@ class Forked:
             subprocess.TimeoutExpired: There is none after so many seconds.
         """
         with contextlib.suppress(OSError, ValueError):  # another thread was told first
-            select.select([self._status], [], [], timeout)
+            select.select([self._answers], [], [], timeout)
         code = self.poll()
         if code is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
         return code
+
+    def _answer(self) -> int:
+        answer = self._answers.readline()
+        if not answer:
+            raise RuntimeError("the process that forks programs has ended")
+        return int(answer)
 
 
 def run(
@@ -146,83 +200,41 @@ def _text(descriptor: int) -> Any:
     return open(descriptor, encoding="utf-8", errors="replace")
 
 
-def _line(descriptor: int) -> bytes:
-    """A line of a pipe, and not a byte more."""
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = os.read(descriptor, 1)
-        if not byte:
-            raise RuntimeError("the process that forks programs has ended")
-        line += byte
-    return line
-
-
-class _Server:
-    """The process that forks; it ends when this one does."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._socket, its = socket.socketpair()
-        self._lock = threading.Lock()
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, str(its.fileno())],
-            # Without the mark by which tests find what a program has left behind.
-            env={name: environment[name] for name in environment if name != "USER"},
-            stdin=subprocess.DEVNULL,
-            pass_fds=[its.fileno()],
-            start_new_session=True,
-        )
-        its.close()
-
-    def fork(self, *descriptors: int) -> None:
-        with self._lock:
-            socket.send_fds(self._socket, [b"x"], descriptors)
-
-
-_servers: List[_Server] = []
-_starting = threading.Lock()
-
-
-def _the_server(environment: Mapping[str, str]) -> _Server:
-    with _starting:
-        if not _servers:
-            _servers.append(_Server(environment))
-    return _servers[0]
-
-
 # -- In the server's process -----------------------------------------------------------
 
 
-def serve(control: socket.socket) -> Optional[List[str]]:
-    """Fork a program for each request.
+def serve(listening: socket.socket) -> Optional[List[str]]:
+    """Fork a program for each connection, until the standard input ends.
 
     Returns:
         In the program's process, its command line; in the server's None, at the end.
     """
     _import_what_is_wanted()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the keepers need no burial
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 1, DESCRIPTORS)
-        if not message:
-            return None
-        command = None if os.fork() else _keep(control, *descriptors)
-        if command is not None:
-            return command
-        for descriptor in descriptors:
-            os.close(descriptor)
+    while listening in select.select([listening, sys.stdin], [], [])[0]:
+        connection, _ = listening.accept()
+        if not os.fork():
+            listening.close()
+            return _keep(connection)
+        connection.close()
+    return None
 
 
 def _import_what_is_wanted() -> None:
-    """Import the packages, and let botocore read its models once."""
-    for name in _wanted():
-        with contextlib.suppress(ImportError):  # made up at run time by its package
-            importlib.import_module(name)
+    """Import the packages, and read once what programs read on their start."""
+    for name in WANTED:
+        importlib.import_module(name)
     share_botocores_models()
-    import botocore.session
+    from prefect_ecs_plugin.aws.session import AWSClients
+    from prefect_ecs_plugin.version import installed_version
 
+    clients = AWSClients(
+        aws_access_key_id="x", aws_secret_access_key="x", region_name="us-east-1"
+    )
     for service in SERVICES:
-        botocore.session.Session().create_client(
-            service, "us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
-        )
+        client = clients(service)
+        client.can_paginate(next(iter(client.meta.method_to_api_mapping)))
+    installed_version()  # is looked for in all directories
     gc.collect()
     gc.freeze()  # what is here already concerns no program
 
@@ -230,9 +242,10 @@ def _import_what_is_wanted() -> None:
 def share_botocores_models() -> None:
     """Have botocore do once in this process what it does anew for each session.
 
-    It reads the models of services, makes the methods of clients (700 of them for EC2)
-    and translates the names of events. Nothing of that depends on the session. The
-    names used here are botocore's own; where they change, it only takes longer.
+    It reads the models of services, makes the methods of clients (700 of them for EC2),
+    translates the names of events and looks at their handlers. Nothing of that depends
+    on the session. The names used here are botocore's own; where they change, it only
+    takes longer.
     """
     import botocore.client
     import botocore.hooks
@@ -240,12 +253,24 @@ def share_botocores_models() -> None:
     import botocore.session
     from botocore.utils import EVENT_ALIASES
 
+    from prefect_ecs_plugin.aws import session
+
     loader = botocore.loaders.create_loader()
     botocore.session.create_loader = lambda search_path_string=None: loader
+    session.models = functools.lru_cache(maxsize=None)(session.models)
 
     creator: Any = botocore.client.ClientCreator
+    loads_model = getattr(creator, "_load_service_model", lambda *_: None)
     makes_methods = getattr(creator, "_create_methods", lambda *_: {})
+    models: Dict[Any, Any] = {}
     methods: Dict[Tuple[str, ...], Dict[str, Any]] = {}
+
+    def shared_model(self: Any, name: str, api_version: Optional[str] = None) -> Any:
+        # The agent's own loader leaves out what the agent does not read.
+        key = getattr(self, "_loader", None), name, api_version
+        if key not in models:
+            models[key] = loads_model(self, name, api_version)
+        return models[key]
 
     def shared_methods(self: Any, service_model: Any) -> Dict[str, Any]:
         # The agent's own model of EC2 has fewer operations than botocore's.
@@ -254,10 +279,14 @@ def share_botocores_models() -> None:
             methods[key] = makes_methods(self, service_model)
         return dict(methods[key])
 
+    creator._load_service_model = shared_model
     creator._create_methods = shared_methods
 
-    aliaser: Any = botocore.hooks.EventAliaser
-    makes_aliaser = aliaser.__init__
+    hooks: Any = botocore.hooks
+    looks = functools.lru_cache(maxsize=1000)(hooks.accepts_kwargs)
+    hooks.accepts_kwargs = lambda handler: looks(getattr(handler, "__func__", handler))
+
+    makes_aliaser = hooks.EventAliaser.__init__
     names: Dict[str, str] = {}
 
     def with_shared_names(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -265,63 +294,62 @@ def share_botocores_models() -> None:
         if getattr(self, "_event_aliases", None) == EVENT_ALIASES:
             self._alias_name_cache = names
 
-    aliaser.__init__ = with_shared_names
+    hooks.EventAliaser.__init__ = with_shared_names
 
 
-def _wanted() -> List[str]:
-    """The names of modules, as an import in another process finds them."""
-    out, into = os.pipe()
-    if not os.fork():
-        for module in WANTED:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(module)
-        with open(into, "w", encoding="utf-8") as stream:
-            stream.write("\n".join(list(sys.modules)))
-        os._exit(0)
-    os.close(into)
-    with open(out, encoding="utf-8") as stream:
-        names = stream.read().split()
-    os.wait()
-    return [name for name in names if name.partition(".")[0] not in OWN]
-
-
-def _keep(
-    control: socket.socket, request: int, output: int, error: int, status: int
-) -> List[str]:
+def _keep(connection: socket.socket) -> List[str]:
     """Fork the program, and in this process wait for its end and tell it.
 
     Returns:
         In the program's process, its command line; never in this one.
     """
-    control.close()
+    _, (output, error), _, _ = socket.recv_fds(connection, 1, 2)
+    with connection.makefile("r", encoding="utf-8") as request:
+        command, environment, cwd = json.loads(request.readline())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if not pid:
         os.setsid()
-        os.dup2(output, 1)
-        os.dup2(error, 2)
-        os.close(status)
-        os.close(output)
-        os.close(error)
-        return _prepared(request)
-    os.write(status, b"%d\n" % pid)
-    for descriptor in (request, output, error, 1, 2):
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for place, descriptor in enumerate((nothing, output, error)):
+            os.dup2(descriptor, place)
+            os.close(descriptor)
+        connection.close()
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(cwd)
+        _configure()
+        return list(command)
+    connection.sendall(b"%d\n" % pid)
+    for descriptor in (output, error, 0, 1, 2):
         with contextlib.suppress(OSError):
             os.close(descriptor)
     _, ended = os.waitpid(pid, 0)
     code = os.WEXITSTATUS(ended) if os.WIFEXITED(ended) else -os.WTERMSIG(ended)
-    os.write(status, b"%d\n" % code)
+    connection.sendall(b"%d\n" % code)
     os._exit(0)
 
 
-def _prepared(request: int) -> List[str]:
-    """Make this process what the request asks for, and return the command line."""
-    with open(request, encoding="utf-8") as stream:
-        command, environment, cwd = json.load(stream)
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(cwd)
-    return list(command)
+def _configure() -> None:
+    """Have Prefect read this process's environment, as it does when it is imported."""
+    import prefect
+    from prefect import configuration
+    from prefect.utilities import logging as its_logging
+
+    for name in ("USER_CONFIG", "BACKEND_CONFIG"):
+        default = getattr(configuration, name)
+        setattr(configuration, name, os.getenv(f"PREFECT__{name}_PATH", default))
+    read = configuration.load_default_config()
+    configuration.config.clear()
+    configuration.config.update(read)
+    prefect.context.clear()
+    prefect.context.__init__()
+    its_logging.prefect_logger.handlers.clear()
+    prefect.context.logger = its_logging.configure_logging()
+    its_logging.configure_extra_loggers()
+    if hasattr(prefect.Client, "logger"):  # of Prefect 1.4
+        prefect.Client.logger.handlers.clear()
+        its_logging.create_diagnostic_logger(prefect.Client.logger.name)
 
 
 def become(command: List[str]) -> None:

@@ -40,7 +40,7 @@ def test_claimed_runs_are_read_in_pages(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    "service, runs, seconds", [("API", 200, 3600.0), ("AWS", 30, 600.0)]
+    "service, runs, seconds", [("API", 100, 3600.0), ("AWS", 30, 600.0)]
 )
 def test_guarantee_2_an_outage_loses_no_run_and_is_logged_once(
     service: str, runs: int, seconds: float

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from unittest import mock
 
 import forking
 import prefect
@@ -17,7 +19,8 @@ from prefect.utilities.configuration import set_temporary_config
 
 from prefect_ecs_plugin.launch_record import LaunchRecord
 from prefect_ecs_plugin.sandbox import children, environment
-from prefect_ecs_plugin.sandbox.aws import AWS
+from prefect_ecs_plugin.sandbox.aws import AWS, running
+from prefect_ecs_plugin.sandbox.aws.running import ContainerProcess
 from prefect_ecs_plugin.sandbox.children import Child
 from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
 
@@ -87,13 +90,28 @@ class ForkedChild(Child):
         return forking.Forked(command, environment)
 
 
+class ForkedContainer(ContainerProcess):
+    """A container whose flow run starts at once; other commands start as ever."""
+
+    def _start(
+        self, command: List[str], environment: Mapping[str, str], directory: str
+    ) -> Any:
+        if command != ["/bin/sh", "-c", "prefect execute flow-run"]:
+            return super()._start(command, environment, directory)
+        prefect = shutil.which("prefect", path=environment["PATH"])
+        command = [sys.executable, str(prefect), "execute", "flow-run"]
+        program = forking.Forked(command, environment, directory)
+        program.stdout = program.stdout.detach()  # bytes
+        return program
+
+
 class World:
     """Everything a flow run meets, on loopback.
 
     Args:
         home: An empty directory for all children.
-        forks: Whether children are forked from a process with Prefect's packages, or
-            are started as users start them.
+        forks: Whether children and flow runs are forked from a process with Prefect's
+            packages, or are started as users start them.
         aws: Options of the `AWS`; its tasks are processes by default.
     """
 
@@ -108,13 +126,18 @@ class World:
         self._forks = forks
         self.home = home
         image = environment.container_environment(home)
+        if forks:  # another process for each run's heartbeats costs as much as the run
+            image["PREFECT__CLOUD__HEARTBEAT_MODE"] = "thread"
         self.api = PrefectAPI(locks_submitted=locks_submitted)
         self.aws = AWS(container_environment=image, **aws)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[World]:
         """Both servers up, and this process's Prefect client talking to them."""
-        with self.api, self.aws, set_temporary_config(self._prefect_config()):
+        container = ForkedContainer if self._forks else ContainerProcess
+        with mock.patch.object(
+            running, "ContainerProcess", container
+        ), self.api, self.aws, set_temporary_config(self._prefect_config()):
             self.client = Client(api_server=self.api.url)
             self.client.create_project("tests")
             yield self
