@@ -65,7 +65,8 @@ class Watch:
         self._verbose = verbose
         self._clock = clock
         self._started = clock()
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        # SimpleQueue.get may wait for ever if a signal comes as its time runs out.
+        self._events: queue.Queue[Event] = queue.Queue()
         self._seen: Set[str] = set()
         self._agent_is_heard = verbose
         self._given_up: Set[str] = set()

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import termios
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -426,6 +427,28 @@ def test_a_run_that_waits_for_a_retry_is_not_given_up_soon() -> None:
     assert not watch.is_over
 
 
+def test_a_signal_does_not_prolong_a_wait() -> None:
+    watch, _, _ = watching()
+    over = time.monotonic() + 0.5
+
+    def late(*_: object) -> None:
+        signal.signal(signal.SIGALRM, give_up)
+        signal.setitimer(signal.ITIMER_REAL, DEADLINE)
+        while time.monotonic() < over:
+            pass
+
+    def give_up(*_: object) -> None:
+        pytest.fail("still waiting")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    try:
+        watch.refresh(0.25)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 # The whole of it --------------------------------------------------------------------
 
 
@@ -713,27 +736,33 @@ def test_a_signal_stops_all_that_was_started_in_a_terminal(
     process = shell.start("slow.py", stdout=its, stderr=its)
     deadline.append(process)
     os.close(its)
-    shown = ""
-    while not re.search(r"│ slow +│ Running +│ RUNNING +│", shown):
-        shown += read(ours)
+    shown = bytearray()
+    read_until(r"│ slow +│ Running +│ RUNNING +│", ours, shown)
     assert len(shell.left_behind()) > 3
     process.send_signal(signal.SIGTERM)
-    while "Stopping everything, as asked by SIGTERM" not in shown:
-        shown += read(ours)
+    read_until("Stopping everything, as asked by SIGTERM", ours, shown)
     rest = threading.Thread(target=read_all, args=(ours,), daemon=True)
     rest.start()
     assert process.wait(DEADLINE) == 1
-    assert "seconds" in shown  # the whole heading, in 80 columns
+    assert b"seconds" in shown  # the whole heading, in 80 columns
     assert shell.left_behind() == []
 
 
-def read(terminal: int) -> str:
-    """What a terminal is given, without colours and moves of the cursor."""
-    try:
-        text = os.read(terminal, 65536).decode("utf-8", "replace")
-    except OSError:  # so Linux says that the other side is closed
-        pytest.fail("the sandbox ended too soon")
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+def read_until(pattern: str, terminal: int, shown: bytearray) -> None:
+    """Read what a terminal is given until it matches.
+
+    A read may end within a character or an escape sequence, so all is looked at anew.
+    """
+    while not re.search(pattern, without_moves(shown)):
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:  # so Linux says that the other side is closed
+            pytest.fail("the sandbox ended too soon")
+
+
+def without_moves(shown: bytes) -> str:
+    """What a terminal shows, without colours and moves of the cursor."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode("utf-8", "replace"))
 
 
 def read_all(terminal: int) -> None:
