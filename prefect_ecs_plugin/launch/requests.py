@@ -25,10 +25,6 @@ from ..settings import AgentSettings, PrefectSettings
 from ..validation import rules
 from . import overflow
 
-#: The run for which requests are rendered that serve all runs of a flow. Its id is as
-#: long as theirs, for ECS counts the characters of overrides.
-_STAND_IN, _STAND_IN_LAUNCH = str(uuid.uuid4()), uuid.uuid4().hex
-
 
 class Plan(NamedTuple):
     """What a run asks for.
@@ -87,6 +83,8 @@ class Requests:
         self._files = files
         self._logger = logger
         self._learn = learn
+        # No run has this id or this launch.
+        self._stand_in = {"id": str(uuid.uuid4()), "launch": uuid.uuid4().hex}
         self._read: Memory[Tuple[ECSRun, Mapping[str, Any]]] = Memory()
         self._rendered: Memory[_Rendered] = Memory()
 
@@ -169,14 +167,23 @@ class Requests:
             source = yield from self._files.mapping(run_config.task_definition_path)
             self._learn(flow_run.id, source)
             content = content and content_of(content, source)
-        if len(flow_run.id) == len(_STAND_IN):
-            plan = plan._replace(flow_run=_stand_in_for(flow_run))
+        plan = plan._replace(flow_run=self._stand_in_for(flow_run))
         rendered = self._rendered.get(
             content and content_of(content, plan.flow_run, self._prefect_settings()),
             lambda: self._render(plan, source),
         )
         self._log(flow_run.id, plan, rendered.definition, rendered.moved)
         return rendered.definition, _for_run(rendered, flow_run)
+
+    def _stand_in_for(self, flow_run: FlowRun) -> FlowRun:
+        """The run for which requests are rendered that serve all runs of a flow.
+
+        Its id is as long as theirs, for ECS counts the characters of overrides.
+        """
+        if len(self._stand_in["id"]) != len(flow_run.id):
+            return flow_run
+        names: Dict[str, Any] = {**self._stand_in, "name": "", "version": 0}
+        return replace(flow_run, attempt=1, **names)
 
     def _render(self, plan: Plan, source: Mapping[str, Any]) -> _Rendered:
         facts = (source, plan.flow_run, plan.run_config, self._settings())
@@ -224,17 +231,6 @@ class Requests:
                 ", ".join(moved),
                 extra=about,
             )
-
-
-def _stand_in_for(flow_run: FlowRun) -> FlowRun:
-    return replace(
-        flow_run,
-        id=_STAND_IN,
-        launch=_STAND_IN_LAUNCH,
-        name="",
-        version=0,
-        attempt=1,
-    )
 
 
 def _for_run(rendered: _Rendered, flow_run: FlowRun) -> Dict[str, Any]:
