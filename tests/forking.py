@@ -34,7 +34,7 @@ POSSIBLE = sys.platform == "linux" and sys.version_info >= (3, 10)
 
 #: What programs import. It starts no thread.
 WANTED = (
-    *("boto3", "botocore.session", "prometheus_client"),
+    *("botocore.session", "prometheus_client"),
     *("prefect.cli", "prefect.engine.cloud", "prefect.executors"),
     *("prefect_ecs_plugin.agent", "prefect_ecs_plugin.cli.start"),
     "prefect_ecs_plugin.cli.check.command",

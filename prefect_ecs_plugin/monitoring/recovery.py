@@ -221,6 +221,8 @@ class Recovery:
         owner = record.agent_id if record else row.get("agent_id")
         if owner != self._client.agent_id:
             return None
+        if record and record.holder == self._claims.holder:
+            return None  # this very process has claimed it since it started
         if record:
             location = Location(record.cluster, record.region)
         else:  # where it would be launched now

@@ -14,7 +14,7 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 
 from codes import codes_of
 from runs import tasks_of
-from world import World
+from world import World, eventually
 
 from prefect_ecs_plugin.sandbox.aws import Fault
 
@@ -109,3 +109,21 @@ def test_guarantee_6_what_cannot_be_read_at_start_is_one_line_and_costs_no_run(
     assert codes_of(errors) == ["missing-permission"]
     assert "Traceback" not in ended.stdout
     assert world.states([run_id]) == ["Scheduled"]
+
+
+def test_a_run_that_the_agent_claims_while_it_starts_is_not_recovered(
+    world: World, run_id: str
+) -> None:
+    """The query for the runs of earlier agents shows what this one claims meanwhile."""
+
+    def hold(operation: str, arguments: Any) -> None:
+        if operation == "flow_run" and "agent_id" in arguments["where"]:
+            eventually(lambda: world.states([run_id]) == ["Submitted"])
+
+    world.api.fault = hold
+    with world.quick_agent() as agent:
+        tasks_of(world, run_id, 1)
+        other = world.run(world.api.store.flow_run(run_id).flow_id)
+        tasks_of(world, other, 1)
+    assert not [line for line in agent.lines if "Looking after" in line]
+    world.api.store.set_flow_run_state(other, {"type": "Failed"})
