@@ -36,6 +36,7 @@ from .launch.claims import Claims
 from .launch.launcher import AWS, Launcher, Started
 from .launch.other_tasks import OtherTasks
 from .monitoring.recovery import Recovery
+from .monitoring.resumer import Resumer
 from .monitoring.supervisor import Supervisor
 from .monitoring.task_finder import TaskFinder
 from .observability import log_formats, redaction
@@ -48,7 +49,7 @@ from .prefect_api.run_states import RunStates
 from .scheduling.dispatcher import Dispatcher
 from .scheduling.poll_interval import WINDOW, PollInterval
 from .scheduling.steps import Steps, run_blocking
-from .settings import PrefectSettings
+from .settings import PrefectSettings, ResumeSettings
 from .submission import Submission
 from .validation import coercion
 from .version import installed_version
@@ -130,6 +131,10 @@ class ECSAgent(Agent):
             handler already keeps it as it is.
         template_hosts: The hosts at which run configs may name a template at http(s)://;
             default any but the machine itself and its cloud's metadata.
+        on_interruption: What to do about a run whose task AWS interrupts: `resume`, if
+            the task runs that were running have retries left (the default);
+            `resume-all`, without retries too; or `fail`. A run may say otherwise.
+        max_interruptions: How often one run goes on after interruptions. Default 3.
 
     Raises:
         ConfigurationError: one line that says what to set, if an argument is wrong or
@@ -167,6 +172,8 @@ class ECSAgent(Agent):
         api_key_secret_arn: Optional[str] = None,
         log_format: str = "text",
         template_hosts: Iterable[str] = (),
+        on_interruption: str = settings.DEFAULT_ON_INTERRUPTION,
+        max_interruptions: int = settings.DEFAULT_MAX_INTERRUPTIONS,
     ) -> None:
         log_formats.check_format(log_format)
         self._log_format = log_format
@@ -242,7 +249,13 @@ class ECSAgent(Agent):
         self._is_stopping = False
         self._window: FrozenSet[str] = frozenset()
         self._build_components(
-            launches_per_second, launch_timeout, start_attempts, cancel_grace
+            launches_per_second,
+            launch_timeout,
+            start_attempts,
+            cancel_grace,
+            ResumeSettings(
+                on_interruption=on_interruption, max_interruptions=max_interruptions
+            ),
         )
 
     def _build_components(
@@ -251,6 +264,7 @@ class ECSAgent(Agent):
         launch_timeout: float,
         start_attempts: int,
         cancel_grace: float,
+        resume_settings: ResumeSettings,
     ) -> None:
         """Build the components and wire them together."""
         dispatcher, logger, counts = self._dispatcher, self.logger, self._counts
@@ -309,6 +323,13 @@ class ECSAgent(Agent):
             learn=self._secrets.learn,
             forget=self._forget_ended,
         )
+        resumer = Resumer(
+            client=self.client,
+            claims=claims,
+            launcher=self._launcher,
+            outages=self._outages,
+            settings=resume_settings,
+        )
         dispatcher.observe_waits(self._launcher.observe_wait)
         self._supervisor = Supervisor(
             client=self.client,
@@ -317,6 +338,7 @@ class ECSAgent(Agent):
             ecs=ecs,
             submission=self._submission,
             launcher=self._launcher,
+            resumer=resumer,
             reporter=self._reporter,
             outages=self._outages,
             logger=logger,

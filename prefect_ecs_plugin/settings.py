@@ -12,6 +12,26 @@ DEFAULT_START_ATTEMPTS = 3
 DEFAULT_CANCEL_GRACE = 60.0
 DEFAULT_SHUTDOWN_GRACE = 25.0
 
+#: What the agent does about interrupted runs, see `ResumeSettings`.
+ON_INTERRUPTION = ("resume", "resume-all", "fail")
+DEFAULT_ON_INTERRUPTION = "resume"
+DEFAULT_MAX_INTERRUPTIONS = 3
+
+
+@dataclass(frozen=True)
+class ResumeSettings:
+    """What the agent does about runs whose task is interrupted.
+
+    Attributes:
+        on_interruption: `resume`: the run goes on if the task runs that were running
+            have retries left; `resume-all`: without retries too; `fail`: the run is
+            Failed.
+        max_interruptions: How often one run goes on.
+    """
+
+    on_interruption: str = DEFAULT_ON_INTERRUPTION
+    max_interruptions: int = DEFAULT_MAX_INTERRUPTIONS
+
 
 @dataclass(frozen=True)
 class PrefectSettings:

@@ -58,6 +58,10 @@ def test_a_record_is_plain_json() -> None:
             "after": "arn:aws:ecs:eu-west-1:1:task/prod/1",
             "time": "2026-11-26T12:00:00+00:00",
             "recoveries": 0,
+            "interruptions": 0,
+            "on_demand": False,
+            "memory": 0,
+            "cpu": 0,
         }
     }
 

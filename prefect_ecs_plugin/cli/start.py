@@ -106,6 +106,22 @@ _START_OPTIONS: Any = [
         help="How many times to start a task that never ran before the run is Failed.",
     ),
     click.option(
+        "--on-interruption",
+        type=click.Choice(settings.ON_INTERRUPTION),
+        default=settings.DEFAULT_ON_INTERRUPTION,
+        show_default=True,
+        help="What to do when AWS interrupts a run's task. resume: the run goes on if "
+        "the task runs that were running have retries left. resume-all: without "
+        "retries too. fail: the run is Failed.",
+    ),
+    click.option(
+        "--max-interruptions",
+        type=click.IntRange(min=0),
+        default=settings.DEFAULT_MAX_INTERRUPTIONS,
+        show_default=True,
+        help="How many times one run goes on after an interruption.",
+    ),
+    click.option(
         "--cancel-grace",
         type=FiniteFloat(min=0),
         default=settings.DEFAULT_CANCEL_GRACE,

@@ -53,10 +53,11 @@ from ..scheduling.steps import Cause, Interrupted, Pause, Steps, Wait
 from ..settings import AgentSettings, PrefectSettings
 from ..submission import LaunchUncertain, Submission
 from ..validation.excerpt import shortened
-from . import api_key
+from . import api_key, run_options
 from .claims import Claims, was_claimed_before
 from .other_tasks import EarlierTasks, OtherTasks, up_to
 from .requests import Requests
+from .run_options import RunOptions
 
 #: The service of an outage in which tasks cannot be started.
 AWS = "AWS"
@@ -203,10 +204,14 @@ class Launcher:
             read: When it did, by the monotonic clock.
         """
         yield Pause(seconds_until_start(row), cause=Cause.NOT_DUE)
-        if row.get("state") == "Running" and (yield from self._others.has_task(row)):
-            yield Pause(_AT_WORK)  # the task takes up all that is due when it starts
-            return
-        launch = launch_of(row)
+        latest = None
+        if row.get("state") == "Running":
+            now = yield from self._claims.read(row["id"])
+            if (yield from self._others.has_task(row, now)):
+                yield Pause(_AT_WORK)  # it takes up all that is due when it starts
+                return
+            latest = self._claims.latest(now) if now else None
+        launch = launch_of(row, latest)
         earlier = yield from self._others.earlier(row)
         if earlier:
             launch = replace(launch, after=earlier.last)
@@ -235,6 +240,18 @@ class Launcher:
             agent_id=self._agent_id(),
             time=datetime.fromtimestamp(time.time(), timezone.utc).isoformat(),
         )
+
+    def options_of(self, row: Mapping[str, Any]) -> RunOptions:
+        """The options that a run sets for itself.
+
+        Args:
+            row: The run as the API gave it.
+
+        Raises:
+            RunConfigError: if its run config or an option cannot be read.
+        """
+        run_config, _ = self._requests.read(row.get("run_config"))
+        return run_options.read(run_config)
 
     def launch(
         self,
@@ -459,7 +476,7 @@ class Launcher:
             task = task._replace(links=_with_links(task_arn, definition))
         with self._never_failing(task):
             notes = kwargs.notes(plan.merged, request) if record else ()
-            task = task._replace(notes=tuple(notes))
+            task = task._replace(notes=(*_about_resumption(record), *notes))
         return task
 
     @contextmanager
@@ -550,6 +567,12 @@ class Launcher:
                 extra=log_context(run_id),
             )
             self._reporter.log(run_id, f"Waiting for ECS: {reason}")
+
+
+def _about_resumption(record: Optional[LaunchRecord]) -> Iterator[str]:
+    """What the run's log says about a task in which an interrupted run goes on."""
+    if record and record.interruptions:
+        yield f"The run goes on after interruption {record.interruptions}"
 
 
 def _reason(wait: Union[Pause, RateLimitTicket]) -> str:

@@ -25,7 +25,7 @@ from ..run_config import ECSRun
 from ..scheduling.steps import Steps
 from ..settings import AgentSettings, PrefectSettings
 from ..validation import rules
-from . import overflow
+from . import overflow, run_options
 
 #: How many are remembered, and characters of what one is made of: some 20 MiB at most.
 _REMEMBERED, _LONGEST = 200, 20_000
@@ -114,6 +114,7 @@ class Requests:
             parsed = ECSRun.from_serialized(run_config)
             own = parsed.run_task_kwargs or {}
             kwargs.check(own)
+            run_options.read(parsed)
             known = parsed, kwargs.merge(self._run_task_kwargs, own)
             if content:
                 with self._lock:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Optional, Sequence
 
 from ..aws import console_links
-from ..errors import with_code
+from ..errors import with_code, without_code
 from ..flow_run import FLOW_CONTAINER
 from ..observability import redaction
 from ..validation import rules
@@ -65,10 +65,12 @@ def explain(
     remedy = decision.stop_reason.remedy
     if code in _ABOUT_MEMORY:
         remedy = _more_memory(seen, known)
-    message = _one_line(f"{opening}; {remedy}{_quoted(seen, secrets)}")
+    about = "; ".join(filter(None, [without_code(decision.resumption), remedy]))
+    message = _one_line(f"{opening}; {about}{_quoted(seen, secrets)}")
     tail = redaction.redact_lines(log_lines, secrets, _LONGEST_LINE)
     lines = [
         with_code(f"{opening}.", code),
+        *_resumption(decision),
         f"What to do: {remedy}.",
         *_facts(seen),
         *_links(task_arn, known),
@@ -81,6 +83,13 @@ def explain(
         with_code(redaction.redact_text(message, secrets), code),
         redaction.redact_text("\n".join(lines), secrets),
     )
+
+
+def _resumption(decision: Decision) -> Iterator[str]:
+    """Whether the run goes on, and why not."""
+    words = decision.resumption
+    if words:
+        yield words[0].upper() + words[1:]
 
 
 def _opening(decision: Decision) -> str:

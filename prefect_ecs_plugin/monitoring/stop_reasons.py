@@ -50,6 +50,7 @@ class StopReason:
     remedy: str
     source: str
     transient: bool = False
+    interrupted: bool = False
     examples: str = ""
     text: str = ""
     stop_code: str = ".*"
@@ -72,6 +73,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         "or drain them and wait for their tasks",
         source=_ERRORS,
         transient=True,
+        interrupted=True,
         examples="Host EC2 (instance i-0282b396e52b4c95d) terminated.",
         text=r"host ec2 \(instance|container instance deregistration forced"
         r"|container instance .{0,80}(draining|deregistered|terminated)",
@@ -83,6 +85,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         "must not be interrupted, and subnets in several zones",
         source=_GUIDE + "spot-interruption-errors.html",
         transient=True,
+        interrupted=True,
         examples="Your Spot Task was interrupted.",
         stop_code="SpotInterruption",
     ),
@@ -93,6 +96,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         "must not be interrupted",
         source=_GUIDE + "fargate-capacity-providers.html",
         transient=True,
+        interrupted=True,
         examples="Your Spot Task was interrupted.",
         text=r"spot (task|instance) was interrupted",
     ),
@@ -103,6 +107,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         "fargateTaskRetirementWaitPeriod sets how long AWS waits before it does that",
         source=_GUIDE + "task-maintenance.html",
         transient=True,
+        interrupted=True,
         examples="ECS is performing maintenance on the underlying infrastructure "
         "hosting the task",
         text=r"performing maintenance on the underlying infrastructure",
@@ -114,6 +119,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         source="https://docs.aws.amazon.com/AmazonECS/latest/APIReference/"
         "API_Task.html",
         transient=True,
+        interrupted=True,
         stop_code="TerminationNotice|InfrastructureHealth",
     ),
     StopReason(

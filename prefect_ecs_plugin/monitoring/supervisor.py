@@ -31,7 +31,6 @@ from ..launch_record import (
     Launch,
     LaunchRecord,
     claimed_task_runs,
-    situation,
     unchanged_since,
 )
 from ..observability.counters import AgentCounters, Ending
@@ -52,10 +51,12 @@ from .decision import (
     Task,
     Verdict,
     decide,
+    is_unchanged,
     waits,
 )
 from .explanation import Explanation, explain
 from .poll_queue import Watched
+from .resumer import Resumer
 from .watcher import Watcher
 
 #: Reads the last lines that the `flow` container of a task wrote.
@@ -71,6 +72,7 @@ _SETTLING = 1.0
 _ENDINGS: Mapping[Verdict, Ending] = {
     Verdict.LEAVE: Ending.LEFT,
     Verdict.RELAUNCH: Ending.RESTARTED,
+    Verdict.RESUME: Ending.RESUMED,
     Verdict.FAIL: Ending.FAILED,
     Verdict.CANCEL: Ending.CANCELLED,
 }
@@ -86,6 +88,7 @@ class Supervisor:
         ecs: ECS, rate-limited.
         submission: Knows the definitions of tasks.
         launcher: Launches a run again.
+        resumer: Has interrupted runs go on.
         reporter: Reports to Prefect.
         outages: Logs what fails.
         logger: The agent's own log.
@@ -110,6 +113,7 @@ class Supervisor:
         ecs: ECS,
         submission: Submission,
         launcher: Launcher,
+        resumer: Resumer,
         reporter: Reporter,
         outages: OutageLog,
         logger: logging.Logger,
@@ -129,6 +133,7 @@ class Supervisor:
         self._ecs = ecs
         self._submission = submission
         self._launcher = launcher
+        self._resumer = resumer
         self._reporter = reporter
         self._outages = outages
         self._logger = logger
@@ -246,6 +251,8 @@ class Supervisor:
         is_done = False
         while not is_done:
             decision, row = yield from self._decide(watched, task)
+            if decision.verdict is Verdict.RESUME:
+                decision = yield from self._resume(watched, task, decision, row)
             self._logger.debug(
                 "Task %s has stopped: %s (%s)",
                 watched.task_arn,
@@ -310,6 +317,8 @@ class Supervisor:
     ) -> Steps[bool]:
         """Carry out a decision; False if the run has changed since."""
         run_id, is_unchanged = watched.flow_run_id, unchanged_since(row)
+        if decision.verdict is Verdict.LOOK_AGAIN:
+            return False
         if decision.verdict is Verdict.RELAUNCH:
             yield from self._relaunch(watched, task, decision, row)
         elif decision.verdict is Verdict.FAIL:
@@ -336,17 +345,49 @@ class Supervisor:
         self, watched: Watched, task: Optional[Task], decision: Decision
     ) -> Steps[Explanation]:
         """Explain a decision, with the task's definition if it can be read at once."""
-        definition: Optional[Mapping[str, Any]] = None
-        name = (task or {}).get("taskDefinitionArn")
-        if name:
-            only_once = RetryBudget(0.0, 0.0, lambda: 0.0)
-            with suppress(PrefectECSError):
-                definition = yield from self._submission.described(name, only_once)
+        definition = yield from self._definition_of(task)
         lines: Sequence[str] = ()
         if decision.started and definition:
             lines = self._read_log(watched.task_arn, definition)
         secrets = self._secrets_of(watched.flow_run_id)
         return explain(watched.task_arn, task, definition, decision, lines, secrets)
+
+    def _definition_of(
+        self, task: Optional[Task]
+    ) -> Steps[Optional[Mapping[str, Any]]]:
+        """A task's definition; None if it cannot be read at once."""
+        name = (task or {}).get("taskDefinitionArn")
+        if name:
+            only_once = RetryBudget(0.0, 0.0, lambda: 0.0)
+            with suppress(PrefectECSError):
+                found: Mapping[str, Any]
+                found = yield from self._submission.described(name, only_once)
+                return found
+        return None
+
+    def _resume(
+        self,
+        watched: Watched,
+        task: Optional[Task],
+        decision: Decision,
+        row: Mapping[str, Any],
+    ) -> Steps[Decision]:
+        """Have a run go on in another task, and tell people; see `Resumer.resume`."""
+        run_id = watched.flow_run_id
+        definition = yield from self._definition_of(task)
+        decision = yield from self._resumer.resume(
+            run_id, watched.task_arn, definition, decision, row
+        )
+        if decision.verdict is Verdict.RESUME:
+            explanation = yield from self._explain(watched, task, decision)
+            self._logger.warning(
+                "Flow run %s: %s",
+                run_id,
+                explanation.message,
+                extra=log_context(run_id, watched.task_arn),
+            )
+            self._reporter.log(run_id, explanation.log, "WARNING")
+        return decision
 
     def _relaunch(
         self,
@@ -371,14 +412,20 @@ class Supervisor:
             row = yield from retry_until_success(read, self._outages, READING)
         finally:
             self._restarting.discard(run_id)
-        if row is None or not _is_unchanged(row, seen):
+        if row is None or not is_unchanged(row, seen):
             self._logger.debug(
                 "Flow run %s is not launched again: its state has changed since",
                 run_id,
                 extra=about,
             )
             return
-        again = LaunchRecord(launch.name, launch.attempt + 1, after=watched.task_arn)
+        latest = self._claims.latest(row)
+        again = LaunchRecord(
+            launch.name,
+            launch.attempt + 1,
+            after=watched.task_arn,
+            **(latest.carried() if latest else {}),
+        )
         record = self._launcher.record_of(row, again)
         yield from self._launcher.launch(row, record)
 
@@ -473,14 +520,3 @@ class Supervisor:
             reason,
             extra=about,
         )
-
-
-def _is_unchanged(row: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
-    """Whether nothing has happened to a run since the decision about its task.
-
-    Args:
-        row: The run, as `AgentClient.row` reads it: without task runs that wait.
-        seen: The run at the decision.
-    """
-    then = situation(seen)
-    return situation(row)._replace(waits=then.waits) == then

@@ -60,6 +60,7 @@ class Ending(str, enum.Enum):
 
     LEFT = "left"
     RESTARTED = "restarted"
+    RESUMED = "resumed"
     FAILED = "failed"
     CANCELLED = "cancelled"
 

@@ -353,6 +353,35 @@ class AgentClient(Client):
         where = {"flow_run_id": {"_eq": run_id}, "state": {"_in": _UNFINISHED}}
         return bool(self._select("task_run", {"id"}, where, limit=1))
 
+    # -- How far a run has got ----------------------------------------------------
+
+    def tasks_of_flow(self, flow_id: str) -> List[Dict[str, Any]]:
+        """The tasks of a registered flow."""
+        fields = {"id", "name", "slug", "type", "max_retries", "trigger"}
+        return self._all("task", fields, {"flow_id": {"_eq": flow_id}})
+
+    def edges_of_flow(self, flow_id: str) -> List[Dict[str, Any]]:
+        """Which task of a registered flow comes before which."""
+        fields = {"id", "upstream_task_id", "downstream_task_id", "key"}
+        return self._all("edge", fields, {"flow_id": {"_eq": flow_id}})
+
+    def task_runs_of(self, run_id: str) -> List[Dict[str, Any]]:
+        """The task runs of a run; their `states` are those in which they waited for a
+        retry."""
+        retrying = {"where": {"state": {"_eq": "Retrying"}}}
+        fields = {
+            **dict.fromkeys(
+                ("id", "task_id", "map_index", "version", "serialized_state"), True
+            ),
+            with_args("states", retrying): {"id"},
+        }
+        return self._all("task_run", fields, {"flow_run_id": {"_eq": run_id}})
+
+    def _all(
+        self, table: str, fields: Any, where: Mapping[str, Any]
+    ) -> List[Dict[str, Any]]:
+        return list(self._paged(partial(self._select, table, fields), where))
+
     def blames(self, error: Exception) -> bool:
         """Whether the API refuses the content of a request, and is not down itself.
 
