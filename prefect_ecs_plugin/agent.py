@@ -135,6 +135,11 @@ class ECSAgent(Agent):
             the task runs that were running have retries left (the default);
             `resume-all`, without retries too; or `fail`. A run may say otherwise.
         max_interruptions: How often one run goes on after interruptions. Default 3.
+        spot_fallback: Whether a run on FARGATE_SPOT alone goes on on FARGATE the last
+            time, and is launched there if Spot has no capacity. Default True.
+        spot_patience: Seconds without Spot capacity after which it is. Default 300.
+        max_memory: How many MiB a task may have after one was killed for memory; a
+            run may say otherwise. Default None: the run is Failed.
 
     Raises:
         ConfigurationError: one line that says what to set, if an argument is wrong or
@@ -174,6 +179,9 @@ class ECSAgent(Agent):
         template_hosts: Iterable[str] = (),
         on_interruption: str = settings.DEFAULT_ON_INTERRUPTION,
         max_interruptions: int = settings.DEFAULT_MAX_INTERRUPTIONS,
+        spot_fallback: bool = True,
+        spot_patience: float = settings.DEFAULT_SPOT_PATIENCE,
+        max_memory: Optional[int] = None,
     ) -> None:
         log_formats.check_format(log_format)
         self._log_format = log_format
@@ -254,7 +262,11 @@ class ECSAgent(Agent):
             start_attempts,
             cancel_grace,
             ResumeSettings(
-                on_interruption=on_interruption, max_interruptions=max_interruptions
+                on_interruption=on_interruption,
+                max_interruptions=max_interruptions,
+                spot_fallback=spot_fallback,
+                spot_patience=spot_patience,
+                max_memory=max_memory,
             ),
         )
 
@@ -317,6 +329,7 @@ class ECSAgent(Agent):
             region=self.ecs_client.meta.region_name,
             outages=self._outages,
             other_tasks=other_tasks,
+            resume_settings=resume_settings,
             on_claimed=self._run_was_claimed,
             on_launched=self._task_was_launched,
             counts=counts,

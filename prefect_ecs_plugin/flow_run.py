@@ -40,6 +40,9 @@ class FlowRun:
         launch: The name of its launch, as in the launch record; None for a run that was
             claimed without one.
         attempt: The number of this start of a task for the launch, from 1.
+        on_demand: Whether its task runs on FARGATE where it asks for FARGATE_SPOT.
+        memory: The MiB that its task has instead of what it asks for; 0 for the latter.
+        cpu: The CPU units that go with `memory`.
     """
 
     id: str
@@ -53,6 +56,9 @@ class FlowRun:
     has_docker_storage: bool = False
     launch: Optional[str] = None
     attempt: int = 1
+    on_demand: bool = False
+    memory: int = 0
+    cpu: int = 0
 
     @classmethod
     def from_api(cls, answer: Mapping[str, Any]) -> FlowRun:

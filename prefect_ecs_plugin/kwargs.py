@@ -8,7 +8,15 @@ of ECS. No input is ever changed.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Tuple,
+)
 
 from .errors import RunConfigError
 from .flow_run import FLOW_CONTAINER, RUN_ID, FlowRun, plain
@@ -136,6 +144,24 @@ _merge_overrides = partial(
 _MERGES = {"overrides": _merge_overrides}
 
 
+def asks_for_spot(merged: Mapping[str, Any]) -> bool:
+    """Whether merged kwargs ask for FARGATE_SPOT and nothing else."""
+    strategy = merged.get("capacityProviderStrategy") or []
+    return {each.get("capacityProvider") for each in strategy} == {"FARGATE_SPOT"}
+
+
+def on_demand(merged: Mapping[str, Any]) -> Dict[str, Any]:
+    """The same kwargs for On-Demand capacity; the cluster need not know the provider.
+
+    Args:
+        merged: Kwargs that ask for FARGATE_SPOT.
+    """
+    kept = {
+        key: value for key, value in merged.items() if key != "capacityProviderStrategy"
+    }
+    return {**kept, "launchType": "FARGATE"}
+
+
 def build(
     merged: Mapping[str, Any],
     definition: Mapping[str, Any],
@@ -177,6 +203,8 @@ def build(
     given = overrides.get("containerOverrides", [])
     containers = [override for override in given if override["name"] in present]
     flow = named_entry(containers, FLOW_CONTAINER)
+    if flow_run.memory:
+        _give_memory(flow_run, overrides, flow, definition)
     flow["command"] = ["/bin/sh", "-c", flow_run.command]
     flow["environment"] = _environment(flow, flow_run, run_config, settings, prefect)
     # An API key that ECS gets from a secret is in no override. A definition with its
@@ -273,6 +301,23 @@ def _set_roles(
             overrides.pop(key, None)
         elif default:
             overrides[key] = default
+
+
+def _give_memory(
+    flow_run: FlowRun,
+    overrides: Dict[str, Any],
+    flow: Dict[str, Any],
+    definition: Mapping[str, Any],
+) -> None:
+    """Replace the sizes that a run asks for by those that it has got since.
+
+    A limit of the flow's container grows by as much as the whole task.
+    """
+    own = rules.memory_mib(overrides.get("memory") or definition.get("memory"))
+    limit = rules.container_memory(overrides, definition)
+    overrides.update(cpu=str(flow_run.cpu), memory=str(flow_run.memory))
+    if limit is not None and own is not None:
+        flow["memory"] = limit + max(0, flow_run.memory - own)
 
 
 def _environment(

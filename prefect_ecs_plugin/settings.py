@@ -16,6 +16,7 @@ DEFAULT_SHUTDOWN_GRACE = 25.0
 ON_INTERRUPTION = ("resume", "resume-all", "fail")
 DEFAULT_ON_INTERRUPTION = "resume"
 DEFAULT_MAX_INTERRUPTIONS = 3
+DEFAULT_SPOT_PATIENCE = 300.0
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,18 @@ class ResumeSettings:
             have retries left; `resume-all`: without retries too; `fail`: the run is
             Failed.
         max_interruptions: How often one run goes on.
+        spot_fallback: Whether the task of a run that asks for FARGATE_SPOT runs on
+            FARGATE if Spot has failed it.
+        spot_patience: Seconds without Spot capacity after which it does.
+        max_memory: The MiB that a task may have at most after one was killed for
+            memory; None: the run is Failed.
     """
 
     on_interruption: str = DEFAULT_ON_INTERRUPTION
     max_interruptions: int = DEFAULT_MAX_INTERRUPTIONS
+    spot_fallback: bool = True
+    spot_patience: float = DEFAULT_SPOT_PATIENCE
+    max_memory: Optional[int] = None
 
 
 @dataclass(frozen=True)

@@ -835,3 +835,72 @@ def test_an_override_of_the_agent_for_an_unknown_container_is_dropped() -> None:
 def test_a_size_that_fargate_lacks_is_refused(build: Any) -> None:
     with raises_code("fargate-size", RunConfigError):
         build(ECSRun(cpu=256, memory=8192))
+
+
+# -- Runs that were interrupted, or lacked memory --------------------------------------
+
+SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
+
+
+@pytest.mark.parametrize(
+    "strategy, is_spot",
+    [
+        (SPOT, True),
+        ([*SPOT, {"capacityProvider": "FARGATE_SPOT", "base": 1}], True),
+        ([*SPOT, {"capacityProvider": "FARGATE"}], False),
+        ([{"capacityProvider": "FARGATE"}], False),
+        ([{"capacityProvider": "mine"}], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_kwargs_that_ask_for_spot_alone(strategy: Any, is_spot: bool) -> None:
+    assert kwargs.asks_for_spot({"capacityProviderStrategy": strategy}) is is_spot
+    assert not kwargs.asks_for_spot({})
+
+
+def test_on_demand_replaces_the_strategy() -> None:
+    merged = {"capacityProviderStrategy": SPOT, "platformVersion": "1.4.0"}
+    assert kwargs.on_demand(merged) == {
+        "launchType": "FARGATE",
+        "platformVersion": "1.4.0",
+    }
+    assert merged["capacityProviderStrategy"] is SPOT
+
+
+@pytest.mark.parametrize(
+    "definition, own, given, expected",
+    [
+        # No limit of the container: that of the task counts.
+        ({"memory": "2048"}, {}, {}, None),
+        # It grows by as much as the task.
+        ({"memory": "2048", "limit": 1024}, {}, {}, 1024 + 2048),
+        ({"memory": "2048", "limit": 1024}, {"memory": 3072}, {}, 1024 + 1024),
+        ({"memory": "2048"}, {}, {"memory": 512}, 512 + 2048),
+        ({"memory": "2048", "limit": 1024}, {}, {"memory": 512}, 512 + 2048),
+    ],
+)
+def test_a_run_that_lacked_memory(
+    build: Any,
+    flow_run: FlowRun,
+    definition: Dict[str, Any],
+    own: Dict[str, Any],
+    given: Dict[str, Any],
+    expected: Any,
+) -> None:
+    container = {**DEFINITION["containerDefinitions"][0]}
+    if "limit" in definition:
+        container["memory"] = definition["limit"]
+    whole = {
+        **DEFINITION,
+        "cpu": "1024",
+        "memory": definition["memory"],
+        "containerDefinitions": [container],
+    }
+    override = {"containerOverrides": [{"name": "flow", **given}]}
+    run_config = ECSRun(run_task_kwargs={"overrides": override}, **own)
+    grown = replace(flow_run, cpu=1024, memory=4096)
+    overrides = build(run_config, whole, grown)["overrides"]
+    assert (overrides["cpu"], overrides["memory"]) == ("1024", "4096")
+    (flow,) = overrides["containerOverrides"]
+    assert flow.get("memory") == expected

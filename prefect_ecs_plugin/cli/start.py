@@ -122,6 +122,30 @@ _START_OPTIONS: Any = [
         help="How many times one run goes on after an interruption.",
     ),
     click.option(
+        "--spot-patience",
+        type=FiniteFloat(min=0),
+        default=settings.DEFAULT_SPOT_PATIENCE,
+        show_default=True,
+        help="Seconds without Spot capacity after which a run on FARGATE_SPOT alone "
+        "is launched on FARGATE.",
+    ),
+    click.option(
+        "--no-spot-fallback",
+        "spot_fallback",
+        is_flag=True,
+        default=True,
+        flag_value=False,
+        help="Keep runs on FARGATE_SPOT: neither a lack of capacity nor interruptions "
+        "move them to FARGATE.",
+    ),
+    click.option(
+        "--max-memory",
+        type=click.IntRange(min=1),
+        metavar="MIB",
+        help="When a task on Fargate is killed for memory, its run goes on with twice "
+        "as much, up to this. Default: the run is Failed.",
+    ),
+    click.option(
         "--cancel-grace",
         type=FiniteFloat(min=0),
         default=settings.DEFAULT_CANCEL_GRACE,

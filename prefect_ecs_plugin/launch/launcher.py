@@ -32,7 +32,7 @@ from typing import (
 from .. import kwargs
 from ..aws import console_links
 from ..aws.rate_limiter import RateLimitTicket
-from ..aws.retrying import RetryBudget
+from ..aws.retrying import NoCapacity, RetryBudget
 from ..config.sources import ClientFactory, Reader
 from ..errors import ConfigurationError, PrefectECSError, RunConfigError
 from ..flow_run import FlowRun
@@ -50,7 +50,7 @@ from ..observability.outage_log import OutageLog
 from ..prefect_api.reporter import Reporter, seconds_until_start
 from ..run_config import ECSRun
 from ..scheduling.steps import Cause, Interrupted, Pause, Steps, Wait
-from ..settings import AgentSettings, PrefectSettings
+from ..settings import AgentSettings, PrefectSettings, ResumeSettings
 from ..submission import LaunchUncertain, Submission
 from ..validation.excerpt import shortened
 from . import api_key, run_options
@@ -135,6 +135,7 @@ class Launcher:
         agent_id: Returns the agent's id at the API.
         region: The region that tasks are launched in.
         other_tasks: Finds and stops the other tasks of a run.
+        resume_settings: What the agent does where Spot has no capacity.
         on_claimed: Called with the id of a run that has left the queue.
         on_launched: Called with each task that was started.
         counts: Counts launches and their outcomes.
@@ -161,6 +162,7 @@ class Launcher:
         timeout: float,
         agent_id: Callable[[], Optional[str]],
         other_tasks: OtherTasks,
+        resume_settings: ResumeSettings = ResumeSettings(),  # noqa: B008  # frozen
         region: str = "",
         on_claimed: Callable[[str], object] = lambda run_id: None,
         on_launched: OnLaunched = lambda started: None,
@@ -185,6 +187,7 @@ class Launcher:
         self._agent_id = agent_id
         self.region = region
         self._others = other_tasks
+        self._resume_settings = resume_settings
         self._on_claimed = on_claimed
         self._on_launched = on_launched
         self._counts = counts or AgentCounters()
@@ -253,6 +256,20 @@ class Launcher:
         run_config, _ = self._requests.read(row.get("run_config"))
         return run_options.read(run_config)
 
+    def may_fall_back(self, row: Mapping[str, Any], record: LaunchRecord) -> bool:
+        """Whether a run on FARGATE_SPOT may run on FARGATE instead.
+
+        Args:
+            row: The run as the API gave it.
+            record: Its latest launch.
+        """
+        if record.on_demand or not self._resume_settings.spot_fallback:
+            return False
+        with suppress(Exception):  # the launch itself reports a damaged run config
+            _, merged = self._requests.read(row.get("run_config"))
+            return kwargs.asks_for_spot(merged)
+        return False
+
     def launch(
         self,
         row: Mapping[str, Any],
@@ -319,6 +336,8 @@ class Launcher:
             raise
         except LaunchAbandoned as abandoned:
             yield from self._abandon(row, record, abandoned)
+        except NoCapacity as refused:
+            yield from self._fall_back(row, record, refused)
         except LaunchUncertain as uncertain:
             self._counts.flow_runs.add(Outcome.LEFT)
             self._logger.warning(
@@ -336,6 +355,27 @@ class Launcher:
             self._outages.end(STARTING)
             self._others.stop_late(run_id, record, task.arn)
             self._tell(task)
+
+    def _fall_back(
+        self, row: Mapping[str, Any], record: LaunchRecord, refused: NoCapacity
+    ) -> Steps[None]:
+        """Launch a run on FARGATE for which FARGATE_SPOT has no capacity.
+
+        It is claimed again, since another request needs another clientToken.
+        """
+        run_id = row["id"]
+        now = yield from self._claims.held(row, record)
+        whole = (yield from self._claims.read_whole(run_id)) if now else None
+        if now is None or whole is None:
+            yield from self._abandon(row, record, LaunchAbandoned("it has changed"))
+            return
+        words = f"It is launched on FARGATE, not on FARGATE_SPOT. {refused.message}"
+        self._logger.warning(
+            "Flow run %s: %s [spot-fallback]", run_id, words, extra=log_context(run_id)
+        )
+        self._reporter.log(run_id, f"{words} [spot-fallback]", "WARNING")
+        again = replace(record, attempt=record.attempt + 1, on_demand=True)
+        yield from self.launch(whole, self.record_of(whole, again))
 
     def _tell(self, task: Started) -> None:
         for note in task.notes:
@@ -443,6 +483,8 @@ class Launcher:
         plan = self._requests.plan(row, record)
         flow_run, run_config = plan.flow_run, plan.run_config
         budget = budget or self._budget(row)
+        if record and self.may_fall_back(row, record):
+            budget.patience = self._resume_settings.spot_patience
         confirm = self._confirmation(row, record, budget) if record else None
         after = record.after if record else None
         if run_config.task_definition_arn:
@@ -573,6 +615,10 @@ def _about_resumption(record: Optional[LaunchRecord]) -> Iterator[str]:
     """What the run's log says about a task in which an interrupted run goes on."""
     if record and record.interruptions:
         yield f"The run goes on after interruption {record.interruptions}"
+    if record and record.on_demand:
+        yield "Its task runs on FARGATE, not on FARGATE_SPOT as the run asks for"
+    if record and record.memory:
+        yield f"Its task has {record.memory} MiB of memory, with cpu {record.cpu}"
 
 
 def _reason(wait: Union[Pause, RateLimitTicket]) -> str:

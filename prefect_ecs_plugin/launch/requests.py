@@ -140,9 +140,18 @@ class Requests:
                 code="no-flow-description",
             ) from error
         launch = record or launch_of(row)
-        flow_run = replace(flow_run, launch=launch.name, attempt=launch.attempt)
-        run_config = row.get("run_config")
-        return Plan(flow_run, *self.read(run_config), _content(run_config))
+        flow_run = replace(
+            flow_run,
+            launch=launch.name,
+            attempt=launch.attempt,
+            on_demand=launch.on_demand,
+            memory=launch.memory,
+            cpu=launch.cpu,
+        )
+        run_config, merged = self.read(row.get("run_config"))
+        if launch.on_demand:
+            merged = kwargs.on_demand(merged)
+        return Plan(flow_run, run_config, merged, _content(row.get("run_config")))
 
     def for_definition(
         self, plan: Plan, definition: Mapping[str, Any]
@@ -217,6 +226,7 @@ class Requests:
         return _Rendered(definition, request, plan.flow_run, names)
 
     def _request(self, plan: Plan, definition: Mapping[str, Any]) -> Dict[str, Any]:
+        run_options.check_memory(plan.run_config, plan.merged, definition)
         return kwargs.build(
             plan.merged,
             definition,

@@ -129,7 +129,7 @@ _TO_BE_CONFIRMED = (Verdict.FAIL, Verdict.CANCEL, Verdict.RESUME)
 
 def can_go_on(reason: StopReason) -> bool:
     """Whether a run whose flow had begun may go on in another task."""
-    return reason.interrupted
+    return reason.interrupted or reason.code == stop_reasons.OUT_OF_MEMORY
 
 
 def _if_settled(

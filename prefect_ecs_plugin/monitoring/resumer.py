@@ -7,7 +7,7 @@ for a task retry, and brings its launch record with it.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, NamedTuple, Optional, Tuple, Union
 
 import pendulum
 
@@ -15,15 +15,41 @@ from ..errors import PrefectECSError, with_code
 from ..flow_run import FLOW_CONTAINER
 from ..launch.claims import Claims
 from ..launch.launcher import Launcher
+from ..launch.run_options import RunOptions
 from ..launch_record import LaunchRecord, claimed_task_runs, version_of
 from ..observability.outage_log import OutageLog, retry_until_success
 from ..prefect_api.client import AgentClient
 from ..prefect_api.reporter import STATES
 from ..scheduling.steps import Steps
 from ..settings import ResumeSettings
-from . import resumption
-from .decision import Decision, Verdict, is_unchanged
+from ..validation import rules
+from . import resumption, stop_reasons
+from .decision import Decision, Task, Verdict, flow_container, is_unchanged
 from .resumption import Continuation, Refusal
+from .stop_reasons import OUT_OF_MEMORY
+
+
+class StoppedTask(NamedTuple):
+    """A task whose run may go on.
+
+    Attributes:
+        arn: Its ARN.
+        task: As ECS describes it.
+        definition: Its definition; None if it is not known.
+        decision: What was decided, with the verdict RESUME.
+        run: The run as it was when that was decided.
+    """
+
+    arn: str
+    task: Task
+    definition: Optional[Mapping[str, Any]]
+    decision: Decision
+    run: Mapping[str, Any]
+
+    @property
+    def lacked_memory(self) -> bool:
+        """Whether it was killed for memory; if not, it was interrupted."""
+        return self.decision.stop_reason.code == OUT_OF_MEMORY
 
 
 class Resumer:
@@ -52,100 +78,108 @@ class Resumer:
         self._outages = outages
         self._settings = settings
 
-    def resume(
-        self,
-        run_id: str,
-        task_arn: str,
-        definition: Optional[Mapping[str, Any]],
-        decision: Decision,
-        seen: Mapping[str, Any],
-    ) -> Steps[Decision]:
-        """Have a run go on, if that is safe and wanted.
+    def resume(self, stopped: StoppedTask) -> Steps[Decision]:
+        """Have the run of a task go on, if that is safe and wanted.
 
         Args:
-            run_id: The run.
-            task_arn: Its task, which was interrupted.
-            definition: The task's definition, if it is known.
-            decision: What was decided, with the verdict RESUME.
-            seen: The run as it was when that was decided.
+            stopped: The task.
 
         Returns:
             The decision with RESUME if the run goes on, with FAIL and the reason if it
             does not, with LEAVE if Prefect queues the run again by itself, with
             LOOK_AGAIN if the run has changed since.
         """
+        run_id = stopped.run["id"]
 
         def attempt() -> Steps[Decision]:
             yield from ()
             row = self._client.row(run_id)
-            if row is None or not is_unchanged(row, seen):
-                return replace(decision, verdict=Verdict.LOOK_AGAIN)
-            return self._resume(row, task_arn, definition, decision, seen)
+            if row is None or not is_unchanged(row, stopped.run):
+                return replace(stopped.decision, verdict=Verdict.LOOK_AGAIN)
+            return self._resume(row, stopped)
 
         return (yield from retry_until_success(attempt, self._outages, STATES))
 
-    def _resume(
-        self,
-        row: Mapping[str, Any],
-        task_arn: str,
-        definition: Optional[Mapping[str, Any]],
-        decision: Decision,
-        seen: Mapping[str, Any],
-    ) -> Decision:
+    def _resume(self, row: Mapping[str, Any], stopped: StoppedTask) -> Decision:
         try:
             options = self._launcher.options_of(row)
-        except PrefectECSError as error:
-            return _refused(decision, Refusal(error.message, code=error.code))
-        wish = options.on_interruption or self._settings.on_interruption
-        if wish == "fail":
-            waits = seen.get("task_runs") and not claimed_task_runs(seen)
-            return replace(decision, verdict=Verdict.LEAVE if waits else Verdict.FAIL)
-        record = self._claims.latest(row)
-        if record is None:
-            return _refused(decision, _NO_RECORD)
-        again = self._next(row, record, task_arn)
-        if again.interruptions > self._settings.max_interruptions:
-            return _refused(decision, _too_many(record.interruptions))
-        message = (
-            f"Interrupted because {decision.stop_reason.cause}; the run goes on in "
-            f"another task ({self._count(again)})"
-        )
+            if not self._is_wanted(options, stopped):
+                return _as_before(stopped)
+            again = self._next(row, options, stopped)
+        except PrefectECSError as error:  # the run config cannot be read
+            again = Refusal(error.message, code=error.code)
+        if isinstance(again, Refusal):
+            return _refused(stopped.decision, again)
+        how = self._how(again, stopped)
+        message = f"Interrupted because {stopped.decision.stop_reason.cause}; {how}"
         found = resumption.continuation(
-            self._progress(row, definition),
+            self._progress(row, stopped.definition),
             again,
             message,
-            pendulum.now("UTC").isoformat(),
-            may_repeat=wish == "resume-all" or options.on_interruption == "resume",
+            _now(),
+            may_repeat=options.on_interruption == "resume"
+            or self._wish(options) == "resume-all",
         )
         if isinstance(found, Refusal):
-            return _refused(decision, found)
+            return _refused(stopped.decision, found)
         if not found.changes and not found.restarts:
-            return replace(decision, verdict=Verdict.LEAVE)
+            return replace(stopped.decision, verdict=Verdict.LEAVE)
         self._set(row, again, message, found)
-        words = f"the run goes on in another task ({self._count(again)})"
         if found.repeated:
-            words = f"{words}; started again: {resumption.listed(found.repeated)}"
-        return replace(decision, resumption=words)
+            how = f"{how}; started again: {resumption.listed(found.repeated)}"
+        return replace(stopped.decision, resumption=how)
 
-    def _count(self, record: LaunchRecord) -> str:
-        return (
-            f"interruption {record.interruptions} of {self._settings.max_interruptions}"
-        )
+    # -- Whether, and how ----------------------------------------------------------
+
+    def _wish(self, options: RunOptions) -> str:
+        return options.on_interruption or self._settings.on_interruption
+
+    def _most_memory(self, options: RunOptions) -> Optional[int]:
+        return options.max_memory or self._settings.max_memory
+
+    def _is_wanted(self, options: RunOptions, stopped: StoppedTask) -> bool:
+        if stopped.lacked_memory and self._most_memory(options) is None:
+            return False
+        return self._wish(options) != "fail"
 
     def _next(
-        self, row: Mapping[str, Any], record: LaunchRecord, task_arn: str
-    ) -> LaunchRecord:
-        """The launch with which a run goes on."""
-        interruptions = record.interruptions + 1
-        return replace(
-            record,
-            name=f"{row['id']}-{version_of(row)}-i{interruptions}",
-            attempt=1,
-            after=task_arn,
-            recoveries=0,
-            interruptions=interruptions,
-            time=pendulum.now("UTC").isoformat(),
-        )
+        self, row: Mapping[str, Any], options: RunOptions, stopped: StoppedTask
+    ) -> Union[LaunchRecord, Refusal]:
+        """The launch with which a run goes on, or why it does not."""
+        record = self._claims.latest(row)
+        if record is None:
+            return _NO_RECORD
+        again = replace(record, attempt=1, after=stopped.arn, recoveries=0, time=_now())
+        if stopped.lacked_memory:
+            size = _larger(stopped, self._most_memory(options) or 0)
+            if isinstance(size, Refusal):
+                return size
+            again = replace(again, cpu=size[0], memory=size[1])
+        elif record.interruptions >= self._settings.max_interruptions:
+            return _too_many(record.interruptions)
+        else:
+            number = record.interruptions + 1
+            is_last = number == self._settings.max_interruptions
+            falls_back = is_last and self._launcher.may_fall_back(row, record)
+            again = replace(
+                again,
+                interruptions=number,
+                on_demand=record.on_demand or falls_back,
+            )
+        name = f"{row['id']}-{version_of(row)}-i{again.interruptions}"
+        return replace(again, name=f"{name}-m{again.memory}" if again.memory else name)
+
+    def _how(self, again: LaunchRecord, stopped: StoppedTask) -> str:
+        if stopped.lacked_memory:
+            return (
+                f"the run goes on in another task with {again.memory} MiB of memory "
+                f"and cpu {again.cpu}"
+            )
+        count = f"{again.interruptions} of {self._settings.max_interruptions}"
+        words = f"the run goes on in another task (interruption {count})"
+        return f"{words} on FARGATE" if again.on_demand else words
+
+    # -- Reading and setting -------------------------------------------------------
 
     def _progress(
         self, row: Mapping[str, Any], definition: Optional[Mapping[str, Any]]
@@ -171,12 +205,19 @@ class Resumer:
         scheduled = {
             "type": "Scheduled",
             "message": message,
-            "start_time": pendulum.now("UTC").isoformat(),
+            "start_time": _now(),
             "_result": {"type": "NoResultType"},
             "cached_inputs": {},
             "context": dict(record.to_context()),
         }
         self._client.set_run_state(row["id"], None, scheduled)
+
+
+def _now() -> str:
+    return str(pendulum.now("UTC").isoformat())
+
+
+# -- Runs that do not go on --------------------------------------------------------
 
 
 _NO_RECORD = Refusal(
@@ -201,10 +242,44 @@ def _refused(decision: Decision, refusal: Refusal) -> Decision:
     )
 
 
+def _as_before(stopped: StoppedTask) -> Decision:
+    """What is done about a run that is not to go on."""
+    waits = stopped.run.get("task_runs") and not claimed_task_runs(stopped.run)
+    is_queued = stopped.run["state"] == "Running" and waits
+    verdict = Verdict.LEAVE if is_queued else Verdict.FAIL
+    return replace(stopped.decision, verdict=verdict)
+
+
+# -- What a task has ---------------------------------------------------------------
+
+
 def _has_volumes(definition: Mapping[str, Any]) -> bool:
     """Whether the flow's container has files that may outlast it."""
     return any(
         container.get("mountPoints") or container.get("volumesFrom")
         for container in definition.get("containerDefinitions") or ()
         if container.get("name") == FLOW_CONTAINER
+    )
+
+
+def _larger(stopped: StoppedTask, most: int) -> Union[Refusal, Tuple[int, int]]:
+    """CPU units and MiB of a task with more memory, or why there is none."""
+    task = stopped.task
+    reason = str(flow_container(task).get("reason") or "")
+    if stop_reasons.find(reason).code != OUT_OF_MEMORY:
+        return Refusal(
+            "the container that was killed is not the flow's; give it more memory in "
+            "the task definition template",
+            code="other-container-killed",
+        )
+    if task.get("launchType") != "FARGATE":
+        return Refusal(
+            "the agent gives more memory to tasks on Fargate only",
+            code="no-larger-size",
+        )
+    size = rules.more_memory(task.get("cpu"), task.get("memory"), most)
+    return size or Refusal(
+        f"its task has {task.get('memory')} MiB, and there is no larger size up to "
+        f"{most} MiB (--max-memory or PREFECT_ECS_MAX_MEMORY)",
+        code="no-larger-size",
     )

@@ -56,6 +56,11 @@ class StopReason:
     stop_code: str = ".*"
     exit_codes: FrozenSet[Optional[int]] = frozenset()
 
+    @property
+    def is_about_spot(self) -> bool:
+        """Whether AWS had no Spot capacity, or took it back."""
+        return self.code in ("spot-interruption", "spot-notice")
+
     def matches(self, text: str, stop_code: str, exit_code: Optional[int]) -> bool:
         """Whether this row explains a task."""
         return (
@@ -498,9 +503,12 @@ _PLACEMENT: Tuple[StopReason, ...] = (
     ),
 )
 
+#: The code of tasks that were killed for memory, as ECS says in a reason.
+OUT_OF_MEMORY = "out-of-memory"
+
 _RUNTIME: Tuple[StopReason, ...] = (
     StopReason(
-        "out-of-memory",
+        OUT_OF_MEMORY,
         cause="a container used more memory than it may have and was killed",
         remedy="give it more memory",
         source=_GUIDE + "out-of-memory.html",

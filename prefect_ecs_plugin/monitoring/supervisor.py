@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from contextlib import suppress
+from dataclasses import replace
 from typing import (
     Any,
     Callable,
@@ -56,7 +57,7 @@ from .decision import (
 )
 from .explanation import Explanation, explain
 from .poll_queue import Watched
-from .resumer import Resumer
+from .resumer import Resumer, StoppedTask
 from .watcher import Watcher
 
 #: Reads the last lines that the `flow` container of a task wrote.
@@ -261,9 +262,20 @@ class Supervisor:
                 extra=log_context(run_id, watched.task_arn),
             )
             is_done = yield from self._act(watched, task, decision, row)
+        self._tell_memory(row)
         self._counts.stopped_tasks.add(_ENDINGS[decision.verdict])
         if self._is_latest(watched) and not self._is_unsettled(run_id):
             self._forget_latest(run_id)
+
+    def _tell_memory(self, row: Mapping[str, Any]) -> None:
+        """Say which size sufficed at last, if a task of a run lacked memory before."""
+        record = self._claims.latest(row) if row["state"] == "Success" else None
+        if record and record.memory:
+            self._reporter.log(
+                row["id"],
+                f"The run has succeeded with {record.memory} MiB of memory; let it "
+                f"start so: ECSRun(cpu={record.cpu}, memory={record.memory})",
+            )
 
     def _decide(
         self, watched: Watched, task: Optional[Task]
@@ -375,9 +387,8 @@ class Supervisor:
         """Have a run go on in another task, and tell people; see `Resumer.resume`."""
         run_id = watched.flow_run_id
         definition = yield from self._definition_of(task)
-        decision = yield from self._resumer.resume(
-            run_id, watched.task_arn, definition, decision, row
-        )
+        stopped = StoppedTask(watched.task_arn, task or {}, definition, decision, row)
+        decision = yield from self._resumer.resume(stopped)
         if decision.verdict is Verdict.RESUME:
             explanation = yield from self._explain(watched, task, decision)
             self._logger.warning(
@@ -426,6 +437,10 @@ class Supervisor:
             after=watched.task_arn,
             **(latest.carried() if latest else {}),
         )
+        is_last = again.attempt == decision.limit
+        if is_last and decision.stop_reason.is_about_spot:
+            falls_back = self._launcher.may_fall_back(row, again)
+            again = replace(again, on_demand=again.on_demand or falls_back)
         record = self._launcher.record_of(row, again)
         yield from self._launcher.launch(row, record)
 

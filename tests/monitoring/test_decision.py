@@ -682,8 +682,6 @@ def test_stop_codes_of_tasks_that_never_ran(
         (ran(127), "command-not-found"),
         (ran(126), "command-not-found"),
         (ran(137), "flow-killed"),
-        (ran(137, container_reason=OUT_OF_MEMORY), "out-of-memory"),
-        (ran(1, "OutOfMemory: container killed due to memory usage"), "out-of-memory"),
         (ran(139), "flow-crashed"),
         (ran(143), "flow-terminated"),
         (ran(None), "container-ended"),
@@ -730,6 +728,9 @@ INTERRUPTED = ran(143, "Your Spot Task was interrupted.", "SpotInterruption")
         ),
         (ran(143, "", "InfrastructureHealth"), "infrastructure-failure"),
         (ran(0, "", "TerminationNotice"), "infrastructure-failure"),
+        # If it may have more memory.
+        (ran(137, container_reason=OUT_OF_MEMORY), "out-of-memory"),
+        (ran(1, "OutOfMemory: container killed due to memory usage"), "out-of-memory"),
     ],
 )
 @pytest.mark.parametrize(
