@@ -342,6 +342,7 @@ class ECSAgent(Agent):
             launcher=self._launcher,
             outages=self._outages,
             settings=resume_settings,
+            poll_soon=self._poll_soon,
         )
         dispatcher.observe_waits(self._launcher.observe_wait)
         self._supervisor = Supervisor(

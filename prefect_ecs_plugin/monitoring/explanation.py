@@ -65,13 +65,17 @@ def explain(
     remedy = decision.stop_reason.remedy
     if code in _ABOUT_MEMORY:
         remedy = _more_memory(seen, known)
-    about = "; ".join(filter(None, [without_code(decision.resumption), remedy]))
-    message = _one_line(f"{opening}; {about}{_quoted(seen, secrets)}")
+    if decision.verdict is Verdict.RESUME:  # there is nothing to do
+        remedy = ""
+    about = "; ".join(
+        filter(None, [opening, without_code(decision.resumption), remedy])
+    )
+    message = _one_line(f"{about}{_quoted(seen, secrets)}")
     tail = redaction.redact_lines(log_lines, secrets, _LONGEST_LINE)
     lines = [
         with_code(f"{opening}.", code),
         *_resumption(decision),
-        f"What to do: {remedy}.",
+        *([f"What to do: {remedy}."] if remedy else []),
         *_facts(seen),
         *_links(task_arn, known),
         f"More about this: {decision.stop_reason.source}",

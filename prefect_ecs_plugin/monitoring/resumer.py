@@ -7,7 +7,7 @@ for a task retry, and brings its launch record with it.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple, Union
 
 import pendulum
 
@@ -18,7 +18,7 @@ from ..launch.launcher import Launcher
 from ..launch.run_options import RunOptions
 from ..launch_record import LaunchRecord, claimed_task_runs, version_of
 from ..observability.outage_log import OutageLog, retry_until_success
-from ..prefect_api.client import AgentClient
+from ..prefect_api.client import OWN_RETRY, AgentClient
 from ..prefect_api.reporter import STATES
 from ..scheduling.steps import Steps
 from ..settings import ResumeSettings
@@ -61,6 +61,7 @@ class Resumer:
         launcher: Knows what runs ask for.
         outages: Logs when the API does not answer.
         settings: The agent's options.
+        poll_soon: Has the agent look into the queue at once.
     """
 
     def __init__(
@@ -71,12 +72,14 @@ class Resumer:
         launcher: Launcher,
         outages: OutageLog,
         settings: ResumeSettings,
+        poll_soon: Callable[[], object],
     ) -> None:
         self._client = client
         self._claims = claims
         self._launcher = launcher
         self._outages = outages
         self._settings = settings
+        self._poll_soon = poll_soon
 
     def resume(self, stopped: StoppedTask) -> Steps[Decision]:
         """Have the run of a task go on, if that is safe and wanted.
@@ -116,7 +119,7 @@ class Resumer:
             self._progress(row, stopped.definition),
             again,
             message,
-            _now(),
+            _now(-OWN_RETRY),  # the process that had them is gone
             may_repeat=options.on_interruption == "resume"
             or self._wish(options) == "resume-all",
         )
@@ -125,6 +128,7 @@ class Resumer:
         if not found.changes and not found.restarts:
             return replace(stopped.decision, verdict=Verdict.LEAVE)
         self._set(row, again, message, found)
+        self._poll_soon()
         if found.repeated:
             how = f"{how}; started again: {resumption.listed(found.repeated)}"
         return replace(stopped.decision, resumption=how)
@@ -213,8 +217,9 @@ class Resumer:
         self._client.set_run_state(row["id"], None, scheduled)
 
 
-def _now() -> str:
-    return str(pendulum.now("UTC").isoformat())
+def _now(seconds: float = 0.0) -> str:
+    """The time so many seconds from now, in ISO 8601."""
+    return str(pendulum.now("UTC").add(seconds=seconds).isoformat())
 
 
 # -- Runs that do not go on --------------------------------------------------------

@@ -42,7 +42,7 @@ _Item = TypeVar("_Item")
 PREFETCH = 10
 
 #: Seconds for which a retry is left to the container that failed.
-_OWN_RETRY = 3
+OWN_RETRY = 3
 
 _TASK_RUN_FIELDS = {"id", "version", "serialized_state"}
 
@@ -220,7 +220,7 @@ class AgentClient(Client):
         wanted = list(ids)
         if not wanted:
             return []
-        latest = pendulum.now("UTC").subtract(seconds=_OWN_RETRY).isoformat()
+        latest = pendulum.now("UTC").subtract(seconds=OWN_RETRY).isoformat()
         due = {"state_start_time": {"_lte": latest}}
         free = [
             {"state": {"_eq": "Scheduled"}},

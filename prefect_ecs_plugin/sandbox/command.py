@@ -11,6 +11,7 @@ import click
 from prefect_ecs_plugin.cli.click_types import FiniteFloat
 from prefect_ecs_plugin.cli.start_options import WithStartOptions, explicit_options
 from prefect_ecs_plugin.errors import with_code
+from prefect_ecs_plugin.sandbox.faults import FAULTS
 
 if TYPE_CHECKING:
     from prefect_ecs_plugin.sandbox.display import Screen
@@ -106,10 +107,25 @@ def screen() -> Screen:
     help="Seconds without any change after which to give a run up, counted from the "
     "agent's first look at the queue.",
 )
+@click.option(
+    "--fault",
+    type=click.Choice(FAULTS),
+    help="What happens to the first task of each run. spot: AWS takes its capacity. "
+    "memory: its container is killed for memory. Default: nothing.",
+)
+@click.option(
+    "--fault-after",
+    type=FiniteFloat(min=0),
+    default=5.0,
+    show_default=True,
+    help="How long after a flow has begun, in seconds.",
+)
 def sandbox(
     paths: Tuple[str, ...],
     keep_running: bool,
     timeout: float,
+    fault: Optional[str],
+    fault_after: float,
     **values: Any,
 ) -> None:
     reason = missing()
@@ -125,6 +141,8 @@ def sandbox(
         api_key_secret_arn=values.get("api_key_secret_arn"),
         keep_running=keep_running,
         timeout=timeout,
+        fault=fault,
+        fault_after=fault_after,
         verbose=str(values.get("log_level")).upper() == "DEBUG",
     )
     click.echo(NOTICE)

@@ -20,6 +20,7 @@ from prefect_ecs_plugin.sandbox import aws, flows, prefect_api
 from prefect_ecs_plugin.sandbox import environment as env
 from prefect_ecs_plugin.sandbox.children import Child, Interrupted, StopSignals
 from prefect_ecs_plugin.sandbox.display import Screen, summary
+from prefect_ecs_plugin.sandbox.faults import Faults
 from prefect_ecs_plugin.sandbox.watch import WORD, Watch
 
 EXAMPLE_FLOW = Path(__file__).with_name("example_flow.py")
@@ -52,6 +53,8 @@ class Plan:
         timeout: Seconds that a run may take without anything happening to it, counted
             from the agent's first look at the queue.
         verbose: Show every line of the agent and of Prefect's runners.
+        fault: What happens to the first task of each run, see `Faults`; None: nothing.
+        fault_after: How many seconds after its flow has begun.
     """
 
     paths: Tuple[str, ...] = ()
@@ -61,6 +64,8 @@ class Plan:
     keep_running: bool = False
     timeout: float = 300.0
     verbose: bool = False
+    fault: Optional[str] = None
+    fault_after: float = 5.0
 
 
 def run(plan: Plan, screen: Screen) -> int:
@@ -97,6 +102,7 @@ class Session:
         self._stack = contextlib.ExitStack()
         self._watch = Watch(screen, plan.verbose)
         self._aws: Optional[aws.AWS] = None
+        self._faults: Optional[Faults] = None
 
     def __enter__(self) -> Session:
         return self
@@ -131,6 +137,9 @@ class Session:
         self._aws = self._stack.enter_context(aws.AWS(container_environment=container))
         if self._plan.api_key_secret_arn:
             self._aws.make_up_secret(self._plan.api_key_secret_arn, MADE_UP_KEY)
+        if self._plan.fault:
+            self._faults = Faults(self._aws, self._plan.fault, self._plan.fault_after)
+            self._stack.callback(self._faults.close)
         self._api.subscribe(self._on_api)
         self._aws.subscribe(self._on_aws)
         self._environment = env.sandbox_environment(
@@ -245,6 +254,8 @@ class Session:
 
     def _on_api(self, event: prefect_api.Event) -> None:
         if isinstance(event, prefect_api.StateChanged):
+            if self._faults and event.state == "Running":
+                self._faults.begin(event.flow_run_id)
             self._watch.run_state(
                 event.flow_run_id,
                 event.flow_run_name,
