@@ -11,7 +11,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple, Union
 
 import pendulum
 
-from ..errors import PrefectECSError, with_code
+from ..errors import PrefectECSError, reason, with_code
 from ..flow_run import FLOW_CONTAINER
 from ..launch.claims import Claims
 from ..launch.launcher import Launcher
@@ -99,7 +99,12 @@ class Resumer:
             row = self._client.row(run_id)
             if row is None or not is_unchanged(row, stopped.run):
                 return replace(stopped.decision, verdict=Verdict.LOOK_AGAIN)
-            return self._resume(row, stopped)
+            try:
+                return self._resume(row, stopped)
+            except Exception as error:
+                if not self._client.blames(error):
+                    raise
+                return _refused(stopped.decision, _refused_by_api(error))
 
         return (yield from retry_until_success(attempt, self._outages, STATES))
 
@@ -240,6 +245,14 @@ def _too_many(times: int) -> Refusal:
     )
 
 
+def _refused_by_api(error: Exception) -> Refusal:
+    return Refusal(
+        "the Prefect API refuses to say how far it has got, or to set its states: "
+        f"{reason(error)}",
+        code="resumption-refused",
+    )
+
+
 def _refused(decision: Decision, refusal: Refusal) -> Decision:
     words = f"the run does not go on in another task, because {refusal.reason}"
     return replace(
@@ -270,8 +283,8 @@ def _has_volumes(definition: Mapping[str, Any]) -> bool:
 def _larger(stopped: StoppedTask, most: int) -> Union[Refusal, Tuple[int, int]]:
     """CPU units and MiB of a task with more memory, or why there is none."""
     task = stopped.task
-    reason = str(flow_container(task).get("reason") or "")
-    if stop_reasons.find(reason).code != OUT_OF_MEMORY:
+    said = str(flow_container(task).get("reason") or "")
+    if stop_reasons.find(said).code != OUT_OF_MEMORY:
         return Refusal(
             "the container that was killed is not the flow's; give it more memory in "
             "the task definition template",

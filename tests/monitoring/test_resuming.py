@@ -13,7 +13,7 @@ from prefect import Flow, task
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
-from runs import NO_CAPACITY, set_state
+from runs import NO_CAPACITY, says, set_state
 from stopped_tasks import OUT_OF_MEMORY
 from world import World, eventually
 
@@ -125,6 +125,51 @@ def test_an_api_that_drops_the_context_has_the_run_failed(
         assert world.finished([run_id]) == ["Failed"]
     (log,) = world.log(run_id, "ERROR")
     assert "no-launch-record" in codes_of(log.splitlines())
+
+
+def test_an_api_that_refuses_has_the_run_failed(world: World, new_run: NewRun) -> None:
+    refused = APIFault(status=400, body=b'{"errors": [{"message": "no edges"}]}')
+    run_id = new_run()
+    with world.quick_agent():
+        started = begun(world, run_id)
+        world.api.fault = lambda asked, _: refused if asked == "edge" else None
+        world.aws.interrupt(started.task_arn)
+        assert world.finished([run_id]) == ["Failed"]
+    (log,) = world.log(run_id, "ERROR")
+    assert "resumption-refused" in codes_of(log.splitlines())
+
+
+def test_an_outage_of_the_api_delays_a_resumption(
+    world: World, new_run: NewRun
+) -> None:
+    run_id = new_run()
+    with world.quick_agent() as agent:
+        started = begun(world, run_id)
+        world.api.fault = lambda asked, _: APIFault(status=503)
+        world.aws.interrupt(started.task_arn)
+        assert says(agent, "The agent tries again")
+        world.api.fault = None
+        begun(world, run_id, 2)
+
+
+def test_a_lost_answer_resumes_a_run_once(world: World, new_run: NewRun) -> None:
+    lost = APIFault(body=b"rubbish", after_effect=True)
+    run_id = new_run()
+    answers = [lost]
+
+    def lose_first(asked: str, _: Any) -> Any:
+        return answers.pop() if asked == "set_task_run_states" and answers else None
+
+    with world.quick_agent():
+        started = begun(world, run_id)
+        world.api.fault = lose_first
+        world.aws.interrupt(started.task_arn)
+        begun(world, run_id, 2)
+    assert not answers
+    states = world.api.store.tables["task_run_state"]
+    (task_run,) = world.api.store.task_runs(run_id)
+    kinds = [each["state"] for each in states.having("task_run_id", [task_run.id])]
+    assert kinds.count("Retrying") == 1
 
 
 def test_heartbeats_and_task_states_keep_the_servers_services_away(
