@@ -7,7 +7,7 @@
 - `environment`: the whole environment of the sandbox's children.
 - `children`: the child processes, started, and stopped in any case.
 - `flows`: flows registered, runs created and read back.
-- `faults`: what the sandbox does to tasks, if asked to.
+- `interruptions`: tasks that are interrupted, if a user asks for it.
 - `display`: what has happened so far, as lines or as a table (pure).
 - `command`: `prefect agent ecs sandbox`, which puts these together.
 

@@ -11,7 +11,7 @@ import click
 from prefect_ecs_plugin.cli.click_types import FiniteFloat
 from prefect_ecs_plugin.cli.start_options import WithStartOptions, explicit_options
 from prefect_ecs_plugin.errors import with_code
-from prefect_ecs_plugin.sandbox.faults import FAULTS
+from prefect_ecs_plugin.sandbox.interruptions import INTERRUPTIONS
 
 if TYPE_CHECKING:
     from prefect_ecs_plugin.sandbox.display import Screen
@@ -109,22 +109,24 @@ def screen() -> Screen:
 )
 @click.option(
     "--fault",
-    type=click.Choice(FAULTS),
-    help="What happens to the first task of each run. spot: AWS takes its capacity. "
-    "memory: its container is killed for memory. Default: nothing.",
+    "faults",
+    type=click.Choice(INTERRUPTIONS),
+    multiple=True,
+    help="What goes wrong with the first task of each run. spot: AWS takes its "
+    "capacity. memory: its container is killed for memory.",
 )
 @click.option(
     "--fault-after",
     type=FiniteFloat(min=0),
     default=5.0,
     show_default=True,
-    help="How long after a flow has begun, in seconds.",
+    help="How long after a flow has begun that happens, in seconds.",
 )
 def sandbox(
     paths: Tuple[str, ...],
     keep_running: bool,
     timeout: float,
-    fault: Optional[str],
+    faults: Tuple[str, ...],
     fault_after: float,
     **values: Any,
 ) -> None:
@@ -141,7 +143,7 @@ def sandbox(
         api_key_secret_arn=values.get("api_key_secret_arn"),
         keep_running=keep_running,
         timeout=timeout,
-        fault=fault,
+        faults=faults,
         fault_after=fault_after,
         verbose=str(values.get("log_level")).upper() == "DEBUG",
     )

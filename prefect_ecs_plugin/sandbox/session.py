@@ -20,7 +20,7 @@ from prefect_ecs_plugin.sandbox import aws, flows, prefect_api
 from prefect_ecs_plugin.sandbox import environment as env
 from prefect_ecs_plugin.sandbox.children import Child, Interrupted, StopSignals
 from prefect_ecs_plugin.sandbox.display import Screen, summary
-from prefect_ecs_plugin.sandbox.faults import Faults
+from prefect_ecs_plugin.sandbox.interruptions import Interruptions
 from prefect_ecs_plugin.sandbox.watch import WORD, Watch
 
 EXAMPLE_FLOW = Path(__file__).with_name("example_flow.py")
@@ -53,8 +53,8 @@ class Plan:
         timeout: Seconds that a run may take without anything happening to it, counted
             from the agent's first look at the queue.
         verbose: Show every line of the agent and of Prefect's runners.
-        fault: What happens to the first task of each run, see `Faults`; None: nothing.
-        fault_after: How many seconds after its flow has begun.
+        faults: What goes wrong, by the names of `interruptions.INTERRUPTIONS`.
+        fault_after: How many seconds after a flow has begun.
     """
 
     paths: Tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class Plan:
     keep_running: bool = False
     timeout: float = 300.0
     verbose: bool = False
-    fault: Optional[str] = None
+    faults: Tuple[str, ...] = ()
     fault_after: float = 5.0
 
 
@@ -102,7 +102,7 @@ class Session:
         self._stack = contextlib.ExitStack()
         self._watch = Watch(screen, plan.verbose)
         self._aws: Optional[aws.AWS] = None
-        self._faults: Optional[Faults] = None
+        self._interruptions: Optional[Interruptions] = None
 
     def __enter__(self) -> Session:
         return self
@@ -137,9 +137,10 @@ class Session:
         self._aws = self._stack.enter_context(aws.AWS(container_environment=container))
         if self._plan.api_key_secret_arn:
             self._aws.make_up_secret(self._plan.api_key_secret_arn, MADE_UP_KEY)
-        if self._plan.fault:
-            self._faults = Faults(self._aws, self._plan.fault, self._plan.fault_after)
-            self._stack.callback(self._faults.close)
+        self._interruptions = Interruptions(
+            self._aws, self._plan.faults, self._plan.fault_after
+        )
+        self._stack.callback(self._interruptions.close)
         self._api.subscribe(self._on_api)
         self._aws.subscribe(self._on_aws)
         self._environment = env.sandbox_environment(
@@ -254,8 +255,8 @@ class Session:
 
     def _on_api(self, event: prefect_api.Event) -> None:
         if isinstance(event, prefect_api.StateChanged):
-            if self._faults and event.state == "Running":
-                self._faults.begin(event.flow_run_id)
+            if self._interruptions and event.state == "Running":
+                self._interruptions.begin(event.flow_run_id)
             self._watch.run_state(
                 event.flow_run_id,
                 event.flow_run_name,

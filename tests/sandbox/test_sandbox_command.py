@@ -30,7 +30,7 @@ from shell import Shell, without_looks
 from prefect_ecs_plugin.cli.start_options import WithStartOptions, explicit_options
 from prefect_ecs_plugin.sandbox import command, flows, watch
 from prefect_ecs_plugin.sandbox.display import Lines
-from prefect_ecs_plugin.sandbox.faults import FAULTS, Faults
+from prefect_ecs_plugin.sandbox.interruptions import INTERRUPTIONS, Interruptions
 from prefect_ecs_plugin.sandbox.watch import Watch
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -590,7 +590,7 @@ def test_the_first_task_of_a_run_is_interrupted_if_one_asks_for_it(
     assert "[spot-interruption]" in done.output
 
 
-def test_faults_strike_the_latest_task_of_each_run_once() -> None:
+def test_the_latest_task_of_each_run_is_interrupted_once() -> None:
     struck: List[Any] = []
     aws: Any = SimpleNamespace(
         tasks=lambda: [
@@ -600,8 +600,8 @@ def test_faults_strike_the_latest_task_of_each_run_once() -> None:
         interrupt=lambda arn: struck.append(("spot", arn)),
         finish=lambda arn, code, reason: struck.append(("memory", arn, code)),
     )
-    for kind in FAULTS:
-        faults = Faults(aws, kind, 0.0)
+    for kind in INTERRUPTIONS:
+        faults = Interruptions(aws, ["other", kind], 0.0)
         for run in ("a", "a", "b", "gone"):
             faults.begin(run)
         for timer in faults._timers:
@@ -612,7 +612,7 @@ def test_faults_strike_the_latest_task_of_each_run_once() -> None:
         ("spot", "a2"),
         ("spot", "b1"),
     ]
-    late = Faults(aws, "spot", 1000.0)
+    late = Interruptions(aws, ["spot"], 1000.0)
     late.begin("a")
     late.close()
     late._timers[0].join()

@@ -1,55 +1,55 @@
-"""What the sandbox does to tasks if the user asks for it."""
+"""Tasks that the sandbox's AWS interrupts if a user asks for it with `--fault`."""
 
 from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, List, Set
+from typing import TYPE_CHECKING, List, Sequence, Set
 
 if TYPE_CHECKING:
     from prefect_ecs_plugin.sandbox.aws import AWS
 
-#: What can be done to a task.
-FAULTS = ("spot", "memory")
+#: How a task is interrupted: AWS takes its capacity, or its flow's container is killed
+#: for memory.
+INTERRUPTIONS = ("spot", "memory")
 
 
-class Faults:
-    """Stops the first task of each run once, some seconds after its flow has begun.
+class Interruptions:
+    """Interrupts the first task of each run, some seconds after its flow has begun.
 
     Args:
         aws: Where the tasks are.
-        kind: `spot`: AWS takes the task's capacity; `memory`: the flow's container is
-            killed for memory.
+        kinds: Of `INTERRUPTIONS`; the first one counts. Others are left out.
         seconds: How many seconds after the run has become Running.
     """
 
-    def __init__(self, aws: AWS, kind: str, seconds: float) -> None:
+    def __init__(self, aws: AWS, kinds: Sequence[str], seconds: float) -> None:
         self._aws = aws
-        self._kind = kind
+        self._kinds = [kind for kind in kinds if kind in INTERRUPTIONS]
         self._seconds = seconds
         self._begun: Set[str] = set()
         self._timers: List[threading.Timer] = []
 
     def begin(self, run_id: str) -> None:
         """A run has become Running."""
-        if run_id in self._begun:
+        if not self._kinds or run_id in self._begun:
             return
         self._begun.add(run_id)
-        timer = threading.Timer(self._seconds, self._strike, [run_id])
+        timer = threading.Timer(self._seconds, self._interrupt, [run_id])
         timer.daemon = True
         self._timers.append(timer)
         timer.start()
 
     def close(self) -> None:
-        """Do nothing to tasks any more."""
+        """Interrupt nothing any more."""
         for timer in self._timers:
             timer.cancel()
 
-    def _strike(self, run_id: str) -> None:
+    def _interrupt(self, run_id: str) -> None:
         tasks = [task for task in self._aws.tasks() if task.started_by == run_id]
-        with suppress(IndexError):  # its task has been forgotten
+        with suppress(IndexError):  # its task is gone
             task_arn = tasks[-1].task_arn
-            if self._kind == "spot":
+            if self._kinds[0] == "spot":
                 self._aws.interrupt(task_arn)
             else:
                 reason = "OutOfMemoryError: Container killed due to memory usage"
