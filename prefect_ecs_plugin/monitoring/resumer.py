@@ -239,8 +239,7 @@ _NO_RECORD = Refusal(
 
 def _too_many(times: int) -> Refusal:
     return Refusal(
-        f"it has been interrupted {times} times already; raise --max-interruptions if "
-        "it should go on more often",
+        f"it has gone on {times} times already, and --max-interruptions allows no more",
         code="too-many-interruptions",
     )
 

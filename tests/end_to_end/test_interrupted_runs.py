@@ -317,7 +317,7 @@ def test_a_run_goes_on_as_often_as_the_agent_allows(world: World, diary: Diary) 
     assert diary.lines == ["first", *["second"] * 3]
     assert len(world.tasks_of(run_id)) == 3
     message = world.api.store.flow_run(run_id).state_message or ""
-    assert "interrupted 2 times already" in message
+    assert "gone on 2 times already" in message
     (log,) = world.log(run_id, "ERROR")
     assert "too-many-interruptions" in codes_of(log.splitlines())
 
