@@ -43,6 +43,7 @@ from ..launch_record import (
     is_same_claim,
     launch_of,
     unchanged_since,
+    version_of,
 )
 from ..observability.counters import AgentCounters, Outcome, Reason
 from ..observability.log_formats import log_context, log_full_error
@@ -50,7 +51,7 @@ from ..observability.outage_log import OutageLog
 from ..prefect_api.reporter import Reporter, seconds_until_start
 from ..run_config import ECSRun
 from ..scheduling.steps import Cause, Interrupted, Pause, Steps, Wait
-from ..settings import AgentSettings, PrefectSettings
+from ..settings import DEFAULT_MAX_DELAY, AgentSettings, PrefectSettings
 from ..submission import LaunchUncertain, Submission
 from ..validation.excerpt import shortened
 from . import api_key
@@ -131,6 +132,8 @@ class Launcher:
         logger: The agent's own log.
         outages: Logs when tasks cannot be started because AWS does not answer.
         timeout: Seconds for which a launch that ECS refuses is retried.
+        max_delay: Seconds after its start in which a run may be launched for the first
+            time; 0 for any.
         agent_id: Returns the agent's id at the API.
         region: The region that tasks are launched in.
         other_tasks: Finds and stops the other tasks of a run.
@@ -158,6 +161,7 @@ class Launcher:
         logger: logging.Logger,
         outages: OutageLog,
         timeout: float,
+        max_delay: float = DEFAULT_MAX_DELAY,
         agent_id: Callable[[], Optional[str]],
         other_tasks: OtherTasks,
         region: str = "",
@@ -181,6 +185,7 @@ class Launcher:
         self._logger = logger
         self._outages = outages
         self._timeout = timeout
+        self._max_delay = max_delay
         self._agent_id = agent_id
         self.region = region
         self._others = other_tasks
@@ -203,6 +208,9 @@ class Launcher:
             read: When it did, by the monotonic clock.
         """
         yield Pause(seconds_until_start(row), cause=Cause.NOT_DUE)
+        if self._is_too_late(row, read):
+            yield from self._cancel_late(row)
+            return
         if row.get("state") == "Running" and (yield from self._others.has_task(row)):
             yield Pause(_AT_WORK)  # the task takes up all that is due when it starts
             return
@@ -213,6 +221,36 @@ class Launcher:
         record = self.record_of(row, launch)
         is_old = was_claimed_before(row) or time.monotonic() - read > _OLD
         yield from self.launch(row, record, is_old, earlier)
+
+    def _is_too_late(self, row: Mapping[str, Any], read: float) -> bool:
+        """Whether a run was found so late that it is not to be launched any more.
+
+        A run that was launched before counts as in time, whoever started it again, and
+        so does one that was in time when it was read and has waited in this agent.
+        """
+        if not self._max_delay or row.get("state") != "Scheduled":
+            return False
+        if was_claimed_before(row):
+            return False
+        waited = time.monotonic() - read
+        return -seconds_until_start(row) - waited > self._max_delay
+
+    def _cancel_late(self, row: Mapping[str, Any]) -> Steps[None]:
+        """Cancel a run that was found too late, unless another agent has claimed it."""
+        message = (
+            f"The run was found {-seconds_until_start(row):.0f} s after its scheduled "
+            f"start, later than the agent's --max-delay of {self._max_delay:g} s; it "
+            "is not launched. Set it to Scheduled to run it nevertheless. [too-late]"
+        )
+        seen = (row.get("state"), version_of(row))
+        is_cancelled = yield from self._reporter.mark_cancelled(
+            row["id"], lambda now: (now["state"], version_of(now)) == seen, message
+        )
+        if is_cancelled:
+            self._counts.flow_runs.add(Outcome.TOO_LATE)
+            self._logger.warning(
+                "Flow run %s: %s", row["id"], message, extra=log_context(row["id"])
+            )
 
     def record_of(self, row: Mapping[str, Any], launch: LaunchRecord) -> LaunchRecord:
         """The launch record of a run that this process is about to launch.

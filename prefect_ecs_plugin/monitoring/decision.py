@@ -55,12 +55,15 @@ class Run:
             this agent, or by another, as its launch record tells.
         is_claimed: Whether task runs of it were claimed for a launch and have not
             begun: Prefect will not queue the run again for those.
+        was_ended_by_stop: Whether it ended only because its task was stopped for its
+            runtime; see `deadlines`.
     """
 
     state: Optional[str]
     waits: bool = False
     taken_over: bool = False
     is_claimed: bool = False
+    was_ended_by_stop: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def decide(
     """
     started = task is None or not never_started(task)
     reason = stop_reasons.VANISHED if task is None else stop_reason(task)
-    settled = _if_settled(task, run)
+    settled = _if_settled(task, run, reason)
     if settled:
         verdict, why = settled
     elif not started:
@@ -116,15 +119,18 @@ def decide(
     return Decision(verdict, why, reason, started, launch.attempt, limit)
 
 
-def _if_settled(task: Optional[Task], run: Run) -> Optional[Tuple[Verdict, str]]:
+def _if_settled(
+    task: Optional[Task], run: Run, reason: StopReason
+) -> Optional[Tuple[Verdict, str]]:
     """Cases in which the task's end does not matter, or cannot be decided yet."""
     if run.state is None:
         return Verdict.LOOK_AGAIN, "the run's state is not known"
-    if run.state not in NEEDS_TASK:
+    ran_too_long = reason is stop_reasons.MAX_RUNTIME
+    if run.state not in NEEDS_TASK and not run.was_ended_by_stop:
         return Verdict.LEAVE, f"the run is {run.state}"
     if run.taken_over:
         return Verdict.LEAVE, "the run was launched again since"
-    if run.state == "Running" and run.waits and not run.is_claimed:
+    if run.state == "Running" and run.waits and not (run.is_claimed or ran_too_long):
         return Verdict.LEAVE, "Prefect will queue the run again"
     if task is not None and task.get("lastStatus") != "STOPPED":
         return Verdict.LOOK_AGAIN, f"the task is {task.get('lastStatus')}"

@@ -54,6 +54,7 @@ class Watched:
         last_status: Its last known `lastStatus`, empty until ECS has shown it.
         missing_since: Since when ECS has not known it, None if it does.
         due: When it is to be looked at next.
+        deadline: When it has taken too long, if its status does not change until then.
         is_ending: Whether it was asked to stop, so that it is looked at often.
         is_refused: Whether ECS refuses each request that names it.
         is_stopped: Whether its end is being dealt with.
@@ -66,6 +67,7 @@ class Watched:
     __slots__ = (
         "cancelled_since",
         "cluster",
+        "deadline",
         "due",
         "flow_run_id",
         "is_ending",
@@ -90,6 +92,7 @@ class Watched:
         self.last_status = ""
         self.missing_since: Optional[float] = None
         self.due = 0.0
+        self.deadline = math.inf
         self.is_ending = False
         self.is_refused = False
         self.is_stopped = False
@@ -256,6 +259,8 @@ class PollQueue:
             for watched in live:
                 interval = watched.interval
                 watched.due = dues.setdefault(interval, now + interval)
+                if now < watched.deadline < watched.due:
+                    watched.due = watched.deadline
                 queue.push(watched)
 
     def failed(self, location: Location, now: float) -> int:

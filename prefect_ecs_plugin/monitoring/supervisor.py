@@ -43,6 +43,7 @@ from ..prefect_api.run_states import READING, RunStates
 from ..scheduling.dispatcher import Dispatcher
 from ..scheduling.steps import Cause, Pause, Steps, as_steps
 from ..submission import Submission
+from .deadlines import Deadlines, was_ended_by_stop
 from .decision import (
     CANCELLED,
     GRACE,
@@ -95,6 +96,7 @@ class Supervisor:
         forget: Called with the id of a run whose last task has been dealt with.
         start_attempts: How often a task that never ran is started at most.
         cancel_grace: Seconds that a cancelled flow has to end by itself.
+        deadlines: How long tasks may take.
         counts: Counts what is done.
 
     Attributes:
@@ -117,6 +119,7 @@ class Supervisor:
         dispatcher: Dispatcher,
         start_attempts: int,
         cancel_grace: float,
+        deadlines: Deadlines = Deadlines(),  # noqa: B008  # a frozen value
         counts: Optional[AgentCounters] = None,
         secrets_of: Callable[[str], Sequence[str]] = lambda run_id: (),
         forget: Callable[[str], object] = lambda run_id: None,
@@ -148,6 +151,8 @@ class Supervisor:
             on_stopped=self.on_stopped,
             outages=outages,
             logger=logger,
+            deadlines=deadlines,
+            on_overdue=self._stop_once,
         )
 
     def watch(self, task: Started) -> None:
@@ -274,6 +279,7 @@ class Supervisor:
                 waits=waits(task_run_states),
                 taken_over=self._is_taken_over(watched, row),
                 is_claimed=bool(claimed_task_runs(row)),
+                was_ended_by_stop=was_ended_by_stop(task, row),
             )
             decision = decide(
                 task, run, watched.launch, self._start_attempts, confirmed
@@ -392,8 +398,7 @@ class Supervisor:
         while True:
             yield Pause(_CANCEL_INTERVAL)
             for watched, reason in self._to_stop():
-                watched.is_stop_requested = True
-                self._start(self._stop(watched, reason))
+                self._stop_once(watched, reason)
 
     def _to_stop(self) -> List[Tuple[Watched, str]]:
         """The tasks that have to be stopped, each with the reason.
@@ -408,7 +413,7 @@ class Supervisor:
         found = []
         for watched in tasks:
             reason = self._reason_to_stop(watched, rows.get(watched.flow_run_id))
-            if reason and not watched.is_ending and not watched.is_stop_requested:
+            if reason:
                 found.append((watched, reason))
         return found
 
@@ -443,6 +448,12 @@ class Supervisor:
         seconds = self._clock() - watched.cancelled_since
         never_ran = cancelled["state"] == "Cancelled" and not cancelled["start_time"]
         return CANCELLED if never_ran or seconds >= self._cancel_grace else ""
+
+    def _stop_once(self, watched: Watched, reason: str) -> None:
+        """Stop a task, unless it was asked to stop already."""
+        if not watched.is_ending and not watched.is_stop_requested:
+            watched.is_stop_requested = True
+            self._start(self._stop(watched, reason))
 
     def _stop(self, watched: Watched, reason: str) -> Steps[None]:
         """Stop a task with one request, and have the watcher look at it soon."""

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sys
+import time
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
@@ -29,6 +31,7 @@ from ..observability.log_formats import log_context, log_full_error
 from ..observability.outage_log import OutageLog
 from ..scheduling.dispatcher import Dispatcher
 from ..scheduling.steps import Pause, Steps
+from .deadlines import Deadlines
 from .poll_queue import Location, PollQueue, Watched
 
 #: Seconds between the beginnings of two calls. ECS allows 20 a second, which others in
@@ -74,6 +77,9 @@ _Ended = List[Tuple[Watched, _Task]]
 #: Deals with a task that has stopped: as described, or None if ECS does not know it.
 Handler = Callable[[Watched, _Task], Steps[None]]
 
+#: Called at each look with a task that is past its deadline, and the reason to stop it.
+OnOverdue = Callable[[Watched, str], object]
+
 
 class Watcher:
     """Watches tasks; `watch` are its steps, run by the dispatcher like any others.
@@ -85,6 +91,8 @@ class Watcher:
             exception in them is logged, and they are made again later.
         outages: Logs what fails.
         logger: The agent's own log.
+        deadlines: How long tasks may take.
+        on_overdue: See `OnOverdue`.
     """
 
     def __init__(
@@ -95,12 +103,16 @@ class Watcher:
         on_stopped: Handler,
         outages: OutageLog,
         logger: logging.Logger,
+        deadlines: Deadlines = Deadlines(),  # noqa: B008  # a frozen value
+        on_overdue: OnOverdue = lambda watched, reason: None,
     ) -> None:
         self._ecs = ecs
         self._dispatcher = dispatcher
         self._on_stopped = on_stopped
         self._outages = outages
         self._logger = logger
+        self._deadlines = deadlines
+        self._on_overdue = on_overdue
         self._queue = PollQueue()
         self._began = 0.0
         self._filled: Future[None] = Future()
@@ -300,11 +312,30 @@ class Watcher:
     def _has_ended(self, watched: Watched, task: _Task, now: float) -> bool:
         if task is not None:
             watched.missing_since = None
-            watched.last_status = sys.intern(str(task.get("lastStatus")))
+            self._note_status(watched, task, now)
             return watched.last_status == "STOPPED"
         if watched.missing_since is None:
             watched.missing_since = now
         return now - watched.missing_since >= MISSING_GRACE
+
+    def _note_status(
+        self, watched: Watched, task: Mapping[str, Any], now: float
+    ) -> None:
+        """Note a task's status, and whether it has had that for too long.
+
+        A deadline is a time of day until here, and a time of the agent's clock in
+        `Watched`, so that each look compares two numbers.
+        """
+        status = sys.intern(str(task.get("lastStatus")))
+        if status != watched.last_status:
+            watched.last_status = status
+            deadline = self._deadlines.of(task)
+            left = deadline - time.time()
+            watched.deadline = now + left if left < math.inf else math.inf
+        if now >= watched.deadline:
+            reason = self._deadlines.reason_to_stop(task)
+            if reason:
+                self._on_overdue(watched, reason)
 
     def _hand_over(self, watched: Watched, task: _Task) -> Steps[None]:
         if watched.is_forgotten:

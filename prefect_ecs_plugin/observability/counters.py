@@ -28,6 +28,7 @@ class Outcome(str, enum.Enum):
     LEFT = "left"
     NOT_TAKEN = "not_taken"
     ABANDONED = "abandoned"
+    TOO_LATE = "too_late"
 
 
 class Reason(str, enum.Enum):
