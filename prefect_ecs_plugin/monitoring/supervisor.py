@@ -43,6 +43,7 @@ from ..prefect_api.run_states import READING, RunStates
 from ..scheduling.dispatcher import Dispatcher
 from ..scheduling.steps import Cause, Pause, Steps, as_steps
 from ..submission import Submission
+from . import phases
 from .deadlines import Deadlines, was_ended_by_stop
 from .decision import (
     CANCELLED,
@@ -248,9 +249,12 @@ class Supervisor:
         run_id = watched.flow_run_id
         while self._is_unsettled(run_id):
             yield Pause(_SETTLING)
-        is_done = False
+        is_done = is_told = False
         while not is_done:
             decision, row = yield from self._decide(watched, task)
+            if task and not is_told:
+                is_told = True
+                self._tell_phases(watched, task, row)
             self._logger.debug(
                 "Task %s has stopped: %s (%s)",
                 watched.task_arn,
@@ -262,6 +266,17 @@ class Supervisor:
         self._counts.stopped_tasks.add(_ENDINGS[decision.verdict])
         if self._is_latest(watched) and not self._is_unsettled(run_id):
             self._forget_latest(run_id)
+
+    def _tell_phases(
+        self, watched: Watched, task: Task, row: Mapping[str, Any]
+    ) -> None:
+        """Say in the run's log how long each phase of a task took, and count that."""
+        taken = phases.of_task(task, row, watched.launch)
+        for phase, seconds in taken.items():
+            self._counts.task_phases[phase].observe(seconds)
+        line = phases.line(task, taken)
+        if line:
+            self._reporter.log(watched.flow_run_id, line)
 
     def _decide(
         self, watched: Watched, task: Optional[Task]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any, Callable, Iterator, List
@@ -225,6 +226,48 @@ def test_guarantee_6_a_maximum_runtime_that_cannot_be_read_fails_its_run(
     assert code_of(message) == "invalid-max-runtime"
     assert "\n" not in message
     assert world.tasks_of(bad) == []
+
+
+# -- How long it took --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options", [{"runs_tasks": True, "phases": Phases(provisioning=0.2, pending=0.3)}]
+)
+def test_the_log_of_a_run_says_once_how_long_each_phase_took(
+    world: World, new_run: Callable[..., str]
+) -> None:
+    run_id = new_run()
+    with world.quick_agent():
+        assert world.finished([run_id]) == ["Success"]
+        says_so = "What took how long in ECS task"
+        (line,) = eventually(
+            lambda: [each for each in world.log(run_id, "INFO") if says_so in each]
+        )
+    taken = dict(re.findall(r"([a-z'A-Z ]+) ([0-9.]+) s", line.partition(": ")[2]))
+    assert [name.strip() for name in taken] == [
+        *("waiting for AWS", "provisioning", "image pull"),
+        *("start of the flow", "run"),
+    ]
+    assert float(taken[" provisioning"]) >= 0.2
+    assert float(taken[" image pull"]) >= 0.3
+
+
+@pytest.mark.parametrize("end", ["hangs", "fails"])
+def test_a_task_that_never_ran_has_the_line_too(
+    world: World, new_run: Callable[..., str], end: str
+) -> None:
+    fails = StartFailure(stopped_reason="CannotPullContainerError: x: not found")
+    world.aws.before_start = lambda _: Hold() if end == "hangs" else fails
+    run_id = new_run()
+    with world.quick_agent("--start-deadline", "0.5", "--start-attempts", "1"):
+        assert world.finished([run_id]) == ["Failed"]
+        lines = eventually(
+            lambda: [each for each in world.log(run_id) if "What took" in each]
+        )
+    assert len(lines) == 1
+    assert "provisioning" in lines[0]
+    assert "image pull" not in lines[0]
 
 
 # -- The delay ---------------------------------------------------------------------
