@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import math
 import threading
-from typing import Dict, Iterable, List, NamedTuple, Optional
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional
 
 from ..aws.ecs import region_of
 from ..launch_record import Launch
@@ -54,7 +54,6 @@ class Watched:
         last_status: Its last known `lastStatus`, empty until ECS has shown it.
         missing_since: Since when ECS has not known it, None if it does.
         due: When it is to be looked at next.
-        deadline: When it has taken too long, if its status does not change until then.
         is_ending: Whether it was asked to stop, so that it is looked at often.
         is_refused: Whether ECS refuses each request that names it.
         is_stopped: Whether its end is being dealt with.
@@ -67,7 +66,6 @@ class Watched:
     __slots__ = (
         "cancelled_since",
         "cluster",
-        "deadline",
         "due",
         "flow_run_id",
         "is_ending",
@@ -92,7 +90,6 @@ class Watched:
         self.last_status = ""
         self.missing_since: Optional[float] = None
         self.due = 0.0
-        self.deadline = math.inf
         self.is_ending = False
         self.is_refused = False
         self.is_stopped = False
@@ -250,8 +247,19 @@ class PollQueue:
             queue = min(self._queues.values(), key=lambda each: each.due, default=None)
             return [] if queue is None or queue.due > now else queue.take(most)
 
-    def put_back(self, batch: Iterable[Watched], now: float) -> None:
-        """Have tasks of one location looked at again, each after its interval."""
+    def put_back(
+        self,
+        batch: Iterable[Watched],
+        now: float,
+        sooner: Optional[Mapping[str, float]] = None,
+    ) -> None:
+        """Have tasks of one location looked at again, each after its interval.
+
+        Args:
+            batch: The tasks.
+            now: The present time.
+            sooner: When to look at tasks that have less time than that, by their ARN.
+        """
         dues: Dict[float, float] = {}  # equal times are one object: 24 bytes a task
         with self._lock:
             live = [watched for watched in batch if not watched.is_forgotten]
@@ -259,8 +267,8 @@ class PollQueue:
             for watched in live:
                 interval = watched.interval
                 watched.due = dues.setdefault(interval, now + interval)
-                if now < watched.deadline < watched.due:
-                    watched.due = watched.deadline
+                if sooner:
+                    watched.due = sooner.get(watched.task_arn, watched.due)
                 queue.push(watched)
 
     def failed(self, location: Location, now: float) -> int:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import sys
 import time
 from concurrent.futures import Future, InvalidStateError
@@ -115,6 +114,7 @@ class Watcher:
         self._on_overdue = on_overdue
         self._queue = PollQueue()
         self._began = 0.0
+        self._sooner: Dict[str, float] = {}  # of the present look, see `put_back`
         self._filled: Future[None] = Future()
 
     # -- Called by the agent, from any thread -------------------------------------
@@ -205,7 +205,8 @@ class Watcher:
             for watched, _ in ended:
                 watched.is_stopped = True
             rest = [watched for watched in batch if not watched.is_stopped]
-            self._queue.put_back(rest, self._dispatcher.clock())
+            self._queue.put_back(rest, self._dispatcher.clock(), self._sooner)
+            self._sooner = {}
             for watched, task in ended:
                 self._dispatcher.start(
                     self._hand_over(watched, task), run_id=watched.flow_run_id
@@ -312,30 +313,25 @@ class Watcher:
     def _has_ended(self, watched: Watched, task: _Task, now: float) -> bool:
         if task is not None:
             watched.missing_since = None
-            self._note_status(watched, task, now)
+            watched.last_status = sys.intern(str(task.get("lastStatus")))
+            self._check_deadline(watched, task, now)
             return watched.last_status == "STOPPED"
         if watched.missing_since is None:
             watched.missing_since = now
         return now - watched.missing_since >= MISSING_GRACE
 
-    def _note_status(
+    def _check_deadline(
         self, watched: Watched, task: Mapping[str, Any], now: float
     ) -> None:
-        """Note a task's status, and whether it has had that for too long.
-
-        A deadline is a time of day until here, and a time of the agent's clock in
-        `Watched`, so that each look compares two numbers.
-        """
-        status = sys.intern(str(task.get("lastStatus")))
-        if status != watched.last_status:
-            watched.last_status = status
-            deadline = self._deadlines.of(task)
-            left = deadline - time.time()
-            watched.deadline = now + left if left < math.inf else math.inf
-        if now >= watched.deadline:
-            reason = self._deadlines.reason_to_stop(task)
-            if reason:
-                self._on_overdue(watched, reason)
+        """Find out whether a task has taken too long, or will before its next look."""
+        left = self._deadlines.of(task) - time.time()
+        if left > 0:
+            if left < watched.interval:
+                self._sooner[watched.task_arn] = now + left
+            return
+        reason = self._deadlines.reason_to_stop(task)
+        if reason:
+            self._on_overdue(watched, reason)
 
     def _hand_over(self, watched: Watched, task: _Task) -> Steps[None]:
         if watched.is_forgotten:
