@@ -67,7 +67,7 @@ class StopReason:
 #: Of a task that an agent stopped because it ran for too long.
 MAX_RUNTIME = StopReason(
     "max-runtime",
-    cause="it ran for longer than it may, and the agent stopped it",
+    cause="it ran for longer than it may",
     remedy="make the flow faster, or set PREFECT_ECS_MAX_RUNTIME in the run's env to "
     "more seconds, or to 0 for no limit",
     source="https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_StopTask.html",
@@ -79,8 +79,7 @@ _STOPPED_BY_AGENT: Tuple[StopReason, ...] = (
     MAX_RUNTIME,
     StopReason(
         "stuck-provisioning",
-        cause="it was still PROVISIONING at the agent's --start-deadline, and the "
-        "agent stopped it",
+        cause="it was still PROVISIONING at the agent's --start-deadline",
         remedy="on EC2, check that instances join the cluster; on Fargate, check the "
         "quota of network interfaces and the AWS Health Dashboard",
         source=_GUIDE + "task-lifecycle-explanation.html",
@@ -91,8 +90,7 @@ _STOPPED_BY_AGENT: Tuple[StopReason, ...] = (
     ),
     StopReason(
         "stuck-pending",
-        cause="it was still PENDING at the agent's --start-deadline, before its image "
-        "pull had begun, and the agent stopped it",
+        cause="its image pull had not begun by the agent's --start-deadline",
         remedy="on EC2, check that the ECS agent of the instance is connected; check "
         "that the subnet reaches the services that the task needs to start",
         source=_VERIFY,
@@ -103,8 +101,7 @@ _STOPPED_BY_AGENT: Tuple[StopReason, ...] = (
     ),
     StopReason(
         "stuck-pulling",
-        cause="its image pull had not ended by the agent's --start-deadline, and the "
-        "agent stopped it",
+        cause="its image pull had not ended by the agent's --start-deadline",
         remedy="check that the registry answers quickly, or keep the image in ECR in "
         "the task's region; make the image smaller, or raise --start-deadline",
         source=_PULL,
@@ -116,7 +113,7 @@ _STOPPED_BY_AGENT: Tuple[StopReason, ...] = (
     StopReason(
         "stuck-starting",
         cause="its containers had not started by the agent's --start-deadline, "
-        "although the image was pulled, and the agent stopped it",
+        "although the image was pulled",
         remedy="check the task's volumes, its log driver, and containers that others "
         "wait for (dependsOn)",
         source=_START,

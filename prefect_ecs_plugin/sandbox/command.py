@@ -32,6 +32,9 @@ REFUSED: Dict[str, str] = {
     "log_format": "the sandbox reads its agent's log, and shows what matters of it",
 }
 
+#: The names of `faults.FAULTS`, which can be imported with the extra only.
+FAULTS = ("stuck-start",)
+
 HELP = """\
 Run flows as ECS tasks on this machine: no AWS account, no Prefect server.
 
@@ -106,10 +109,19 @@ def screen() -> Screen:
     help="Seconds without any change after which to give a run up, counted from the "
     "agent's first look at the queue.",
 )
+@click.option(
+    "--fault",
+    "faults",
+    type=click.Choice(FAULTS),
+    multiple=True,
+    help="What AWS does wrong. stuck-start: the first task of each run stays PENDING "
+    "until it is stopped; give a short --start-deadline too.",
+)
 def sandbox(
     paths: Tuple[str, ...],
     keep_running: bool,
     timeout: float,
+    faults: Tuple[str, ...],
     **values: Any,
 ) -> None:
     reason = missing()
@@ -125,6 +137,7 @@ def sandbox(
         api_key_secret_arn=values.get("api_key_secret_arn"),
         keep_running=keep_running,
         timeout=timeout,
+        faults=faults,
         verbose=str(values.get("log_level")).upper() == "DEBUG",
     )
     click.echo(NOTICE)

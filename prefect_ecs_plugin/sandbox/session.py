@@ -20,6 +20,7 @@ from prefect_ecs_plugin.sandbox import aws, flows, prefect_api
 from prefect_ecs_plugin.sandbox import environment as env
 from prefect_ecs_plugin.sandbox.children import Child, Interrupted, StopSignals
 from prefect_ecs_plugin.sandbox.display import Screen, summary
+from prefect_ecs_plugin.sandbox.faults import FAULTS
 from prefect_ecs_plugin.sandbox.watch import WORD, Watch
 
 EXAMPLE_FLOW = Path(__file__).with_name("example_flow.py")
@@ -51,6 +52,7 @@ class Plan:
         keep_running: Go on when all runs have ended.
         timeout: Seconds that a run may take without anything happening to it, counted
             from the agent's first look at the queue.
+        faults: What AWS does wrong, by the names of `faults.FAULTS`.
         verbose: Show every line of the agent and of Prefect's runners.
     """
 
@@ -60,6 +62,7 @@ class Plan:
     api_key_secret_arn: Optional[str] = None
     keep_running: bool = False
     timeout: float = 300.0
+    faults: Tuple[str, ...] = ()
     verbose: bool = False
 
 
@@ -129,6 +132,8 @@ class Session:
         )
         self._api = self._stack.enter_context(prefect_api.PrefectAPI())
         self._aws = self._stack.enter_context(aws.AWS(container_environment=container))
+        for fault in self._plan.faults:
+            FAULTS[fault](self._aws)
         if self._plan.api_key_secret_arn:
             self._aws.make_up_secret(self._plan.api_key_secret_arn, MADE_UP_KEY)
         self._api.subscribe(self._on_api)
