@@ -208,7 +208,7 @@ class Launcher:
             read: When it did, by the monotonic clock.
         """
         yield Pause(seconds_until_start(row), cause=Cause.NOT_DUE)
-        if self._is_too_late(row, read):
+        if _is_too_late(row, self._max_delay, time.monotonic() - read):
             yield from self._cancel_late(row)
             return
         if row.get("state") == "Running" and (yield from self._others.has_task(row)):
@@ -221,19 +221,6 @@ class Launcher:
         record = self.record_of(row, launch)
         is_old = was_claimed_before(row) or time.monotonic() - read > _OLD
         yield from self.launch(row, record, is_old, earlier)
-
-    def _is_too_late(self, row: Mapping[str, Any], read: float) -> bool:
-        """Whether a run was found so late that it is not to be launched any more.
-
-        A run that was launched before counts as in time, whoever started it again, and
-        so does one that was in time when it was read and has waited in this agent.
-        """
-        if not self._max_delay or row.get("state") != "Scheduled":
-            return False
-        if was_claimed_before(row):
-            return False
-        waited = time.monotonic() - read
-        return -seconds_until_start(row) - waited > self._max_delay
 
     def _cancel_late(self, row: Mapping[str, Any]) -> Steps[None]:
         """Cancel a run that was found too late, unless another agent has claimed it."""
@@ -588,6 +575,22 @@ class Launcher:
                 extra=log_context(run_id),
             )
             self._reporter.log(run_id, f"Waiting for ECS: {reason}")
+
+
+def _is_too_late(row: Mapping[str, Any], max_delay: float, waited: float) -> bool:
+    """Whether a run was found so late that it is not to be launched any more.
+
+    A run that was claimed before is launched however late it is: an agent returned it
+    to the queue, a user started it again, or a task run of it is due for a retry.
+
+    Args:
+        row: The run as the API gave it.
+        max_delay: Seconds after its start in which it may be found; 0 for any.
+        waited: Seconds since it was found, which do not count.
+    """
+    if not max_delay or row.get("state") != "Scheduled" or was_claimed_before(row):
+        return False
+    return -seconds_until_start(row) - waited > max_delay
 
 
 def _reason(wait: Union[Pause, RateLimitTicket]) -> str:
