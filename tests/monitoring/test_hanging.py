@@ -6,7 +6,7 @@ import os
 import re
 import signal
 from pathlib import Path
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Set
 
 import pendulum
 import pytest
@@ -50,14 +50,16 @@ def new_run(world: World) -> Callable[..., str]:
 
 
 class First:
-    """Holds the first task PENDING, and no other."""
+    """Holds the first task of each run PENDING, and no other."""
 
     def __init__(self) -> None:
-        self.task_arn = ""
+        self.held: Set[str] = set()
 
     def __call__(self, task: Any) -> Any:
-        self.task_arn = self.task_arn or task.task_arn
-        return Hold() if task.task_arn == self.task_arn else None
+        if task.started_by in self.held:
+            return None
+        self.held.add(task.started_by)
+        return Hold()
 
 
 def never_two(tasks: List[Any]) -> bool:
@@ -123,6 +125,32 @@ def test_guarantee_1_an_agent_that_is_restarted_keeps_the_deadline(
         tasks = tasks_of(world, run_id, 2)
         assert reaches(world, tasks[1], "RUNNING")
     assert never_two(world.tasks_of(run_id))
+
+
+def test_guarantee_1_and_2_an_agent_that_ends_between_stop_and_launch_loses_nothing(
+    world: World, new_run: Callable[..., str]
+) -> None:
+    world.aws.before_start = First()
+    runs = [new_run() for _ in range(5)]
+    with world.quick_agent("--start-deadline", "1") as agent:
+        eventually(
+            lambda: any(task.last_status == "STOPPED" for task in world.aws.tasks())
+        )
+        kill(agent, signal.SIGKILL)
+    with world.quick_agent("--start-deadline", "60"):
+        # Those that were not stopped yet would have to wait for the new deadline.
+        for task in world.aws.tasks():
+            if task.last_status == "PENDING":
+                world.aws.release(task.task_arn)
+        for run_id in runs:
+            eventually(
+                lambda run_id=run_id: (
+                    world.tasks_of(run_id)[-1].last_status == "RUNNING"
+                )
+            )
+    for run_id in runs:
+        assert len(world.tasks_of(run_id)) <= 2
+        assert never_two(world.tasks_of(run_id))
 
 
 def test_a_task_that_fails_to_start_before_the_deadline_is_told_as_before(
