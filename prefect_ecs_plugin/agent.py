@@ -35,6 +35,7 @@ from .launch import api_key
 from .launch.claims import Claims
 from .launch.launcher import AWS, Launcher, Started
 from .launch.other_tasks import OtherTasks
+from .monitoring.deadlines import Deadlines
 from .monitoring.recovery import Recovery
 from .monitoring.resumer import Resumer
 from .monitoring.supervisor import Supervisor
@@ -123,6 +124,15 @@ class ECSAgent(Agent):
             stops its task, in seconds. Default 60.
         shutdown_grace: How long stopping the agent may take, in seconds. Default 25:
             ECS kills 30 s after SIGTERM.
+        start_deadline: How long a task may take from its creation until it is RUNNING,
+            in seconds; 0 for any time. The agent stops a task that takes longer and
+            launches its run again, as often as `start_attempts` says. Default 1800.
+        max_runtime: How long a task may run, in seconds; 0 for any time, the default.
+            The agent stops a task that runs longer, and makes its run Failed. A run's
+            own PREFECT_ECS_MAX_RUNTIME takes precedence.
+        max_delay: How late a run may start that was scheduled and never launched, in
+            seconds; 0 for any time, the default. A run that the agent finds later is
+            Cancelled.
         api_key_secret_arn: The Secrets Manager secret (a JSON key allowed) or SSM
             parameter that holds the API key for flow runs, as ECS's `valueFrom`. ECS
             reads it with the execution role; no request has the key in it.
@@ -174,6 +184,9 @@ class ECSAgent(Agent):
         start_attempts: int = settings.DEFAULT_START_ATTEMPTS,
         cancel_grace: float = settings.DEFAULT_CANCEL_GRACE,
         shutdown_grace: float = settings.DEFAULT_SHUTDOWN_GRACE,
+        start_deadline: float = settings.DEFAULT_START_DEADLINE,
+        max_runtime: float = settings.DEFAULT_MAX_RUNTIME,
+        max_delay: float = settings.DEFAULT_MAX_DELAY,
         api_key_secret_arn: Optional[str] = None,
         log_format: str = "text",
         template_hosts: Iterable[str] = (),
@@ -256,6 +269,8 @@ class ECSAgent(Agent):
         self._server: Optional[AgentServer] = None
         self._is_stopping = False
         self._window: FrozenSet[str] = frozenset()
+        self._deadlines = Deadlines(start_deadline, max_runtime)
+        self._max_delay = max_delay
         self._build_components(
             launches_per_second,
             launch_timeout,
@@ -325,6 +340,7 @@ class ECSAgent(Agent):
             reporter=self._reporter,
             logger=logger,
             timeout=launch_timeout,
+            max_delay=self._max_delay,
             agent_id=lambda: self.client.agent_id,
             region=self.ecs_client.meta.region_name,
             outages=self._outages,
@@ -360,6 +376,7 @@ class ECSAgent(Agent):
             dispatcher=dispatcher,
             start_attempts=start_attempts,
             cancel_grace=cancel_grace,
+            deadlines=self._deadlines,
             counts=counts,
             secrets_of=self._secrets.of,
             forget=self._forget_ended,

@@ -19,7 +19,7 @@ from typing import (
 )
 
 from .errors import RunConfigError
-from .flow_run import FLOW_CONTAINER, RUN_ID, FlowRun, plain
+from .flow_run import FLOW_CONTAINER, MAX_RUNTIME, RUN_ID, FlowRun, plain, seconds_in
 from .settings import AgentSettings, PrefectSettings, environment_entries
 from .template import (
     API_KEY_NAMES,
@@ -181,8 +181,8 @@ def build(
         prefect: What the flow needs to reach its API.
 
     Raises:
-        RunConfigError: If a value has the wrong type, or the run overrides a container
-            that the definition does not have.
+        RunConfigError: If a value has the wrong type, the run overrides a container
+            that the definition does not have, or its maximum runtime is no number.
     """
     present = _container_names(definition)
     # The run's own overrides must fit; the agent's are for many definitions.
@@ -207,6 +207,7 @@ def build(
         _give_memory(flow_run, overrides, flow, definition)
     flow["command"] = ["/bin/sh", "-c", flow_run.command]
     flow["environment"] = _environment(flow, flow_run, run_config, settings, prefect)
+    _set_max_runtime(flow, definition)
     # An API key that ECS gets from a secret is in no override. A definition with its
     # own secret for the key counts for its flow alone.
     if settings.api_key_secret_arn:
@@ -357,6 +358,37 @@ def _environment(
         logs: chosen.get(logs, "true") if prefect.log_to_api else "false",
     }
     return [{"name": name, "value": value} for name, value in env.items()]
+
+
+def _set_max_runtime(flow: Dict[str, Any], definition: Mapping[str, Any]) -> None:
+    """Check the run's maximum runtime; one of the definition becomes an override.
+
+    DescribeTasks shows the overrides of a task, by which the agent knows the limit.
+    """
+    containers = [*definition.get("containerDefinitions", []), flow]
+    value = _variable(containers, MAX_RUNTIME)
+    if value is None:
+        return
+    if seconds_in(value) is None:
+        raise RunConfigError(
+            f"PREFECT_ECS_MAX_RUNTIME is {quoted(str(value))}; set it to a number of "
+            "seconds, or to 0 for no limit, in the run's env or in the template.",
+            code="invalid-max-runtime",
+        )
+    leave_out_variables(flow, [MAX_RUNTIME])
+    flow["environment"].append({"name": MAX_RUNTIME, "value": value})
+
+
+def _variable(containers: Iterable[Mapping[str, Any]], name: str) -> Any:
+    """The value that the last of some flow containers gives a variable, if any does."""
+    values = [
+        entry.get("value")
+        for container in containers
+        if container.get("name") == FLOW_CONTAINER
+        for entry in container.get("environment", [])
+        if entry.get("name") == name
+    ]
+    return values[-1] if values else None
 
 
 def _set_network(

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-#: The defaults of `ECSAgent` and of the options of `start`; all but the second in
-#: seconds. ECS kills a container 30 s after SIGTERM, so the last one is below that.
+#: The defaults of `ECSAgent` and of the options of `start`; all but START_ATTEMPTS in
+#: seconds. ECS kills a container 30 s after SIGTERM, so SHUTDOWN_GRACE is below that. 0
+#: is no limit for the other three.
+DEFAULT_START_DEADLINE = 1800.0
+DEFAULT_MAX_RUNTIME = 0.0
+DEFAULT_MAX_DELAY = 0.0
 DEFAULT_LAUNCH_TIMEOUT = 1800.0
 DEFAULT_START_ATTEMPTS = 3
 DEFAULT_CANCEL_GRACE = 60.0

@@ -544,6 +544,51 @@ def test_environment_precedence(build: Any, required_env: Dict[str, str]) -> Non
     }
 
 
+RUNTIME = "PREFECT_ECS_MAX_RUNTIME"
+
+
+def runtime(value: str) -> Dict[str, Any]:
+    return {"name": "flow", "environment": [{"name": RUNTIME, "value": value}]}
+
+
+@pytest.mark.parametrize(
+    "template, file, agent, run, expected",
+    [
+        (None, None, None, None, None),
+        ("1", None, None, None, "1"),
+        ("1", "2", None, None, "2"),
+        ("1", "2", "3", None, "3"),
+        ("1", "2", "3", 4, "4"),
+        (None, None, None, 0, "0"),
+        (None, None, None, "2.5", "2.5"),
+        ("soon", None, None, 60, "60"),
+    ],
+)
+def test_the_maximum_runtime_is_always_an_override(
+    build: Any, template: Any, file: Any, agent: Any, run: Any, expected: Any
+) -> None:
+    """DescribeTasks shows the overrides of a task, and not its definition."""
+    container = runtime(template) if template else {"name": "flow"}
+    definition = {**DEFINITION, "containerDefinitions": [{"image": "x", **container}]}
+    overrides = {"overrides": {"containerOverrides": [runtime(file)]}} if file else {}
+    request = build(
+        ECSRun(env={RUNTIME: run} if run is not None else {}),
+        definition,
+        run_task_kwargs=overrides,
+        env={RUNTIME: agent} if agent else {},
+    )
+    assert env_of(request).get(RUNTIME) == expected
+    (flow,) = request["overrides"]["containerOverrides"]
+    names = [entry["name"] for entry in flow["environment"]]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf", "", "1 h"])
+def test_a_maximum_runtime_that_is_no_number_is_refused(build: Any, value: str) -> None:
+    with raises_code("invalid-max-runtime", RunConfigError):
+        build(ECSRun(env={RUNTIME: value}))
+
+
 def test_logging_level_can_be_set_by_the_user(build: Any) -> None:
     name = "PREFECT__LOGGING__LEVEL"
     assert env_of(build(env={name: "DEBUG"}))[name] == "DEBUG"

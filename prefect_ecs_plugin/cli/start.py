@@ -106,6 +106,30 @@ _START_OPTIONS: Any = [
         help="How many times to start a task that never ran before the run is Failed.",
     ),
     click.option(
+        "--start-deadline",
+        type=FiniteFloat(min=0),
+        default=settings.DEFAULT_START_DEADLINE,
+        show_default=True,
+        help="Seconds from a task's creation until it has to be RUNNING. A later task "
+        "is stopped and its run launched again. 0: no limit.",
+    ),
+    click.option(
+        "--max-runtime",
+        type=FiniteFloat(min=0),
+        default=settings.DEFAULT_MAX_RUNTIME,
+        show_default=True,
+        help="Seconds for which a task may run, unless PREFECT_ECS_MAX_RUNTIME in its "
+        "run's env says otherwise. Then it is stopped and the run Failed. 0: no limit.",
+    ),
+    click.option(
+        "--max-delay",
+        type=FiniteFloat(min=0),
+        default=settings.DEFAULT_MAX_DELAY,
+        show_default=True,
+        help="Seconds after its scheduled start in which a run is launched for the "
+        "first time. A run that is found later is Cancelled. 0: no limit.",
+    ),
+    click.option(
         "--on-interruption",
         type=click.Choice(settings.ON_INTERRUPTION),
         default=settings.DEFAULT_ON_INTERRUPTION,

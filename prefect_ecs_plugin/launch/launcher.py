@@ -43,6 +43,7 @@ from ..launch_record import (
     is_same_claim,
     launch_of,
     unchanged_since,
+    version_of,
 )
 from ..observability.counters import AgentCounters, Outcome, Reason
 from ..observability.log_formats import log_context, log_full_error
@@ -50,7 +51,12 @@ from ..observability.outage_log import OutageLog
 from ..prefect_api.reporter import Reporter, seconds_until_start
 from ..run_config import ECSRun
 from ..scheduling.steps import Cause, Interrupted, Pause, Steps, Wait
-from ..settings import AgentSettings, PrefectSettings, ResumeSettings
+from ..settings import (
+    DEFAULT_MAX_DELAY,
+    AgentSettings,
+    PrefectSettings,
+    ResumeSettings,
+)
 from ..submission import LaunchUncertain, Submission
 from ..validation.excerpt import shortened
 from . import api_key, run_options
@@ -132,6 +138,8 @@ class Launcher:
         logger: The agent's own log.
         outages: Logs when tasks cannot be started because AWS does not answer.
         timeout: Seconds for which a launch that ECS refuses is retried.
+        max_delay: Seconds after its start in which a run may be launched for the first
+            time; 0 for any.
         agent_id: Returns the agent's id at the API.
         region: The region that tasks are launched in.
         other_tasks: Finds and stops the other tasks of a run.
@@ -160,6 +168,7 @@ class Launcher:
         logger: logging.Logger,
         outages: OutageLog,
         timeout: float,
+        max_delay: float = DEFAULT_MAX_DELAY,
         agent_id: Callable[[], Optional[str]],
         other_tasks: OtherTasks,
         resume_settings: ResumeSettings = ResumeSettings(),  # noqa: B008  # frozen
@@ -184,6 +193,7 @@ class Launcher:
         self._logger = logger
         self._outages = outages
         self._timeout = timeout
+        self._max_delay = max_delay
         self._agent_id = agent_id
         self.region = region
         self._others = other_tasks
@@ -207,6 +217,9 @@ class Launcher:
             read: When it did, by the monotonic clock.
         """
         yield Pause(seconds_until_start(row), cause=Cause.NOT_DUE)
+        if _is_too_late(row, self._max_delay, time.monotonic() - read):
+            yield from self._cancel_late(row)
+            return
         latest = None
         if row.get("state") == "Running":
             now = yield from self._claims.read(row["id"])
@@ -221,6 +234,23 @@ class Launcher:
         record = self.record_of(row, launch)
         is_old = was_claimed_before(row) or time.monotonic() - read > _OLD
         yield from self.launch(row, record, is_old, earlier)
+
+    def _cancel_late(self, row: Mapping[str, Any]) -> Steps[None]:
+        """Cancel a run that was found too late, unless another agent has claimed it."""
+        message = (
+            f"The run was found {-seconds_until_start(row):.0f} s after its scheduled "
+            f"start, later than the agent's --max-delay of {self._max_delay:g} s; it "
+            "is not launched. Set it to Scheduled to run it nevertheless. [too-late]"
+        )
+        seen = (row.get("state"), version_of(row))
+        is_cancelled = yield from self._reporter.mark_cancelled(
+            row["id"], lambda now: (now["state"], version_of(now)) == seen, message
+        )
+        if is_cancelled:
+            self._counts.flow_runs.add(Outcome.TOO_LATE)
+            self._logger.warning(
+                "Flow run %s: %s", row["id"], message, extra=log_context(row["id"])
+            )
 
     def record_of(self, row: Mapping[str, Any], launch: LaunchRecord) -> LaunchRecord:
         """The launch record of a run that this process is about to launch.
@@ -619,6 +649,22 @@ def _about_resumption(record: Optional[LaunchRecord]) -> Iterator[str]:
         yield "Its task runs on FARGATE, not on FARGATE_SPOT as the run asks for"
     if record and record.memory:
         yield f"Its task has {record.memory} MiB of memory, with cpu {record.cpu}"
+
+
+def _is_too_late(row: Mapping[str, Any], max_delay: float, waited: float) -> bool:
+    """Whether a run was found so late that it is not to be launched any more.
+
+    A run that was claimed before is launched however late it is: an agent returned it
+    to the queue, a user started it again, or a task run of it is due for a retry.
+
+    Args:
+        row: The run as the API gave it.
+        max_delay: Seconds after its start in which it may be found; 0 for any.
+        waited: Seconds since it was found, which do not count.
+    """
+    if not max_delay or row.get("state") != "Scheduled" or was_claimed_before(row):
+        return False
+    return -seconds_until_start(row) - waited > max_delay
 
 
 def _reason(wait: Union[Pause, RateLimitTicket]) -> str:

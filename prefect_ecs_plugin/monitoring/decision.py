@@ -56,12 +56,15 @@ class Run:
             this agent, or by another, as its launch record tells.
         is_claimed: Whether task runs of it were claimed for a launch and have not
             begun: Prefect will not queue the run again for those.
+        was_ended_by_stop: Whether it ended only because its task was stopped for its
+            runtime; see `deadlines`.
     """
 
     state: Optional[str]
     waits: bool = False
     taken_over: bool = False
     is_claimed: bool = False
+    was_ended_by_stop: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def decide(
     started = task is None or not never_started(task)
     reason = stop_reasons.VANISHED if task is None else stop_reason(task)
     can_resume = started and can_go_on(reason)
-    settled = _if_settled(task, run, can_resume)
+    settled = _if_settled(task, run, reason, can_resume)
     if settled:
         verdict, why = settled
     elif not started:
@@ -133,17 +136,19 @@ def can_go_on(reason: StopReason) -> bool:
 
 
 def _if_settled(
-    task: Optional[Task], run: Run, can_resume: bool
+    task: Optional[Task], run: Run, reason: StopReason, can_resume: bool
 ) -> Optional[Tuple[Verdict, str]]:
     """Cases in which the task's end does not matter, or cannot be decided yet."""
     if run.state is None:
         return Verdict.LOOK_AGAIN, "the run's state is not known"
-    if run.state not in NEEDS_TASK:
+    ran_too_long = reason is stop_reasons.MAX_RUNTIME
+    if run.state not in NEEDS_TASK and not run.was_ended_by_stop:
         return Verdict.LEAVE, f"the run is {run.state}"
     if run.taken_over:
         return Verdict.LEAVE, "the run was launched again since"
     waits = run.state == "Running" and run.waits and not run.is_claimed
-    if waits and not can_resume:  # other task runs may have been interrupted
+    # Other task runs may have been interrupted, or stopped for their runtime.
+    if waits and not (can_resume or ran_too_long):
         return Verdict.LEAVE, "Prefect will queue the run again"
     if task is not None and task.get("lastStatus") != "STOPPED":
         return Verdict.LOOK_AGAIN, f"the task is {task.get('lastStatus')}"

@@ -70,6 +70,66 @@ class StopReason:
         )
 
 
+#: Of a task that an agent stopped because it ran for too long.
+MAX_RUNTIME = StopReason(
+    "max-runtime",
+    cause="it ran for longer than it may",
+    remedy="make the flow faster, or set PREFECT_ECS_MAX_RUNTIME in the run's env to "
+    "more seconds, or to 0 for no limit",
+    source="https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_StopTask.html",
+    examples="Ran for longer than 3600 s (PREFECT_ECS_MAX_RUNTIME or --max-runtime)",
+    text=r"ran for longer than \S+ s \(PREFECT_ECS_MAX_RUNTIME",
+)
+
+_STOPPED_BY_AGENT: Tuple[StopReason, ...] = (
+    MAX_RUNTIME,
+    StopReason(
+        "stuck-provisioning",
+        cause="it was still PROVISIONING at the agent's --start-deadline",
+        remedy="on EC2, check that instances join the cluster; on Fargate, check the "
+        "quota of network interfaces and the AWS Health Dashboard",
+        source=_GUIDE + "task-lifecycle-explanation.html",
+        transient=True,
+        examples="Not RUNNING 1800 s after its creation (--start-deadline): it is "
+        "PROVISIONING, and no image pull has begun",
+        text=r"\(--start-deadline\): it is PROVISIONING",
+    ),
+    StopReason(
+        "stuck-pending",
+        cause="its image pull had not begun by the agent's --start-deadline",
+        remedy="on EC2, check that the ECS agent of the instance is connected; check "
+        "that the subnet reaches the services that the task needs to start",
+        source=_VERIFY,
+        transient=True,
+        examples="Not RUNNING 1800 s after its creation (--start-deadline): it is "
+        "PENDING, and no image pull has begun",
+        text=r"\(--start-deadline\): it is \w+, and no image pull has begun",
+    ),
+    StopReason(
+        "stuck-pulling",
+        cause="its image pull had not ended by the agent's --start-deadline",
+        remedy="check that the registry answers quickly, or keep the image in ECR in "
+        "the task's region; make the image smaller, or raise --start-deadline",
+        source=_PULL,
+        transient=True,
+        examples="Not RUNNING 1800 s after its creation (--start-deadline): it is "
+        "PENDING, and its image pull has not ended",
+        text=r"\(--start-deadline\): it is \w+, and its image pull has not ended",
+    ),
+    StopReason(
+        "stuck-starting",
+        cause="its containers had not started by the agent's --start-deadline, "
+        "although the image was pulled",
+        remedy="check the task's volumes, its log driver, and containers that others "
+        "wait for (dependsOn)",
+        source=_START,
+        transient=True,
+        examples="Not RUNNING 1800 s after its creation (--start-deadline): it is "
+        "PENDING, and its image has been pulled",
+        text=r"\(--start-deadline\): it is \w+, and its image has been pulled",
+    ),
+)
+
 _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
     StopReason(
         "host-gone",
@@ -668,6 +728,7 @@ VANISHED = StopReason(
 
 #: The table, under headings for readers. The first row that matches counts.
 GROUPS: Mapping[str, Tuple[StopReason, ...]] = {
+    "The agent stopped the task": _STOPPED_BY_AGENT,
     "The task was stopped from outside": _STOPPED_FROM_OUTSIDE,
     "The network": _NETWORK,
     "Roles, logs, secrets and files": _PERMISSIONS,

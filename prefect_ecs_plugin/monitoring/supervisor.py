@@ -43,6 +43,8 @@ from ..prefect_api.run_states import READING, RunStates
 from ..scheduling.dispatcher import Dispatcher
 from ..scheduling.steps import Cause, Pause, Steps, as_steps
 from ..submission import Submission
+from . import phases
+from .deadlines import Deadlines, was_ended_by_stop
 from .decision import (
     CANCELLED,
     GRACE,
@@ -99,6 +101,7 @@ class Supervisor:
         forget: Called with the id of a run whose last task has been dealt with.
         start_attempts: How often a task that never ran is started at most.
         cancel_grace: Seconds that a cancelled flow has to end by itself.
+        deadlines: How long tasks may take.
         counts: Counts what is done.
 
     Attributes:
@@ -122,6 +125,7 @@ class Supervisor:
         dispatcher: Dispatcher,
         start_attempts: int,
         cancel_grace: float,
+        deadlines: Deadlines = Deadlines(),  # noqa: B008  # a frozen value
         counts: Optional[AgentCounters] = None,
         secrets_of: Callable[[str], Sequence[str]] = lambda run_id: (),
         forget: Callable[[str], object] = lambda run_id: None,
@@ -154,6 +158,8 @@ class Supervisor:
             on_stopped=self.on_stopped,
             outages=outages,
             logger=logger,
+            deadlines=deadlines,
+            on_overdue=self._stop_once,
         )
 
     def watch(self, task: Started) -> None:
@@ -249,9 +255,12 @@ class Supervisor:
         run_id = watched.flow_run_id
         while self._is_unsettled(run_id):
             yield Pause(_SETTLING)
-        is_done = False
+        is_done = is_told = False
         while not is_done:
             decision, row = yield from self._decide(watched, task)
+            if task and not is_told:
+                is_told = True
+                self._tell_phases(watched, task, row)
             if decision.verdict is Verdict.RESUME:
                 decision = yield from self._resume(watched, task, decision, row)
             self._logger.debug(
@@ -277,6 +286,17 @@ class Supervisor:
                 f"start so: ECSRun(cpu={record.cpu}, memory={record.memory})",
             )
 
+    def _tell_phases(
+        self, watched: Watched, task: Task, row: Mapping[str, Any]
+    ) -> None:
+        """Say in the run's log how long each phase of a task took, and count that."""
+        taken = phases.of_task(task, row, watched.launch)
+        for phase, seconds in taken.items():
+            self._counts.task_phases[phase].observe(seconds)
+        line = phases.line(task, taken)
+        if line:
+            self._reporter.log(watched.flow_run_id, line)
+
     def _decide(
         self, watched: Watched, task: Optional[Task]
     ) -> Steps[Tuple[Decision, Mapping[str, Any]]]:
@@ -293,6 +313,7 @@ class Supervisor:
                 waits=waits(task_run_states),
                 taken_over=self._is_taken_over(watched, row),
                 is_claimed=bool(claimed_task_runs(row)),
+                was_ended_by_stop=was_ended_by_stop(task, row),
             )
             decision = decide(
                 task, run, watched.launch, self._start_attempts, confirmed
@@ -454,8 +475,7 @@ class Supervisor:
         while True:
             yield Pause(_CANCEL_INTERVAL)
             for watched, reason in self._to_stop():
-                watched.is_stop_requested = True
-                self._start(self._stop(watched, reason))
+                self._stop_once(watched, reason)
 
     def _to_stop(self) -> List[Tuple[Watched, str]]:
         """The tasks that have to be stopped, each with the reason.
@@ -470,7 +490,7 @@ class Supervisor:
         found = []
         for watched in tasks:
             reason = self._reason_to_stop(watched, rows.get(watched.flow_run_id))
-            if reason and not watched.is_ending and not watched.is_stop_requested:
+            if reason:
                 found.append((watched, reason))
         return found
 
@@ -505,6 +525,12 @@ class Supervisor:
         seconds = self._clock() - watched.cancelled_since
         never_ran = cancelled["state"] == "Cancelled" and not cancelled["start_time"]
         return CANCELLED if never_ran or seconds >= self._cancel_grace else ""
+
+    def _stop_once(self, watched: Watched, reason: str) -> None:
+        """Stop a task, unless it was asked to stop already."""
+        if not watched.is_ending and not watched.is_stop_requested:
+            watched.is_stop_requested = True
+            self._start(self._stop(watched, reason))
 
     def _stop(self, watched: Watched, reason: str) -> Steps[None]:
         """Stop a task with one request, and have the watcher look at it soon."""

@@ -33,6 +33,9 @@ REFUSED: Dict[str, str] = {
     "log_format": "the sandbox reads its agent's log, and shows what matters of it",
 }
 
+#: What can go wrong. `faults`, which has the last one, needs the extra.
+FAULTS = (*INTERRUPTIONS, "stuck-start")
+
 HELP = """\
 Run flows as ECS tasks on this machine: no AWS account, no Prefect server.
 
@@ -110,17 +113,18 @@ def screen() -> Screen:
 @click.option(
     "--fault",
     "faults",
-    type=click.Choice(INTERRUPTIONS),
+    type=click.Choice(FAULTS),
     multiple=True,
     help="What goes wrong with the first task of each run. spot: AWS takes its "
-    "capacity. memory: its container is killed for memory.",
+    "capacity. memory: its container is killed for memory. stuck-start: it stays "
+    "PENDING until it is stopped; give a short --start-deadline too.",
 )
 @click.option(
     "--fault-after",
     type=FiniteFloat(min=0),
     default=5.0,
     show_default=True,
-    help="How long after a flow has begun that happens, in seconds.",
+    help="How long after a flow has begun spot and memory happen, in seconds.",
 )
 def sandbox(
     paths: Tuple[str, ...],

@@ -20,6 +20,7 @@ from prefect_ecs_plugin.sandbox import aws, flows, prefect_api
 from prefect_ecs_plugin.sandbox import environment as env
 from prefect_ecs_plugin.sandbox.children import Child, Interrupted, StopSignals
 from prefect_ecs_plugin.sandbox.display import Screen, summary
+from prefect_ecs_plugin.sandbox.faults import FAULTS
 from prefect_ecs_plugin.sandbox.interruptions import Interruptions
 from prefect_ecs_plugin.sandbox.watch import WORD, Watch
 
@@ -53,7 +54,7 @@ class Plan:
         timeout: Seconds that a run may take without anything happening to it, counted
             from the agent's first look at the queue.
         verbose: Show every line of the agent and of Prefect's runners.
-        faults: What goes wrong, by the names of `interruptions.INTERRUPTIONS`.
+        faults: What goes wrong, by the names of `command.FAULTS`.
         fault_after: How many seconds after a flow has begun.
     """
 
@@ -135,6 +136,8 @@ class Session:
         )
         self._api = self._stack.enter_context(prefect_api.PrefectAPI())
         self._aws = self._stack.enter_context(aws.AWS(container_environment=container))
+        for fault in FAULTS.keys() & set(self._plan.faults):
+            FAULTS[fault](self._aws)
         if self._plan.api_key_secret_arn:
             self._aws.make_up_secret(self._plan.api_key_secret_arn, MADE_UP_KEY)
         self._interruptions = Interruptions(

@@ -94,6 +94,7 @@ def test_the_agent_gets_the_options_as_given(
         (["--agent-address", "http://:80"], "--agent-address cannot be used here"),
         (["--log-format", "json"], "--log-format cannot be used here"),
         (["--timeout", "0"], "--timeout"),
+        (["--fault", "rain"], "--fault"),
         (["--nothing"], "No such option"),
     ],
 )
