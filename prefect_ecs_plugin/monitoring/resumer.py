@@ -16,7 +16,12 @@ from ..flow_run import FLOW_CONTAINER
 from ..launch.claims import Claims
 from ..launch.launcher import Launcher
 from ..launch.run_options import RunOptions
-from ..launch_record import LaunchRecord, claimed_task_runs, version_of
+from ..launch_record import (
+    LaunchRecord,
+    claimed_task_runs,
+    unchanged_since,
+    version_of,
+)
 from ..observability.outage_log import OutageLog, retry_until_success
 from ..prefect_api.client import OWN_RETRY, AgentClient
 from ..prefect_api.reporter import STATES
@@ -132,6 +137,10 @@ class Resumer:
             return _refused(stopped.decision, found)
         if not found.changes and not found.restarts:
             return replace(stopped.decision, verdict=Verdict.LEAVE)
+        # Another agent of this name may have had it go on, and launched it, meanwhile.
+        now = self._client.states_of([row["id"]]).get(row["id"])
+        if now is None or not unchanged_since(stopped.run)(now):
+            return replace(stopped.decision, verdict=Verdict.LOOK_AGAIN)
         self._set(row, again, message, found)
         self._poll_soon()
         if found.repeated:
