@@ -20,24 +20,25 @@ def row(late: float, state: str = "Scheduled", version: int = 1) -> Dict[str, An
 
 
 @pytest.mark.parametrize(
-    "row, max_delay, waited, expected",
+    "which, max_delay, waited, expected",
     [
-        (row(3700), 3600, 0, True),
-        (row(3500), 3600, 0, False),
-        (row(-5), 3600, 0, False),
-        (row(3700), 0, 0, False),
+        ((3700,), 3600, 0, True),
+        ((3500,), 3600, 0, False),
+        ((-5,), 3600, 0, False),
+        ((3700,), 0, 0, False),
         # It waited for a worker or for its start in this agent.
-        (row(3700), 3600, 200, False),
-        (row(3700), 3600, 50, True),
+        ((3700,), 3600, 200, False),
+        ((3700,), 3600, 50, True),
         # An agent had claimed it, or a user has started it again.
-        (row(3700, version=3), 3600, 0, False),
-        (row(3700, version=2), 3600, 0, False),
+        ((3700, "Scheduled", 3), 3600, 0, False),
+        ((3700, "Scheduled", 2), 3600, 0, False),
         # It comes back for the retry of a task.
-        (row(3700, "Running"), 3600, 0, False),
-        ({"state": "Scheduled", "serialized_state": None}, 1, 0, False),
+        ((3700, "Running"), 3600, 0, False),
+        (None, 1, 0, False),
     ],
 )
 def test_which_runs_are_found_too_late(
-    row: Dict[str, Any], max_delay: float, waited: float, expected: bool
+    which: Any, max_delay: float, waited: float, expected: bool
 ) -> None:
-    assert _is_too_late(row, max_delay, waited) is expected
+    found = row(*which) if which else {"state": "Scheduled", "serialized_state": None}
+    assert _is_too_late(found, max_delay, waited) is expected

@@ -10,6 +10,7 @@ from sandbox_aws import ONCE, definition, run_request, wait_for
 from prefect_ecs_plugin.sandbox import command
 from prefect_ecs_plugin.sandbox.aws import AWS
 from prefect_ecs_plugin.sandbox.faults import FAULTS
+from prefect_ecs_plugin.sandbox.interruptions import INTERRUPTIONS
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def aws() -> Iterator[AWS]:
 
 
 def test_the_command_offers_each_fault() -> None:
-    assert list(command.FAULTS) == list(FAULTS)
+    assert list(command.FAULTS) == [*INTERRUPTIONS, *FAULTS]
 
 
 def test_the_first_task_of_each_run_hangs(aws: AWS) -> None:
