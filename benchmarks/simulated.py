@@ -39,9 +39,9 @@ from prefect_ecs_plugin.scheduling.steps import Pause, Steps
 #: When simulations begin, in seconds since 1970.
 EPOCH = 1_790_000_000.0
 
-#: Seconds from a task's creation to its start, and of a flow that the API does not
-#: answer to its next attempt.
-STARTS_AFTER, ASKS_AGAIN = 20.0, 10.0
+#: Seconds from a task's creation to its start, from StopTask to its end, and of a flow
+#: that the API does not answer to its next attempt.
+STARTS_AFTER, STOPS_AFTER, ASKS_AGAIN = 20.0, 10.0, 10.0
 
 #: Seconds between two heartbeats of an agent.
 _HEARTBEAT = 15.0
@@ -144,7 +144,15 @@ class _Meta:
 
 
 class _Task:
-    __slots__ = ("arn", "created", "definition", "run_id", "status")
+    __slots__ = (
+        "arn",
+        "created",
+        "definition",
+        "reason",
+        "run_id",
+        "started",
+        "status",
+    )
 
     def __init__(self, arn: str, run_id: str, created: float, definition: str) -> None:
         self.arn = arn
@@ -152,9 +160,11 @@ class _Task:
         self.created = created
         self.definition = definition
         self.status = "PENDING"
+        self.started: Optional[float] = None
+        self.reason = ""  # that of StopTask
 
     def described(self) -> Dict[str, Any]:
-        seen = {
+        seen: Dict[str, Any] = {
             "taskArn": self.arn,
             "startedBy": self.run_id,
             "createdAt": datetime.fromtimestamp(self.created, timezone.utc),
@@ -162,10 +172,15 @@ class _Task:
             "lastStatus": self.status,
             "containers": [{"name": "flow", "lastStatus": self.status}],
         }
-        if self.status == "STOPPED":
+        if self.started is not None:
+            seen["startedAt"] = datetime.fromtimestamp(self.started, timezone.utc)
+        if self.status == "STOPPED" and self.reason:
+            seen["stopCode"] = "UserInitiated"
+            seen["stoppedReason"] = self.reason
+        elif self.status == "STOPPED":
             seen["stopCode"] = "EssentialContainerExited"
             seen["stoppedReason"] = "Essential container in task exited"
-            seen["containers"][0]["exitCode"] = 0  # type: ignore[index]
+            seen["containers"][0]["exitCode"] = 0
         return seen
 
 
@@ -181,6 +196,8 @@ class ECS:
         throttled: How many calls were refused because of a limit.
         tasks: The tasks by their ARN.
         on_task: Called with the run of each new task, and its ARN.
+        hangs: Whether a task never starts, given its number from 0.
+        most_alive: The most tasks that one run has had at a time.
         is_down: Whether it cannot be reached.
     """
 
@@ -196,6 +213,9 @@ class ECS:
         self.throttled = 0
         self.tasks: Dict[str, _Task] = {}
         self.on_task: Callable[[str, str], object] = lambda run_id, arn: None
+        self.hangs: Callable[[int], bool] = lambda number: False
+        self._alive: Counter[str] = Counter()
+        self.most_alive = 0
         self.is_down = False
 
     def add_task(self, run_id: str, status: str, ago: float = 0.0) -> str:
@@ -204,7 +224,16 @@ class ECS:
         definition = f"{_ACCOUNT}:task-definition/prefect:1"
         task = self.tasks[arn] = _Task(arn, run_id, time.time() - ago, definition)
         task.status = status
+        self._alive[run_id] += 1
+        self.most_alive = max(self.most_alive, self._alive[run_id])
         return arn
+
+    def end(self, task_arn: str) -> None:
+        """Have a task be STOPPED."""
+        task = self.tasks[task_arn]
+        if task.status != "STOPPED":
+            task.status = "STOPPED"
+            self._alive[task.run_id] -= 1
 
     # -- Operations ------------------------------------------------------------------
 
@@ -214,9 +243,11 @@ class ECS:
             self._refuse("RunTask", "ThrottlingException", "Rate exceeded")
         arn = self._tokens.get(request["clientToken"])
         if arn is None:
+            does_hang = self.hangs(len(self.tasks))
             arn = self.add_task(request["startedBy"], "PENDING")
             self._tokens[request["clientToken"]] = arn
-            self.on_task(request["startedBy"], arn)
+            if not does_hang:
+                self.on_task(request["startedBy"], arn)
         return {"tasks": [self.tasks[arn].described()], "failures": []}
 
     def register_task_definition(self, **request: Any) -> Dict[str, Any]:
@@ -261,8 +292,12 @@ class ECS:
 
     def stop_task(self, **request: Any) -> Dict[str, Any]:
         self._begin("StopTask")
-        self.tasks[request["task"]].status = "STOPPED"
-        return {"task": self.tasks[request["task"]].described()}
+        task = self.tasks[request["task"]]
+        if task.status not in ("STOPPING", "STOPPED"):
+            task.status, task.reason = "STOPPING", request["reason"]
+            call_later = self._simulation.dispatcher.call_later
+            call_later(STOPS_AFTER, lambda: self.end(task.arn))
+        return {"task": task.described()}
 
     def describe_clusters(self, **request: Any) -> Dict[str, Any]:
         return {"clusters": [{"status": "ACTIVE"}]}
@@ -507,9 +542,13 @@ class World:
         self._after(STARTS_AFTER, lambda: self._starts(run_id, arn))
 
     def _starts(self, run_id: str, arn: str) -> None:
+        task = self.ecs.tasks[arn]
+        if task.status == "PENDING":
+            task.status, task.started = "RUNNING", time.time()
+        if task.status != "RUNNING":
+            return
         if self._waits_for_api(lambda: self._starts(run_id, arn)):
             return
-        self.ecs.tasks[arn].status = "RUNNING"
         self.api.store.set_flow_run_state(run_id, {"type": "Running"})
         self._after(self._task_seconds, lambda: self._ends(run_id, arn))
 
@@ -517,7 +556,7 @@ class World:
         if self._waits_for_api(lambda: self._ends(run_id, arn)):
             return
         self.api.store.set_flow_run_state(run_id, {"type": "Success"})
-        self.ecs.tasks[arn].status = "STOPPED"
+        self.ecs.end(arn)
 
     def _waits_for_api(self, again: Callable[[], None]) -> bool:
         if self.api.is_down:

@@ -6,6 +6,7 @@ python -m benchmarks.simulations recovery outages  these only
 recovery      10,000 runs that an earlier process claimed, at an agent's start
 outages       an hour without the API, then one without AWS, 200 runs each
 definitions   1,000 runs with a new definition each, and two agents
+hanging       1,000 tasks of which 1 % never start
 watching      10,000 tasks in flight: bytes, calls, and looks for cancelled runs
 """
 
@@ -422,6 +423,72 @@ def _look_for_cancelled(agent: Agent, api: PrefectAPI) -> Tuple[float, int]:
     return time.thread_time() - before, sum(sent)
 
 
+# -- Tasks that hang -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hung:
+    """How runs went of which some tasks never start.
+
+    Attributes:
+        runs: How many runs.
+        hung: How many tasks hung.
+        lost: How many runs have no task that started in the end.
+        started: Seconds from the creation of a task that hung until its run has one
+            that is RUNNING, at most.
+        alive: The most tasks that one run has had at a time.
+    """
+
+    runs: int
+    hung: int
+    lost: int
+    started: float
+    alive: int
+
+
+def hang(runs: int, deadline: float = 1800.0, found: bool = False) -> Hung:
+    """Have every hundredth task hang for ever.
+
+    Args:
+        runs: How many runs.
+        deadline: The agent's `start_deadline`, in seconds.
+        found: Whether an earlier process had launched the tasks, half the deadline ago.
+    """
+    world = World(task_seconds=4 * deadline)
+    with world.running():
+        ecs, flow_id = world.ecs, world.flow("hangs")
+        if found:
+            mine = world.api.store.register_agent(type="Agent", name="agent")
+            run_ids = [_claimed(world, flow_id, mine) for _ in range(runs)]
+            for number, run_id in enumerate(run_ids):
+                state = "PENDING" if number % 100 == 50 else "RUNNING"
+                ecs.add_task(run_id, state)
+                if state == "RUNNING":
+                    world.api.store.set_flow_run_state(run_id, {"type": "Running"})
+            world.simulation.run_until(deadline / 2)
+        else:
+            ecs.hangs = lambda number: number < runs and number % 100 == 50
+            run_ids = [world.run(flow_id) for _ in range(runs)]
+        world.agent(start_deadline=deadline)
+        world.simulation.run_until(deadline + runs / 15 + 90.0)
+        stuck = [task for task in ecs.tasks.values() if task.status == "STOPPED"]
+        begun = {
+            task.run_id: task for task in ecs.tasks.values() if task.status == "RUNNING"
+        }
+        waits = [
+            (begun[task.run_id].started or 0.0) - task.created
+            for task in stuck
+            if task.run_id in begun
+        ]
+        return Hung(
+            runs=runs,
+            hung=len(stuck),
+            lost=len(set(run_ids) - set(begun)),
+            started=max(waits, default=0.0),
+            alive=ecs.most_alive,
+        )
+
+
 # -- The table -----------------------------------------------------------------------
 
 
@@ -476,6 +543,19 @@ def _definition_rows() -> Iterator[Row]:
     )
 
 
+def _hanging_rows() -> Iterator[Row]:
+    for is_found in (False, True):
+        found = hang(1000, found=is_found)
+        restart = ", the agent restarted in between" if is_found else ""
+        yield (
+            f"{found.runs:,} tasks, {found.hung} never start, `--start-deadline 1800`"
+            f"{restart}",
+            "0 lost, never two live tasks of a run; RUNNING at last within 1,860 s",
+            f"{found.lost} lost, at most {found.alive} live; RUNNING after at most "
+            f"{found.started:,.0f} s",
+        )
+
+
 def _watching_rows() -> Iterator[Row]:
     found = watch(10_000)
     yield (
@@ -497,6 +577,7 @@ _FIGURES: Dict[str, Callable[[], Iterator[Row]]] = {
     "recovery": _recovery_rows,
     "outages": _outage_rows,
     "definitions": _definition_rows,
+    "hanging": _hanging_rows,
     "watching": _watching_rows,
 }
 

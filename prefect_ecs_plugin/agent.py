@@ -47,7 +47,9 @@ from .launch import api_key
 from .launch.claims import Claims
 from .launch.launcher import AWS, Launcher, Started
 from .launch.other_tasks import OtherTasks
+from .monitoring.deadlines import Deadlines
 from .monitoring.recovery import Recovery
+from .monitoring.resumer import Resumer
 from .monitoring.supervisor import Supervisor
 from .monitoring.task_finder import TaskFinder
 from .observability import log_formats, redaction
@@ -60,7 +62,7 @@ from .prefect_api.run_states import RunStates
 from .scheduling.dispatcher import Dispatcher
 from .scheduling.poll_interval import WINDOW, PollInterval
 from .scheduling.steps import Steps, in_thread, run_blocking
-from .settings import AgentSettings, PrefectSettings
+from .settings import AgentSettings, PrefectSettings, ResumeSettings
 from .submission import Submission
 from .validation import coercion
 from .version import installed_version
@@ -148,6 +150,15 @@ class ECSAgent(Agent):
             stops its task, in seconds. Default 60.
         shutdown_grace: How long stopping the agent may take, in seconds. Default 25:
             ECS kills 30 s after SIGTERM.
+        start_deadline: How long a task may take from its creation until it is RUNNING,
+            in seconds; 0 for any time. The agent stops a task that takes longer and
+            launches its run again, as often as `start_attempts` says. Default 1800.
+        max_runtime: How long a task may run, in seconds; 0 for any time, the default.
+            The agent stops a task that runs longer, and makes its run Failed. A run's
+            own PREFECT_ECS_MAX_RUNTIME takes precedence.
+        max_delay: How late a run may start that was scheduled and never launched, in
+            seconds; 0 for any time, the default. A run that the agent finds later is
+            Cancelled.
         api_key_secret_arn: The Secrets Manager secret (a JSON key allowed) or SSM
             parameter that holds the API key for flow runs, as ECS's `valueFrom`. ECS
             reads it with the execution role; no request has the key in it.
@@ -156,6 +167,15 @@ class ECSAgent(Agent):
             handler already keeps it as it is.
         template_hosts: The hosts at which run configs may name a template at http(s)://;
             default any but the machine itself and its cloud's metadata.
+        on_interruption: What to do about a run whose task AWS interrupts: `resume`, if
+            the task runs that were running have retries left (the default);
+            `resume-all`, without retries too; or `fail`. A run may say otherwise.
+        max_interruptions: How often one run goes on after interruptions. Default 3.
+        spot_fallback: Whether a run on FARGATE_SPOT alone goes on on FARGATE the last
+            time, and is launched there if Spot has no capacity. Default True.
+        spot_patience: Seconds without Spot capacity after which it is. Default 300.
+        max_memory: How many MiB a task may have after one was killed for memory; a
+            run may say otherwise. Default None: the run is Failed.
 
     Raises:
         ConfigurationError: one line that says what to set, if an argument is wrong or
@@ -190,9 +210,17 @@ class ECSAgent(Agent):
         start_attempts: int = settings.DEFAULT_START_ATTEMPTS,
         cancel_grace: float = settings.DEFAULT_CANCEL_GRACE,
         shutdown_grace: float = settings.DEFAULT_SHUTDOWN_GRACE,
+        start_deadline: float = settings.DEFAULT_START_DEADLINE,
+        max_runtime: float = settings.DEFAULT_MAX_RUNTIME,
+        max_delay: float = settings.DEFAULT_MAX_DELAY,
         api_key_secret_arn: Optional[str] = None,
         log_format: str = "text",
         template_hosts: Iterable[str] = (),
+        on_interruption: str = settings.DEFAULT_ON_INTERRUPTION,
+        max_interruptions: int = settings.DEFAULT_MAX_INTERRUPTIONS,
+        spot_fallback: bool = True,
+        spot_patience: float = settings.DEFAULT_SPOT_PATIENCE,
+        max_memory: Optional[int] = None,
     ) -> None:
         log_formats.check_format(log_format)
         self._log_format = log_format
@@ -272,12 +300,21 @@ class ECSAgent(Agent):
         self._is_stopping = False
         self._window: FrozenSet[str] = frozenset()
         self._first_look: Optional[_Look] = None
+        self._deadlines = Deadlines(start_deadline, max_runtime)
+        self._max_delay = max_delay
         self._build_components(
             Reader(self._clients, hosts),
             launches_per_second,
             launch_timeout,
             start_attempts,
             cancel_grace,
+            ResumeSettings(
+                on_interruption=on_interruption,
+                max_interruptions=max_interruptions,
+                spot_fallback=spot_fallback,
+                spot_patience=spot_patience,
+                max_memory=max_memory,
+            ),
         )
 
     def _build_components(
@@ -287,6 +324,7 @@ class ECSAgent(Agent):
         launch_timeout: float,
         start_attempts: int,
         cancel_grace: float,
+        resume_settings: ResumeSettings,
     ) -> None:
         """Build the components and wire them together."""
         dispatcher, logger, counts = self._dispatcher, self.logger, self._counts
@@ -335,15 +373,25 @@ class ECSAgent(Agent):
             reporter=self._reporter,
             logger=logger,
             timeout=launch_timeout,
+            max_delay=self._max_delay,
             agent_id=lambda: self.client.agent_id,
             region=self.ecs_client.meta.region_name,
             outages=self._outages,
             other_tasks=other_tasks,
+            resume_settings=resume_settings,
             on_claimed=self._run_was_claimed,
             on_launched=self._task_was_launched,
             counts=counts,
             learn=self._secrets.learn,
             forget=self._forget_ended,
+        )
+        resumer = Resumer(
+            client=self.client,
+            claims=claims,
+            launcher=self._launcher,
+            outages=self._outages,
+            settings=resume_settings,
+            poll_soon=self._poll_soon,
         )
         dispatcher.observe_waits(self._launcher.observe_wait)
         self._supervisor = Supervisor(
@@ -353,6 +401,7 @@ class ECSAgent(Agent):
             ecs=ecs,
             submission=self._submission,
             launcher=self._launcher,
+            resumer=resumer,
             reporter=self._reporter,
             outages=self._outages,
             logger=logger,
@@ -360,6 +409,7 @@ class ECSAgent(Agent):
             dispatcher=dispatcher,
             start_attempts=start_attempts,
             cancel_grace=cancel_grace,
+            deadlines=self._deadlines,
             counts=counts,
             secrets_of=self._secrets.of,
             forget=self._forget_ended,

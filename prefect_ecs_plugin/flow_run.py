@@ -7,6 +7,7 @@ holds plain, frozen values, and `plain` converts everything else.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Mapping, Optional
@@ -21,6 +22,9 @@ FLOW_CONTAINER = "flow"
 
 #: The variable that names a flow's run.
 RUN_ID = "PREFECT__CONTEXT__FLOW_RUN_ID"
+
+#: The variable of a run that says for how many seconds its task may run; 0 for any.
+MAX_RUNTIME = "PREFECT_ECS_MAX_RUNTIME"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,9 @@ class FlowRun:
         launch: The name of its launch, as in the launch record; None for a run that was
             claimed without one.
         attempt: The number of this start of a task for the launch, from 1.
+        on_demand: Whether its task runs on FARGATE where it asks for FARGATE_SPOT.
+        memory: The MiB that its task has instead of what it asks for; 0 for the latter.
+        cpu: The CPU units that go with `memory`.
     """
 
     id: str
@@ -53,6 +60,9 @@ class FlowRun:
     has_docker_storage: bool = False
     launch: Optional[str] = None
     attempt: int = 1
+    on_demand: bool = False
+    memory: int = 0
+    cpu: int = 0
 
     @classmethod
     def from_api(cls, answer: Mapping[str, Any]) -> FlowRun:
@@ -111,6 +121,15 @@ class FlowRun:
     def launch_name(self) -> str:
         """What all starts of a task for this launch have in common."""
         return self.launch or f"{self.id}-{self.version}"
+
+
+def seconds_in(text: Any) -> Optional[float]:
+    """Seconds, as a variable gives them; None if that is no number from 0 up."""
+    try:
+        number = float(text)
+    except (TypeError, ValueError):
+        return None
+    return number if number >= 0 and math.isfinite(number) else None
 
 
 def plain(value: Any) -> Any:

@@ -8,10 +8,18 @@ of ECS. No input is ever changed.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Tuple,
+)
 
 from .errors import RunConfigError
-from .flow_run import FLOW_CONTAINER, RUN_ID, FlowRun, plain
+from .flow_run import FLOW_CONTAINER, MAX_RUNTIME, RUN_ID, FlowRun, plain, seconds_in
 from .settings import AgentSettings, PrefectSettings, environment_entries
 from .template import (
     API_KEY_NAMES,
@@ -136,6 +144,24 @@ _merge_overrides = partial(
 _MERGES = {"overrides": _merge_overrides}
 
 
+def asks_for_spot(merged: Mapping[str, Any]) -> bool:
+    """Whether merged kwargs ask for FARGATE_SPOT and nothing else."""
+    strategy = merged.get("capacityProviderStrategy") or []
+    return {each.get("capacityProvider") for each in strategy} == {"FARGATE_SPOT"}
+
+
+def on_demand(merged: Mapping[str, Any]) -> Dict[str, Any]:
+    """The same kwargs for On-Demand capacity; the cluster need not know the provider.
+
+    Args:
+        merged: Kwargs that ask for FARGATE_SPOT.
+    """
+    kept = {
+        key: value for key, value in merged.items() if key != "capacityProviderStrategy"
+    }
+    return {**kept, "launchType": "FARGATE"}
+
+
 def build(
     merged: Mapping[str, Any],
     definition: Mapping[str, Any],
@@ -155,8 +181,8 @@ def build(
         prefect: What the flow needs to reach its API.
 
     Raises:
-        RunConfigError: If a value has the wrong type, or the run overrides a container
-            that the definition does not have.
+        RunConfigError: If a value has the wrong type, the run overrides a container
+            that the definition does not have, or its maximum runtime is no number.
     """
     present = _container_names(definition)
     # The run's own overrides must fit; the agent's are for many definitions.
@@ -177,8 +203,11 @@ def build(
     given = overrides.get("containerOverrides", [])
     containers = [override for override in given if override["name"] in present]
     flow = named_entry(containers, FLOW_CONTAINER)
+    if flow_run.memory:
+        _give_memory(flow_run, overrides, flow, definition)
     flow["command"] = ["/bin/sh", "-c", flow_run.command]
     flow["environment"] = _environment(flow, flow_run, run_config, settings, prefect)
+    _set_max_runtime(flow, definition)
     # An API key that ECS gets from a secret is in no override. A definition with its
     # own secret for the key counts for its flow alone.
     if settings.api_key_secret_arn:
@@ -276,6 +305,23 @@ def _set_roles(
             overrides[key] = default
 
 
+def _give_memory(
+    flow_run: FlowRun,
+    overrides: Dict[str, Any],
+    flow: Dict[str, Any],
+    definition: Mapping[str, Any],
+) -> None:
+    """Replace the sizes that a run asks for by those that it has got since.
+
+    A limit of the flow's container grows by as much as the whole task.
+    """
+    own = rules.memory_mib(overrides.get("memory") or definition.get("memory"))
+    limit = rules.container_memory(overrides, definition)
+    overrides.update(cpu=str(flow_run.cpu), memory=str(flow_run.memory))
+    if limit is not None and own is not None:
+        flow["memory"] = limit + max(0, flow_run.memory - own)
+
+
 def _environment(
     container: Mapping[str, Any],
     flow_run: FlowRun,
@@ -313,6 +359,37 @@ def _environment(
         logs: chosen.get(logs, "true") if prefect.log_to_api else "false",
     }
     return [{"name": name, "value": value} for name, value in env.items()]
+
+
+def _set_max_runtime(flow: Dict[str, Any], definition: Mapping[str, Any]) -> None:
+    """Check the run's maximum runtime; one of the definition becomes an override.
+
+    DescribeTasks shows the overrides of a task, by which the agent knows the limit.
+    """
+    containers = [*definition.get("containerDefinitions", []), flow]
+    value = _variable(containers, MAX_RUNTIME)
+    if value is None:
+        return
+    if seconds_in(value) is None:
+        raise RunConfigError(
+            f"PREFECT_ECS_MAX_RUNTIME is {quoted(str(value))}; set it to a number of "
+            "seconds, or to 0 for no limit, in the run's env or in the template.",
+            code="invalid-max-runtime",
+        )
+    leave_out_variables(flow, [MAX_RUNTIME])
+    flow["environment"].append({"name": MAX_RUNTIME, "value": value})
+
+
+def _variable(containers: Iterable[Mapping[str, Any]], name: str) -> Any:
+    """The value that the last of some flow containers gives a variable, if any does."""
+    values = [
+        entry.get("value")
+        for container in containers
+        if container.get("name") == FLOW_CONTAINER
+        for entry in container.get("environment", [])
+        if entry.get("name") == name
+    ]
+    return values[-1] if values else None
 
 
 def _set_network(

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import (
     Any,
     Callable,
@@ -68,6 +68,11 @@ class LaunchRecord:
             and to find the latest of several records in returned task runs.
         recoveries: How many agents in a row have ended while they read the run, as far
             as is known; see `recovery`.
+        interruptions: How often the run was interrupted and has gone on in a new task.
+        on_demand: Whether its task runs on FARGATE where the run asks for FARGATE_SPOT.
+        memory: The MiB that its task has after one was killed for memory; 0 for what
+            the run asks for.
+        cpu: The CPU units that go with `memory`; 0 likewise.
     """
 
     name: str
@@ -80,6 +85,10 @@ class LaunchRecord:
     after: Optional[str] = None
     time: str = ""
     recoveries: int = 0
+    interruptions: int = 0
+    on_demand: bool = False
+    memory: int = 0
+    cpu: int = 0
 
     def to_context(self) -> Mapping[str, Any]:
         """The context of the state that claims the run."""
@@ -88,6 +97,13 @@ class LaunchRecord:
     def is_same_start(self, name: str, attempt: int) -> bool:
         """Whether this is that start of a task of that launch."""
         return (self.name, self.attempt) == (name, attempt)
+
+    def carried(self) -> Mapping[str, Any]:
+        """What later launches of the run keep, until a user starts it anew."""
+        return {name: getattr(self, name) for name in _CARRIED}
+
+
+_CARRIED = ("interruptions", "on_demand", "memory", "cpu")
 
 
 class Launch(NamedTuple):
@@ -105,12 +121,15 @@ class Launch(NamedTuple):
     name: str = ""
 
 
-#: Each field's type; Optional ones may be missing or null.
+def _types(default: Any) -> Tuple[type, ...]:
+    """The types of a field with this default; Optional ones may be missing or null."""
+    if default is None:
+        return (str, type(None))
+    return (str,) if default is MISSING else (type(default),)
+
+
 _TYPES: Mapping[str, Tuple[type, ...]] = {
-    each.name: {"attempt": (int,), "recoveries": (int,)}.get(
-        each.name, (str, type(None)) if each.default is None else (str,)
-    )
-    for each in fields(LaunchRecord)
+    each.name: _types(each.default) for each in fields(LaunchRecord)
 }
 
 
@@ -139,7 +158,9 @@ def is_damaged(state: Any) -> bool:
 # -- The name of a launch ----------------------------------------------------------
 
 
-def launch_of(row: Mapping[str, Any]) -> LaunchRecord:
+def launch_of(
+    row: Mapping[str, Any], latest: Optional[LaunchRecord] = None
+) -> LaunchRecord:
     """The launch that a run in the queue needs: its name, attempt and `after`.
 
     All agents that read the run in the same state get the same result. A run that an
@@ -148,6 +169,7 @@ def launch_of(row: Mapping[str, Any]) -> LaunchRecord:
 
     Args:
         row: The run as the API gave it.
+        latest: Its latest launch, if it comes back for a task retry.
     """
     task_runs = row.get("task_runs") or ()
     states = [row.get("serialized_state")]
@@ -157,13 +179,16 @@ def launch_of(row: Mapping[str, Any]) -> LaunchRecord:
     if records:  # an agent left it when it returned the run to the queue
         returned = max(records, key=lambda record: record.time)
         return LaunchRecord(
-            returned.name, attempt=returned.attempt, after=returned.after
+            returned.name,
+            attempt=returned.attempt,
+            after=returned.after,
+            **returned.carried(),
         )
     name = f"{row['id']}-{version_of(row)}"
     due = sorted((str(each["id"]), version_of(each)) for each in task_runs)
     if due:
         name = f"{name}-{hashlib.sha256(repr(tuple(due)).encode()).hexdigest()[:12]}"
-    return LaunchRecord(name)
+    return LaunchRecord(name, **(latest.carried() if latest else {}))
 
 
 def was_started_anew(run_id: str, record: LaunchRecord) -> bool:

@@ -5,12 +5,45 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-#: The defaults of `ECSAgent` and of the options of `start`; all but the second in
-#: seconds. ECS kills a container 30 s after SIGTERM, so the last one is below that.
+#: The defaults of `ECSAgent` and of the options of `start`; all but START_ATTEMPTS in
+#: seconds. ECS kills a container 30 s after SIGTERM, so SHUTDOWN_GRACE is below that. 0
+#: is no limit for the other three.
+DEFAULT_START_DEADLINE = 1800.0
+DEFAULT_MAX_RUNTIME = 0.0
+DEFAULT_MAX_DELAY = 0.0
 DEFAULT_LAUNCH_TIMEOUT = 1800.0
 DEFAULT_START_ATTEMPTS = 3
 DEFAULT_CANCEL_GRACE = 60.0
 DEFAULT_SHUTDOWN_GRACE = 25.0
+
+#: What the agent does about interrupted runs, see `ResumeSettings`.
+ON_INTERRUPTION = ("resume", "resume-all", "fail")
+DEFAULT_ON_INTERRUPTION = "resume"
+DEFAULT_MAX_INTERRUPTIONS = 3
+DEFAULT_SPOT_PATIENCE = 300.0
+
+
+@dataclass(frozen=True)
+class ResumeSettings:
+    """What the agent does about runs whose task is interrupted.
+
+    Attributes:
+        on_interruption: `resume`: the run goes on if the task runs that were running
+            have retries left; `resume-all`: without retries too; `fail`: the run is
+            Failed.
+        max_interruptions: How often one run goes on.
+        spot_fallback: Whether the task of a run that asks for FARGATE_SPOT runs on
+            FARGATE if Spot has failed it.
+        spot_patience: Seconds without Spot capacity after which it does.
+        max_memory: The MiB that a task may have at most after one was killed for
+            memory; None: the run is Failed.
+    """
+
+    on_interruption: str = DEFAULT_ON_INTERRUPTION
+    max_interruptions: int = DEFAULT_MAX_INTERRUPTIONS
+    spot_fallback: bool = True
+    spot_patience: float = DEFAULT_SPOT_PATIENCE
+    max_memory: Optional[int] = None
 
 
 @dataclass(frozen=True)

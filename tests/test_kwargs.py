@@ -548,6 +548,51 @@ def test_environment_precedence(build: Any, required_env: Dict[str, str]) -> Non
     }
 
 
+RUNTIME = "PREFECT_ECS_MAX_RUNTIME"
+
+
+def runtime(value: str) -> Dict[str, Any]:
+    return {"name": "flow", "environment": [{"name": RUNTIME, "value": value}]}
+
+
+@pytest.mark.parametrize(
+    "template, file, agent, run, expected",
+    [
+        (None, None, None, None, None),
+        ("1", None, None, None, "1"),
+        ("1", "2", None, None, "2"),
+        ("1", "2", "3", None, "3"),
+        ("1", "2", "3", 4, "4"),
+        (None, None, None, 0, "0"),
+        (None, None, None, "2.5", "2.5"),
+        ("soon", None, None, 60, "60"),
+    ],
+)
+def test_the_maximum_runtime_is_always_an_override(
+    build: Any, template: Any, file: Any, agent: Any, run: Any, expected: Any
+) -> None:
+    """DescribeTasks shows the overrides of a task, and not its definition."""
+    container = runtime(template) if template else {"name": "flow"}
+    definition = {**DEFINITION, "containerDefinitions": [{"image": "x", **container}]}
+    overrides = {"overrides": {"containerOverrides": [runtime(file)]}} if file else {}
+    request = build(
+        ECSRun(env={RUNTIME: run} if run is not None else {}),
+        definition,
+        run_task_kwargs=overrides,
+        env={RUNTIME: agent} if agent else {},
+    )
+    assert env_of(request).get(RUNTIME) == expected
+    (flow,) = request["overrides"]["containerOverrides"]
+    names = [entry["name"] for entry in flow["environment"]]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf", "", "1 h"])
+def test_a_maximum_runtime_that_is_no_number_is_refused(build: Any, value: str) -> None:
+    with raises_code("invalid-max-runtime", RunConfigError):
+        build(ECSRun(env={RUNTIME: value}))
+
+
 def test_logging_level_can_be_set_by_the_user(build: Any) -> None:
     name = "PREFECT__LOGGING__LEVEL"
     assert env_of(build(env={name: "DEBUG"}))[name] == "DEBUG"
@@ -891,3 +936,72 @@ def test_no_value_of_a_wrong_type_is_in_a_request(build: Any) -> None:
             _, *problems = str(error).splitlines()
             assert all("tagged union" in problem for problem in problems)
     assert refused > sent > 50
+
+
+# -- Runs that were interrupted, or lacked memory --------------------------------------
+
+SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
+
+
+@pytest.mark.parametrize(
+    "strategy, is_spot",
+    [
+        (SPOT, True),
+        ([*SPOT, {"capacityProvider": "FARGATE_SPOT", "base": 1}], True),
+        ([*SPOT, {"capacityProvider": "FARGATE"}], False),
+        ([{"capacityProvider": "FARGATE"}], False),
+        ([{"capacityProvider": "mine"}], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_kwargs_that_ask_for_spot_alone(strategy: Any, is_spot: bool) -> None:
+    assert kwargs.asks_for_spot({"capacityProviderStrategy": strategy}) is is_spot
+    assert not kwargs.asks_for_spot({})
+
+
+def test_on_demand_replaces_the_strategy() -> None:
+    merged = {"capacityProviderStrategy": SPOT, "platformVersion": "1.4.0"}
+    assert kwargs.on_demand(merged) == {
+        "launchType": "FARGATE",
+        "platformVersion": "1.4.0",
+    }
+    assert merged["capacityProviderStrategy"] is SPOT
+
+
+@pytest.mark.parametrize(
+    "definition, own, given, expected",
+    [
+        # No limit of the container: that of the task counts.
+        ({"memory": "2048"}, {}, {}, None),
+        # It grows by as much as the task.
+        ({"memory": "2048", "limit": 1024}, {}, {}, 1024 + 2048),
+        ({"memory": "2048", "limit": 1024}, {"memory": 3072}, {}, 1024 + 1024),
+        ({"memory": "2048"}, {}, {"memory": 512}, 512 + 2048),
+        ({"memory": "2048", "limit": 1024}, {}, {"memory": 512}, 512 + 2048),
+    ],
+)
+def test_a_run_that_lacked_memory(
+    build: Any,
+    flow_run: FlowRun,
+    definition: Dict[str, Any],
+    own: Dict[str, Any],
+    given: Dict[str, Any],
+    expected: Any,
+) -> None:
+    container = {**DEFINITION["containerDefinitions"][0]}
+    if "limit" in definition:
+        container["memory"] = definition["limit"]
+    whole = {
+        **DEFINITION,
+        "cpu": "1024",
+        "memory": definition["memory"],
+        "containerDefinitions": [container],
+    }
+    override = {"containerOverrides": [{"name": "flow", **given}]}
+    run_config = ECSRun(run_task_kwargs={"overrides": override}, **own)
+    grown = replace(flow_run, cpu=1024, memory=4096)
+    overrides = build(run_config, whole, grown)["overrides"]
+    assert (overrides["cpu"], overrides["memory"]) == ("1024", "4096")
+    (flow,) = overrides["containerOverrides"]
+    assert flow.get("memory") == expected

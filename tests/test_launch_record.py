@@ -58,6 +58,10 @@ def test_a_record_is_plain_json() -> None:
             "after": "arn:aws:ecs:eu-west-1:1:task/prod/1",
             "time": "2026-11-26T12:00:00+00:00",
             "recoveries": 0,
+            "interruptions": 0,
+            "on_demand": False,
+            "memory": 0,
+            "cpu": 0,
         }
     }
 
@@ -173,6 +177,18 @@ def test_guarantee_1_a_launch_is_named_after_the_run_in_its_state() -> None:
     assert names[:2] == [f"{run_id}-7", f"{run_id}-8"]
     assert all(len(name) <= MAX_NAME for name in names)
     assert launch_of({**rows[4], "task_runs": due(4, 2)[::-1]}) == launch_of(rows[4])
+
+
+def test_what_interruptions_have_changed_stays_with_the_run() -> None:
+    kept = {"interruptions": 2, "on_demand": True, "memory": 4096, "cpu": 512}
+    latest = replace(RECORD, **kept)
+    returned = {"serialized_state": {"context": latest.to_context()}}
+    retried = {"id": "run", "version": 3, "state": "Running", "task_runs": due(4)}
+    for launch in (launch_of(returned), launch_of(retried, latest)):
+        assert launch.carried() == kept
+    assert launch_of(retried).carried() == launch_of(retried, RECORD).carried()
+    anew = {"id": "run", "version": 9, "state": "Scheduled"}
+    assert launch_of(anew) == LaunchRecord("run-9")
 
 
 def test_a_run_that_was_returned_keeps_its_launch() -> None:

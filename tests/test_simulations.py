@@ -65,6 +65,14 @@ def test_agents_share_runs_that_each_need_a_new_definition() -> None:
     assert found.last < 1.15 * found.floor
 
 
+@pytest.mark.parametrize("found", [False, True])
+def test_guarantee_1_and_2_tasks_that_hang_are_replaced_one_by_one(found: bool) -> None:
+    hung = simulations.hang(300, found=found)
+
+    assert (hung.hung, hung.lost, hung.alive) == (3, 0, 1)
+    assert 1800.0 < hung.started < 1860.0
+
+
 def test_watching_tasks_takes_few_calls_and_little_memory() -> None:
     found = simulations.watch(1000)
 

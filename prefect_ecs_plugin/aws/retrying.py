@@ -428,6 +428,10 @@ class AWSCallError(LaunchError):
         )
 
 
+class NoCapacity(LaunchError):
+    """There has been no capacity for longer than `RetryBudget.patience`."""
+
+
 def is_worth_waiting(error: Exception) -> bool:
     """Whether AWS may accept the same request later; True if it did not answer."""
     return not isinstance(error, AWSCallError) or error.verdict in WORTH_WAITING
@@ -473,6 +477,8 @@ class RetryBudget:
             that of another launch of the run.
         confirmed_at: When the run was last known to be waiting for this launch, by the
             clock; at first, when the launch began.
+        patience: Seconds without capacity after which the launch ends with
+            `NoCapacity`; None for as long as it may be retried.
     """
 
     def __init__(
@@ -486,6 +492,8 @@ class RetryBudget:
         self.queue_priority = (due, next(_order))
         self.is_uncertain = self.was_listed = False
         self.clock = clock
+        self.patience: Optional[float] = None
+        self._no_capacity_since: Optional[float] = None
         self._random = random
         self._began = self.confirmed_at = clock()
         self._deadline = self._began + seconds
@@ -563,6 +571,7 @@ class RetryBudget:
 
     def _pause_after(self, refused: AWSCallError, tries: int) -> Pause:
         pause = self._pause(refused, tries)
+        self._check_patience(refused, pause)
         if self.clock() + pause.seconds > self._deadline:
             times = "1 try" if tries == 1 else f"{tries} tries"
             raise LaunchError(
@@ -572,6 +581,26 @@ class RetryBudget:
                 code=refused.code,
             ) from refused
         return pause
+
+    def _check_patience(self, refused: AWSCallError, pause: Pause) -> None:
+        """End a launch that has had no capacity for too long.
+
+        Raises:
+            NoCapacity: if so, and if certainly no task was started.
+        """
+        if refused.verdict is not Verdict.WAIT:
+            return
+        since = self._no_capacity_since
+        if since is None:
+            since = self._no_capacity_since = self.clock()
+        seconds = self.clock() + pause.seconds - since
+        if self.patience is None or seconds <= self.patience or self.is_uncertain:
+            return
+        raise NoCapacity(
+            f"There has been no capacity for {self.clock() - since:.0f} s; the last "
+            f"answer to {refused.operation} was {refused.answer}",
+            code=refused.code,
+        ) from refused
 
     def _pause(self, refused: AWSCallError, tries: int) -> Pause:
         seconds = BACKOFF[refused.verdict].seconds(tries, self._random())

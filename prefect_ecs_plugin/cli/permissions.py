@@ -144,7 +144,7 @@ AGENT: Tuple[Permission, ...] = (
         statement="StopTasks",
         on=On.TASKS,
         where=f"its cluster's tasks that have the tag `{FLOW_RUN_ID}`",
-        purpose="stopping the tasks of cancelled runs",
+        purpose="stopping the tasks of cancelled runs, and those that take too long",
         without="tasks are not stopped",
         condition=OF_A_RUN,
     ),

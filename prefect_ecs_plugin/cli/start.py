@@ -106,6 +106,70 @@ _START_OPTIONS: Any = [
         help="How many times to start a task that never ran before the run is Failed.",
     ),
     click.option(
+        "--start-deadline",
+        type=FiniteFloat(min=0),
+        default=settings.DEFAULT_START_DEADLINE,
+        show_default=True,
+        help="Seconds from a task's creation until it has to be RUNNING. A later task "
+        "is stopped and its run launched again. 0: no limit.",
+    ),
+    click.option(
+        "--max-runtime",
+        type=FiniteFloat(min=0),
+        default=settings.DEFAULT_MAX_RUNTIME,
+        show_default=True,
+        help="Seconds for which a task may run, unless PREFECT_ECS_MAX_RUNTIME in its "
+        "run's env says otherwise. Then it is stopped and the run Failed. 0: no limit.",
+    ),
+    click.option(
+        "--max-delay",
+        type=FiniteFloat(min=0),
+        default=settings.DEFAULT_MAX_DELAY,
+        show_default=True,
+        help="Seconds after its scheduled start in which a run is launched for the "
+        "first time. A run that is found later is Cancelled. 0: no limit.",
+    ),
+    click.option(
+        "--on-interruption",
+        type=click.Choice(settings.ON_INTERRUPTION),
+        default=settings.DEFAULT_ON_INTERRUPTION,
+        show_default=True,
+        help="What to do when AWS interrupts a run's task. resume: the run goes on if "
+        "the task runs that were running have retries left. resume-all: without "
+        "retries too. fail: the run is Failed.",
+    ),
+    click.option(
+        "--max-interruptions",
+        type=click.IntRange(min=0),
+        default=settings.DEFAULT_MAX_INTERRUPTIONS,
+        show_default=True,
+        help="How many times one run goes on after an interruption.",
+    ),
+    click.option(
+        "--spot-patience",
+        type=FiniteFloat(min=0),
+        default=settings.DEFAULT_SPOT_PATIENCE,
+        show_default=True,
+        help="Seconds without Spot capacity after which a run on FARGATE_SPOT alone "
+        "is launched on FARGATE.",
+    ),
+    click.option(
+        "--no-spot-fallback",
+        "spot_fallback",
+        is_flag=True,
+        default=True,
+        flag_value=False,
+        help="Keep runs on FARGATE_SPOT: neither a lack of capacity nor interruptions "
+        "move them to FARGATE.",
+    ),
+    click.option(
+        "--max-memory",
+        type=click.IntRange(min=1),
+        metavar="MIB",
+        help="When a task on Fargate is killed for memory, its run goes on with twice "
+        "as much, up to this. Default: the run is Failed.",
+    ),
+    click.option(
         "--cancel-grace",
         type=FiniteFloat(min=0),
         default=settings.DEFAULT_CANCEL_GRACE,

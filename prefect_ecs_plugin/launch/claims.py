@@ -227,6 +227,11 @@ class Claims:
             )
         )
 
+    def read_whole(self, run_id: str) -> Steps[Optional[Mapping[str, Any]]]:
+        """As `read`, with all that a launch needs, see `AgentClient.row`."""
+        ask = as_steps(lambda: self._client.row(run_id))
+        return (yield from retry_until_success(ask, self._outages, READING))
+
     def _send(
         self, row: Mapping[str, Any], record: LaunchRecord, set_state: _SetState
     ) -> Steps[None]:

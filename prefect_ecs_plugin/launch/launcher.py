@@ -32,7 +32,7 @@ from typing import (
 from .. import kwargs
 from ..aws import console_links
 from ..aws.rate_limiter import RateLimitTicket
-from ..aws.retrying import RetryBudget
+from ..aws.retrying import NoCapacity, RetryBudget
 from ..config.sources import Reader
 from ..errors import ConfigurationError, PrefectECSError, RunConfigError
 from ..flow_run import FlowRun
@@ -43,6 +43,7 @@ from ..launch_record import (
     is_same_claim,
     launch_of,
     unchanged_since,
+    version_of,
 )
 from ..observability.counters import AgentCounters, Outcome, Reason
 from ..observability.log_formats import log_context, log_full_error
@@ -50,13 +51,19 @@ from ..observability.outage_log import OutageLog
 from ..prefect_api.reporter import Reporter, seconds_until_start
 from ..run_config import ECSRun
 from ..scheduling.steps import Cause, Interrupted, Pause, Steps, Wait
-from ..settings import AgentSettings, PrefectSettings
+from ..settings import (
+    DEFAULT_MAX_DELAY,
+    AgentSettings,
+    PrefectSettings,
+    ResumeSettings,
+)
 from ..submission import LaunchUncertain, Submission
 from ..validation.excerpt import shortened
-from . import api_key
+from . import api_key, run_options
 from .claims import Claims, was_claimed_before
 from .other_tasks import EarlierTasks, OtherTasks, up_to
 from .requests import Requests
+from .run_options import RunOptions
 
 #: The service of an outage in which tasks cannot be started.
 AWS = "AWS"
@@ -131,9 +138,12 @@ class Launcher:
         logger: The agent's own log.
         outages: Logs when tasks cannot be started because AWS does not answer.
         timeout: Seconds for which a launch that ECS refuses is retried.
+        max_delay: Seconds after its start in which a run may be launched for the first
+            time; 0 for any.
         agent_id: Returns the agent's id at the API.
         region: The region that tasks are launched in.
         other_tasks: Finds and stops the other tasks of a run.
+        resume_settings: What the agent does where Spot has no capacity.
         on_claimed: Called with the id of a run that has left the queue.
         on_launched: Called with each task that was started.
         counts: Counts launches and their outcomes.
@@ -158,8 +168,10 @@ class Launcher:
         logger: logging.Logger,
         outages: OutageLog,
         timeout: float,
+        max_delay: float = DEFAULT_MAX_DELAY,
         agent_id: Callable[[], Optional[str]],
         other_tasks: OtherTasks,
+        resume_settings: ResumeSettings = ResumeSettings(),  # noqa: B008  # frozen
         region: str = "",
         on_claimed: Callable[[str], object] = lambda run_id: None,
         on_launched: OnLaunched = lambda started: None,
@@ -181,9 +193,11 @@ class Launcher:
         self._logger = logger
         self._outages = outages
         self._timeout = timeout
+        self._max_delay = max_delay
         self._agent_id = agent_id
         self.region = region
         self._others = other_tasks
+        self._resume_settings = resume_settings
         self._on_claimed = on_claimed
         self._on_launched = on_launched
         self._counts = counts or AgentCounters()
@@ -203,16 +217,40 @@ class Launcher:
             read: When it did, by the monotonic clock.
         """
         yield Pause(seconds_until_start(row), cause=Cause.NOT_DUE)
-        if row.get("state") == "Running" and (yield from self._others.has_task(row)):
-            yield Pause(_AT_WORK)  # the task takes up all that is due when it starts
+        if _is_too_late(row, self._max_delay, time.monotonic() - read):
+            yield from self._cancel_late(row)
             return
-        launch = launch_of(row)
+        latest = None
+        if row.get("state") == "Running":
+            now = yield from self._claims.read(row["id"])
+            if (yield from self._others.has_task(row, now)):
+                yield Pause(_AT_WORK)  # it takes up all that is due when it starts
+                return
+            latest = self._claims.latest(now) if now else None
+        launch = launch_of(row, latest)
         earlier = yield from self._others.earlier(row)
         if earlier:
             launch = replace(launch, after=earlier.last)
         record = self.record_of(row, launch)
         is_old = was_claimed_before(row) or time.monotonic() - read > _OLD
         yield from self.launch(row, record, is_old, earlier)
+
+    def _cancel_late(self, row: Mapping[str, Any]) -> Steps[None]:
+        """Cancel a run that was found too late, unless another agent has claimed it."""
+        message = (
+            f"The run was found {-seconds_until_start(row):.0f} s after its scheduled "
+            f"start, later than the agent's --max-delay of {self._max_delay:g} s; it "
+            "is not launched. Set it to Scheduled to run it nevertheless. [too-late]"
+        )
+        seen = (row.get("state"), version_of(row))
+        is_cancelled = yield from self._reporter.mark_cancelled(
+            row["id"], lambda now: (now["state"], version_of(now)) == seen, message
+        )
+        if is_cancelled:
+            self._counts.flow_runs.add(Outcome.TOO_LATE)
+            self._logger.warning(
+                "Flow run %s: %s", row["id"], message, extra=log_context(row["id"])
+            )
 
     def record_of(self, row: Mapping[str, Any], launch: LaunchRecord) -> LaunchRecord:
         """The launch record of a run that this process is about to launch.
@@ -235,6 +273,32 @@ class Launcher:
             agent_id=self._agent_id(),
             time=datetime.fromtimestamp(time.time(), timezone.utc).isoformat(),
         )
+
+    def options_of(self, row: Mapping[str, Any]) -> RunOptions:
+        """The options that a run sets for itself.
+
+        Args:
+            row: The run as the API gave it.
+
+        Raises:
+            RunConfigError: if its run config or an option cannot be read.
+        """
+        run_config, _ = self._requests.read(row.get("run_config"))
+        return run_options.read(run_config)
+
+    def may_fall_back(self, row: Mapping[str, Any], record: LaunchRecord) -> bool:
+        """Whether a run on FARGATE_SPOT may run on FARGATE instead.
+
+        Args:
+            row: The run as the API gave it.
+            record: Its latest launch.
+        """
+        if record.on_demand or not self._resume_settings.spot_fallback:
+            return False
+        with suppress(Exception):  # the launch itself reports a damaged run config
+            _, merged = self._requests.read(row.get("run_config"))
+            return kwargs.asks_for_spot(merged)
+        return False
 
     def launch(
         self,
@@ -302,6 +366,8 @@ class Launcher:
             raise
         except LaunchAbandoned as abandoned:
             yield from self._abandon(row, record, abandoned)
+        except NoCapacity as refused:
+            yield from self._fall_back(row, record, refused)
         except LaunchUncertain as uncertain:
             self._counts.flow_runs.add(Outcome.LEFT)
             self._logger.warning(
@@ -319,6 +385,27 @@ class Launcher:
             self._outages.end(STARTING)
             self._others.stop_late(run_id, record, task.arn)
             self._tell(task)
+
+    def _fall_back(
+        self, row: Mapping[str, Any], record: LaunchRecord, refused: NoCapacity
+    ) -> Steps[None]:
+        """Launch a run on FARGATE for which FARGATE_SPOT has no capacity.
+
+        It is claimed again, since another request needs another clientToken.
+        """
+        run_id = row["id"]
+        now = yield from self._claims.held(row, record)
+        whole = (yield from self._claims.read_whole(run_id)) if now else None
+        if now is None or whole is None:
+            yield from self._abandon(row, record, LaunchAbandoned("it has changed"))
+            return
+        words = f"It is launched on FARGATE, not on FARGATE_SPOT. {refused.message}"
+        self._logger.warning(
+            "Flow run %s: %s [spot-fallback]", run_id, words, extra=log_context(run_id)
+        )
+        self._reporter.log(run_id, f"{words} [spot-fallback]", "WARNING")
+        again = replace(record, attempt=record.attempt + 1, on_demand=True)
+        yield from self.launch(whole, self.record_of(whole, again))
 
     def _tell(self, task: Started) -> None:
         for note in task.notes:
@@ -426,6 +513,8 @@ class Launcher:
         plan = self._requests.plan(row, record)
         flow_run, run_config = plan.flow_run, plan.run_config
         budget = budget or self._budget(row)
+        if record and self.may_fall_back(row, record):
+            budget.patience = self._resume_settings.spot_patience
         confirm = self._confirmation(row, record, budget) if record else None
         after = record.after if record else None
         if run_config.task_definition_arn:
@@ -459,7 +548,7 @@ class Launcher:
             task = task._replace(links=_with_links(task_arn, definition))
         with self._never_failing(task):
             notes = kwargs.notes(plan.merged, request) if record else ()
-            task = task._replace(notes=tuple(notes))
+            task = task._replace(notes=(*_about_resumption(record), *notes))
         return task
 
     @contextmanager
@@ -550,6 +639,32 @@ class Launcher:
                 extra=log_context(run_id),
             )
             self._reporter.log(run_id, f"Waiting for ECS: {reason}")
+
+
+def _about_resumption(record: Optional[LaunchRecord]) -> Iterator[str]:
+    """What the run's log says about a task in which an interrupted run goes on."""
+    if record and record.interruptions:
+        yield f"The run goes on after interruption {record.interruptions}"
+    if record and record.on_demand:
+        yield "Its task runs on FARGATE, not on FARGATE_SPOT as the run asks for"
+    if record and record.memory:
+        yield f"Its task has {record.memory} MiB of memory, with cpu {record.cpu}"
+
+
+def _is_too_late(row: Mapping[str, Any], max_delay: float, waited: float) -> bool:
+    """Whether a run was found so late that it is not to be launched any more.
+
+    A run that was claimed before is launched however late it is: an agent returned it
+    to the queue, a user started it again, or a task run of it is due for a retry.
+
+    Args:
+        row: The run as the API gave it.
+        max_delay: Seconds after its start in which it may be found; 0 for any.
+        waited: Seconds since it was found, which do not count.
+    """
+    if not max_delay or row.get("state") != "Scheduled" or was_claimed_before(row):
+        return False
+    return -seconds_until_start(row) - waited > max_delay
 
 
 def _reason(wait: Union[Pause, RateLimitTicket]) -> str:

@@ -90,17 +90,19 @@ class OtherTasks:
         self._region = region
         self._clock = clock
 
-    def has_task(self, row: Mapping[str, Any]) -> Steps[bool]:
+    def has_task(
+        self, row: Mapping[str, Any], now: Optional[Mapping[str, Any]]
+    ) -> Steps[bool]:
         """Whether a run that comes back for a task retry has a task, or will have one.
 
         A task of an agent that writes no launch record is not found.
 
         Args:
             row: The run as the queue gave it.
+            now: The run with the fields of `AgentClient.states_of`; None if it is gone.
         """
         if self._is_at_work(row["id"]):
             return True
-        now = yield from self._claims.read(row["id"])
         claim = latest_claim(now) if now else None
         if now is None or claim is None or claim.record is None:
             return False

@@ -15,14 +15,15 @@ import json
 from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from ..errors import RunConfigError
-from ..flow_run import RUN_ID, plain
+from ..flow_run import MAX_RUNTIME, RUN_ID, plain
 from ..observability import redaction
 from ..template import API_KEY_NAMES, expect_dict, secret_names
 from ..validation import rules
 
 #: Variables that never move: with the run's id no two runs could share a definition,
-#: and definitions can be read for longer than an API key should be.
-_STAY = frozenset({RUN_ID, *API_KEY_NAMES})
+#: definitions can be read for longer than an API key should be, and the agent reads
+#: the maximum runtime from the task's overrides.
+_STAY = frozenset({RUN_ID, MAX_RUNTIME, *API_KEY_NAMES})
 
 #: Variables by container.
 Moved = Dict[str, Dict[str, str]]

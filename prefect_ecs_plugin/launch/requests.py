@@ -23,7 +23,7 @@ from ..run_config import ECSRun
 from ..scheduling.steps import Steps
 from ..settings import AgentSettings, PrefectSettings
 from ..validation import rules
-from . import overflow
+from . import overflow, run_options
 
 
 class Plan(NamedTuple):
@@ -102,6 +102,7 @@ class Requests:
             parsed = ECSRun.from_serialized(run_config)
             own = parsed.run_task_kwargs or {}
             kwargs.check(own)
+            run_options.read(parsed)
             return parsed, kwargs.merge(kwargs.agent_level(self._settings()), own)
 
         return self._read.get(content_of(run_config), parse)
@@ -125,9 +126,18 @@ class Requests:
                 code="no-flow-description",
             ) from error
         launch = record or launch_of(row)
-        flow_run = replace(flow_run, launch=launch.name, attempt=launch.attempt)
-        run_config = row.get("run_config")
-        return Plan(flow_run, *self.read(run_config), content_of(run_config))
+        flow_run = replace(
+            flow_run,
+            launch=launch.name,
+            attempt=launch.attempt,
+            on_demand=launch.on_demand,
+            memory=launch.memory,
+            cpu=launch.cpu,
+        )
+        run_config, merged = self.read(row.get("run_config"))
+        if launch.on_demand:
+            merged = kwargs.on_demand(merged)
+        return Plan(flow_run, run_config, merged, content_of(row.get("run_config")))
 
     def for_definition(
         self, plan: Plan, definition: Mapping[str, Any]
@@ -198,6 +208,7 @@ class Requests:
         return _Rendered(definition, request, plan.flow_run, names)
 
     def _request(self, plan: Plan, definition: Mapping[str, Any]) -> Dict[str, Any]:
+        run_options.check_memory(plan.run_config, plan.merged, definition)
         return kwargs.build(
             plan.merged,
             definition,

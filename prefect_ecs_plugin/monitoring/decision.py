@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Iterable, List, Mapping, Optional, Tuple
 
 from ..flow_run import FLOW_CONTAINER
-from ..launch_record import NEEDS_TASK, RESCHEDULED_STATES, Launch
+from ..launch_record import NEEDS_TASK, RESCHEDULED_STATES, Launch, situation
 from ..scheduling.backoff import Backoff
 from ..settings import DEFAULT_START_ATTEMPTS
 from . import stop_reasons
@@ -39,6 +39,7 @@ class Verdict(enum.Enum):
     LEAVE = "nothing: the run is finished, launched again or about to be queued again"
     LOOK_AGAIN = "ask for the run's state once more, after a while"
     RELAUNCH = "launch the run again: its flow certainly never ran"
+    RESUME = "have the run go on in another task, if that is safe"
     CANCEL = "mark the run Cancelled: it was being cancelled when its task ended"
     FAIL = "mark the run Failed, with the reason"
 
@@ -55,12 +56,15 @@ class Run:
             this agent, or by another, as its launch record tells.
         is_claimed: Whether task runs of it were claimed for a launch and have not
             begun: Prefect will not queue the run again for those.
+        was_ended_by_stop: Whether it ended only because its task was stopped for its
+            runtime; see `deadlines`.
     """
 
     state: Optional[str]
     waits: bool = False
     taken_over: bool = False
     is_claimed: bool = False
+    was_ended_by_stop: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Decision:
         started: False if the flow certainly never ran.
         attempt: The launch's attempt.
         limit: How many attempts there are.
+        resumption: How the run goes on in another task, or why it does not; empty if
+            that is not in question.
     """
 
     verdict: Verdict
@@ -82,6 +88,7 @@ class Decision:
     started: bool = True
     attempt: int = 1
     limit: int = DEFAULT_START_ATTEMPTS
+    resumption: str = ""
 
 
 def decide(
@@ -102,29 +109,46 @@ def decide(
     """
     started = task is None or not never_started(task)
     reason = stop_reasons.VANISHED if task is None else stop_reason(task)
-    settled = _if_settled(task, run)
+    can_resume = started and can_go_on(reason)
+    settled = _if_settled(task, run, reason, can_resume)
     if settled:
         verdict, why = settled
     elif not started:
         verdict, why = _if_never_ran(run, launch, reason, limit)
     elif run.state == "Cancelling":
         verdict, why = Verdict.CANCEL, "the run is Cancelling and its task has ended"
+    elif can_resume:
+        verdict, why = Verdict.RESUME, f"the run is {run.state} and was interrupted"
     else:
         verdict, why = Verdict.FAIL, f"the run is {run.state} and its task has ended"
-    if started and verdict in (Verdict.FAIL, Verdict.CANCEL) and not confirmed:
+    if started and verdict in _TO_BE_CONFIRMED and not confirmed:
         verdict, why = Verdict.LOOK_AGAIN, f"{why}; its last update may be on its way"
     return Decision(verdict, why, reason, started, launch.attempt, limit)
 
 
-def _if_settled(task: Optional[Task], run: Run) -> Optional[Tuple[Verdict, str]]:
+#: Verdicts that need a second look if the flow had begun.
+_TO_BE_CONFIRMED = (Verdict.FAIL, Verdict.CANCEL, Verdict.RESUME)
+
+
+def can_go_on(reason: StopReason) -> bool:
+    """Whether a run whose flow had begun may go on in another task."""
+    return reason.interrupted or reason.code == stop_reasons.OUT_OF_MEMORY
+
+
+def _if_settled(
+    task: Optional[Task], run: Run, reason: StopReason, can_resume: bool
+) -> Optional[Tuple[Verdict, str]]:
     """Cases in which the task's end does not matter, or cannot be decided yet."""
     if run.state is None:
         return Verdict.LOOK_AGAIN, "the run's state is not known"
-    if run.state not in NEEDS_TASK:
+    ran_too_long = reason is stop_reasons.MAX_RUNTIME
+    if run.state not in NEEDS_TASK and not run.was_ended_by_stop:
         return Verdict.LEAVE, f"the run is {run.state}"
     if run.taken_over:
         return Verdict.LEAVE, "the run was launched again since"
-    if run.state == "Running" and run.waits and not run.is_claimed:
+    waits = run.state == "Running" and run.waits and not run.is_claimed
+    # Other task runs may have been interrupted, or stopped for their runtime.
+    if waits and not (can_resume or ran_too_long):
         return Verdict.LEAVE, "Prefect will queue the run again"
     if task is not None and task.get("lastStatus") != "STOPPED":
         return Verdict.LOOK_AGAIN, f"the task is {task.get('lastStatus')}"
@@ -145,6 +169,17 @@ def _if_never_ran(
     if launch.attempt >= limit:
         return Verdict.FAIL, f"{launch.attempt} of {limit} starts failed"
     return Verdict.RELAUNCH, f"start {launch.attempt} of {limit} failed; it may pass"
+
+
+def is_unchanged(row: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
+    """Whether nothing has happened to a run since the decision about its task.
+
+    Args:
+        row: The run, as `AgentClient.row` reads it: without task runs that wait.
+        seen: The run at the decision.
+    """
+    then = situation(seen)
+    return situation(row)._replace(waits=then.waits) == then
 
 
 def waits(task_run_states: Iterable[str]) -> bool:

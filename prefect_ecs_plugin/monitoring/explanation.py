@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Optional, Sequence
 
 from ..aws import console_links
-from ..errors import with_code
+from ..errors import with_code, without_code
 from ..flow_run import FLOW_CONTAINER
 from ..observability import redaction
 from ..validation import rules
 from .decision import Decision, Task, Verdict, reasons
-from .stop_reasons import EXIT_CODES
+from .stop_reasons import EXIT_CODES, OUT_OF_MEMORY
 
 #: Characters of ECS's own words in a state message; the log has all of them.
 _LONGEST_REASON = 300
@@ -20,7 +20,7 @@ _LONGEST_REASON = 300
 _LONGEST_LINE = 1000
 
 #: The codes of stop reasons whose remedy is more memory.
-_ABOUT_MEMORY = frozenset({"out-of-memory", "flow-killed"})
+_ABOUT_MEMORY = frozenset({OUT_OF_MEMORY, "flow-killed"})
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,17 @@ def explain(
     remedy = decision.stop_reason.remedy
     if code in _ABOUT_MEMORY:
         remedy = _more_memory(seen, known)
-    message = _one_line(f"{opening}; {remedy}{_quoted(seen, secrets)}")
+    if decision.verdict is Verdict.RESUME:  # there is nothing to do
+        remedy = ""
+    about = "; ".join(
+        filter(None, [opening, without_code(decision.resumption), remedy])
+    )
+    message = _one_line(f"{about}{_quoted(seen, secrets)}")
     tail = redaction.redact_lines(log_lines, secrets, _LONGEST_LINE)
     lines = [
         with_code(f"{opening}.", code),
-        f"What to do: {remedy}.",
+        *_resumption(decision),
+        *([f"What to do: {remedy}."] if remedy else []),
         *_facts(seen),
         *_links(task_arn, known),
         f"More about this: {decision.stop_reason.source}",
@@ -81,6 +87,13 @@ def explain(
         with_code(redaction.redact_text(message, secrets), code),
         redaction.redact_text("\n".join(lines), secrets),
     )
+
+
+def _resumption(decision: Decision) -> Iterator[str]:
+    """Whether the run goes on, and why not."""
+    words = decision.resumption
+    if words:
+        yield words[0].upper() + words[1:]
 
 
 def _opening(decision: Decision) -> str:
@@ -136,7 +149,7 @@ def _one_line(text: str) -> str:
 
 def _more_memory(task: Task, definition: Mapping[str, Any]) -> str:
     """How much memory the flow had, and how to give it twice as much."""
-    of_container = _container_memory(task, definition)
+    of_container = rules.container_memory(task.get("overrides") or {}, definition)
     if of_container is not None:
         return (
             f"the container {FLOW_CONTAINER!r} has {of_container} MiB: raise its "
@@ -155,12 +168,3 @@ def _more_memory(task: Task, definition: Mapping[str, Any]) -> str:
         cpus = [each for each in sizes if rules.fits_fargate(each, 2 * mib)]
         more = f"ECSRun(cpu={cpus[0]}, {memory})" if cpus else "a larger cpu too"
     return f"the task has {mib} MiB: give it more, such as {more}"
-
-
-def _container_memory(task: Task, definition: Mapping[str, Any]) -> Optional[int]:
-    """The hard limit of the flow's container, the override's before its own."""
-    overrides = (task.get("overrides") or {}).get("containerOverrides") or ()
-    for container in [*overrides, *(definition.get("containerDefinitions") or ())]:
-        if container.get("name") == FLOW_CONTAINER and container.get("memory"):
-            return int(container["memory"])
-    return None

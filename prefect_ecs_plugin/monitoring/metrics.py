@@ -26,7 +26,7 @@ from prometheus_client.utils import floatToGoString
 
 from ..aws.rate_limiter import BUCKETS_OF, RateLimiter
 from ..launch.launcher import Launcher
-from ..observability.counters import AgentCounters, Counter, Histogram
+from ..observability.counters import AgentCounters, Counter, Histogram, Labels
 from ..observability.health import Health
 from ..scheduling.dispatcher import Dispatcher
 from ..version import installed_version
@@ -91,7 +91,11 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """Called by the registry at each scrape."""
         yield from map(_counter, self._counts.counters)
-        yield _histogram(self._counts.launch_delay)
+        yield _histogram({(): self._counts.launch_delay})
+        yield _histogram(
+            {(phase.value,): each for phase, each in self._counts.task_phases.items()},
+            "phase",
+        )
         versions = {
             "name": self._name,
             "version": installed_version(),
@@ -158,15 +162,15 @@ def _counter(counter: Counter) -> Metric:
     return family
 
 
-def _histogram(histogram: Histogram) -> Metric:
-    counts, total = histogram.cumulative()
-    bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
-    return HistogramMetricFamily(
-        PREFIX + histogram.name,
-        histogram.meaning,
-        buckets=list(zip(bounds, counts)),
-        sum_value=total,
-    )
+def _histogram(histograms: Mapping[Labels, Histogram], *names: str) -> Metric:
+    """One metric of histograms that differ by their labels."""
+    first = next(iter(histograms.values()))
+    family = HistogramMetricFamily(PREFIX + first.name, first.meaning, labels=names)
+    bounds = [*map(floatToGoString, first.bounds), "+Inf"]
+    for labels, histogram in histograms.items():
+        counts, total = histogram.cumulative()
+        family.add_metric(labels, list(zip(bounds, counts)), total)
+    return family
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import math
 import threading
-from typing import Dict, Iterable, List, NamedTuple, Optional
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional
 
 from ..aws.ecs import region_of
 from ..launch_record import Launch
@@ -247,8 +247,19 @@ class PollQueue:
             queue = min(self._queues.values(), key=lambda each: each.due, default=None)
             return [] if queue is None or queue.due > now else queue.take(most)
 
-    def put_back(self, batch: Iterable[Watched], now: float) -> None:
-        """Have tasks of one location looked at again, each after its interval."""
+    def put_back(
+        self,
+        batch: Iterable[Watched],
+        now: float,
+        sooner: Optional[Mapping[str, float]] = None,
+    ) -> None:
+        """Have tasks of one location looked at again, each after its interval.
+
+        Args:
+            batch: The tasks.
+            now: The present time.
+            sooner: When to look at tasks that have less time than that, by their ARN.
+        """
         dues: Dict[float, float] = {}  # equal times are one object: 24 bytes a task
         with self._lock:
             live = [watched for watched in batch if not watched.is_forgotten]
@@ -256,6 +267,8 @@ class PollQueue:
             for watched in live:
                 interval = watched.interval
                 watched.due = dues.setdefault(interval, now + interval)
+                if sooner:
+                    watched.due = sooner.get(watched.task_arn, watched.due)
                 queue.push(watched)
 
     def failed(self, location: Location, now: float) -> int:

@@ -50,10 +50,16 @@ class StopReason:
     remedy: str
     source: str
     transient: bool = False
+    interrupted: bool = False
     examples: str = ""
     text: str = ""
     stop_code: str = ".*"
     exit_codes: FrozenSet[Optional[int]] = frozenset()
+
+    @property
+    def is_about_spot(self) -> bool:
+        """Whether AWS had no Spot capacity, or took it back."""
+        return self.code in ("spot-interruption", "spot-notice")
 
     def matches(self, text: str, stop_code: str, exit_code: Optional[int]) -> bool:
         """Whether this row explains a task."""
@@ -64,6 +70,66 @@ class StopReason:
         )
 
 
+#: Of a task that an agent stopped because it ran for too long.
+MAX_RUNTIME = StopReason(
+    "max-runtime",
+    cause="it ran for longer than it may",
+    remedy="make the flow faster, or set PREFECT_ECS_MAX_RUNTIME in the run's env to "
+    "more seconds, or to 0 for no limit",
+    source="https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_StopTask.html",
+    examples="Ran for longer than 3600 s (PREFECT_ECS_MAX_RUNTIME or --max-runtime)",
+    text=r"ran for longer than \S+ s \(PREFECT_ECS_MAX_RUNTIME",
+)
+
+_STOPPED_BY_AGENT: Tuple[StopReason, ...] = (
+    MAX_RUNTIME,
+    StopReason(
+        "stuck-provisioning",
+        cause="it was still PROVISIONING at the agent's --start-deadline",
+        remedy="on EC2, check that instances join the cluster; on Fargate, check the "
+        "quota of network interfaces and the AWS Health Dashboard",
+        source=_GUIDE + "task-lifecycle-explanation.html",
+        transient=True,
+        examples="Not RUNNING 1800 s after its creation (--start-deadline): it is "
+        "PROVISIONING, and no image pull has begun",
+        text=r"\(--start-deadline\): it is PROVISIONING",
+    ),
+    StopReason(
+        "stuck-pending",
+        cause="its image pull had not begun by the agent's --start-deadline",
+        remedy="on EC2, check that the ECS agent of the instance is connected; check "
+        "that the subnet reaches the services that the task needs to start",
+        source=_VERIFY,
+        transient=True,
+        examples="Not RUNNING 1800 s after its creation (--start-deadline): it is "
+        "PENDING, and no image pull has begun",
+        text=r"\(--start-deadline\): it is \w+, and no image pull has begun",
+    ),
+    StopReason(
+        "stuck-pulling",
+        cause="its image pull had not ended by the agent's --start-deadline",
+        remedy="check that the registry answers quickly, or keep the image in ECR in "
+        "the task's region; make the image smaller, or raise --start-deadline",
+        source=_PULL,
+        transient=True,
+        examples="Not RUNNING 1800 s after its creation (--start-deadline): it is "
+        "PENDING, and its image pull has not ended",
+        text=r"\(--start-deadline\): it is \w+, and its image pull has not ended",
+    ),
+    StopReason(
+        "stuck-starting",
+        cause="its containers had not started by the agent's --start-deadline, "
+        "although the image was pulled",
+        remedy="check the task's volumes, its log driver, and containers that others "
+        "wait for (dependsOn)",
+        source=_START,
+        transient=True,
+        examples="Not RUNNING 1800 s after its creation (--start-deadline): it is "
+        "PENDING, and its image has been pulled",
+        text=r"\(--start-deadline\): it is \w+, and its image has been pulled",
+    ),
+)
+
 _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
     StopReason(
         "host-gone",
@@ -72,6 +138,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         "or drain them and wait for their tasks",
         source=_ERRORS,
         transient=True,
+        interrupted=True,
         examples="Host EC2 (instance i-0282b396e52b4c95d) terminated.",
         text=r"host ec2 \(instance|container instance deregistration forced"
         r"|container instance .{0,80}(draining|deregistered|terminated)",
@@ -83,6 +150,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         "must not be interrupted, and subnets in several zones",
         source=_GUIDE + "spot-interruption-errors.html",
         transient=True,
+        interrupted=True,
         examples="Your Spot Task was interrupted.",
         stop_code="SpotInterruption",
     ),
@@ -93,6 +161,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         "must not be interrupted",
         source=_GUIDE + "fargate-capacity-providers.html",
         transient=True,
+        interrupted=True,
         examples="Your Spot Task was interrupted.",
         text=r"spot (task|instance) was interrupted",
     ),
@@ -103,6 +172,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         "fargateTaskRetirementWaitPeriod sets how long AWS waits before it does that",
         source=_GUIDE + "task-maintenance.html",
         transient=True,
+        interrupted=True,
         examples="ECS is performing maintenance on the underlying infrastructure "
         "hosting the task",
         text=r"performing maintenance on the underlying infrastructure",
@@ -114,6 +184,7 @@ _STOPPED_FROM_OUTSIDE: Tuple[StopReason, ...] = (
         source="https://docs.aws.amazon.com/AmazonECS/latest/APIReference/"
         "API_Task.html",
         transient=True,
+        interrupted=True,
         stop_code="TerminationNotice|InfrastructureHealth",
     ),
     StopReason(
@@ -492,9 +563,12 @@ _PLACEMENT: Tuple[StopReason, ...] = (
     ),
 )
 
+#: The code of tasks that were killed for memory, as ECS says in a reason.
+OUT_OF_MEMORY = "out-of-memory"
+
 _RUNTIME: Tuple[StopReason, ...] = (
     StopReason(
-        "out-of-memory",
+        OUT_OF_MEMORY,
         cause="a container used more memory than it may have and was killed",
         remedy="give it more memory",
         source=_GUIDE + "out-of-memory.html",
@@ -654,6 +728,7 @@ VANISHED = StopReason(
 
 #: The table, under headings for readers. The first row that matches counts.
 GROUPS: Mapping[str, Tuple[StopReason, ...]] = {
+    "The agent stopped the task": _STOPPED_BY_AGENT,
     "The task was stopped from outside": _STOPPED_FROM_OUTSIDE,
     "The network": _NETWORK,
     "Roles, logs, secrets and files": _PERMISSIONS,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from contextlib import suppress
+from dataclasses import replace
 from typing import (
     Any,
     Callable,
@@ -31,7 +32,6 @@ from ..launch_record import (
     Launch,
     LaunchRecord,
     claimed_task_runs,
-    situation,
     unchanged_since,
 )
 from ..observability.counters import AgentCounters, Ending
@@ -43,6 +43,8 @@ from ..prefect_api.run_states import READING, RunStates
 from ..scheduling.dispatcher import Dispatcher
 from ..scheduling.steps import Cause, Pause, Steps, as_steps
 from ..submission import Submission
+from . import phases
+from .deadlines import Deadlines, was_ended_by_stop
 from .decision import (
     CANCELLED,
     GRACE,
@@ -52,10 +54,12 @@ from .decision import (
     Task,
     Verdict,
     decide,
+    is_unchanged,
     waits,
 )
 from .explanation import Explanation, explain
 from .poll_queue import Watched
+from .resumer import Resumer, StoppedTask
 from .watcher import Watcher
 
 #: Reads the last lines that the `flow` container of a task wrote.
@@ -71,6 +75,7 @@ _SETTLING = 1.0
 _ENDINGS: Mapping[Verdict, Ending] = {
     Verdict.LEAVE: Ending.LEFT,
     Verdict.RELAUNCH: Ending.RESTARTED,
+    Verdict.RESUME: Ending.RESUMED,
     Verdict.FAIL: Ending.FAILED,
     Verdict.CANCEL: Ending.CANCELLED,
 }
@@ -86,6 +91,7 @@ class Supervisor:
         ecs: ECS, rate-limited.
         submission: Knows the definitions of tasks.
         launcher: Launches a run again.
+        resumer: Has interrupted runs go on.
         reporter: Reports to Prefect.
         outages: Logs what fails.
         logger: The agent's own log.
@@ -95,6 +101,7 @@ class Supervisor:
         forget: Called with the id of a run whose last task has been dealt with.
         start_attempts: How often a task that never ran is started at most.
         cancel_grace: Seconds that a cancelled flow has to end by itself.
+        deadlines: How long tasks may take.
         counts: Counts what is done.
 
     Attributes:
@@ -110,6 +117,7 @@ class Supervisor:
         ecs: ECS,
         submission: Submission,
         launcher: Launcher,
+        resumer: Resumer,
         reporter: Reporter,
         outages: OutageLog,
         logger: logging.Logger,
@@ -117,6 +125,7 @@ class Supervisor:
         dispatcher: Dispatcher,
         start_attempts: int,
         cancel_grace: float,
+        deadlines: Deadlines = Deadlines(),  # noqa: B008  # a frozen value
         counts: Optional[AgentCounters] = None,
         secrets_of: Callable[[str], Sequence[str]] = lambda run_id: (),
         forget: Callable[[str], object] = lambda run_id: None,
@@ -129,6 +138,7 @@ class Supervisor:
         self._ecs = ecs
         self._submission = submission
         self._launcher = launcher
+        self._resumer = resumer
         self._reporter = reporter
         self._outages = outages
         self._logger = logger
@@ -148,6 +158,8 @@ class Supervisor:
             on_stopped=self.on_stopped,
             outages=outages,
             logger=logger,
+            deadlines=deadlines,
+            on_overdue=self._stop_once,
         )
 
     def watch(self, task: Started) -> None:
@@ -243,9 +255,14 @@ class Supervisor:
         run_id = watched.flow_run_id
         while self._is_unsettled(run_id):
             yield Pause(_SETTLING)
-        is_done = False
+        is_done = is_told = False
         while not is_done:
             decision, row = yield from self._decide(watched, task)
+            if task and not is_told:
+                is_told = True
+                self._tell_phases(watched, task, row)
+            if decision.verdict is Verdict.RESUME:
+                decision = yield from self._resume(watched, task, decision, row)
             self._logger.debug(
                 "Task %s has stopped: %s (%s)",
                 watched.task_arn,
@@ -254,9 +271,31 @@ class Supervisor:
                 extra=log_context(run_id, watched.task_arn),
             )
             is_done = yield from self._act(watched, task, decision, row)
+        self._tell_memory(row)
         self._counts.stopped_tasks.add(_ENDINGS[decision.verdict])
         if self._is_latest(watched) and not self._is_unsettled(run_id):
             self._forget_latest(run_id)
+
+    def _tell_memory(self, row: Mapping[str, Any]) -> None:
+        """Say which size sufficed at last, if a task of a run lacked memory before."""
+        record = self._claims.latest(row) if row["state"] == "Success" else None
+        if record and record.memory:
+            self._reporter.log(
+                row["id"],
+                f"The run has succeeded with {record.memory} MiB of memory; let it "
+                f"start so: ECSRun(cpu={record.cpu}, memory={record.memory})",
+            )
+
+    def _tell_phases(
+        self, watched: Watched, task: Task, row: Mapping[str, Any]
+    ) -> None:
+        """Say in the run's log how long each phase of a task took, and count that."""
+        taken = phases.of_task(task, row, watched.launch)
+        for phase, seconds in taken.items():
+            self._counts.task_phases[phase].observe(seconds)
+        line = phases.line(task, taken)
+        if line:
+            self._reporter.log(watched.flow_run_id, line)
 
     def _decide(
         self, watched: Watched, task: Optional[Task]
@@ -274,6 +313,7 @@ class Supervisor:
                 waits=waits(task_run_states),
                 taken_over=self._is_taken_over(watched, row),
                 is_claimed=bool(claimed_task_runs(row)),
+                was_ended_by_stop=was_ended_by_stop(task, row),
             )
             decision = decide(
                 task, run, watched.launch, self._start_attempts, confirmed
@@ -310,6 +350,8 @@ class Supervisor:
     ) -> Steps[bool]:
         """Carry out a decision; False if the run has changed since."""
         run_id, is_unchanged = watched.flow_run_id, unchanged_since(row)
+        if decision.verdict is Verdict.LOOK_AGAIN:
+            return False
         if decision.verdict is Verdict.RELAUNCH:
             yield from self._relaunch(watched, task, decision, row)
         elif decision.verdict is Verdict.FAIL:
@@ -336,17 +378,48 @@ class Supervisor:
         self, watched: Watched, task: Optional[Task], decision: Decision
     ) -> Steps[Explanation]:
         """Explain a decision, with the task's definition if it can be read at once."""
-        definition: Optional[Mapping[str, Any]] = None
-        name = (task or {}).get("taskDefinitionArn")
-        if name:
-            only_once = RetryBudget(0.0, 0.0, lambda: 0.0)
-            with suppress(PrefectECSError):
-                definition = yield from self._submission.described(name, only_once)
+        definition = yield from self._definition_of(task)
         lines: Sequence[str] = ()
         if decision.started and definition:
             lines = self._read_log(watched.task_arn, definition)
         secrets = self._secrets_of(watched.flow_run_id)
         return explain(watched.task_arn, task, definition, decision, lines, secrets)
+
+    def _definition_of(
+        self, task: Optional[Task]
+    ) -> Steps[Optional[Mapping[str, Any]]]:
+        """A task's definition; None if it cannot be read at once."""
+        name = (task or {}).get("taskDefinitionArn")
+        if name:
+            only_once = RetryBudget(0.0, 0.0, lambda: 0.0)
+            with suppress(PrefectECSError):
+                found: Mapping[str, Any]
+                found = yield from self._submission.described(name, only_once)
+                return found
+        return None
+
+    def _resume(
+        self,
+        watched: Watched,
+        task: Optional[Task],
+        decision: Decision,
+        row: Mapping[str, Any],
+    ) -> Steps[Decision]:
+        """Have a run go on in another task, and tell people; see `Resumer.resume`."""
+        run_id = watched.flow_run_id
+        definition = yield from self._definition_of(task)
+        stopped = StoppedTask(watched.task_arn, task or {}, definition, decision, row)
+        decision = yield from self._resumer.resume(stopped)
+        if decision.verdict is Verdict.RESUME:
+            explanation = yield from self._explain(watched, task, decision)
+            self._logger.warning(
+                "Flow run %s: %s",
+                run_id,
+                explanation.message,
+                extra=log_context(run_id, watched.task_arn),
+            )
+            self._reporter.log(run_id, explanation.log, "WARNING")
+        return decision
 
     def _relaunch(
         self,
@@ -371,14 +444,24 @@ class Supervisor:
             row = yield from retry_until_success(read, self._outages, READING)
         finally:
             self._restarting.discard(run_id)
-        if row is None or not _is_unchanged(row, seen):
+        if row is None or not is_unchanged(row, seen):
             self._logger.debug(
                 "Flow run %s is not launched again: its state has changed since",
                 run_id,
                 extra=about,
             )
             return
-        again = LaunchRecord(launch.name, launch.attempt + 1, after=watched.task_arn)
+        latest = self._claims.latest(row)
+        again = LaunchRecord(
+            launch.name,
+            launch.attempt + 1,
+            after=watched.task_arn,
+            **(latest.carried() if latest else {}),
+        )
+        is_last = again.attempt == decision.limit
+        if is_last and decision.stop_reason.is_about_spot:
+            falls_back = self._launcher.may_fall_back(row, again)
+            again = replace(again, on_demand=again.on_demand or falls_back)
         record = self._launcher.record_of(row, again)
         yield from self._launcher.launch(row, record)
 
@@ -393,8 +476,7 @@ class Supervisor:
             yield from self.watcher.until_occupied()
             yield Pause(_CANCEL_INTERVAL)
             for watched, reason in self._to_stop():
-                watched.is_stop_requested = True
-                self._start(self._stop(watched, reason))
+                self._stop_once(watched, reason)
 
     def _to_stop(self) -> List[Tuple[Watched, str]]:
         """The tasks that have to be stopped, each with the reason.
@@ -409,7 +491,7 @@ class Supervisor:
         found = []
         for watched in tasks:
             reason = self._reason_to_stop(watched, rows.get(watched.flow_run_id))
-            if reason and not watched.is_ending and not watched.is_stop_requested:
+            if reason:
                 found.append((watched, reason))
         return found
 
@@ -445,6 +527,12 @@ class Supervisor:
         never_ran = cancelled["state"] == "Cancelled" and not cancelled["start_time"]
         return CANCELLED if never_ran or seconds >= self._cancel_grace else ""
 
+    def _stop_once(self, watched: Watched, reason: str) -> None:
+        """Stop a task, unless it was asked to stop already."""
+        if not watched.is_ending and not watched.is_stop_requested:
+            watched.is_stop_requested = True
+            self._start(self._stop(watched, reason))
+
     def _stop(self, watched: Watched, reason: str) -> Steps[None]:
         """Stop a task with one request, and have the watcher look at it soon."""
         run_id, task_arn = watched.flow_run_id, watched.task_arn
@@ -474,14 +562,3 @@ class Supervisor:
             reason,
             extra=about,
         )
-
-
-def _is_unchanged(row: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
-    """Whether nothing has happened to a run since the decision about its task.
-
-    Args:
-        row: The run, as `AgentClient.row` reads it: without task runs that wait.
-        seen: The run at the decision.
-    """
-    then = situation(seen)
-    return situation(row)._replace(waits=then.waits) == then

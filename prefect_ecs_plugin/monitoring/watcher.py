@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import time
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
@@ -29,6 +30,7 @@ from ..observability.log_formats import log_context, log_full_error
 from ..observability.outage_log import OutageLog
 from ..scheduling.dispatcher import Dispatcher
 from ..scheduling.steps import Pause, Steps
+from .deadlines import Deadlines
 from .poll_queue import Location, PollQueue, Watched
 
 #: Seconds between the beginnings of two calls. ECS allows 20 a second, which others in
@@ -74,6 +76,9 @@ _Ended = List[Tuple[Watched, _Task]]
 #: Deals with a task that has stopped: as described, or None if ECS does not know it.
 Handler = Callable[[Watched, _Task], Steps[None]]
 
+#: Called at each look with a task that is past its deadline, and the reason to stop it.
+OnOverdue = Callable[[Watched, str], object]
+
 
 class Watcher:
     """Watches tasks; `watch` are its steps, run by the dispatcher like any others.
@@ -85,6 +90,8 @@ class Watcher:
             exception in them is logged, and they are made again later.
         outages: Logs what fails.
         logger: The agent's own log.
+        deadlines: How long tasks may take.
+        on_overdue: See `OnOverdue`.
     """
 
     def __init__(
@@ -95,14 +102,19 @@ class Watcher:
         on_stopped: Handler,
         outages: OutageLog,
         logger: logging.Logger,
+        deadlines: Deadlines = Deadlines(),  # noqa: B008  # a frozen value
+        on_overdue: OnOverdue = lambda watched, reason: None,
     ) -> None:
         self._ecs = ecs
         self._dispatcher = dispatcher
         self._on_stopped = on_stopped
         self._outages = outages
         self._logger = logger
+        self._deadlines = deadlines
+        self._on_overdue = on_overdue
         self._queue = PollQueue()
         self._began = 0.0
+        self._sooner: Dict[str, float] = {}  # of the present look, see `put_back`
         self._filled: Future[None] = Future()
         self._occupied: Future[None] = Future()
 
@@ -206,7 +218,8 @@ class Watcher:
             for watched, _ in ended:
                 watched.is_stopped = True
             rest = [watched for watched in batch if not watched.is_stopped]
-            self._queue.put_back(rest, self._dispatcher.clock())
+            self._queue.put_back(rest, self._dispatcher.clock(), self._sooner)
+            self._sooner = {}
             for watched, task in ended:
                 self._dispatcher.start(
                     self._hand_over(watched, task), run_id=watched.flow_run_id
@@ -314,10 +327,24 @@ class Watcher:
         if task is not None:
             watched.missing_since = None
             watched.last_status = sys.intern(str(task.get("lastStatus")))
+            self._check_deadline(watched, task, now)
             return watched.last_status == "STOPPED"
         if watched.missing_since is None:
             watched.missing_since = now
         return now - watched.missing_since >= MISSING_GRACE
+
+    def _check_deadline(
+        self, watched: Watched, task: Mapping[str, Any], now: float
+    ) -> None:
+        """Find out whether a task has taken too long, or will before its next look."""
+        left = self._deadlines.of(task) - time.time()
+        if left > 0:
+            if left < watched.interval:
+                self._sooner[watched.task_arn] = now + left
+            return
+        reason = self._deadlines.reason_to_stop(task)
+        if reason:
+            self._on_overdue(watched, reason)
 
     def _hand_over(self, watched: Watched, task: _Task) -> Steps[None]:
         if watched.is_forgotten:

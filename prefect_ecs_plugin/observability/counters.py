@@ -18,6 +18,9 @@ Labels = Tuple[str, ...]
 #: Seconds: from an agent with nothing to do to `--launch-timeout`'s half hour.
 DELAY_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
+#: Seconds: from a pull that takes none to a run of a day.
+PHASE_BUCKETS = (1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400)
+
 
 class Outcome(str, enum.Enum):
     """What became of a flow run on its way to a task."""
@@ -28,6 +31,7 @@ class Outcome(str, enum.Enum):
     LEFT = "left"
     NOT_TAKEN = "not_taken"
     ABANDONED = "abandoned"
+    TOO_LATE = "too_late"
 
 
 class Reason(str, enum.Enum):
@@ -60,8 +64,19 @@ class Ending(str, enum.Enum):
 
     LEFT = "left"
     RESTARTED = "restarted"
+    RESUMED = "resumed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class Phase(str, enum.Enum):
+    """A phase in the life of a task."""
+
+    WAITING = "waiting"
+    PROVISIONING = "provisioning"
+    PULL = "pull"
+    START = "start"
+    RUN = "run"
 
 
 class Counter:
@@ -150,6 +165,7 @@ class AgentCounters:
     Attributes:
         counters: All counters, in the order in which `metrics` exposes them.
         launch_delay: See its meaning, as for the counters.
+        task_phases: A histogram for each phase of tasks.
     """
 
     def __init__(self) -> None:
@@ -198,3 +214,11 @@ class AgentCounters:
             "From a flow run's scheduled start to ECS's acceptance of its task.",
             DELAY_BUCKETS,
         )
+        self.task_phases = {
+            phase: Histogram(
+                "task_phase_seconds",
+                "How long the phases of tasks that have stopped took.",
+                PHASE_BUCKETS,
+            )
+            for phase in Phase
+        }

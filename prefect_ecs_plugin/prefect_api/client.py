@@ -45,7 +45,7 @@ _Item = TypeVar("_Item")
 PREFETCH = 10
 
 #: Seconds for which a retry is left to the container that failed.
-_OWN_RETRY = 3
+OWN_RETRY = 3
 
 _TASK_RUN_FIELDS = {"id", "version", "serialized_state"}
 
@@ -266,7 +266,7 @@ class AgentClient(Client):
         wanted = list(ids)
         if not wanted:
             return []
-        latest = pendulum.now("UTC").subtract(seconds=_OWN_RETRY).isoformat()
+        latest = pendulum.now("UTC").subtract(seconds=OWN_RETRY).isoformat()
         due = {"state_start_time": {"_lte": latest}}
         free = [
             {"state": {"_eq": "Scheduled"}},
@@ -398,6 +398,35 @@ class AgentClient(Client):
         """Whether a task run of a run is running, waits, or is claimed."""
         where = {"flow_run_id": {"_eq": run_id}, "state": {"_in": _UNFINISHED}}
         return bool(self._select("task_run", {"id"}, where, limit=1))
+
+    # -- How far a run has got ----------------------------------------------------
+
+    def tasks_of_flow(self, flow_id: str) -> List[Dict[str, Any]]:
+        """The tasks of a registered flow."""
+        fields = {"id", "name", "slug", "type", "max_retries", "trigger"}
+        return self._all("task", fields, {"flow_id": {"_eq": flow_id}})
+
+    def edges_of_flow(self, flow_id: str) -> List[Dict[str, Any]]:
+        """Which task of a registered flow comes before which."""
+        fields = {"id", "upstream_task_id", "downstream_task_id", "key"}
+        return self._all("edge", fields, {"flow_id": {"_eq": flow_id}})
+
+    def task_runs_of(self, run_id: str) -> List[Dict[str, Any]]:
+        """The task runs of a run; their `states` are those in which they waited for a
+        retry."""
+        retrying = {"where": {"state": {"_eq": "Retrying"}}}
+        fields = {
+            **dict.fromkeys(
+                ("id", "task_id", "map_index", "version", "serialized_state"), True
+            ),
+            with_args("states", retrying): {"id"},
+        }
+        return self._all("task_run", fields, {"flow_run_id": {"_eq": run_id}})
+
+    def _all(
+        self, table: str, fields: Any, where: Mapping[str, Any]
+    ) -> List[Dict[str, Any]]:
+        return list(self._paged(partial(self._select, table, fields), where))
 
     def blames(self, error: Exception) -> bool:
         """Whether the API refuses the content of a request, and is not down itself.

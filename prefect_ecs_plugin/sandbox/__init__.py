@@ -6,7 +6,9 @@
 - `http_server`: the HTTP server of both.
 - `environment`: the whole environment of the sandbox's children.
 - `children`: the child processes, started, and stopped in any case.
+- `faults`: what AWS does wrong if a user asks for it.
 - `flows`: flows registered, runs created and read back.
+- `interruptions`: tasks that are interrupted, if a user asks for it.
 - `display`: what has happened so far, as lines or as a table (pure).
 - `command`: `prefect agent ecs sandbox`, which puts these together.
 

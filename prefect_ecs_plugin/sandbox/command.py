@@ -11,6 +11,7 @@ import click
 from prefect_ecs_plugin.cli.click_types import FiniteFloat
 from prefect_ecs_plugin.cli.start_options import WithStartOptions, explicit_options
 from prefect_ecs_plugin.errors import with_code
+from prefect_ecs_plugin.sandbox.interruptions import INTERRUPTIONS
 
 if TYPE_CHECKING:
     from prefect_ecs_plugin.sandbox.display import Screen
@@ -31,6 +32,9 @@ REFUSED: Dict[str, str] = {
     "agent_address": "the sandbox listens on loopback, on ports of its own choice",
     "log_format": "the sandbox reads its agent's log, and shows what matters of it",
 }
+
+#: What can go wrong. `faults`, which has the last one, needs the extra.
+FAULTS = (*INTERRUPTIONS, "stuck-start")
 
 HELP = """\
 Run flows as ECS tasks on this machine: no AWS account, no Prefect server.
@@ -106,10 +110,28 @@ def screen() -> Screen:
     help="Seconds without any change after which to give a run up, counted from the "
     "agent's first look at the queue.",
 )
+@click.option(
+    "--fault",
+    "faults",
+    type=click.Choice(FAULTS),
+    multiple=True,
+    help="What goes wrong with the first task of each run. spot: AWS takes its "
+    "capacity. memory: its container is killed for memory. stuck-start: it stays "
+    "PENDING until it is stopped; give a short --start-deadline too.",
+)
+@click.option(
+    "--fault-after",
+    type=FiniteFloat(min=0),
+    default=5.0,
+    show_default=True,
+    help="How long after a flow has begun spot and memory happen, in seconds.",
+)
 def sandbox(
     paths: Tuple[str, ...],
     keep_running: bool,
     timeout: float,
+    faults: Tuple[str, ...],
+    fault_after: float,
     **values: Any,
 ) -> None:
     reason = missing()
@@ -125,6 +147,8 @@ def sandbox(
         api_key_secret_arn=values.get("api_key_secret_arn"),
         keep_running=keep_running,
         timeout=timeout,
+        faults=faults,
+        fault_after=fault_after,
         verbose=str(values.get("log_level")).upper() == "DEBUG",
     )
     click.echo(NOTICE)

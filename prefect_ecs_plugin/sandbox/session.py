@@ -20,6 +20,8 @@ from prefect_ecs_plugin.sandbox import aws, flows, prefect_api
 from prefect_ecs_plugin.sandbox import environment as env
 from prefect_ecs_plugin.sandbox.children import Child, Interrupted, StopSignals
 from prefect_ecs_plugin.sandbox.display import Screen, summary
+from prefect_ecs_plugin.sandbox.faults import FAULTS
+from prefect_ecs_plugin.sandbox.interruptions import Interruptions
 from prefect_ecs_plugin.sandbox.watch import WORD, Watch
 
 EXAMPLE_FLOW = Path(__file__).with_name("example_flow.py")
@@ -52,6 +54,8 @@ class Plan:
         timeout: Seconds that a run may take without anything happening to it, counted
             from the agent's first look at the queue.
         verbose: Show every line of the agent and of Prefect's runners.
+        faults: What goes wrong, by the names of `command.FAULTS`.
+        fault_after: How many seconds after a flow has begun.
     """
 
     paths: Tuple[str, ...] = ()
@@ -61,6 +65,8 @@ class Plan:
     keep_running: bool = False
     timeout: float = 300.0
     verbose: bool = False
+    faults: Tuple[str, ...] = ()
+    fault_after: float = 5.0
 
 
 def run(plan: Plan, screen: Screen) -> int:
@@ -97,6 +103,7 @@ class Session:
         self._stack = contextlib.ExitStack()
         self._watch = Watch(screen, plan.verbose)
         self._aws: Optional[aws.AWS] = None
+        self._interruptions: Optional[Interruptions] = None
 
     def __enter__(self) -> Session:
         return self
@@ -129,8 +136,14 @@ class Session:
         )
         self._api = self._stack.enter_context(prefect_api.PrefectAPI())
         self._aws = self._stack.enter_context(aws.AWS(container_environment=container))
+        for fault in FAULTS.keys() & set(self._plan.faults):
+            FAULTS[fault](self._aws)
         if self._plan.api_key_secret_arn:
             self._aws.make_up_secret(self._plan.api_key_secret_arn, MADE_UP_KEY)
+        self._interruptions = Interruptions(
+            self._aws, self._plan.faults, self._plan.fault_after
+        )
+        self._stack.callback(self._interruptions.close)
         self._api.subscribe(self._on_api)
         self._aws.subscribe(self._on_aws)
         self._environment = env.sandbox_environment(
@@ -245,6 +258,8 @@ class Session:
 
     def _on_api(self, event: prefect_api.Event) -> None:
         if isinstance(event, prefect_api.StateChanged):
+            if self._interruptions and event.state == "Running":
+                self._interruptions.begin(event.flow_run_id)
             self._watch.run_state(
                 event.flow_run_id,
                 event.flow_run_name,

@@ -59,6 +59,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.crash]
 
 #: Calls that change nothing: before and after are the same.
 READS = ("agent", "flow_run", "get_runs_in_queue", "hello", "tenant")
+READS += ("task", "edge", "task_run")
 AWS_READS = ("Describe", "Get", "List")
 
 
@@ -163,7 +164,9 @@ class Course:
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         # No agent knows its definition yet.
-        flow = Flow(name, tasks=[Task("fetch")], run_config=ECSRun(image=name))
+        retries = {"max_retries": 1, "retry_delay": datetime.timedelta(minutes=30)}
+        fetch = Task("fetch", **retries)
+        flow = Flow(name, tasks=[fetch], run_config=ECSRun(image=name))
         flow_id = world.register(flow)
         self.runs = [world.api.store.create_flow_run(flow_id=flow_id) for _ in "12"]
         self.begin()
@@ -265,6 +268,43 @@ class Cancels(Course):
         return states == ["Cancelled"] * 2 and not any(map(self.live_tasks, self.runs))
 
 
+class Interrupted(Course):
+    """The first task of each run is interrupted; in one of them a task run is running,
+    in the other none has begun."""
+
+    expected: ClassVar[List[Any]] = [True, ["STOPPED", "RUNNING"], 2]
+
+    def begin(self) -> None:
+        self.interrupted: Set[str] = set()
+        self.world.aws.subscribe(self._on_event)
+
+    def _on_event(self, event: Any) -> None:
+        task = getattr(event, "task", None)
+        if not task or task.last_status != "RUNNING":
+            return
+        run_id = task.started_by
+        if run_id not in self.runs or run_id in self.interrupted:
+            return
+        self.interrupted.add(run_id)
+        if run_id == self.runs[0]:
+            set_state(self.world, run_id, "Running")
+            (task_run,) = self.world.api.store.task_runs(run_id)
+            running = {"task_run_id": task_run.id, "state": {"type": "Running"}}
+            self.world.api.store.set_task_run_states([running])
+        self.world.aws.interrupt(task.task_arn)
+
+    def is_over(self) -> bool:
+        wanted = ["STOPPED", "RUNNING"]
+        return all(self.statuses(run_id) == wanted for run_id in self.runs)
+
+    def outcome(self, run_id: str) -> List[Any]:
+        state, statuses, tokens = super().outcome(run_id)
+        found = state, task_run_state(self.world, run_id)
+        at_work, not_begun = ("Running", "Submitted"), ("Submitted", "Pending")
+        expected = at_work if run_id == self.runs[0] else not_begun
+        return [found == expected, statuses, tokens]
+
+
 class AnotherCluster(Course):
     """An agent died when it had launched one run and claimed the other; the next one
     is started with another cluster, the last one with none."""
@@ -285,7 +325,14 @@ class AnotherCluster(Course):
             kill(agent, signal.SIGKILL)
 
 
-COURSES = (FirstLaunches, Resumed, Relaunches, Cancels, AnotherCluster)
+COURSES = (
+    FirstLaunches,
+    Resumed,
+    Relaunches,
+    Cancels,
+    Interrupted,
+    AnotherCluster,
+)
 
 
 # -- The tests ---------------------------------------------------------------------

@@ -71,6 +71,7 @@ class World:
             ecs=nothing,
             submission=nothing,
             launcher=nothing,
+            resumer=nothing,
             reporter=nothing,
             outages=outages,
             logger=logger,

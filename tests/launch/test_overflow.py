@@ -46,6 +46,15 @@ def env_of(request_: Dict[str, Any], container: str) -> Dict[str, str]:
     return {}
 
 
+def test_the_maximum_runtime_never_moves() -> None:
+    """The agent reads it from the task's overrides."""
+    name = "PREFECT_ECS_MAX_RUNTIME"
+    large = request(flow={"B": "b" * 5000, "C": "c" * 4000, name: "3600" + "0" * 6000})
+    relieved, moved = overflow.move_env_to_definition(large, definition())
+    assert name in env_of(relieved, "flow")
+    assert name not in moved["flow"]
+
+
 # -- What moves --------------------------------------------------------------------
 
 

@@ -682,19 +682,11 @@ def test_stop_codes_of_tasks_that_never_ran(
         (ran(127), "command-not-found"),
         (ran(126), "command-not-found"),
         (ran(137), "flow-killed"),
-        (ran(137, container_reason=OUT_OF_MEMORY), "out-of-memory"),
-        (ran(1, "OutOfMemory: container killed due to memory usage"), "out-of-memory"),
         (ran(139), "flow-crashed"),
         (ran(143), "flow-terminated"),
         (ran(None), "container-ended"),
         (ran(137, "Task stopped by user", "UserInitiated"), "stopped-by-user"),
-        (
-            ran(143, "Your Spot Task was interrupted.", "SpotInterruption"),
-            "spot-interruption",
-        ),
-        (ran(None, "Host EC2 (instance i-0abc) terminated.", ""), "host-gone"),
         (ran(137, "Task failed container health checks", ""), "health-check-failed"),
-        (ran(143, "", "InfrastructureHealth"), "infrastructure-failure"),
     ],
 )
 @pytest.mark.parametrize("state", ["Submitted", "Running"])
@@ -707,6 +699,62 @@ def test_guarantee_2_a_task_that_ran_is_failed_after_a_second_look(
     assert (first.verdict, second.verdict) == (LOOK_AGAIN, FAIL)
     assert second.stop_reason.code == code
     assert second.started
+
+
+INTERRUPTED = ran(143, "Your Spot Task was interrupted.", "SpotInterruption")
+
+
+@pytest.mark.parametrize(
+    "task, code",
+    [
+        (INTERRUPTED, "spot-interruption"),
+        (
+            ran(143, "Your Spot Task was interrupted.", "TerminationNotice"),
+            "spot-notice",
+        ),
+        (ran(None, "Host EC2 (instance i-0abc) terminated.", ""), "host-gone"),
+        (
+            ran(137, "Container instance i-0abc is draining", "UserInitiated"),
+            "host-gone",
+        ),
+        (
+            ran(
+                143,
+                "ECS is performing maintenance on the underlying infrastructure "
+                "hosting the task",
+                "ServiceSchedulerInitiated",
+            ),
+            "host-maintenance",
+        ),
+        (ran(143, "", "InfrastructureHealth"), "infrastructure-failure"),
+        (ran(0, "", "TerminationNotice"), "infrastructure-failure"),
+        # If it may have more memory.
+        (ran(137, container_reason=OUT_OF_MEMORY), "out-of-memory"),
+        (ran(1, "OutOfMemory: container killed due to memory usage"), "out-of-memory"),
+    ],
+)
+@pytest.mark.parametrize(
+    "run",
+    [SUBMITTED, RUNNING, Run("Running", waits=True), Run("Running", is_claimed=True)],
+)
+def test_a_run_that_was_interrupted_may_go_on_after_a_second_look(
+    task: Dict[str, Any], code: str, run: Run
+) -> None:
+    first, second = decide(task, run), decide(task, run, confirmed=True)
+    assert (first.verdict, second.verdict) == (LOOK_AGAIN, Verdict.RESUME)
+    assert second.stop_reason.code == code
+
+
+def test_only_what_passes_and_is_outside_the_flow_interrupts_a_run() -> None:
+    interrupting = {row.code for row in stop_reasons.STOP_REASONS if row.interrupted}
+    assert interrupting == {
+        *("host-gone", "spot-interruption", "spot-notice", "host-maintenance"),
+        "infrastructure-failure",
+    }
+
+
+def test_a_run_that_was_interrupted_while_it_was_cancelled_is_cancelled() -> None:
+    assert decide(INTERRUPTED, Run("Cancelling"), confirmed=True).verdict is CANCEL
 
 
 def test_the_reasons_of_a_task() -> None:

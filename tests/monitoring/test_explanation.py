@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict
 
 import pytest
@@ -10,7 +11,7 @@ from stopped_tasks import ARN, GUIDE, OUT_OF_MEMORY, PULL_TIMEOUT, never_ran, ra
 
 from prefect_ecs_plugin.launch_record import Launch
 from prefect_ecs_plugin.monitoring import stop_reasons
-from prefect_ecs_plugin.monitoring.decision import Decision, Run, decide
+from prefect_ecs_plugin.monitoring.decision import Decision, Run, Verdict, decide
 from prefect_ecs_plugin.monitoring.explanation import explain
 
 SUBMITTED = Run("Submitted")
@@ -78,7 +79,8 @@ def test_the_explanation_of_a_task_that_never_ran() -> None:
 def test_the_explanation_of_a_killed_flow() -> None:
     task = ran(137, container_reason=OUT_OF_MEMORY)
     task["containers"].append({"name": "proxy", "exitCode": 0})
-    explanation = explain(ARN, task, None, decided(task), ["step 1", "step 2"])
+    failed = replace(decided(task), verdict=Verdict.FAIL)
+    explanation = explain(ARN, task, None, failed, ["step 1", "step 2"])
     assert code_of(explanation.message) == "out-of-memory"
     advice = "the task has 2048 MiB: give it more, such as ECSRun(memory='4 GB')"
     assert advice in explanation.message
@@ -97,6 +99,28 @@ def test_the_explanation_of_a_killed_flow() -> None:
         "    step 1",
         "    step 2",
     ]
+
+
+def test_the_explanation_of_a_run_that_goes_on() -> None:
+    task = ran(143, "Your Spot Task was interrupted.", "SpotInterruption")
+    words = "the run goes on in another task (interruption 1 of 3)"
+    explanation = explain(ARN, task, None, replace(decided(task), resumption=words))
+    assert f"; {words} (ECS says: " in explanation.message
+    assert code_of(explanation.message) == "spot-interruption"
+    assert explanation.log.splitlines()[1] == f"The{words[3:]}"
+    assert "What to do" not in explanation.log
+
+
+def test_the_explanation_of_a_run_that_might_have_gone_on() -> None:
+    task = ran(143, "Your Spot Task was interrupted.", "SpotInterruption")
+    words = "the run does not go on, because it may not [no-retries-left]"
+    failed = replace(decided(task), verdict=Verdict.FAIL, resumption=words)
+    explanation = explain(ARN, task, None, failed)
+    assert "because it may not; start the run again; " in explanation.message
+    assert code_of(explanation.message) == "spot-interruption"
+    opening, why, what_to_do, *_ = explanation.log.splitlines()
+    assert (code_of(opening), code_of(why)) == ("spot-interruption", "no-retries-left")
+    assert what_to_do.startswith("What to do: start the run again")
 
 
 def test_a_reason_of_several_lines_becomes_one_line() -> None:

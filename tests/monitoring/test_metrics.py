@@ -26,10 +26,12 @@ from prefect_ecs_plugin.aws.rate_limiter import BUCKETS_OF, LIMITS, RateLimiter
 from prefect_ecs_plugin.monitoring.metrics import Metrics
 from prefect_ecs_plugin.observability.counters import (
     DELAY_BUCKETS,
+    PHASE_BUCKETS,
     AgentCounters,
     Answered,
     Ending,
     Outcome,
+    Phase,
     Reason,
     Source,
 )
@@ -139,6 +141,18 @@ def test_a_histogram_is_cumulative() -> None:
     assert seen[(f"{name}_sum", ())] == pytest.approx(10005.15)
 
 
+def test_phases_are_histograms_of_one_metric() -> None:
+    agent = Agent()
+    agent.counts.task_phases[Phase.PULL].observe(45)
+    agent.counts.task_phases[Phase.RUN].observe(3)
+    seen = samples(agent.scrape())
+    name = "prefect_ecs_task_phase_seconds"
+    sums = {phase: seen[(f"{name}_sum", (("phase", phase.value),))] for phase in Phase}
+    assert sums == {**dict.fromkeys(Phase, 0), Phase.PULL: 45, Phase.RUN: 3}
+    bucket = (("le", "60.0"), ("phase", "pull"))
+    assert seen[(f"{name}_bucket", bucket)] == 1
+
+
 def test_open_metrics_are_served_on_request() -> None:
     agent = Agent()
     accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
@@ -209,6 +223,7 @@ def test_the_docs_list_every_value_of_the_labels() -> None:
             "outcome of flow_runs": Outcome,
             "reason": Reason,
             "outcome of stopped_tasks": Ending,
+            "phase": Phase,
             "source": Source,
             "result": Answered,
             "cause": Cause,
@@ -223,6 +238,11 @@ def test_the_docs_list_the_buckets() -> None:
     assert DELAY_BUCKETS[:8] == (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
     assert DELAY_BUCKETS[8:] == tuple(60 * n for n in (1, 2, 5, 10, 30))
     buckets = "0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30 s and 1, 2, 5, 10, 30 minutes"
+    assert buckets in " ".join(page().split())
+    assert PHASE_BUCKETS[:6] == (1, 2.5, 5, 10, 20, 30)
+    assert PHASE_BUCKETS[6:11] == tuple(60 * n for n in (1, 2, 5, 10, 30))
+    assert PHASE_BUCKETS[11:] == tuple(3600 * n for n in (1, 4, 24))
+    buckets = "1, 2.5, 5, 10, 20, 30 s, 1, 2, 5, 10, 30 minutes and 1, 4, 24 hours"
     assert buckets in " ".join(page().split())
 
 

@@ -147,7 +147,7 @@ def test_guarantee_2_a_task_that_ends_with_its_run_unfinished_fails_it(
     from prefect.engine.state import Running
 
     run_id = new_run()
-    with world.quick_agent():
+    with world.quick_agent("--on-interruption", "fail"):
         task = task_of(world, run_id, "RUNNING")
         if state == "Running":
             set_state(world, run_id, Running())

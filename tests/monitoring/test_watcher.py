@@ -58,6 +58,7 @@ class ECS:
 
     Attributes:
         status: `lastStatus` by task ARN; what is not in it is MISSING.
+        more: What is said besides of a task, by its ARN.
         faults: Answers, (status, code), for the next calls; None for a good one.
     misplaced: Tasks of another cluster; a call that names one is refused.
         calls: Time, cluster and tasks of each call.
@@ -68,6 +69,7 @@ class ECS:
     def __init__(self, world: World) -> None:
         self._world = world
         self.status: Dict[str, str] = {}
+        self.more: Dict[str, Dict[str, Any]] = {}
         self.faults: List[Optional[Tuple[int, str]]] = []
         self.misplaced: Set[str] = set()
         self.calls: List[Tuple[float, str, List[str]]] = []
@@ -101,7 +103,11 @@ class ECS:
     def _described(self, names: List[str]) -> Dict[str, Any]:
         return {
             "tasks": [
-                {"taskArn": name, "lastStatus": self.status[name]}
+                {
+                    "taskArn": name,
+                    "lastStatus": self.status[name],
+                    **self.more.get(name, {}),
+                }
                 for name in names
                 if name in self.status
             ],
@@ -145,9 +151,13 @@ class RegionalECS(ecs_module.ECS):
 
 
 class World:
-    """A watcher on a simulated clock, and what it hands over."""
+    """A watcher on a simulated clock, and what it hands over.
 
-    def __init__(self) -> None:
+    Args:
+        options: Those of the watcher besides.
+    """
+
+    def __init__(self, **options: Any) -> None:
         self.reports: List[str] = []
         self.simulation = Simulation(lambda what, *_: self.reports.append(what))
         self.ecs = ECS(self)
@@ -164,6 +174,7 @@ class World:
             on_stopped=self._on_stopped,
             outages=self.outages,
             logger=logger,
+            **options,
         )
         dispatcher.keep_running("watcher", self.watcher.watch)
 

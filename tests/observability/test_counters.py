@@ -49,6 +49,7 @@ def test_what_has_not_happened_is_zero() -> None:
         ("left",): 0,
         ("not_taken",): 0,
         ("abandoned",): 0,
+        ("too_late",): 0,
     }
     assert counts.internal_errors.items() == {(): 0}
     assert counts.aws_requests.items() == {}

@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Iterator, List, Optional, Tuple
 
 import click
@@ -30,7 +31,10 @@ from shell import Shell, without_looks
 from prefect_ecs_plugin.cli.start_options import WithStartOptions, explicit_options
 from prefect_ecs_plugin.sandbox import command, flows, watch
 from prefect_ecs_plugin.sandbox.display import Lines
+from prefect_ecs_plugin.sandbox.interruptions import INTERRUPTIONS, Interruptions
 from prefect_ecs_plugin.sandbox.watch import Watch
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 #: Of an account that the sandbox does not see.
 SECRET = "arn:aws:secretsmanager:eu-west-1:999999999999:secret:prefect-AbCdEf:key::"
@@ -91,6 +95,7 @@ def test_the_agent_gets_the_options_as_given(
         (["--agent-address", "http://:80"], "--agent-address cannot be used here"),
         (["--log-format", "json"], "--log-format cannot be used here"),
         (["--timeout", "0"], "--timeout"),
+        (["--fault", "rain"], "--fault"),
         (["--nothing"], "No such option"),
     ],
 )
@@ -594,6 +599,48 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(
         shown = without_looks(done.output)
         assert re.search(pattern, shown, re.MULTILINE), pattern + done.output
     assert in_shell.left_behind() == []
+
+
+def test_the_first_task_of_a_run_is_interrupted_if_one_asks_for_it(
+    in_shell: Shell,
+) -> None:
+    guide = (DOCS / "sandbox.md").read_text(encoding="utf-8")
+    (flow,) = re.findall(r"```python\n(# slow\.py\n.*?)```", guide, re.DOTALL)
+    in_shell.write("slow.py", flow.replace("time.sleep(10)", "time.sleep(5)"))
+    asked = ["slow.py", "--fault", "spot", "--fault-after", "1"]
+    done = CliRunner().invoke(command.sandbox, [*asked, "--on-interruption", "fail"])
+    assert done.exit_code == 1, done.output
+    assert "Your Spot Task was interrupted." in done.output
+    assert "[spot-interruption]" in done.output
+
+
+def test_the_latest_task_of_each_run_is_interrupted_once() -> None:
+    struck: List[Any] = []
+    aws: Any = SimpleNamespace(
+        tasks=lambda: [
+            SimpleNamespace(started_by=run, task_arn=arn)
+            for run, arn in (("a", "a1"), ("b", "b1"), ("a", "a2"))
+        ],
+        interrupt=lambda arn: struck.append(("spot", arn)),
+        finish=lambda arn, code, reason: struck.append(("memory", arn, code)),
+    )
+    for kind in INTERRUPTIONS:
+        faults = Interruptions(aws, ["other", kind], 0.0)
+        for run in ("a", "a", "b", "gone"):
+            faults.begin(run)
+        for timer in faults._timers:
+            timer.join()
+    assert sorted(struck) == [
+        ("memory", "a2", 137),
+        ("memory", "b1", 137),
+        ("spot", "a2"),
+        ("spot", "b1"),
+    ]
+    late = Interruptions(aws, ["spot"], 1000.0)
+    late.begin("a")
+    late.close()
+    late._timers[0].join()
+    assert len(struck) == 4
 
 
 @pytest.mark.parametrize(

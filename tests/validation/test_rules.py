@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 import pytest
 from codes import raises_code
@@ -1090,3 +1090,54 @@ def test_rules_survive_any_types_and_change_nothing(
     rules.check_definition(definition_, "FARGATE")
     rules.check_run_task(request_, definition_)
     assert repr((definition_, request_)) == repr(before)
+
+
+# -- More memory ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "cpu, memory, most, size",
+    [
+        ("256", "512", 8192, (256, 1024)),
+        ("256", "1024", 8192, (256, 2048)),
+        ("256", "2048", 8192, (512, 4096)),
+        (".25 vCPU", "2 GB", 8192, (512, 4096)),
+        ("1024", "3072", 8192, (1024, 6144)),
+        ("1024", "8192", 122880, (2048, 16384)),
+        ("4096", "30720", 122880, (8192, 61440)),
+        # The largest size up to the cap.
+        ("1024", "3072", 6000, (1024, 5120)),
+        ("256", "2048", 3072, (512, 3072)),
+        ("256", "512", 1024, (256, 1024)),
+        # None is larger.
+        ("256", "512", 1023, None),
+        ("256", "512", 512, None),
+        ("16384", "122880", 200000, None),
+        (None, "512", 8192, None),
+        ("256", None, 8192, None),
+    ],
+)
+def test_sizes_with_more_memory(
+    cpu: Any, memory: Any, most: int, size: Optional[Tuple[int, int]]
+) -> None:
+    assert rules.more_memory(cpu, memory, most) == size
+
+
+FARGATE_PAIRS = [
+    (cpu, memory) for cpu, sizes in rules.FARGATE_SIZES.items() for memory in sizes
+]
+
+
+@given(st.sampled_from(FARGATE_PAIRS), st.integers(1, 130_000))
+def test_a_size_with_more_memory_fits_fargate_and_the_cap(
+    pair: Tuple[int, int], most: int
+) -> None:
+    larger = rules.more_memory(*pair, most)
+    if larger is None:
+        assert not any(pair[1] < memory <= most for _, memory in FARGATE_PAIRS)
+        return
+    assert rules.fits_fargate(*larger)
+    assert pair[0] <= larger[0]
+    assert pair[1] < larger[1] <= most
+    doubles = [memory for _, memory in FARGATE_PAIRS if 2 * pair[1] <= memory <= most]
+    assert larger[1] >= 2 * pair[1] or not doubles

@@ -28,7 +28,14 @@ from .run_task import (
     overrides_length,
     placed_on_fargate,
 )
-from .sizes import FARGATE_SIZES, cpu_units, fits_fargate, memory_mib
+from .sizes import (
+    FARGATE_SIZES,
+    container_memory,
+    cpu_units,
+    fits_fargate,
+    memory_mib,
+    more_memory,
+)
 from .tags import MAX_TAGS, as_tag_value
 
 __all__ = [
@@ -44,9 +51,11 @@ __all__ = [
     "check_fargate_size",
     "check_one_task",
     "check_run_task",
+    "container_memory",
     "cpu_units",
     "fits_fargate",
     "memory_mib",
+    "more_memory",
     "overrides_length",
     "placed_on_fargate",
     "raise_certain",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Dict, Optional, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
+
+from ...flow_run import FLOW_CONTAINER
 
 Size = Union[int, float, str, None]
 
@@ -66,6 +68,49 @@ def beyond_the_table(cpu: Size) -> bool:
     """Whether `cpu` exceeds all sizes known here, so that AWS may have added it."""
     units = cpu_units(cpu)
     return units is not None and units > max(FARGATE_SIZES)
+
+
+def more_memory(cpu: Size, memory: Size, most: int) -> Optional[Tuple[int, int]]:
+    """The cpu and memory of a Fargate task with at least twice the memory.
+
+    Args:
+        cpu: The cpu so far; the new size has more only if the memory needs it.
+        memory: The memory so far.
+        most: How many MiB it may have; the largest size up to that, if twice the
+            memory is more.
+
+    Returns:
+        CPU units and MiB; None if there is no size with more memory.
+    """
+    units, mib = cpu_units(cpu), memory_mib(memory)
+    if units is None or mib is None:
+        return None
+    larger = [
+        (each, size)
+        for each, sizes in FARGATE_SIZES.items()
+        for size in sizes
+        if each >= units and mib < size <= most
+    ]
+    enough = [pair for pair in larger if pair[1] >= 2 * mib]
+    if enough:
+        return min(enough)
+    return max(larger, key=lambda pair: (pair[1], -pair[0]), default=None)
+
+
+def container_memory(
+    overrides: Mapping[str, Any], definition: Mapping[str, Any]
+) -> Optional[int]:
+    """The hard limit of the flow's container in MiB, the override's before its own.
+
+    Args:
+        overrides: Those of a task, or of a RunTask request.
+        definition: The task definition.
+    """
+    given = overrides.get("containerOverrides") or ()
+    for container in [*given, *(definition.get("containerDefinitions") or ())]:
+        if container.get("name") == FLOW_CONTAINER and container.get("memory"):
+            return int(container["memory"])
+    return None
 
 
 def sizes_near(cpu: Size) -> str:
