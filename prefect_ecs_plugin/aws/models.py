@@ -30,9 +30,11 @@ FOLDER = Path(__file__).with_name("service_models")
 #: What is read of described tasks, by shape.
 MEMBERS: Mapping[str, Tuple[str, ...]] = {
     "Task": (
-        *("taskArn", "taskDefinitionArn", "startedBy", "createdAt", "startedAt"),
-        *("lastStatus", "desiredStatus", "stopCode", "stoppedReason"),
-        *("launchType", "cpu", "memory", "overrides", "containers"),
+        *("taskArn", "taskDefinitionArn", "startedBy", "overrides", "containers"),
+        *("createdAt", "pullStartedAt", "pullStoppedAt", "startedAt"),
+        *("stoppingAt", "executionStoppedAt", "stopCode", "stoppedReason"),
+        *("lastStatus", "desiredStatus", "launchType", "capacityProviderName"),
+        *("cpu", "memory"),
     ),
     "Container": ("name", "lastStatus", "runtimeId", "exitCode", "reason"),
 }
