@@ -36,7 +36,7 @@ MEMBERS: Mapping[str, Tuple[str, ...]] = {
         *("lastStatus", "desiredStatus", "launchType", "capacityProviderName"),
         *("cpu", "memory"),
     ),
-    "Container": ("name", "lastStatus", "runtimeId", "exitCode", "reason"),
+    "Container": ("name", "image", "lastStatus", "runtimeId", "exitCode", "reason"),
 }
 
 #: The tasks in the answer to RunTask.

@@ -122,10 +122,12 @@ def read_of(value: Mapping[str, Any], shape: str) -> Dict[str, Any]:
 
 def test_members_that_are_read_are_left_in() -> None:
     """By name: a described task is called `task` wherever it is read."""
-    sources = (path.read_text() for path in PACKAGE.rglob("*.py") if is_agents(path))
+    paths = filter(is_agents, PACKAGE.rglob("*.py"))
+    source = "\n".join(path.read_text() for path in paths)
     reads = re.compile(r'\btask(?:\.get\(|\[)"(\w+)"')
-    read = {name for source in sources for name in reads.findall(source)}
-    assert read == {*MEMBERS["Task"]}
+    assert {*reads.findall(source)} == {*MEMBERS["Task"]}
+    of_flow = re.compile(r'\bflow_container\(task\)\.get\("(\w+)"')
+    assert {*of_flow.findall(source)} <= {*MEMBERS["Container"]}
 
 
 def is_agents(path: Path) -> bool:
