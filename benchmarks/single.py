@@ -1,4 +1,4 @@
-"""How long a run waits that somebody starts by hand while its agent is idle."""
+"""How long a run waits that a user starts by hand while its agent is idle."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def pauses(scenario: Scenario, runs: int) -> List[List[float]]:
 
 @dataclass(frozen=True)
 class _Desk:
-    """Somebody who starts runs for one agent."""
+    """A user who starts runs for one agent."""
 
     api: API
     aws: AWS

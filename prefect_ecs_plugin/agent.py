@@ -100,7 +100,7 @@ class _Look(NamedTuple):
     """One look at the queue.
 
     Attributes:
-        rows: Runs that are not in hand yet.
+        rows: Runs that the agent is not launching yet.
         began: When it began, by the monotonic clock.
         pause: Seconds until the next look.
     """

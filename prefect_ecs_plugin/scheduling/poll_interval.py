@@ -13,7 +13,7 @@ from typing import Mapping
 WINDOW = 25
 
 
-#: The most seconds between two looks while the API answers. A run that somebody starts
+#: The most seconds between two looks while the API answers. A run that a user starts
 #: by hand waits half of it on average.
 IDLE = 2.0
 
