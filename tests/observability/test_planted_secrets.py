@@ -406,6 +406,8 @@ def test_health_says_in_fixed_words_that_credentials_are_gone(
 ) -> None:
     broken, script = tmp_path / "broken", tmp_path / "credentials.sh"
     (found,) = [each for each in planted("health") if each.variable == "DBPASS"]
+    seen: List[str] = []
+    world.aws.fault = lambda operation, _: seen.append(operation)
     # botocore asks again each time if less than ten minutes are left.
     soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 9 * 60))
     answer = {
@@ -432,6 +434,7 @@ def test_health_says_in_fixed_words_that_credentials_are_gone(
         AWS_CONFIG_FILE=str(config),
     )
     assert eventually(lambda: is_well(address))
+    assert eventually(lambda: "ecs.DescribeClusters" in seen)  # the last of its start
     broken.touch()
     problem = json.loads(get(f"{address}/api/health"))["problem"]
     assert code_of(problem) == "credentials-not-refreshed"
