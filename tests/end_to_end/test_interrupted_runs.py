@@ -121,8 +121,10 @@ def _diary_functions(path: str) -> Any:
 
 
 def interrupt(world: World, run_id: str) -> None:
-    """As AWS takes the capacity of the run's latest task."""
-    world.aws.interrupt(world.tasks_of(run_id)[-1].task_arn)
+    """As AWS takes the capacity of the run's latest task; its process has ended then."""
+    arn = world.tasks_of(run_id)[-1].task_arn
+    world.aws.interrupt(arn)
+    eventually(lambda: world.aws.task(arn).last_status == "STOPPED")
 
 
 def next_task(world: World, run_id: str, count: int = 2) -> Any:
