@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tup
 
 import pytest
 from codes import raises_code
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from prefect_ecs_plugin.errors import RunConfigError
@@ -1129,15 +1129,17 @@ FARGATE_PAIRS = [
 
 
 @given(st.sampled_from(FARGATE_PAIRS), st.integers(1, 130_000))
+@example((16384, 57344), 61440)  # only a size with less cpu has as much
 def test_a_size_with_more_memory_fits_fargate_and_the_cap(
     pair: Tuple[int, int], most: int
 ) -> None:
     larger = rules.more_memory(*pair, most)
+    sizes = [memory for cpu, memory in FARGATE_PAIRS if cpu >= pair[0]]
     if larger is None:
-        assert not any(pair[1] < memory <= most for _, memory in FARGATE_PAIRS)
+        assert not any(pair[1] < memory <= most for memory in sizes)
         return
     assert rules.fits_fargate(*larger)
     assert pair[0] <= larger[0]
     assert pair[1] < larger[1] <= most
-    doubles = [memory for _, memory in FARGATE_PAIRS if 2 * pair[1] <= memory <= most]
+    doubles = [memory for memory in sizes if 2 * pair[1] <= memory <= most]
     assert larger[1] >= 2 * pair[1] or not doubles
