@@ -121,7 +121,7 @@ def _diary_functions(path: str) -> Any:
 
 
 def interrupt(world: World, run_id: str) -> None:
-    """As AWS takes the capacity of the run's latest task; its process has ended then."""
+    """As AWS takes the capacity of the run's latest task; its process has ended."""
     arn = world.tasks_of(run_id)[-1].task_arn
     world.aws.interrupt(arn)
     eventually(lambda: world.aws.task(arn).last_status == "STOPPED")
