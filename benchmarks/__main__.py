@@ -164,6 +164,8 @@ def _keep(results: Results) -> None:
 
 def _results_without(names: Sequence[str]) -> Results:
     """What was kept last of all scenarios but these."""
+    if not _KEPT.exists():
+        return Results()
     kept = json.loads(_KEPT.read_text())
     results = Results()
     results.loop_seconds = kept["loop_seconds"]
