@@ -124,7 +124,7 @@ class FlowRun:
 
 
 def seconds_in(text: Any) -> Optional[float]:
-    """Seconds, as a variable gives them; None if that is no number from 0 up."""
+    """Seconds, as a variable gives them; None if it is not a number from 0 up."""
     try:
         number = float(text)
     except (TypeError, ValueError):

@@ -8,15 +8,7 @@ of ECS. No input is ever changed.
 from __future__ import annotations
 
 from functools import partial
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Dict,
-    Iterable,
-    List,
-    Mapping,
-    Tuple,
-)
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Tuple
 
 from .errors import RunConfigError
 from .flow_run import FLOW_CONTAINER, MAX_RUNTIME, RUN_ID, FlowRun, plain, seconds_in
@@ -182,7 +174,7 @@ def build(
 
     Raises:
         RunConfigError: If a value has the wrong type, the run overrides a container
-            that the definition does not have, or its maximum runtime is no number.
+            that the definition does not have, or its maximum runtime is not a number.
     """
     present = _container_names(definition)
     # The run's own overrides must fit; the agent's are for many definitions.

@@ -50,7 +50,7 @@ from ..launch_record import (
 from ..observability.log_formats import log_context, log_full_error
 from ..observability.outage_log import OutageLog, retry_until_success
 from ..prefect_api.client import AgentClient
-from ..prefect_api.run_states import READING, RunStates
+from ..prefect_api.run_states import RunStates
 from ..scheduling.steps import Cause, Pause, Steps, as_steps
 from .poll_queue import Location
 from .task_finder import FoundTask, TaskFinder, TasksByRun
@@ -409,8 +409,7 @@ class Recovery:
                 extra=log_context(run.id),
             )
             return
-        read = as_steps(lambda: self._client.row(run.id))
-        row = yield from retry_until_success(read, self._outages, READING)
+        row = yield from self._claims.read_whole(run.id)
         if row is None:
             return
         was_read = heartbeat_of(row) > run.claimed_at + READ_BY

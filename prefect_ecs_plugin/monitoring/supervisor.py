@@ -36,12 +36,12 @@ from ..launch_record import (
 )
 from ..observability.counters import AgentCounters, Ending
 from ..observability.log_formats import log_context
-from ..observability.outage_log import OutageLog, retry_until_success
+from ..observability.outage_log import OutageLog
 from ..prefect_api.client import AgentClient
 from ..prefect_api.reporter import Reporter
 from ..prefect_api.run_states import READING, RunStates
 from ..scheduling.dispatcher import Dispatcher
-from ..scheduling.steps import Cause, Pause, Steps, as_steps
+from ..scheduling.steps import Cause, Pause, Steps
 from ..submission import Submission
 from . import phases
 from .deadlines import Deadlines, was_ended_by_stop
@@ -406,20 +406,24 @@ class Supervisor:
         row: Mapping[str, Any],
     ) -> Steps[Decision]:
         """Have a run go on in another task, and tell people; see `Resumer.resume`."""
-        run_id = watched.flow_run_id
         definition = yield from self._definition_of(task)
         stopped = StoppedTask(watched.task_arn, task or {}, definition, decision, row)
         decision = yield from self._resumer.resume(stopped)
         if decision.verdict is Verdict.RESUME:
-            explanation = yield from self._explain(watched, task, decision)
-            self._logger.warning(
-                "Flow run %s: %s",
-                run_id,
-                explanation.message,
-                extra=log_context(run_id, watched.task_arn),
-            )
-            self._reporter.log(run_id, explanation.log, "WARNING")
+            yield from self._warn(watched, task, decision)
         return decision
+
+    def _warn(
+        self, watched: Watched, task: Optional[Task], decision: Decision
+    ) -> Steps[None]:
+        """Explain a decision in the agent's log and in the run's."""
+        run_id = watched.flow_run_id
+        explanation = yield from self._explain(watched, task, decision)
+        about = log_context(run_id, watched.task_arn)
+        self._logger.warning(
+            "Flow run %s: %s", run_id, explanation.message, extra=about
+        )
+        self._reporter.log(run_id, explanation.log, "WARNING")
 
     def _relaunch(
         self,
@@ -430,25 +434,19 @@ class Supervisor:
     ) -> Steps[None]:
         """Launch a run again after a pause, unless the run has changed by then."""
         run_id, launch = watched.flow_run_id, watched.launch
-        explanation = yield from self._explain(watched, task, decision)
-        about = log_context(run_id, watched.task_arn)
-        self._logger.warning(
-            "Flow run %s: %s", run_id, explanation.message, extra=about
-        )
-        self._reporter.log(run_id, explanation.log, "WARNING")
+        yield from self._warn(watched, task, decision)
         self._restarting.add(run_id)
         try:
             seconds = RELAUNCH_BACKOFF.seconds(launch.attempt, random.random())
             yield Pause(seconds, cause=Cause.RESTART)
-            read = as_steps(lambda: self._client.row(run_id))
-            row = yield from retry_until_success(read, self._outages, READING)
+            row = yield from self._claims.read_whole(run_id)
         finally:
             self._restarting.discard(run_id)
         if row is None or not is_unchanged(row, seen):
             self._logger.debug(
                 "Flow run %s is not launched again: its state has changed since",
                 run_id,
-                extra=about,
+                extra=log_context(run_id, watched.task_arn),
             )
             return
         latest = self._claims.latest(row)

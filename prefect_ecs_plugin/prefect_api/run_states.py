@@ -27,7 +27,7 @@ from concurrent.futures import Future
 from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 
 from ..observability.outage_log import OutageLog, retry_until_success
-from ..scheduling.steps import Interrupted, Pause, Steps, as_steps
+from ..scheduling.steps import Interrupted, Pause, Steps, as_steps, resolve
 from .client import AgentClient, took_too_long
 
 #: Seconds for which questions are collected into one query, and how many: as many as
@@ -148,12 +148,7 @@ class RunStates:
                 self._collected = None
         if not batch.answer.set_running_or_notify_cancel():
             return
-        try:
-            self._client.set_run_states(batch.changes)
-        except BaseException as error:
-            batch.answer.set_exception(error)
-        else:
-            batch.answer.set_result(None)
+        resolve(batch.answer, lambda: self._client.set_run_states(batch.changes))
 
     def _ask(self) -> Steps[None]:
         """Answer questions until there are none."""

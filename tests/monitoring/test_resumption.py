@@ -24,7 +24,7 @@ NOW = "2026-11-27T10:00:00+00:00"
 RECORD = LaunchRecord("run-1-i1", interruptions=1)
 STORED: Dict[str, Any] = {"type": "S3Result", "location": "a/b"}
 UNSTORED: Dict[str, Any] = {"type": "Result", "location": None}
-ON_DISK: Dict[str, Any] = {"type": "LocalResult", "location": "/root/.prefect/a"}
+ON_DISK: Dict[str, Any] = {"type": "LocalResult", "location": "/results/a"}
 NOTHING: Dict[str, Any] = {"type": "NoResultType"}
 SECRET: Dict[str, Any] = {"type": "SecretResult", "location": None}
 SETUP = "prefect.tasks.core.resource_manager.ResourceSetupTask"
