@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Mapping, NamedTuple, Optional
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from ..flow_run import FLOW_CONTAINER
 
@@ -13,6 +14,12 @@ _HOSTS = {
     "aws-cn": "console.amazonaws.cn",
     "aws-us-gov": "console.amazonaws-us-gov.com",
 }
+
+#: A link as `log_url` makes it.
+_LOG_URL = re.compile(
+    r"region=(?P<region>[\w-]+)#logsV2:log-groups/log-group/(?P<group>[^/\s]+)"
+    r"/log-events/(?P<stream>[^/\s]+)"
+)
 
 
 class TaskName(NamedTuple):
@@ -43,6 +50,14 @@ def task_url(task_arn: str) -> str:
     )
 
 
+class LogStream(NamedTuple):
+    """Where a container's log is in CloudWatch Logs."""
+
+    group: str
+    name: str
+    region: str
+
+
 def log_url(task_arn: str, definition: Mapping[str, Any]) -> Optional[str]:
     """The log stream of the `flow` container, None where it does not use awslogs.
 
@@ -50,35 +65,59 @@ def log_url(task_arn: str, definition: Mapping[str, Any]) -> Optional[str]:
         task_arn: The task's ARN.
         definition: Its definition, rendered or described.
     """
-    task, options = TaskName.of(task_arn), awslogs_options(definition)
     stream = log_stream(task_arn, definition)
     if stream is None:
         return None
-    region = options.get("awslogs-region", task.region)
     return (
-        f"https://{_host(task, region)}/cloudwatch/home?region={region}#logsV2:"
-        f"log-groups/log-group/{_twice_quoted(options['awslogs-group'])}"
-        f"/log-events/{_twice_quoted(stream)}"
+        f"https://{_host(TaskName.of(task_arn), stream.region)}/cloudwatch/home"
+        f"?region={stream.region}#logsV2:"
+        f"log-groups/log-group/{_twice_quoted(stream.group)}"
+        f"/log-events/{_twice_quoted(stream.name)}"
     )
 
 
-def log_stream(task_arn: str, definition: Mapping[str, Any]) -> Optional[str]:
-    """The stream's name: `prefix/container/task-id`.
+def log_stream_in(text: str) -> Optional[LogStream]:
+    """The log stream that a text links to, as `log_url` does; None for none."""
+    found = _LOG_URL.search(text)
+    if found is None:
+        return None
+    group, name = (
+        unquote(unquote(found[part].replace("$", "%"))) for part in ("group", "stream")
+    )
+    return LogStream(group, name, found["region"])
 
+
+def log_stream(
+    task_arn: str, definition: Mapping[str, Any], container: str = FLOW_CONTAINER
+) -> Optional[LogStream]:
+    """The log stream of a container; None where it does not use awslogs.
+
+    Its name is `prefix/container/task-id`:
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/using_awslogs.html
+
+    Args:
+        task_arn: The task's ARN.
+        definition: Its definition, rendered or described.
+        container: The container's name.
     """
-    options = awslogs_options(definition)
+    options = awslogs_options(definition, container)
     if not options.get("awslogs-group") or not options.get("awslogs-stream-prefix"):
         return None
-    task_id = TaskName.of(task_arn).task_id
-    return f"{options['awslogs-stream-prefix']}/{FLOW_CONTAINER}/{task_id}"
+    task = TaskName.of(task_arn)
+    return LogStream(
+        options["awslogs-group"],
+        f"{options['awslogs-stream-prefix']}/{container}/{task.task_id}",
+        options.get("awslogs-region", task.region),
+    )
 
 
-def awslogs_options(definition: Mapping[str, Any]) -> Mapping[str, str]:
-    """The options of the `flow` container's awslogs driver, empty where it has none."""
-    for container in definition.get("containerDefinitions", []):
-        logs = container.get("logConfiguration") or {}
-        if container.get("name") == FLOW_CONTAINER:
+def awslogs_options(
+    definition: Mapping[str, Any], container: str = FLOW_CONTAINER
+) -> Mapping[str, str]:
+    """The options of a container's awslogs driver, empty where it has none."""
+    for each in definition.get("containerDefinitions", []):
+        logs = each.get("logConfiguration") or {}
+        if each.get("name") == container:
             options: Mapping[str, str] = logs.get("options") or {}
             return options if logs.get("logDriver") == "awslogs" else {}
     return {}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import Any, Callable, List, Mapping
+from typing import Any, Callable, Dict, Iterable, List, Mapping
 
 from ..observability.log_formats import log_context
 from . import console_links
+from .console_links import LogStream
 
 #: How many lines a reader gets.
 LINES = 50
@@ -43,7 +44,7 @@ class ContainerLogs:
         if stream is None:
             return []
         try:
-            return self._read(console_links.awslogs_options(definition), stream)
+            return self._read(stream)
         except Exception as error:  # best-effort
             self._logger.debug(
                 "The log of task %s cannot be read: %s: %s",
@@ -54,22 +55,27 @@ class ContainerLogs:
             )
             return []
 
-    def _read(self, options: Mapping[str, str], stream: str) -> List[str]:
-        """The last events of a stream.
-
-        https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html
-        """
+    def _read(self, stream: LogStream) -> List[str]:
         client = self._client()
-        region = options.get("awslogs-region", client.meta.region_name)
-        if region != client.meta.region_name:
-            raise LookupError(f"it is in another region, {region}")
-        answer = client.get_log_events(
-            logGroupName=options["awslogs-group"],
-            logStreamName=stream,
-            limit=LINES,
-            startFromHead=False,
-        )
-        lines = [
-            line for event in answer["events"] for line in event["message"].splitlines()
-        ]
-        return lines[-LINES:]
+        if stream.region != client.meta.region_name:
+            raise LookupError(f"it is in another region, {stream.region}")
+        answer = client.get_log_events(**last_events(stream, LINES))
+        return lines_of(answer["events"])[-LINES:]
+
+
+def last_events(stream: LogStream, count: int) -> Dict[str, Any]:
+    """The request for the last events of a stream.
+
+    https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html
+    """
+    return {
+        "logGroupName": stream.group,
+        "logStreamName": stream.name,
+        "limit": count,
+        "startFromHead": False,
+    }
+
+
+def lines_of(events: Iterable[Mapping[str, Any]]) -> List[str]:
+    """The lines of events, of which one may have several."""
+    return [line for event in events for line in event["message"].splitlines()]

@@ -214,6 +214,7 @@ class _Lazy(NamedGroup):
 
     modules: ClassVar[Dict[str, str]] = {
         "check": "prefect_ecs_plugin.cli.check.command",
+        "explain": "prefect_ecs_plugin.cli.explain.command",
         "install": "prefect_ecs_plugin.cli.install.command",
         "prune": "prefect_ecs_plugin.cli.prune.command",
         "sandbox": "prefect_ecs_plugin.sandbox.command",

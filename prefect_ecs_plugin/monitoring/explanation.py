@@ -11,7 +11,7 @@ from ..flow_run import FLOW_CONTAINER
 from ..observability import redaction
 from ..validation import rules
 from .decision import Decision, Task, Verdict, reasons
-from .stop_reasons import EXIT_CODES, OUT_OF_MEMORY
+from .stop_reasons import EXIT_CODES, OUT_OF_MEMORY, StopReason
 
 #: Characters of ECS's own words in a state message; the log has all of them.
 _LONGEST_REASON = 300
@@ -62,22 +62,18 @@ def explain(
     seen, known = task or {}, definition or {}
     secrets = [*secrets, *redaction.secrets_in(seen.get("overrides"), definition)]
     opening, code = _opening(decision), decision.stop_reason.code
-    remedy = decision.stop_reason.remedy
-    if code in _ABOUT_MEMORY:
-        remedy = _more_memory(seen, known)
+    to_do = remedy(decision.stop_reason, seen, known)
     if decision.verdict is Verdict.RESUME:  # there is nothing to do
-        remedy = ""
-    about = "; ".join(
-        filter(None, [opening, without_code(decision.resumption), remedy])
-    )
+        to_do = ""
+    about = "; ".join(filter(None, [opening, without_code(decision.resumption), to_do]))
     message = _one_line(f"{about}{_quoted(seen, secrets)}")
     tail = redaction.redact_lines(log_lines, secrets, _LONGEST_LINE)
     lines = [
         with_code(f"{opening}.", code),
         *_resumption(decision),
-        *([f"What to do: {remedy}."] if remedy else []),
-        *_facts(seen),
-        *_links(task_arn, known),
+        *([f"What to do: {to_do}."] if to_do else []),
+        *facts(seen),
+        *links(task_arn, known),
         f"More about this: {decision.stop_reason.source}",
     ]
     if tail:
@@ -87,6 +83,19 @@ def explain(
         with_code(redaction.redact_text(message, secrets), code),
         redaction.redact_text("\n".join(lines), secrets),
     )
+
+
+def remedy(reason: StopReason, task: Task, definition: Mapping[str, Any]) -> str:
+    """What a person can do about a stopped task, as an imperative.
+
+    Args:
+        reason: Why it stopped.
+        task: As described.
+        definition: Its definition, empty if it is not known.
+    """
+    if reason.code in _ABOUT_MEMORY:
+        return _more_memory(task, definition)
+    return reason.remedy
 
 
 def _resumption(decision: Decision) -> Iterator[str]:
@@ -119,7 +128,8 @@ def _quoted(task: Task, secrets: Sequence[str]) -> str:
     return f" (ECS says: {said})" if said else ""
 
 
-def _facts(task: Task) -> Iterator[str]:
+def facts(task: Task) -> Iterator[str]:
+    """What ECS says about a stopped task and each of its containers."""
     for key in ("stopCode", "stoppedReason"):
         if task.get(key):
             yield f"{key}: {_one_line(str(task[key]))}"
@@ -133,7 +143,8 @@ def _facts(task: Task) -> Iterator[str]:
         yield f"Container {container.get('name')!r}: {end}"
 
 
-def _links(task_arn: str, definition: Mapping[str, Any]) -> Iterator[str]:
+def links(task_arn: str, definition: Mapping[str, Any]) -> Iterator[str]:
+    """Where to look at a task and its log in the AWS console."""
     yield f"Task {task_arn}: {console_links.task_url(task_arn)}"
     logs = console_links.log_url(task_arn, definition)
     if logs:

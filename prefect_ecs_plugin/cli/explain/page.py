@@ -1,0 +1,188 @@
+"""An explanation as text of 80 columns, or as JSON. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any, Iterator, List, Mapping, Sequence, Tuple
+
+import click
+import yaml
+
+from ...validation.excerpt import shortened
+from ..terminal import WIDTH, spoken, wrapped
+from .account import Explanation
+from .timeline import Phase, Span
+
+#: Task runs that are shown.
+_TASK_RUNS = 5
+
+_COLOURS = {"Success": "green", "Failed": "red", "Cancelled": "yellow"}
+
+#: Before the details of a phase.
+_INDENT = " " * 25
+
+
+def page(explained: Explanation, with_requests: bool = False) -> str:
+    """The page.
+
+    Args:
+        explained: What to tell.
+        with_requests: Whether to show both requests whole.
+    """
+    requests = explained.requests
+    # The cause comes last: what a terminal shows when the command has ended.
+    parts = [
+        list(_head(explained)),
+        _section("Timeline (UTC)", list(_timeline(explained))),
+        _section("Task runs", list(_task_runs(explained))),
+        _section("Requests", list((_whole if with_requests else _folded)(requests))),
+        _section("In the AWS console", [f"  {url}" for url in explained.links]),
+        _section(
+            "Not seen", [each for note in explained.unseen for each in wrapped(note)]
+        ),
+        _section(
+            f"Last lines of {explained.log_source}",
+            [line for each in explained.log for line in wrapped(each, later="      ")],
+        ),
+        _section(*_why(explained)),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def as_json(explained: Explanation) -> str:
+    """One document; times in ISO 8601, lengths in seconds."""
+    document = asdict(explained)
+    for name in ("spans", "longest"):
+        del document[name]
+    document["seconds"] = round(explained.seconds, 3)
+    document["timeline"] = [
+        {
+            **asdict(span),
+            "phase": span.phase.value,
+            "begin": _at(span.begin).isoformat(),
+            "end": _at(span.end).isoformat(),
+            "seconds": round(span.seconds, 3),
+            "is_longest": span is explained.longest,
+        }
+        for span in explained.spans
+    ]
+    return json.dumps(document, indent=2, default=str)
+
+
+def _section(heading: str, lines: Sequence[str]) -> List[str]:
+    return [click.style(heading, bold=True), *lines] if lines else []
+
+
+def _at(moment: float) -> datetime:
+    return datetime.fromtimestamp(moment, timezone.utc)
+
+
+def _head(explained: Explanation) -> Iterator[str]:
+    run, spans = explained.run, explained.spans
+    state = str(run["state"])
+    title = f"Flow run {run['name']} is "
+    yield click.style(title, bold=True) + click.style(
+        state, fg=_COLOURS.get(state, "cyan"), bold=True
+    )
+    flow = f"{run['flow']}, version {run['flow_version']}, project {run['project']}"
+    yield from _fact("flow", flow)
+    yield from _fact("run", str(run["id"]))
+    labels = ", ".join(run["labels"]) or "none"
+    yield from _fact("agent", f"{run['agent'] or 'none yet'}; labels: {labels}")
+    for task in explained.tasks[-1:]:
+        size = f"cpu {task['cpu']}, memory {task['memory']}"
+        where = f"in cluster {task['cluster']}, {task['region']}"
+        yield from _fact("task", f"{task['id']} {where}; {task['provider']}, {size}")
+    if spans:
+        begin, end = _at(spans[0].begin), _at(spans[-1].end)
+        until = "now" if spans[-1].is_open else f"{end:%H:%M:%S}"
+        took = spoken(explained.seconds)
+        yield from _fact("time", f"{took}: {begin:%Y-%m-%d %H:%M:%S} to {until} UTC")
+
+
+def _fact(name: str, text: str) -> List[str]:
+    return wrapped(text, f"  {name:<7}", " " * 9)
+
+
+def _why(explained: Explanation) -> Tuple[str, List[str]]:
+    cause = explained.cause
+    lines = wrapped(explained.waits_for) if explained.waits_for else []
+    if cause is None:
+        return "What it waits for", lines
+    lines += wrapped(f"{cause.text}.")
+    if cause.remedy:
+        lines += wrapped(f"What to do: {cause.remedy}.")
+    for fact in cause.facts:
+        lines += wrapped(fact, "  - ", "    ")
+    if cause.source:
+        lines += [f"  More: {cause.source}"]
+    heading = "Why it ended" if not explained.waits_for else "Why its task stopped"
+    return f"{heading} [{cause.code}]" if cause.code else heading, lines
+
+
+def _timeline(explained: Explanation) -> Iterator[str]:
+    has_several = len(explained.tasks) > 1
+    for span in explained.spans:
+        name = span.phase.value
+        if has_several and span.phase is Phase.PROVISIONING:
+            name = f"{name} of task {span.task[:8]}"
+        yield _row(span, f"{name} so far" if span.is_open else name, explained)
+        if span.detail:
+            yield from wrapped(span.detail, _INDENT)
+    if explained.spans and not explained.spans[-1].is_open:
+        end = _at(explained.spans[-1].end)
+        yield f"  {end:%H:%M:%S}  {'':<13}{explained.run['state']}"
+
+
+def _row(span: Span, name: str, explained: Explanation) -> str:
+    row = f"  {_at(span.begin):%H:%M:%S}  {spoken(span.seconds):>11}  {name}"
+    if span is not explained.longest:
+        return row
+    return click.style(f"{row}  <- longest", bold=True)
+
+
+def _task_runs(explained: Explanation) -> Iterator[str]:
+    counts = explained.task_run_states
+    if not counts:
+        return
+    yield "  " + ", ".join(f"{count} {state}" for state, count in counts.items())
+    for each in explained.task_runs[:_TASK_RUNS]:
+        took = spoken(each.seconds) if each.seconds is not None else "-"
+        row = f"  {took:>11}  {each.state:<9} {shortened(each.name, 24)}"
+        yield shortened(f"{row}: {each.message}" if each.message else row, WIDTH)
+    left = sum(counts.values()) - _TASK_RUNS
+    if left > 0:
+        yield f"  and {left} more (--json has them)"
+
+
+def _folded(requests: Mapping[str, Any]) -> Iterator[str]:
+    """One line or two about each request."""
+    run_task, register = requests.get("RunTask"), requests.get("RegisterTaskDefinition")
+    if run_task:
+        overrides = run_task.get("overrides") or {}
+        containers = overrides.get("containerOverrides") or ()
+        variables = sum(len(each.get("environment") or ()) for each in containers)
+        name = str(run_task.get("taskDefinitionArn")).rpartition("/")[2]
+        tags = len(run_task.get("tags") or ())
+        provider = run_task.get("capacityProviderName") or run_task.get("launchType")
+        yield from wrapped(
+            f"RunTask: {name} on {provider}, {variables} variables, {tags} tags"
+        )
+    if register:
+        images = ", ".join(
+            f"{each.get('name')} ({each.get('image')})"
+            for each in register.get("containerDefinitions") or ()
+        )
+        size = f"cpu {register.get('cpu')}, memory {register.get('memory')}"
+        yield from wrapped(f"RegisterTaskDefinition: {images}; {size}")
+    if requests:
+        yield "  --requests shows them whole, with secrets masked."
+
+
+def _whole(requests: Mapping[str, Any]) -> Iterator[str]:
+    for name, request in requests.items():
+        yield f"  {name}, as ECS shows it:"
+        text = yaml.safe_dump(request, sort_keys=False, allow_unicode=True)
+        yield from (f"    {line}" for line in text.splitlines())
