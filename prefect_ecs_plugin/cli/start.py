@@ -214,8 +214,10 @@ class _Lazy(NamedGroup):
 
     modules: ClassVar[Dict[str, str]] = {
         "check": "prefect_ecs_plugin.cli.check.command",
+        "exec": "prefect_ecs_plugin.cli.exec",
         "explain": "prefect_ecs_plugin.cli.explain.command",
         "install": "prefect_ecs_plugin.cli.install.command",
+        "logs": "prefect_ecs_plugin.cli.logs",
         "prune": "prefect_ecs_plugin.cli.prune.command",
         "sandbox": "prefect_ecs_plugin.sandbox.command",
     }

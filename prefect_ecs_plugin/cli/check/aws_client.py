@@ -135,10 +135,17 @@ class AWS:
         if question not in self._answers:
             client = self._client(service, region)
             self._answers[question] = self._call(client, operation, params)
-        answer = self._answers[question]
-        if isinstance(answer, AWSUnavailable):
-            raise answer
-        return dict(answer)
+        return _raised(self._answers[question])
+
+    def ask_anew(
+        self,
+        service: str,
+        operation: str,
+        region: Optional[str] = None,
+        **params: Any,
+    ) -> Dict[str, Any]:
+        """As `ask`, whatever the answer was before."""
+        return _raised(self._call(self._client(service, region), operation, params))
 
     def _call(self, client: Any, operation: str, params: Mapping[str, Any]) -> Any:
         """The answer, or the error to raise."""
@@ -169,6 +176,12 @@ class AWS:
         headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         skew = skew_of(headers.get("date"), self._now())
         self.skew = self.skew if skew is None else skew
+
+
+def _raised(answer: Any) -> Dict[str, Any]:
+    if isinstance(answer, AWSUnavailable):
+        raise answer
+    return dict(answer)
 
 
 def _all_pages(

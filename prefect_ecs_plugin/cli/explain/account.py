@@ -119,10 +119,15 @@ def explain(seen: Seen, log_lines: int) -> Explanation:
     )
 
 
+def secrets_of(seen: Seen) -> List[str]:
+    """The secrets of a run, its tasks and its definition."""
+    described = [task.get("overrides") for task in seen.tasks]
+    return [*seen.secrets, *redaction.secrets_in(described, seen.definition)]
+
+
 def without_secrets(seen: Seen) -> Seen:
     """What was read, with stars in place of secrets."""
-    described = [task.get("overrides") for task in seen.tasks]
-    secrets = [*seen.secrets, *redaction.secrets_in(described, seen.definition)]
+    secrets = secrets_of(seen)
 
     def clean(lines: Sequence[Line]) -> List[Line]:
         texts = (redaction.redact_text(each.message, secrets) for each in lines)

@@ -19,6 +19,7 @@ from ...aws.container_logs import last_events, lines_of
 from ...aws.ecs import DESCRIBED_AT_ONCE, cluster_of, region_of
 from ...aws.session import AWSClients
 from ...errors import ConfigurationError, PrefectECSError, with_code
+from ...flow_run import FLOW_CONTAINER
 from ...monitoring.decision import Task
 from ...monitoring.poll_queue import Location
 from ...observability.redaction import secrets_in
@@ -206,7 +207,7 @@ class _FromAWS:
             self._note("ECS did not describe the task definition", error)
 
     def _read_log(self, aws: AWS, count: int) -> None:
-        stream = stream_of(self._known_task_arn(), self.definition, self.known.said)
+        stream = stream_of(self.seen())
         if stream is None:
             if self.definition:
                 self.unseen.append(
@@ -230,9 +231,6 @@ class _FromAWS:
         except AWSUnavailable as error:
             self._note("The container's log was not read", error)
 
-    def _known_task_arn(self) -> str:
-        return str(self.tasks[-1]["taskArn"]) if self.tasks else self.known.task_arn
-
     def _note(self, what: str, error: AWSUnavailable) -> None:
         self.unseen.append(with_code(f"{what}: {error}.", error.code))
 
@@ -250,15 +248,15 @@ def aws_clients(region: str) -> AWSClients:
     return clients
 
 
-def stream_of(
-    task_arn: str, definition: Optional[Mapping[str, Any]], said: Sequence[Line]
-) -> Optional[LogStream]:
-    """The log stream of a run's flow container, if it is known.
+def stream_of(seen: Seen, container: str = FLOW_CONTAINER) -> Optional[LogStream]:
+    """The log stream of a container of a run's last task, if it is known.
 
-    The line that an agent wrote about the launch links to it, for a task that ECS has
-    forgotten.
+    For a task that ECS has forgotten, the line that an agent wrote about its launch
+    links to the log of the flow's container.
     """
-    if task_arn and definition:
-        return log_stream(task_arn, definition)
-    about = (each.message for each in reversed(said) if each.task_arn)
+    if seen.task_arn and seen.definition:
+        return log_stream(seen.task_arn, seen.definition, container)
+    if container != FLOW_CONTAINER:
+        return None
+    about = (each.message for each in reversed(seen.said) if each.task_arn)
     return next(filter(None, map(log_stream_in, about)), None)

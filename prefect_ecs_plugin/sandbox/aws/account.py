@@ -27,7 +27,7 @@ from .tasks import Tasks
 Handler = Callable[[Mapping[str, Any]], Dict[str, Any]]
 
 # Operations on tasks to which moto would respond with tasks that do not exist.
-_NOT_SERVED = frozenset({"StartTask", "ExecuteCommand"})
+_NOT_SERVED = frozenset({"StartTask"})
 
 # Operations on services, which are moto's but run definitions of ours. Their tasks
 # are numbers that moto makes up: nothing runs.
@@ -217,6 +217,7 @@ class RegionalECS:
             "ListTaskDefinitionFamilies": self.definitions.list_families,
             "RunTask": self.tasks.run,
             "StopTask": self.tasks.stop,
+            "ExecuteCommand": self.tasks.execute_command,
             "DescribeTasks": self.tasks.describe,
             "ListTasks": self.tasks.list,
         }

@@ -192,6 +192,7 @@ class Task:
             "taskArn": self.arn,
             "name": container.name,
             "image": container.definition["image"],
+            "runtimeId": self._runtime_id(container),
             "lastStatus": container.last_status,
             "exitCode": container.exit_code,
             "reason": container.reason,
@@ -203,6 +204,12 @@ class Task:
             "memoryReservation": _text(container.definition.get("memoryReservation")),
         }
         return {key: value for key, value in described.items() if value is not None}
+
+    def _runtime_id(self, container: Container) -> Optional[str]:
+        """A container that was created has one."""
+        if "startedAt" not in self.times:
+            return None
+        return f"{self.id}-{list(self.containers).index(container.name)}"
 
     def _interfaces(self) -> List[Dict[str, str]]:
         if self.attachment is None or "id" not in self.attachment:

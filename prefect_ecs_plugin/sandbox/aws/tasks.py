@@ -85,6 +85,37 @@ class Tasks:
             self.lifecycle.stop(task, USER_INITIATED, reason)
             return {"task": task.describe()}
 
+    def execute_command(self, params: Mapping[str, Any]) -> Dict[str, Any]:
+        """ExecuteCommand; nothing listens at the URL of the session."""
+        with self.lock:
+            cluster = self.other_services.active_cluster(params.get("cluster"))
+            task = self._find(cluster.name, params["task"])
+            if task is None:
+                raise bad_parameter("The referenced task was not found.")
+            name = params.get("container") or next(iter(task.containers))
+            if name not in task.containers:
+                raise bad_parameter("The container was not found in the task.")
+            described = task.describe()
+            if task.last_status != RUNNING or not described["enableExecuteCommand"]:
+                raise bad_parameter(
+                    "The execute command failed because execute command was not "
+                    "enabled when the task was run or the execute command agent "
+                    "isn't running. Wait and try again or run a new task with execute "
+                    "command enabled and try again."
+                )
+            session = f"ecs-execute-command-{uuid.uuid4().hex[:17]}"
+            return {
+                "clusterArn": task.cluster_arn,
+                "containerName": name,
+                "interactive": params["interactive"],
+                "session": {
+                    "sessionId": session,
+                    "streamUrl": f"wss://127.0.0.1/v1/data-channel/{session}",
+                    "tokenValue": uuid.uuid4().hex,
+                },
+                "taskArn": task.arn,
+            }
+
     def describe(self, params: Mapping[str, Any]) -> Dict[str, Any]:
         """DescribeTasks: a hundred at most, MISSING for those it does not know."""
         names = params["tasks"]
