@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple
 
 from ...errors import code_of, without_code
+from ...launch_record import NEEDS_TASK
 from ...monitoring import explanation
 from ...monitoring.deadlines import seconds
 from ...monitoring.decision import Task, never_started, stop_reason
-from ...monitoring.stop_reasons import STOP_REASONS, StopReason
+from ...monitoring.stop_reasons import STOP_REASONS, VANISHED, StopReason
 from ...validation.excerpt import shortened
 from ..terminal import spoken
-from .seen import Seen, moment
+from .seen import Seen, claims_of, moment
 
 #: A task that ends so says nothing about its run: the flow's process has just ended.
 _PLAIN_ENDS = frozenset({"end-not-reported", "flow-exited", "container-ended"})
@@ -53,7 +54,9 @@ def cause(seen: Seen) -> Optional[Cause]:
     task = seen.task
     has_stopped = task is not None and task.get("lastStatus") == "STOPPED"
     if not seen.has_ended:
-        return _of_task(seen, task) if task and has_stopped else None
+        if task and has_stopped:
+            return _of_task(seen, task)
+        return _VANISHED if _has_vanished(seen) else None
     if seen.state == "Success":
         return None
     message = str(seen.row.get("state_message") or "")
@@ -65,6 +68,28 @@ def cause(seen: Seen) -> Optional[Cause]:
     if seen.state == "Cancelled":
         return Cause("", f"The run was cancelled: {message.rstrip('.')}")
     return _of_flow(seen, message)
+
+
+_VANISHED = Cause(
+    VANISHED.code,
+    f"The run is not finished, and {VANISHED.cause}",
+    VANISHED.remedy,
+    source=VANISHED.source,
+)
+
+
+def _has_vanished(seen: Seen) -> bool:
+    """Whether a run that had a task has none any more, and none is about to start."""
+    claims = claims_of(seen.row)
+    latest = claims[-1].stored_at if claims else 0.0
+    launched = [each.at for each in seen.said if each.task_arn]
+    return (
+        seen.state in NEEDS_TASK
+        and seen.were_listed
+        and not seen.tasks
+        and bool(launched)
+        and launched[-1] >= latest
+    )
 
 
 def _is_to_blame(seen: Seen, task: Task, code: str) -> bool:

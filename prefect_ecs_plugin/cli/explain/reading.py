@@ -146,6 +146,7 @@ class _FromAWS:
     place: Location
     unseen: List[str] = field(default_factory=list)
     tasks: List[Task] = field(default_factory=list)
+    were_listed: bool = False
     definition: Optional[Dict[str, Any]] = None
     container_log: Optional[List[str]] = None
     log_source: str = ""
@@ -168,6 +169,7 @@ class _FromAWS:
         return replace(
             self.known,
             tasks=self.tasks,
+            were_listed=self.were_listed,
             definition=self.definition,
             container_log=self.container_log,
             log_source=self.log_source,
@@ -186,6 +188,7 @@ class _FromAWS:
                     "ecs", "list_tasks", PaginationConfig=one_page, **which
                 )
                 arns += answer["taskArns"]
+            self.were_listed = True
         except AWSUnavailable as error:
             self._note("ECS did not list the run's tasks", error)
             arns = [each.task_arn for each in self.known.said if each.task_arn]

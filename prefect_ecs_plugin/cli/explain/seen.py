@@ -67,6 +67,7 @@ class Seen:
         said: What agents wrote into the run's log, the oldest first.
         log: What others wrote last into it, the oldest first.
         tasks: The run's tasks as described, the oldest first.
+        were_listed: Whether ECS has listed them; it forgets those that have stopped.
         definition: The definition of the last one.
         container_log: The last lines of its flow container; None if not read.
         log_source: Where these are, in words.
@@ -80,6 +81,7 @@ class Seen:
     said: Sequence[Line] = ()
     log: Sequence[Line] = ()
     tasks: Sequence[Task] = ()
+    were_listed: bool = False
     definition: Optional[Mapping[str, Any]] = None
     container_log: Optional[Sequence[str]] = None
     log_source: str = ""
@@ -119,15 +121,19 @@ def claims_of(row: Mapping[str, Any]) -> List[Claim]:
     Args:
         row: The run, with `claims` and `resumed` as `reading` asks for them.
     """
-    found = [(each, False) for each in row.get("claims") or ()]
-    for task_run in row.get("resumed") or ():
-        found += [(each, True) for each in task_run.get("states") or ()]
-    claims = [
-        Claim(read(each.get("serialized_state")), str(each["timestamp"]), is_resumed)
-        for each, is_resumed in found
+    own = [_claim(each, False) for each in row.get("claims") or ()]
+    of_task_runs = [
+        _claim(each, True)
+        for task_run in row.get("resumed") or ()
+        for each in task_run.get("states") or ()
     ]
-    one_of_each = {claim.record or claim.timestamp: claim for claim in claims}
-    return sorted(one_of_each.values(), key=lambda claim: claim.stored_at)
+    resumed = {claim.record or claim.timestamp: claim for claim in of_task_runs}
+    return sorted([*own, *resumed.values()], key=lambda claim: claim.stored_at)
+
+
+def _claim(state: Mapping[str, Any], is_resumed: bool) -> Claim:
+    record = read(state.get("serialized_state"))
+    return Claim(record, str(state["timestamp"]), is_resumed)
 
 
 def launches_of(seen: Seen) -> Tuple[Launched, ...]:

@@ -1,0 +1,637 @@
+"""`prefect agent ecs explain` tells what happened to a run, on one page."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
+from unittest import mock
+
+import pytest
+from click.testing import CliRunner, Result
+from codes import code_of
+from prefect.utilities.configuration import set_temporary_config
+from stopped_tasks import EXITED, FAILED_TO_START, OUT_OF_MEMORY, ran
+
+pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
+
+from sandbox_prefect import new_flow
+from world import claim
+
+from prefect_ecs_plugin.aws.session import AWSClients
+from prefect_ecs_plugin.cli import runs
+from prefect_ecs_plugin.cli.explain import account, page, reading
+from prefect_ecs_plugin.cli.explain.account import Explanation
+from prefect_ecs_plugin.cli.explain.seen import Line, Seen
+from prefect_ecs_plugin.cli.explain.timeline import Phase
+from prefect_ecs_plugin.cli.start import ecs
+from prefect_ecs_plugin.launch_record import LaunchRecord
+from prefect_ecs_plugin.monitoring.stop_reasons import STOP_REASONS, StopReason
+from prefect_ecs_plugin.sandbox import environment
+from prefect_ecs_plugin.sandbox.aws import AWS, Fault, StartFailure
+from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
+
+PASSWORD = "correct-horse-battery"
+
+# -- Through the servers ------------------------------------------------------------
+
+
+class World:
+    """Runs at a Prefect API, and their tasks at an AWS that runs no process."""
+
+    def __init__(self, api: PrefectAPI, aws: AWS, home: Path) -> None:
+        self.api, self.aws, self.home = api, aws, home
+        self.store, self.ecs = api.store, aws.client("ecs")
+        self.flow_id = new_flow(self.store)
+        self.agent_id = self.store.register_agent(type="ECSAgent", name="agent")
+        self.failures: Dict[str, StartFailure] = {}
+        self.tenant_id: Optional[str] = None
+        aws.before_start = lambda task: self.failures.get(task.started_by or "")
+        subnets = aws.client("ec2").describe_subnets()["Subnets"]
+        self.network = {"awsvpcConfiguration": {"subnets": [subnets[0]["SubnetId"]]}}
+        self.define()
+
+    def define(self, **container: Any) -> None:
+        self.ecs.register_task_definition(
+            family="etl",
+            networkMode="awsvpc",
+            cpu="256",
+            memory="512",
+            requiresCompatibilities=["FARGATE"],
+            containerDefinitions=[{"name": "flow", "image": "x:1", **container}],
+        )
+
+    @property
+    def config(self) -> Dict[str, Any]:
+        return {
+            "backend": "server",
+            "cloud.api": self.api.url,
+            "cloud.graphql": self.api.url,
+            "cloud.api_key": None,
+            "cloud.tenant_id": self.tenant_id,
+        }
+
+    def claimed(self, **options: Any) -> str:
+        """A run that an agent has claimed."""
+        run_id = self.store.create_flow_run(flow_id=self.flow_id, **options)
+        claim(self.store, run_id, self.agent_id, "process")
+        return run_id
+
+    def launch(self, run_id: str, **more: Any) -> str:
+        variables = [{"name": "DB_PASSWORD", "value": PASSWORD}]
+        override = {"name": "flow", "environment": variables}
+        answer = self.ecs.run_task(
+            taskDefinition="etl",
+            launchType="FARGATE",
+            startedBy=run_id,
+            networkConfiguration=self.network,
+            overrides={"containerOverrides": [override]},
+            **more,
+        )
+        arn = str(answer["tasks"][0]["taskArn"])
+        self.say(run_id, f"Submitted for execution: Task {arn} (https://x)")
+        return arn
+
+    def say(self, run_id: str, message: str, name: str = "agent") -> None:
+        self.store.write_run_logs(
+            [
+                {
+                    "flow_run_id": run_id,
+                    "name": name,
+                    "level": "INFO",
+                    "message": message,
+                    "timestamp": datetime.now(timezone.utc).isoformat(),
+                }
+            ]
+        )
+
+    def set_state(self, run_id: str, kind: str, message: str = "") -> None:
+        self.store.set_flow_run_state(run_id, {"type": kind, "message": message})
+
+    def stopped(self, task_arn: str) -> None:
+        """Wait until a task has stopped; its AWS moves tasks in a thread."""
+        deadline = time.monotonic() + 10
+        while self.aws.task(task_arn).last_status != "STOPPED":
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+
+    @property
+    def environment(self) -> Dict[str, str]:
+        keys = (self.aws.access_key, self.aws.secret_key)
+        return environment.sandbox_environment(
+            self.api.url, self.aws.url, keys, self.home
+        )
+
+    @cached_property
+    def clients(self) -> AWSClients:
+        with self.configured():
+            return reading.aws_clients("")
+
+    def command(self, *arguments: str, **variables: str) -> Result:
+        """Run a command in this process."""
+        with self.configured(**variables):
+            return CliRunner().invoke(ecs, arguments)
+
+    @contextlib.contextmanager
+    def configured(self, **variables: str) -> Iterator[None]:
+        """This process's settings are those of this world."""
+        only = environment.only({**self.environment, **variables})
+        with only, set_temporary_config(self.config):
+            yield
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    home = tmp_path_factory.mktemp("home")
+    environment.furnish(home)
+    with PrefectAPI() as api, AWS(runs_tasks=False) as aws:
+        yield World(api, aws, home)
+
+
+Explain = Callable[[str], Explanation]
+
+
+@pytest.fixture
+def explain(world: World, monkeypatch: pytest.MonkeyPatch) -> Explain:
+    """Read and assemble as the command does, with the clients of one session."""
+    clients = world.clients
+    monkeypatch.setattr(reading, "aws_clients", lambda region: clients)
+
+    def explained(run_id: str) -> Explanation:
+        with world.configured():
+            return account.explain(reading.read(runs.PrefectAPI(), run_id, 10), 10)
+
+    return explained
+
+
+class Injected(NamedTuple):
+    """How a task has to stop for a row of the table."""
+
+    text: str
+    stop_code: str
+    exit_code: Optional[int]
+
+
+def injected(row: StopReason) -> Injected:
+    code = EXITED if row.exit_codes else FAILED_TO_START
+    if row.stop_code != ".*":
+        code = row.stop_code.split("|")[0]
+    text = row.examples.splitlines()[0] if row.examples else "It was shut down."
+    exit_code = (
+        min(each for each in row.exit_codes if each is not None)
+        if (row.exit_codes)
+        else None
+    )
+    return Injected(text, code, exit_code)
+
+
+@pytest.mark.parametrize("row", STOP_REASONS, ids=lambda row: row.code)
+def test_every_stop_reason_is_named(
+    row: StopReason, world: World, explain: Explain
+) -> None:
+    before = time.time()
+    how, run_id = injected(row), world.claimed()
+    if how.exit_code is None:
+        world.failures[run_id] = StartFailure(how.stop_code, how.text)
+        world.stopped(world.launch(run_id))
+    else:
+        arn = world.launch(run_id)
+        world.aws.finish(arn, how.exit_code)
+        world.stopped(arn)
+    world.aws.calls.clear()
+    explained = explain(run_id)
+    assert explained.cause is not None
+    assert explained.cause.code == row.code
+    assert sum(world.aws.calls.values()) <= 6
+    whole = time.time() - before
+    assert sum(span.seconds for span in explained.spans) == pytest.approx(whole, abs=1)
+    assert PASSWORD not in page.page(explained, True) + page.as_json(explained)
+
+
+def test_the_page_of_a_killed_run(world: World) -> None:
+    run_id = world.claimed(run_config={"type": "ECSRun", "env": {"TOKEN": PASSWORD}})
+    world.say(run_id, f"Connecting with {PASSWORD}", name="prefect.CloudTaskRunner")
+    arn = world.launch(run_id, enableExecuteCommand=False)
+    world.set_state(run_id, "Running")
+    world.aws.finish(arn, 137, OUT_OF_MEMORY)
+    world.stopped(arn)
+    world.aws.calls.clear()
+    result = world.command("explain", run_id)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert 0 < sum(world.aws.calls.values()) <= 6
+    shown = result.stdout
+    headings = [line.split(" [")[0] for line in shown.splitlines() if line[:1] != " "]
+    assert [each for each in headings if each] == [
+        f"Flow run {world.store.flow_run(run_id).name} is Running",
+        "Timeline (UTC)",
+        "Task runs",
+        "Requests",
+        "In the AWS console",
+        "Not seen",
+        "Last lines of the run's log at the Prefect API",
+        "Why its task stopped",
+    ]
+    assert "[out-of-memory]" in shown
+    assert "ECSRun(memory='1 GB')" in shown
+    assert "<- longest" in shown
+    assert PASSWORD not in shown
+    assert "\x1b" not in shown
+    too_long = [line for line in shown.splitlines() if len(line) > 80]
+    assert [line for line in too_long if "https://" not in line] == []
+    unfolded = world.command("explain", run_id, "--requests", "--log-lines", "0").stdout
+    assert "name: DB_PASSWORD\n          value: '***'" in unfolded
+    assert "Last lines" not in unfolded
+    assert PASSWORD not in unfolded
+
+
+def test_json(world: World) -> None:
+    run_id = world.claimed()
+    world.failures[run_id] = StartFailure(
+        FAILED_TO_START, "CannotPullContainerError: pull image manifest: not found"
+    )
+    world.stopped(world.launch(run_id))
+    url = f"http://prefect.example.com/default/flow-run/{run_id}?logs"
+    told = json.loads(world.command("explain", url, "--json").stdout)
+    assert told["run"]["id"] == run_id
+    assert told["cause"]["code"] == "image-not-found"
+    phases = [each["phase"] for each in told["timeline"]]
+    assert phases[-3:] == ["image pull", "stop of the task", "without a task"]
+    assert [each["is_open"] for each in told["timeline"]][-2:] == [False, True]
+    total = sum(each["seconds"] for each in told["timeline"])
+    assert total == pytest.approx(told["seconds"], abs=0.1)
+    assert sum(each["is_longest"] for each in told["timeline"]) == 1
+    assert told["tasks"][0]["containers"][0]["exitCode"] is None
+    assert set(told["requests"]) == {"RunTask", "RegisterTaskDefinition"}
+
+
+def test_a_run_whose_task_ecs_has_forgotten(world: World, explain: Explain) -> None:
+    """The agent's words in the run's log are what is left."""
+    run_id = world.claimed()
+    gone = "arn:aws:ecs:us-east-1:123456789012:task/default/0123abc"
+    world.say(run_id, f"Submitted for execution: Task {gone} (https://x)")
+    assert code_of(f"x [{_cause(explain(run_id))}]") == "task-vanished"
+    world.set_state(run_id, "Running")
+    world.say(run_id, AGENTS_WORDS)
+    world.set_state(run_id, "Failed", "It stopped; do this [spot-interruption]")
+    explained = explain(run_id)
+    assert explained.cause is not None
+    assert explained.cause.code == "spot-interruption"
+    assert explained.cause.text == "The ECS task stopped because AWS has no capacity"
+    assert explained.cause.remedy == "start the run again"
+    assert explained.cause.facts == ("stopCode: SpotInterruption",)
+    assert any("ECS has forgotten task 0123abc" in each for each in explained.unseen)
+    phases = [span.phase for span in explained.spans]
+    assert phases[-2:] == [Phase.TASK, Phase.RUN]
+
+
+AGENTS_WORDS = """\
+The ECS task stopped because AWS has no capacity. [spot-interruption]
+What to do: start the run again.
+stopCode: SpotInterruption
+The last 1 lines of its log:
+    Container of something"""
+
+
+def _cause(explained: Explanation) -> str:
+    return explained.cause.code if explained.cause else ""
+
+
+def test_a_run_that_could_not_be_launched(world: World, explain: Explain) -> None:
+    run_id = world.claimed()
+    world.set_state(run_id, "Failed", "The image is no name. [image-name]")
+    explained = explain(run_id)
+    assert _cause(explained) == "image-name"
+    assert explained.tasks == ()
+
+
+def test_a_flow_that_fails_by_itself(world: World, explain: Explain) -> None:
+    """Its task's end, which is an end as any other, is not to blame."""
+    run_id = world.claimed()
+    arn = world.launch(run_id)
+    world.set_state(run_id, "Running")
+    (task_run,) = world.store.task_runs(run_id)
+    failed = {"type": "Failed", "message": "ZeroDivisionError('division by zero')"}
+    change = {"task_run_id": task_run.id, "state": failed}
+    world.store.set_task_run_states([change])
+    world.set_state(run_id, "Failed", "Some reference tasks failed.")
+    world.aws.finish(arn, 0)
+    world.stopped(arn)
+    explained = explain(run_id)
+    assert explained.cause is not None
+    assert explained.cause.code == ""
+    assert "ZeroDivisionError" in explained.cause.facts[0]
+    assert explained.task_run_states == {"Failed": 1}
+    assert not explained.spans[-1].is_open
+
+
+def test_a_run_that_succeeded(world: World, explain: Explain) -> None:
+    run_id = world.claimed()
+    arn = world.launch(run_id)
+    world.set_state(run_id, "Running")
+    world.set_state(run_id, "Success")
+    world.aws.finish(arn, 0)
+    world.stopped(arn)
+    explained = explain(run_id)
+    assert (explained.cause, explained.waits_for, explained.unseen[1:]) == (
+        None,
+        "",
+        (),
+    )
+    assert [span.phase for span in explained.spans][-2:] == [Phase.RUN, Phase.STOP]
+
+
+def test_a_cancelled_run(world: World, explain: Explain) -> None:
+    run_id = world.store.create_flow_run(flow_id=world.flow_id)
+    world.store.cancel_flow_run(run_id)
+    explained = explain(run_id)
+    assert explained.cause is not None
+    assert "cancelled" in explained.cause.text
+    assert [span.phase for span in explained.spans] == [Phase.AGENT]
+
+
+def test_what_a_run_waits_for(world: World, explain: Explain) -> None:
+    wanted = world.store.create_flow_run(flow_id=world.flow_id, labels=["gpu"])
+    world.aws.calls.clear()
+    assert "No agent with the labels gpu" in explain(wanted).waits_for
+    assert sum(world.aws.calls.values()) == 0
+    later = datetime.now(timezone.utc) + timedelta(hours=3)
+    due = world.store.create_flow_run(
+        flow_id=world.flow_id, scheduled_start_time=later.isoformat()
+    )
+    assert explain(due).waits_for == "It is due in 3 h."
+    assert explain(due).spans == ()
+    refused = world.claimed()
+    world.say(refused, "Waiting for ECS: RESOURCE:CPU")
+    assert explain(refused).waits_for == "Waiting for ECS: RESOURCE:CPU"
+    assert explain(refused).spans[-1].detail == "ECS: RESOURCE:CPU"
+    running = world.claimed()
+    arn = world.launch(running)
+    world.set_state(running, "Running")
+    assert explain(running).waits_for.startswith("Its task is RUNNING")
+    world.aws.finish(arn, 0)
+
+
+def test_what_aws_does_not_show_is_said(world: World, explain: Explain) -> None:
+    run_id = world.claimed()
+    world.failures[run_id] = StartFailure(FAILED_TO_START, "toomanyrequests")
+    world.stopped(world.launch(run_id))
+    denied = Fault(error_code="AccessDeniedException", status=400)
+    world.aws.fault = lambda asked, _: denied if asked == "ecs.ListTasks" else None
+    explained = explain(run_id)
+    assert _cause(explained) == "pull-rate-limit"  # described by the ARN in the log
+    assert code_of(explained.unseen[0]) == "missing-permission"
+    world.aws.fault = lambda asked, _: denied
+    explained = explain(run_id)
+    world.aws.fault = None
+    assert explained.cause is None
+    assert [code_of(each) for each in explained.unseen[-2:]] == 2 * [
+        "missing-permission"
+    ]
+
+
+def test_without_credentials_the_rest_is_told(world: World) -> None:
+    run_id = world.claimed()
+    world.set_state(run_id, "Failed", "The image is no name. [image-name]")
+    nothing = {"AWS_ACCESS_KEY_ID": "", "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    result = world.command("explain", run_id, **nothing)
+    assert result.exit_code == 0
+    assert "[no-credentials]" in result.stdout
+    assert "[image-name]" in result.stdout
+
+
+# -- Bad input ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "exit_code"),
+    [
+        ("no-such-name", "no-such-run", 1),
+        ("0b2c9d4e-0000-4000-8000-000000000000", "no-such-run", 1),
+        ("http://x/flow-run/0b2c9d4e-0000-4000-8000-000000000000", "no-such-run", 1),
+        ("https://cloud.prefect.io/acme/flow/12", "invalid-option-value", 2),
+        ("https://cloud.prefect.io/acme/flow-run", "invalid-option-value", 2),
+        ("https://cloud.prefect.io/acme/flow-run/not-an-id", "invalid-option-value", 2),
+        (
+            "ftp://x/flow-run/0b2c9d4e-0000-4000-8000-000000000000",
+            "invalid-option-value",
+            2,
+        ),
+        ("http://[/flow-run/", "invalid-option-value", 2),
+        ("", "invalid-option-value", 2),
+    ],
+)
+def test_no_such_run(world: World, name: str, code: str, exit_code: int) -> None:
+    result = world.command("explain", name)
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    assert code_of(result.stderr.strip()) == code
+    assert exit_code == 2 or len(result.stderr.splitlines()) == 1
+
+
+def test_an_ambiguous_name(world: World) -> None:
+    ids = [
+        world.store.create_flow_run(flow_id=world.flow_id, flow_run_name="daily")
+        for _ in range(12)
+    ]
+    result = world.command("explain", "daily")
+    assert (result.exit_code, result.stdout) == (1, "")
+    *table, line = result.stderr.splitlines()
+    assert code_of(line) == "ambiguous-run"
+    assert table[0].split()[:3] == ["ID", "FLOW", "STATE"]
+    assert {row.split()[0] for row in table[1:]} <= set(ids)
+    assert len(table) == 11
+    assert max(map(len, table)) <= 80
+
+
+def test_a_run_of_another_tenant(world: World) -> None:
+    run_id = world.claimed()
+    other = world.store.create_tenant("other", "other")
+    world.tenant_id = other
+    result = world.command("explain", run_id)
+    world.tenant_id = None
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert code_of(result.stderr.strip()) == "run-of-other-tenant"
+
+
+def test_the_id_of_a_task_run(world: World) -> None:
+    run_id = world.claimed()
+    (task_run,) = world.store.task_runs(run_id)
+    result = world.command("explain", task_run.id)
+    assert code_of(result.stderr.strip()) == "no-such-run"
+    assert run_id in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "code"),
+    [
+        ({"cloud.api": "http://127.0.0.1:1"}, "prefect-api-unavailable"),
+        ({"cloud.tenant_id": "mine"}, "bad-tenant-id"),
+    ],
+)
+def test_no_prefect_api(world: World, config: Dict[str, Any], code: str) -> None:
+    with mock.patch.object(World, "config", {**world.config, **config}):
+        result = world.command("explain", "x")
+    assert result.exit_code == 1
+    assert code_of(result.stderr.strip()) == code
+
+
+# -- The timeline, without servers --------------------------------------------------
+
+START = datetime(2026, 11, 27, 3, 0, tzinfo=timezone.utc)
+
+
+ARN = "arn:aws:ecs:eu-west-1:123456789012:task/prod/"
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def state(name: str, seconds: float, **record: Any) -> Dict[str, Any]:
+    row: Dict[str, Any] = {"state": name, "timestamp": at(seconds).isoformat()}
+    if record:
+        record = dict(LaunchRecord("run-1", **record).to_context())
+        row["serialized_state"] = {"context": record}
+    return row
+
+
+def task(name: str, *seconds: float, **more: Any) -> Dict[str, Any]:
+    """A task with times of its creation, pull (2), start and stop (2)."""
+    members = ("createdAt", "pullStartedAt", "pullStoppedAt", "startedAt")
+    times = dict(zip([*members, "stoppingAt", "stoppedAt"], map(at, seconds)))
+    return {**ran(0, **more), **times, "taskArn": f"{ARN}{name}"}
+
+
+def seen(now: float, states: List[Any], *tasks: Any, said: Any = ()) -> Seen:
+    row = {
+        "id": "1",
+        "name": "curious-otter",
+        "state": states[-1]["state"],
+        "created": at(-100).isoformat(),
+        "scheduled_start_time": at(0).isoformat(),
+        "states": [state("Scheduled", -100), *states],
+        "claims": [each for each in states if each["state"] == "Submitted"],
+    }
+    if row["state"] not in ("Submitted", "Running"):
+        row["end_time"] = states[-1]["timestamp"]
+    return Seen(at(now).timestamp(), row, tasks=tasks, said=said, were_listed=True)
+
+
+def phases_of(given: Seen) -> List[Any]:
+    explained = account.explain(given, 10)
+    assert "curious-otter" in page.page(explained)
+    return [(span.phase.value, round(span.seconds, 1)) for span in explained.spans]
+
+
+TIMELINES = {
+    "a whole run": (
+        seen(
+            999,
+            [
+                state("Submitted", 5, attempt=1),
+                state("Running", 70),
+                state("Success", 90),
+            ],
+            task("a", 6, 16, 50, 52, 91, 95),
+        ),
+        [
+            ("waiting for an agent", 5),
+            ("waiting for AWS", 1),
+            ("provisioning", 10),
+            ("image pull", 34),
+            ("container start", 2),
+            ("start of the flow", 18),
+            ("run", 20),
+            ("stop of the task", 5),
+        ],
+    ),
+    "AWS's clock is behind": (
+        seen(
+            999,
+            [
+                state("Submitted", 5, attempt=1),
+                state("Running", 9),
+                state("Success", 20),
+            ],
+            task("a", 3, 4, 6, 10, 19, 30),
+        ),
+        [
+            ("waiting for an agent", 5),
+            ("image pull", 1),
+            ("container start", 4),
+            ("run", 9),
+            ("stop of the task", 11),
+        ],
+    ),
+    "launched again": (
+        seen(
+            60,
+            [
+                state("Submitted", 5, attempt=1),
+                state("Submitted", 35, attempt=2, after=f"{ARN}a"),
+            ],
+            {**task("a", 6), "stoppedAt": at(20), "startedAt": None},
+            {**task("b", 36, 40), "lastStatus": "PENDING"},
+        ),
+        [
+            ("waiting for an agent", 5),
+            ("waiting for AWS", 1),
+            ("provisioning", 14),
+            ("without a task", 15),
+            ("waiting for AWS", 1),
+            ("provisioning", 4),
+            ("image pull", 20),
+        ],
+    ),
+    "ECS has forgotten the task": (
+        seen(
+            999,
+            [
+                state("Submitted", 5, attempt=1),
+                state("Running", 70),
+                state("Failed", 90),
+            ],
+            said=[
+                Line(
+                    at(8).timestamp(),
+                    "INFO",
+                    f"Submitted for execution: Task {ARN}a",
+                )
+            ],
+        ),
+        [
+            ("waiting for an agent", 5),
+            ("waiting for AWS", 3),
+            ("start of the task", 62),
+            ("run", 20),
+        ],
+    ),
+    "failed, and started anew by a user": (
+        seen(
+            50,
+            [
+                state("Submitted", 1, attempt=1),
+                state("Failed", 10),
+                state("Scheduled", 40),
+                state("Submitted", 42, attempt=1),
+            ],
+        ),
+        [
+            ("waiting for an agent", 1),
+            ("waiting for AWS", 9),
+            ("ended", 30),
+            ("waiting for an agent", 2),
+            ("waiting for AWS", 8),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TIMELINES)
+def test_timeline(name: str) -> None:
+    given, expected = TIMELINES[name]
+    assert phases_of(given) == expected
