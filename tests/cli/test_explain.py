@@ -1,4 +1,4 @@
-"""`prefect agent ecs explain` tells what happened to a run, on one page."""
+"""`prefect agent ecs explain`, `logs` and `exec`: what a person asks about one run."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ import time
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 from unittest import mock
 
 import pytest
 from click.testing import CliRunner, Result
-from codes import code_of
+from codes import code_of, raises_code
 from prefect.utilities.configuration import set_temporary_config
 from stopped_tasks import EXITED, FAILED_TO_START, OUT_OF_MEMORY, ran
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
-from sandbox_prefect import new_flow
+from sandbox_prefect import new_flow, until
 from world import claim
 
+from prefect_ecs_plugin.aws import console_links
 from prefect_ecs_plugin.aws.session import AWSClients
-from prefect_ecs_plugin.cli import runs
+from prefect_ecs_plugin.cli import exec as exec_module
+from prefect_ecs_plugin.cli import logs, runs
 from prefect_ecs_plugin.cli.explain import account, page, reading
 from prefect_ecs_plugin.cli.explain.account import Explanation
 from prefect_ecs_plugin.cli.explain.seen import Line, Seen
@@ -36,6 +39,7 @@ from prefect_ecs_plugin.sandbox import environment
 from prefect_ecs_plugin.sandbox.aws import AWS, Fault, StartFailure
 from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
 
+ROLE = "arn:aws:iam::123456789012:role/flows"
 PASSWORD = "correct-horse-battery"
 
 # -- Through the servers ------------------------------------------------------------
@@ -63,6 +67,8 @@ class World:
             cpu="256",
             memory="512",
             requiresCompatibilities=["FARGATE"],
+            executionRoleArn=ROLE,
+            taskRoleArn=ROLE,
             containerDefinitions=[{"name": "flow", "image": "x:1", **container}],
         )
 
@@ -115,10 +121,7 @@ class World:
 
     def stopped(self, task_arn: str) -> None:
         """Wait until a task has stopped; its AWS moves tasks in a thread."""
-        deadline = time.monotonic() + 10
-        while self.aws.task(task_arn).last_status != "STOPPED":
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        until(lambda: self.aws.task(task_arn).last_status == "STOPPED")
 
     @property
     def environment(self) -> Dict[str, str]:
@@ -635,3 +638,201 @@ TIMELINES = {
 def test_timeline(name: str) -> None:
     given, expected = TIMELINES[name]
     assert phases_of(given) == expected
+
+
+# -- logs ---------------------------------------------------------------------------
+
+AWSLOGS = {
+    "logDriver": "awslogs",
+    "options": {
+        "awslogs-group": "/ecs/flows",
+        "awslogs-region": "us-east-1",
+        "awslogs-stream-prefix": "run",
+    },
+}
+
+
+@pytest.fixture
+def logged(world: World) -> Iterator[str]:
+    """A run whose task logs to CloudWatch."""
+    world.define(logConfiguration=AWSLOGS)
+    run_id = world.claimed()
+    yield run_id
+    world.define()
+
+
+def write(world: World, arn: str, *lines: str) -> None:
+    logs, name = world.aws.client("logs"), f"run/flow/{arn.rpartition('/')[2]}"
+    with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+        logs.create_log_group(logGroupName="/ecs/flows")
+    with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+        logs.create_log_stream(logGroupName="/ecs/flows", logStreamName=name)
+    now = int(time.time() * 1000)
+    events = [{"timestamp": now, "message": line} for line in lines]
+    logs.put_log_events(logGroupName="/ecs/flows", logStreamName=name, logEvents=events)
+
+
+def test_logs_of_a_run(world: World, logged: str) -> None:
+    arn = world.launch(logged)
+    result = world.command("logs", logged)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert code_of(result.stderr.strip()) == "no-log-stream"
+    write(world, arn, *(f"line {n}" for n in range(12)), f"password={PASSWORD}")
+    result = world.command("logs", logged)
+    assert result.exit_code == 0, result.output
+    expected = [*(f"line {n}" for n in range(12)), "password=***"]
+    assert result.stdout.splitlines() == expected
+    explained = world.command("explain", logged, "--log-lines", "2").stdout
+    assert "Last lines of CloudWatch Logs, /ecs/flows run/flow/" in explained
+    assert "  line 11\n  password=***\n" in explained
+    assert "line 10\n" not in explained
+    result = world.command("logs", logged, "--container", "proxy")
+    assert code_of(result.stderr.strip()) == "no-such-container"
+    world.aws.finish(arn, 0)
+
+
+def test_logs_of_a_task_that_ecs_has_forgotten(world: World) -> None:
+    """The agent's line about the launch links to them."""
+    run_id = world.claimed()
+    arn = "arn:aws:ecs:us-east-1:123456789012:task/default/0123abc"
+    definition = {
+        "containerDefinitions": [{"name": "flow", "logConfiguration": AWSLOGS}]
+    }
+    url = console_links.log_url(arn, definition)
+    world.say(run_id, f"Submitted for execution: Task {arn} (https://x); logs: {url}")
+    write(world, arn, "the end")
+    assert world.command("logs", run_id).stdout == "the end\n"
+    assert "  the end\n" in world.command("explain", run_id).stdout
+    result = world.command("logs", run_id, "--container", "proxy")
+    assert code_of(result.stderr.strip()) == "log-not-known"
+
+
+def test_logs_of_a_run_that_has_none(world: World) -> None:
+    run_id = world.claimed()
+    assert code_of(world.command("logs", run_id).stderr.strip()) == "no-task"
+    arn = world.launch(run_id)
+    assert code_of(world.command("logs", run_id).stderr.strip()) == "no-awslogs"
+    world.aws.finish(arn, 0)
+
+
+def test_following_logs(
+    world: World, logged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From before the first line until the task has stopped."""
+    arn, pauses = world.launch(logged), []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            write(world, arn, "first", "second")
+        if len(pauses) == 7:
+            write(world, arn, "last")
+            world.aws.finish(arn, 0)
+            world.stopped(arn)
+
+    monkeypatch.setattr(logs, "time", SimpleNamespace(sleep=sleep))
+    result = world.command("logs", logged, "--follow")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == ["first", "second", "last"]
+    assert set(pauses) == {logs.PAUSE}
+
+
+def test_no_right_to_read_logs(world: World, logged: str) -> None:
+    arn = world.launch(logged)
+    write(world, arn, "a line")
+    denied = Fault(error_code="AccessDeniedException", status=400)
+    world.aws.fault = lambda asked, _: denied if asked.startswith("logs.") else None
+    result, explained = (world.command(name, logged) for name in ("logs", "explain"))
+    world.aws.fault = None
+    world.aws.finish(arn, 0)
+    assert result.exit_code == 1
+    assert code_of(result.stderr.strip()) == "missing-permission"
+    assert "logs:GetLogEvents" in result.stderr
+    assert explained.exit_code == 0
+    assert "missing IAM permission logs:GetLogEvents" in " ".join(
+        explained.stdout.split()
+    )
+
+
+# -- exec ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plugin(world: World, monkeypatch: pytest.MonkeyPatch) -> List[List[str]]:
+    """What is executed in place of the command."""
+    executed: List[List[str]] = []
+    path = world.home / "plugin" / "session-manager-plugin"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(os, "execv", lambda path, argv: executed.append([path, *argv]))
+    return executed
+
+
+def test_exec(world: World, plugin: List[List[str]]) -> None:
+    run_id = world.claimed()
+    arn = world.launch(run_id, enableExecuteCommand=True)
+    task_id = arn.rpartition("/")[2]
+    until_running(world, arn)
+    folder = str(world.home / "plugin")
+    result = world.command("exec", run_id, "--", "ps", "a b", PATH=folder)
+    assert result.exit_code == 0, result.output
+    (request,) = world.aws.sent("ExecuteCommand")
+    assert request == {
+        "cluster": "default",
+        "task": arn,
+        "container": "flow",
+        "command": "ps 'a b'",
+        "interactive": True,
+    }
+    ((path, name, session, region, kind, profile, target, endpoint),) = plugin
+    assert path == name == f"{folder}/session-manager-plugin"
+    assert set(json.loads(session)) == {"sessionId", "streamUrl", "tokenValue"}
+    assert (region, kind, profile) == ("us-east-1", "StartSession", "")
+    assert json.loads(target) == {"Target": f"ecs:default_{task_id}_{task_id}-0"}
+    assert endpoint == world.aws.url
+    result = world.command("exec", run_id)
+    assert code_of(result.stderr.strip()) == "no-session-manager-plugin"
+    denied = Fault(error_code="AccessDeniedException", status=400)
+    world.aws.fault = lambda asked, _: denied if "ExecuteCommand" in asked else None
+    result = world.command("exec", run_id, PATH=folder)
+    world.aws.fault = None
+    assert code_of(result.stderr.strip()) == "missing-permission"
+    assert "ecs:ExecuteCommand" in result.stderr
+    result = world.command("exec", run_id, "--container", "proxy", PATH=folder)
+    assert code_of(result.stderr.strip()) == "no-such-container"
+    world.aws.finish(arn, 0)
+    world.stopped(arn)
+    result = world.command("exec", run_id, PATH=folder)
+    assert code_of(result.stderr.strip()) == "task-not-running"
+    assert len(plugin) == 1
+
+
+def test_exec_in_a_task_that_does_not_allow_it(
+    world: World, plugin: List[List[str]]
+) -> None:
+    run_id = world.claimed()
+    result = world.command("exec", run_id)
+    assert (result.exit_code, code_of(result.stderr.strip())) == (1, "no-task")
+    arn = world.launch(run_id)
+    until_running(world, arn)
+    result = world.command("exec", run_id)
+    assert (result.exit_code, code_of(result.stderr.strip())) == (1, "exec-not-enabled")
+    world.aws.finish(arn, 0)
+    assert plugin == []
+
+
+def test_exec_in_a_task_whose_agent_for_it_has_stopped() -> None:
+    described = {**task("a", 1, 2, 3, 4), "lastStatus": "RUNNING"}
+    described["enableExecuteCommand"] = True
+    agent = {"name": "ExecuteCommandAgent", "lastStatus": "STOPPED"}
+    described["containers"][0]["managedAgents"] = [agent]
+    given = seen(60, [state("Submitted", 1, attempt=1)], described)
+    with raises_code("exec-agent-stopped"):
+        exec_module.ready_task(given, "flow")
+    agent["lastStatus"] = "RUNNING"
+    assert exec_module.ready_task(given, "flow")["taskArn"] == f"{ARN}a"
+
+
+def until_running(world: World, arn: str) -> None:
+    until(lambda: world.aws.task(arn).last_status == "RUNNING")
