@@ -175,31 +175,31 @@ def waits_for(seen: Seen) -> str:
         return f"It is due in {spoken(due - seen.now)}."
     if seen.state == "Paused":
         return "It is Paused until a person approves it."
-    late = f"due since {spoken(seen.now - due)}" if due is not None else "due"
-    return f"It is {late}, and no agent has taken it. {_about_agents(seen)}"
+    since = f" for {spoken(seen.now - due)}" if due is not None else ""
+    said = _said_since(seen, due or 0.0) or _about_agents(seen)
+    return f"It has been due{since}, and no agent has taken it. {said}"
 
 
 def _of_launched(seen: Seen) -> str:
     task = seen.task
     if task is None:
-        said = [
-            each.message for each in seen.said if each.message.startswith("Waiting")
-        ]
         if seen.state == "Running":
             return "Its flow is Running, as far as the API knows."
-        return said[-1] if said else "No task is seen yet."
+        return _said_since(seen, 0.0) or "No task is seen yet."
     status = str(task.get("lastStatus"))
-    at_work = "; ".join(list(_at_work(seen.row.get("task_runs") or (), seen.now))[:3])
+    task_runs = seen.row.get("task_runs") or ()
     if status == "STOPPED":
-        if at_work and seen.state == "Running":
-            return f"Its task has ended. Task runs: {at_work}."
-        return "Its task has ended, and its agent has not acted on that yet."
+        retried = " ".join(_retried(task_runs, seen.now))
+        said = _said_since(seen, seconds(task.get("stoppingAt")) or seen.now)
+        rest = retried or said or "Its agent has not acted on that yet."
+        return f"Its task has ended. {rest}"
     if status != "RUNNING":
         return f"Its task is {status}: {_STATUSES.get(status, 'see the AWS console')}."
     if seen.state == "Cancelling":
         return "It is being cancelled; its container has not ended yet."
+    at_work = [*_at_work(task_runs, seen.now), *_retried(task_runs, seen.now)]
     if at_work:
-        return f"Its task is RUNNING. Task runs: {at_work}."
+        return f"Its task is RUNNING. {' '.join(at_work[:3])}"
     if seen.state == "Submitted":
         return "Its container runs, and its flow has not set a state yet."
     return "Its task is RUNNING, and no task run is at work."
@@ -217,13 +217,23 @@ _STATUSES = {
 
 def _at_work(task_runs: Sequence[Mapping[str, Any]], now: float) -> Iterator[str]:
     for each in task_runs:
-        begun = moment(each.get("start_time"))
+        begun = moment(each.get("state_timestamp"))
         if each.get("state") == "Running" and begun is not None:
-            yield f"{name_of(each)} Running for {spoken(now - begun)}"
-        elif each.get("state") == "Retrying":
-            due = moment(each.get("state_start_time"))
-            if due is not None and due > now:
-                yield f"{name_of(each)}, to be retried in {spoken(due - now)}"
+            yield f"Task run {name_of(each)!r} has run for {spoken(now - begun)}."
+
+
+def _retried(task_runs: Sequence[Mapping[str, Any]], now: float) -> Iterator[str]:
+    for each in task_runs:
+        due = moment(each.get("state_start_time"))
+        if each.get("state") == "Retrying" and due is not None and due > now:
+            yield f"Task run {name_of(each)!r} is retried in {spoken(due - now)}."
+
+
+def _said_since(seen: Seen, begin: float) -> str:
+    """What an agent wrote last into the run's log since a moment."""
+    said = [each for each in seen.said if each.at >= begin]
+    first = said[-1].message.splitlines()[:1] if said else []
+    return f"An agent wrote: {without_code(first[0])}" if first else ""
 
 
 def _about_agents(seen: Seen) -> str:

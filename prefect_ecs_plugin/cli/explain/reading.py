@@ -60,6 +60,7 @@ _RUN_FIELDS: Mapping[str, Any] = {
         {"order_by": {"state_timestamp": EnumValue("desc")}, "limit": _TASK_RUNS},
     ): {
         **dict.fromkeys(("map_index", "state", "state_message"), True),
+        "state_timestamp": True,
         **dict.fromkeys(("start_time", "end_time", "state_start_time"), True),
         "task": {"name"},
     },

@@ -14,6 +14,8 @@ from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence,
 
 from ...aws.ecs import CLOCK_SKEW
 from ...monitoring.deadlines import seconds
+from ...monitoring.decision import Task, stop_reason
+from ...monitoring.explanation import facts
 from ...monitoring.phases import LONG_PULL, pull_advice
 from .seen import UNFINISHED, Launched, Seen, launches_of, moment
 
@@ -115,20 +117,20 @@ def timeline(seen: Seen) -> Tuple[Span, ...]:
     events = sorted(_events(seen))
     ends = [*(each.at for each in events[1:]), seen.now]
     spans: List[Span] = []
-    phase, has_ended, has_task = Phase.ENDED, False, False
+    phase, task, has_ended, has_task = Phase.ENDED, "", False, False
     for event, end in zip(events, ends):
         if event.at > seen.now:  # a start in the future
             break
         if event.kind in (_Kind.SCHEDULED, _Kind.CLAIMED):
-            has_ended = False
+            has_ended, task = False, ""
         elif event.kind is _Kind.FINAL:
             has_ended = True
         elif event.kind is _Kind.STOPPED:
             has_task = False
         elif event.task:
-            has_task = True
+            has_task, task = True, event.task
         phase = _after(event.kind, phase, has_ended, has_task)
-        spans.append(Span(phase, event.at, end, event.task, event.detail))
+        spans.append(Span(phase, event.at, end, task, event.detail))
     if spans and phase is Phase.ENDED:
         del spans[-1]
     elif spans:
@@ -158,22 +160,29 @@ def _events(seen: Seen) -> Iterator[_Event]:
     times = (seen.row.get("created"), seen.row.get("scheduled_start_time"))
     due = max((moment(each) or 0.0 for each in times), default=0.0)
     yield _Event(min([due or seen.now, *claimed]), _Kind.SCHEDULED)
-    starts: List[float] = []
     for launch, end in zip(launches, [*claimed[1:], float("inf")]):
         events = [each for each in _events_of(launch) if each.at < end]
         yield from events
-        starts += [each.at for each in events if each.kind is _Kind.STARTED]
+        if launch.claim.resumed:  # it is Running already, and sets no such state
+            for each in events:
+                if each.kind is _Kind.STARTED:
+                    yield each._replace(kind=_Kind.RUNNING)
     states = itertools.dropwhile(_is_new, seen.row.get("states") or ())
     for state in states:
         at, name = moment(state.get("timestamp")) or seen.now, state.get("state")
         if name == "Scheduled":
             yield _Event(at, _Kind.SCHEDULED, "", str(state.get("message") or ""))
         elif name == "Running":
-            # By the clock of AWS, its container may have started a moment later.
-            late = [each for each in starts if 0 < each - at < CLOCK_SKEW]
-            yield _Event(max([at, *late[:1]]), _Kind.RUNNING)
+            yield _Event(_after_start(at, launches), _Kind.RUNNING)
         elif name not in UNFINISHED:
             yield _Event(at, _Kind.FINAL)
+
+
+def _after_start(at: float, launches: Sequence[Launched]) -> float:
+    """When a flow set a state, but not before AWS's clock had its container started."""
+    begun = [each for each in launches if each.claim.stored_at <= at]
+    started = seconds((begun[-1].task or {}).get("startedAt")) if begun else None
+    return max(at, started) if started and started - at < CLOCK_SKEW else at
 
 
 def _is_new(state: Mapping[str, Any]) -> bool:
@@ -218,8 +227,20 @@ def _detailed(span: Span, seen: Seen) -> Span:
             and span.begin - 1 <= each.at <= span.end + 1
         ]
         return replace(span, detail=" ".join([span.detail, *said[:1]]).strip())
+    tasks = [each for each in seen.tasks if str(each["taskArn"]).endswith(span.task)]
+    if not span.task or not tasks:
+        return span
     if span.phase is Phase.PULL and span.seconds > LONG_PULL:
-        tasks = (each for each in seen.tasks if span.task in str(each["taskArn"]))
-        advice = next(map(pull_advice, tasks), "")
-        return replace(span, detail=f"for a shorter one, {advice}" if advice else "")
+        return replace(span, detail=f"for a shorter one, {pull_advice(tasks[0])}")
+    if span.phase is Phase.STOP:
+        return replace(span, detail=_about_stop(tasks[0], seen))
     return span
+
+
+def _about_stop(task: Task, seen: Seen) -> str:
+    """How the containers of a task ended; of an earlier task, also why."""
+    ends = [each for each in facts(task) if each.startswith("Container ")]
+    if task is not seen.task:
+        reason = stop_reason(task)
+        ends.append(f"because {reason.cause} [{reason.code}]")
+    return "; ".join(ends)
