@@ -364,11 +364,20 @@ def _anchor(code: str) -> str:
 
 def agent_permissions() -> str:
     """The table of the agent's IAM permissions."""
+    return _permissions(permissions.AGENT)
+
+
+def person_permissions() -> str:
+    """The table of the IAM permissions of those who look at runs."""
+    return _permissions(permissions.PERSON)
+
+
+def _permissions(table: Iterable[permissions.Permission]) -> str:
     lines = ["| permission | on | for | without it |", "| --- | --- | --- | --- |"]
     lines += [
         f"| {_code(each.action)} | {_text(each.where)} | {_text(each.purpose)} "
         f"| {_text(each.without)} |"
-        for each in permissions.AGENT
+        for each in table
     ]
     return "\n".join([*lines, ""])
 
@@ -417,10 +426,11 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "answers-that-wait": answers_that_wait,
     "answers-that-fail": answers_that_fail,
     "agent-permissions": agent_permissions,
+    "person-permissions": person_permissions,
     "message-codes": message_codes,
 }
 
-PAGES = ("cli.md", "production.md", "troubleshooting.md")
+PAGES = ("cli.md", "explain.md", "production.md", "troubleshooting.md")
 
 
 def renewed(page: str) -> str:

@@ -211,3 +211,49 @@ AGENT: Tuple[Permission, ...] = (
         is_needed=True,
     ),
 )
+
+#: What a person needs for `explain`, `logs`, `exec` and `status`.
+PERSON: Tuple[Permission, ...] = (
+    Permission(
+        action="ecs:ListTasks",
+        statement="FindTasks",
+        on=On.LISTED,
+        where="the agents' clusters",
+        purpose="finding the tasks of a run",
+        without="tasks are found by the run's log only",
+        condition=IN_CLUSTER,
+    ),
+    Permission(
+        action="ecs:DescribeTasks",
+        statement="SeeTasks",
+        on=On.TASKS,
+        where="the clusters' tasks",
+        purpose="the timeline, the stop reason and the exit codes",
+        without="what an agent wrote about a task is shown",
+    ),
+    Permission(
+        action="ecs:DescribeTaskDefinition",
+        statement="SeeDefinitions",
+        on=On.DESCRIBED,
+        where=_EVERYTHING,
+        purpose="the request, and where containers log",
+        without="neither is shown",
+    ),
+    Permission(
+        action="logs:GetLogEvents",
+        statement="ReadTaskLogs",
+        on=On.LOGS,
+        where="the flow runs' log groups",
+        purpose="the last log lines, and `logs`",
+        without="`explain` shows the run's log at the Prefect API, `logs` fails",
+    ),
+    Permission(
+        action="ecs:ExecuteCommand",
+        statement="ExecuteCommands",
+        on=On.TASKS,
+        where=f"the clusters' tasks that have the tag `{FLOW_RUN_ID}`",
+        purpose="`exec`",
+        without="`exec` fails",
+        condition=OF_A_RUN,
+    ),
+)

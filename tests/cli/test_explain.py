@@ -27,7 +27,7 @@ from world import claim
 from prefect_ecs_plugin.aws import console_links
 from prefect_ecs_plugin.aws.session import AWSClients
 from prefect_ecs_plugin.cli import exec as exec_module
-from prefect_ecs_plugin.cli import logs, runs
+from prefect_ecs_plugin.cli import logs, permissions, runs
 from prefect_ecs_plugin.cli.explain import account, page, reading
 from prefect_ecs_plugin.cli.explain.account import Explanation
 from prefect_ecs_plugin.cli.explain.seen import Line, Seen
@@ -836,3 +836,21 @@ def test_exec_in_a_task_whose_agent_for_it_has_stopped() -> None:
 
 def until_running(world: World, arn: str) -> None:
     until(lambda: world.aws.task(arn).last_status == "RUNNING")
+
+
+# -- Permissions --------------------------------------------------------------------
+
+
+def test_the_table_has_all_permissions_that_a_person_needs(
+    world: World, logged: str, plugin: List[List[str]]
+) -> None:
+    arn = world.launch(logged, enableExecuteCommand=True)
+    until_running(world, arn)
+    write(world, arn, "a line")
+    world.aws.calls.clear()
+    for command in ("explain", "logs", "exec"):
+        result = world.command(command, logged, PATH=str(world.home / "plugin"))
+        assert result.exit_code == 0, result.output
+    called = set(world.aws.calls)
+    world.aws.finish(arn, 0)
+    assert called == {each.action.replace(":", ".") for each in permissions.PERSON}
