@@ -509,7 +509,9 @@ def task(name: str, *seconds: float, **more: Any) -> Dict[str, Any]:
     return {**ran(0, **more), **times, "taskArn": f"{ARN}{name}"}
 
 
-def seen(now: float, states: List[Any], *tasks: Any, said: Any = ()) -> Seen:
+def seen(
+    now: float, states: List[Any], *tasks: Any, said: Any = (), resumed: Any = ()
+) -> Seen:
     row = {
         "id": "1",
         "name": "curious-otter",
@@ -517,6 +519,7 @@ def seen(now: float, states: List[Any], *tasks: Any, said: Any = ()) -> Seen:
         "created": at(-100).isoformat(),
         "scheduled_start_time": at(0).isoformat(),
         "states": [state("Scheduled", -100), *states],
+        "resumed": [{"states": list(resumed)}] * 2,
         "claims": [each for each in states if each["state"] == "Submitted"],
     }
     if row["state"] not in ("Submitted", "Running"):
@@ -611,6 +614,48 @@ TIMELINES = {
             ("waiting for AWS", 3),
             ("start of the task", 62),
             ("run", 20),
+        ],
+    ),
+    "interrupted, and resumed in another task": (
+        seen(
+            80,
+            [state("Submitted", 1, attempt=1), state("Running", 9)],
+            task("a", 2, 3, 4, 5, 20, 25),
+            {**task("b", 42, 44, 46, 50), "lastStatus": "RUNNING"},
+            resumed=[state("Submitted", 40, attempt=1, after=f"{ARN}a")],
+        ),
+        [
+            ("waiting for an agent", 1),
+            ("waiting for AWS", 1),
+            ("provisioning", 1),
+            ("image pull", 1),
+            ("container start", 1),
+            ("start of the flow", 4),
+            ("run", 11),
+            ("stop of the task", 5),
+            ("without a task", 15),
+            ("waiting for AWS", 2),
+            ("provisioning", 2),
+            ("image pull", 2),
+            ("container start", 4),
+            ("run", 30),
+        ],
+    ),
+    "cancelled before its task has started": (
+        seen(
+            99,
+            [state("Submitted", 1, attempt=1), state("Cancelled", 3)],
+            task("a", 2, 4, 5, 6, 7, 8),
+        ),
+        [
+            ("waiting for an agent", 1),
+            ("waiting for AWS", 1),
+            ("provisioning", 1),
+            ("stop of the task", 1),
+            ("image pull", 1),
+            ("container start", 1),
+            ("start of the flow", 1),
+            ("stop of the task", 1),
         ],
     ),
     "failed, and started anew by a user": (
