@@ -42,7 +42,7 @@ def _read_name(ctx: click.Context, param: click.Parameter, value: str) -> RunNam
     if "://" not in text:
         if not text:
             raise click.BadParameter("it is empty [invalid-option-value]")
-        return RunName(text, _as_id(text))
+        return RunName(text, as_id(text))
     run_id = _id_in_url(text)
     if run_id is None:
         raise click.BadParameter(
@@ -56,10 +56,11 @@ def _read_name(ctx: click.Context, param: click.Parameter, value: str) -> RunNam
 run_argument = click.argument("name", metavar="RUN", callback=_read_name)
 
 
-def _as_id(text: str) -> Optional[str]:
+def as_id(text: Any) -> Optional[str]:
+    """A run's id as Prefect writes it; None for what is no id."""
     try:
         return str(uuid.UUID(text))
-    except ValueError:
+    except (AttributeError, TypeError, ValueError):
         return None
 
 
@@ -71,7 +72,7 @@ def _id_in_url(url: str) -> Optional[str]:
     names = parts.path.split("/")
     if parts.scheme not in ("http", "https") or _IN_URL not in names[:-1]:
         return None
-    return _as_id(names[names.index(_IN_URL) + 1])
+    return as_id(names[names.index(_IN_URL) + 1])
 
 
 class PrefectAPI:
@@ -95,6 +96,12 @@ class PrefectAPI:
     def secrets(self) -> List[str]:
         """What must not be shown."""
         return [self._api.key] if self._api.key else []
+
+    @property
+    def of_tenant(self) -> Dict[str, Any]:
+        """The `where` of rows of the tenant that this machine is set up for, if any."""
+        tenant = self._api.wanted_tenant
+        return {"tenant_id": {"_eq": tenant}} if tenant else {}
 
     def ask(self, query: Mapping[str, Any]) -> Dict[str, Any]:
         """Send a query and return the data of the answer.

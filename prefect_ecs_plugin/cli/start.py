@@ -220,6 +220,7 @@ class _Lazy(NamedGroup):
         "logs": "prefect_ecs_plugin.cli.logs",
         "prune": "prefect_ecs_plugin.cli.prune.command",
         "sandbox": "prefect_ecs_plugin.sandbox.command",
+        "status": "prefect_ecs_plugin.cli.status.command",
     }
 
     def list_commands(self, ctx: click.Context) -> List[str]:

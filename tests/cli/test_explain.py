@@ -7,160 +7,44 @@ import json
 import os
 import time
 from datetime import datetime, timedelta, timezone
-from functools import cached_property
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 from unittest import mock
 
 import pytest
-from click.testing import CliRunner, Result
 from codes import code_of, raises_code
-from prefect.utilities.configuration import set_temporary_config
 from stopped_tasks import EXITED, FAILED_TO_START, OUT_OF_MEMORY, ran
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
-from sandbox_prefect import new_flow, until
-from world import claim
+from recorded_runs import PASSWORD, RecordedRuns, recorded_runs
+from sandbox_prefect import until
 
 from prefect_ecs_plugin.aws import console_links
-from prefect_ecs_plugin.aws.session import AWSClients
 from prefect_ecs_plugin.cli import exec as exec_module
 from prefect_ecs_plugin.cli import logs, permissions, runs
 from prefect_ecs_plugin.cli.explain import account, page, reading
 from prefect_ecs_plugin.cli.explain.account import Explanation
 from prefect_ecs_plugin.cli.explain.seen import Line, Seen
 from prefect_ecs_plugin.cli.explain.timeline import Phase
-from prefect_ecs_plugin.cli.start import ecs
 from prefect_ecs_plugin.launch_record import LaunchRecord
 from prefect_ecs_plugin.monitoring.stop_reasons import STOP_REASONS, StopReason
-from prefect_ecs_plugin.sandbox import environment
-from prefect_ecs_plugin.sandbox.aws import AWS, Fault, StartFailure
-from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
-
-ROLE = "arn:aws:iam::123456789012:role/flows"
-PASSWORD = "correct-horse-battery"
+from prefect_ecs_plugin.sandbox.aws import Fault, StartFailure
 
 # -- Through the servers ------------------------------------------------------------
 
 
-class World:
-    """Runs at a Prefect API, and their tasks at an AWS that runs no process."""
-
-    def __init__(self, api: PrefectAPI, aws: AWS, home: Path) -> None:
-        self.api, self.aws, self.home = api, aws, home
-        self.store, self.ecs = api.store, aws.client("ecs")
-        self.flow_id = new_flow(self.store)
-        self.agent_id = self.store.register_agent(type="ECSAgent", name="agent")
-        self.failures: Dict[str, StartFailure] = {}
-        self.tenant_id: Optional[str] = None
-        aws.before_start = lambda task: self.failures.get(task.started_by or "")
-        subnets = aws.client("ec2").describe_subnets()["Subnets"]
-        self.network = {"awsvpcConfiguration": {"subnets": [subnets[0]["SubnetId"]]}}
-        self.define()
-
-    def define(self, **container: Any) -> None:
-        self.ecs.register_task_definition(
-            family="etl",
-            networkMode="awsvpc",
-            cpu="256",
-            memory="512",
-            requiresCompatibilities=["FARGATE"],
-            executionRoleArn=ROLE,
-            taskRoleArn=ROLE,
-            containerDefinitions=[{"name": "flow", "image": "x:1", **container}],
-        )
-
-    @property
-    def config(self) -> Dict[str, Any]:
-        return {
-            "backend": "server",
-            "cloud.api": self.api.url,
-            "cloud.graphql": self.api.url,
-            "cloud.api_key": None,
-            "cloud.tenant_id": self.tenant_id,
-        }
-
-    def claimed(self, **options: Any) -> str:
-        """A run that an agent has claimed."""
-        run_id = self.store.create_flow_run(flow_id=self.flow_id, **options)
-        claim(self.store, run_id, self.agent_id, "process")
-        return run_id
-
-    def launch(self, run_id: str, **more: Any) -> str:
-        variables = [{"name": "DB_PASSWORD", "value": PASSWORD}]
-        override = {"name": "flow", "environment": variables}
-        answer = self.ecs.run_task(
-            taskDefinition="etl",
-            launchType="FARGATE",
-            startedBy=run_id,
-            networkConfiguration=self.network,
-            overrides={"containerOverrides": [override]},
-            **more,
-        )
-        arn = str(answer["tasks"][0]["taskArn"])
-        self.say(run_id, f"Submitted for execution: Task {arn} (https://x)")
-        return arn
-
-    def say(self, run_id: str, message: str, name: str = "agent") -> None:
-        self.store.write_run_logs(
-            [
-                {
-                    "flow_run_id": run_id,
-                    "name": name,
-                    "level": "INFO",
-                    "message": message,
-                    "timestamp": datetime.now(timezone.utc).isoformat(),
-                }
-            ]
-        )
-
-    def set_state(self, run_id: str, kind: str, message: str = "") -> None:
-        self.store.set_flow_run_state(run_id, {"type": kind, "message": message})
-
-    def stopped(self, task_arn: str) -> None:
-        """Wait until a task has stopped; its AWS moves tasks in a thread."""
-        until(lambda: self.aws.task(task_arn).last_status == "STOPPED")
-
-    @property
-    def environment(self) -> Dict[str, str]:
-        keys = (self.aws.access_key, self.aws.secret_key)
-        return environment.sandbox_environment(
-            self.api.url, self.aws.url, keys, self.home
-        )
-
-    @cached_property
-    def clients(self) -> AWSClients:
-        with self.configured():
-            return reading.aws_clients("")
-
-    def command(self, *arguments: str, **variables: str) -> Result:
-        """Run a command in this process."""
-        with self.configured(**variables):
-            return CliRunner().invoke(ecs, arguments)
-
-    @contextlib.contextmanager
-    def configured(self, **variables: str) -> Iterator[None]:
-        """This process's settings are those of this world."""
-        only = environment.only({**self.environment, **variables})
-        with only, set_temporary_config(self.config):
-            yield
-
-
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    home = tmp_path_factory.mktemp("home")
-    environment.furnish(home)
-    with PrefectAPI() as api, AWS(runs_tasks=False) as aws:
-        yield World(api, aws, home)
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecordedRuns]:
+    with recorded_runs(tmp_path_factory.mktemp("home")) as running:
+        yield running
 
 
 Explain = Callable[[str], Explanation]
 
 
 @pytest.fixture
-def explain(world: World, monkeypatch: pytest.MonkeyPatch) -> Explain:
+def explain(world: RecordedRuns, monkeypatch: pytest.MonkeyPatch) -> Explain:
     """Read and assemble as the command does, with the clients of one session."""
     clients = world.clients
     monkeypatch.setattr(reading, "aws_clients", lambda region: clients)
@@ -195,7 +79,7 @@ def injected(row: StopReason) -> Injected:
 
 @pytest.mark.parametrize("row", STOP_REASONS, ids=lambda row: row.code)
 def test_every_stop_reason_is_named(
-    row: StopReason, world: World, explain: Explain
+    row: StopReason, world: RecordedRuns, explain: Explain
 ) -> None:
     before = time.time()
     how, run_id = injected(row), world.claimed()
@@ -216,7 +100,7 @@ def test_every_stop_reason_is_named(
     assert PASSWORD not in page.page(explained, True) + page.as_json(explained)
 
 
-def test_the_page_of_a_killed_run(world: World) -> None:
+def test_the_page_of_a_killed_run(world: RecordedRuns) -> None:
     run_id = world.claimed(run_config={"type": "ECSRun", "env": {"TOKEN": PASSWORD}})
     world.say(run_id, f"Connecting with {PASSWORD}", name="prefect.CloudTaskRunner")
     arn = world.launch(run_id, enableExecuteCommand=False)
@@ -252,7 +136,7 @@ def test_the_page_of_a_killed_run(world: World) -> None:
     assert PASSWORD not in unfolded
 
 
-def test_json(world: World) -> None:
+def test_json(world: RecordedRuns) -> None:
     run_id = world.claimed()
     world.failures[run_id] = StartFailure(
         FAILED_TO_START, "CannotPullContainerError: pull image manifest: not found"
@@ -272,7 +156,9 @@ def test_json(world: World) -> None:
     assert set(told["requests"]) == {"RunTask", "RegisterTaskDefinition"}
 
 
-def test_a_run_whose_task_ecs_has_forgotten(world: World, explain: Explain) -> None:
+def test_a_run_whose_task_ecs_has_forgotten(
+    world: RecordedRuns, explain: Explain
+) -> None:
     """The agent's words in the run's log are what is left."""
     run_id = world.claimed()
     gone = "arn:aws:ecs:us-east-1:123456789012:task/default/0123abc"
@@ -304,7 +190,9 @@ def _cause(explained: Explanation) -> str:
     return explained.cause.code if explained.cause else ""
 
 
-def test_a_run_that_could_not_be_launched(world: World, explain: Explain) -> None:
+def test_a_run_that_could_not_be_launched(
+    world: RecordedRuns, explain: Explain
+) -> None:
     run_id = world.claimed()
     world.set_state(run_id, "Failed", "The image is no name. [image-name]")
     explained = explain(run_id)
@@ -312,7 +200,7 @@ def test_a_run_that_could_not_be_launched(world: World, explain: Explain) -> Non
     assert explained.tasks == ()
 
 
-def test_a_flow_that_fails_by_itself(world: World, explain: Explain) -> None:
+def test_a_flow_that_fails_by_itself(world: RecordedRuns, explain: Explain) -> None:
     """Its task's end, which is an end as any other, is not to blame."""
     run_id = world.claimed()
     arn = world.launch(run_id)
@@ -332,7 +220,7 @@ def test_a_flow_that_fails_by_itself(world: World, explain: Explain) -> None:
     assert not explained.spans[-1].is_open
 
 
-def test_a_run_that_succeeded(world: World, explain: Explain) -> None:
+def test_a_run_that_succeeded(world: RecordedRuns, explain: Explain) -> None:
     run_id = world.claimed()
     arn = world.launch(run_id)
     world.set_state(run_id, "Running")
@@ -348,7 +236,7 @@ def test_a_run_that_succeeded(world: World, explain: Explain) -> None:
     assert [span.phase for span in explained.spans][-2:] == [Phase.RUN, Phase.STOP]
 
 
-def test_a_cancelled_run(world: World, explain: Explain) -> None:
+def test_a_cancelled_run(world: RecordedRuns, explain: Explain) -> None:
     run_id = world.store.create_flow_run(flow_id=world.flow_id)
     world.store.cancel_flow_run(run_id)
     explained = explain(run_id)
@@ -357,7 +245,7 @@ def test_a_cancelled_run(world: World, explain: Explain) -> None:
     assert [span.phase for span in explained.spans] == [Phase.AGENT]
 
 
-def test_what_a_run_waits_for(world: World, explain: Explain) -> None:
+def test_what_a_run_waits_for(world: RecordedRuns, explain: Explain) -> None:
     wanted = world.store.create_flow_run(flow_id=world.flow_id, labels=["gpu"])
     world.aws.calls.clear()
     assert "No agent with the labels gpu" in explain(wanted).waits_for
@@ -379,7 +267,7 @@ def test_what_a_run_waits_for(world: World, explain: Explain) -> None:
     world.aws.finish(arn, 0)
 
 
-def test_what_aws_does_not_show_is_said(world: World, explain: Explain) -> None:
+def test_what_aws_does_not_show_is_said(world: RecordedRuns, explain: Explain) -> None:
     run_id = world.claimed()
     world.failures[run_id] = StartFailure(FAILED_TO_START, "toomanyrequests")
     world.stopped(world.launch(run_id))
@@ -397,7 +285,7 @@ def test_what_aws_does_not_show_is_said(world: World, explain: Explain) -> None:
     ]
 
 
-def test_without_credentials_the_rest_is_told(world: World) -> None:
+def test_without_credentials_the_rest_is_told(world: RecordedRuns) -> None:
     run_id = world.claimed()
     world.set_state(run_id, "Failed", "The image is no name. [image-name]")
     nothing = {"AWS_ACCESS_KEY_ID": "", "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
@@ -428,14 +316,14 @@ def test_without_credentials_the_rest_is_told(world: World) -> None:
         ("", "invalid-option-value", 2),
     ],
 )
-def test_no_such_run(world: World, name: str, code: str, exit_code: int) -> None:
+def test_no_such_run(world: RecordedRuns, name: str, code: str, exit_code: int) -> None:
     result = world.command("explain", name)
     assert (result.exit_code, result.stdout) == (exit_code, "")
     assert code_of(result.stderr.strip()) == code
     assert exit_code == 2 or len(result.stderr.splitlines()) == 1
 
 
-def test_an_ambiguous_name(world: World) -> None:
+def test_an_ambiguous_name(world: RecordedRuns) -> None:
     ids = [
         world.store.create_flow_run(flow_id=world.flow_id, flow_run_name="daily")
         for _ in range(12)
@@ -450,7 +338,7 @@ def test_an_ambiguous_name(world: World) -> None:
     assert max(map(len, table)) <= 80
 
 
-def test_a_run_of_another_tenant(world: World) -> None:
+def test_a_run_of_another_tenant(world: RecordedRuns) -> None:
     run_id = world.claimed()
     other = world.store.create_tenant("other", "other")
     world.tenant_id = other
@@ -460,7 +348,7 @@ def test_a_run_of_another_tenant(world: World) -> None:
     assert code_of(result.stderr.strip()) == "run-of-other-tenant"
 
 
-def test_the_id_of_a_task_run(world: World) -> None:
+def test_the_id_of_a_task_run(world: RecordedRuns) -> None:
     run_id = world.claimed()
     (task_run,) = world.store.task_runs(run_id)
     result = world.command("explain", task_run.id)
@@ -475,8 +363,8 @@ def test_the_id_of_a_task_run(world: World) -> None:
         ({"cloud.tenant_id": "mine"}, "bad-tenant-id"),
     ],
 )
-def test_no_prefect_api(world: World, config: Dict[str, Any], code: str) -> None:
-    with mock.patch.object(World, "config", {**world.config, **config}):
+def test_no_prefect_api(world: RecordedRuns, config: Dict[str, Any], code: str) -> None:
+    with mock.patch.object(RecordedRuns, "config", {**world.config, **config}):
         result = world.command("explain", "x")
     assert result.exit_code == 1
     assert code_of(result.stderr.strip()) == code
@@ -698,7 +586,7 @@ AWSLOGS = {
 
 
 @pytest.fixture
-def logged(world: World) -> Iterator[str]:
+def logged(world: RecordedRuns) -> Iterator[str]:
     """A run whose task logs to CloudWatch."""
     world.define(logConfiguration=AWSLOGS)
     run_id = world.claimed()
@@ -706,7 +594,7 @@ def logged(world: World) -> Iterator[str]:
     world.define()
 
 
-def write(world: World, arn: str, *lines: str) -> None:
+def write(world: RecordedRuns, arn: str, *lines: str) -> None:
     logs, name = world.aws.client("logs"), f"run/flow/{arn.rpartition('/')[2]}"
     with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
         logs.create_log_group(logGroupName="/ecs/flows")
@@ -717,7 +605,7 @@ def write(world: World, arn: str, *lines: str) -> None:
     logs.put_log_events(logGroupName="/ecs/flows", logStreamName=name, logEvents=events)
 
 
-def test_logs_of_a_run(world: World, logged: str) -> None:
+def test_logs_of_a_run(world: RecordedRuns, logged: str) -> None:
     arn = world.launch(logged)
     result = world.command("logs", logged)
     assert (result.exit_code, result.stdout) == (1, "")
@@ -736,7 +624,7 @@ def test_logs_of_a_run(world: World, logged: str) -> None:
     world.aws.finish(arn, 0)
 
 
-def test_logs_of_a_task_that_ecs_has_forgotten(world: World) -> None:
+def test_logs_of_a_task_that_ecs_has_forgotten(world: RecordedRuns) -> None:
     """The agent's line about the launch links to them."""
     run_id = world.claimed()
     arn = "arn:aws:ecs:us-east-1:123456789012:task/default/0123abc"
@@ -752,7 +640,7 @@ def test_logs_of_a_task_that_ecs_has_forgotten(world: World) -> None:
     assert code_of(result.stderr.strip()) == "log-not-known"
 
 
-def test_logs_of_a_run_that_has_none(world: World) -> None:
+def test_logs_of_a_run_that_has_none(world: RecordedRuns) -> None:
     run_id = world.claimed()
     assert code_of(world.command("logs", run_id).stderr.strip()) == "no-task"
     arn = world.launch(run_id)
@@ -761,7 +649,7 @@ def test_logs_of_a_run_that_has_none(world: World) -> None:
 
 
 def test_following_logs(
-    world: World, logged: str, monkeypatch: pytest.MonkeyPatch
+    world: RecordedRuns, logged: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From before the first line until the task has stopped."""
     arn, pauses = world.launch(logged), []
@@ -782,7 +670,7 @@ def test_following_logs(
     assert set(pauses) == {logs.PAUSE}
 
 
-def test_no_right_to_read_logs(world: World, logged: str) -> None:
+def test_no_right_to_read_logs(world: RecordedRuns, logged: str) -> None:
     arn = world.launch(logged)
     write(world, arn, "a line")
     denied = Fault(error_code="AccessDeniedException", status=400)
@@ -803,7 +691,7 @@ def test_no_right_to_read_logs(world: World, logged: str) -> None:
 
 
 @pytest.fixture
-def plugin(world: World, monkeypatch: pytest.MonkeyPatch) -> List[List[str]]:
+def plugin(world: RecordedRuns, monkeypatch: pytest.MonkeyPatch) -> List[List[str]]:
     """What is executed in place of the command."""
     executed: List[List[str]] = []
     path = world.home / "plugin" / "session-manager-plugin"
@@ -814,7 +702,7 @@ def plugin(world: World, monkeypatch: pytest.MonkeyPatch) -> List[List[str]]:
     return executed
 
 
-def test_exec(world: World, plugin: List[List[str]]) -> None:
+def test_exec(world: RecordedRuns, plugin: List[List[str]]) -> None:
     run_id = world.claimed()
     arn = world.launch(run_id, enableExecuteCommand=True)
     task_id = arn.rpartition("/")[2]
@@ -854,7 +742,7 @@ def test_exec(world: World, plugin: List[List[str]]) -> None:
 
 
 def test_exec_in_a_task_that_does_not_allow_it(
-    world: World, plugin: List[List[str]]
+    world: RecordedRuns, plugin: List[List[str]]
 ) -> None:
     run_id = world.claimed()
     result = world.command("exec", run_id)
@@ -879,7 +767,7 @@ def test_exec_in_a_task_whose_agent_for_it_has_stopped() -> None:
     assert exec_module.ready_task(given, "flow")["taskArn"] == f"{ARN}a"
 
 
-def until_running(world: World, arn: str) -> None:
+def until_running(world: RecordedRuns, arn: str) -> None:
     until(lambda: world.aws.task(arn).last_status == "RUNNING")
 
 
@@ -887,7 +775,7 @@ def until_running(world: World, arn: str) -> None:
 
 
 def test_the_table_has_all_permissions_that_a_person_needs(
-    world: World, logged: str, plugin: List[List[str]]
+    world: RecordedRuns, logged: str, plugin: List[List[str]]
 ) -> None:
     arn = world.launch(logged, enableExecuteCommand=True)
     until_running(world, arn)
