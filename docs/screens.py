@@ -1,6 +1,6 @@
 """Takes the pictures of the sandbox under docs/images, from real runs of it.
 
-    pip install pyte && python docs/screens.py
+    pip install pyte && python docs/screens.py [NAME]...
 
 Each command runs in a pseudo-terminal. What the terminal shows at the end is drawn as
 SVG, so text stays text. Names of runs, ARNs and times differ each time.
@@ -13,12 +13,15 @@ import io
 import os
 import pty
 import re
+import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import termios
+import time
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Mapping, NamedTuple, Tuple
 
 import pyte
 from rich.console import Console
@@ -45,23 +48,106 @@ with Flow("import", run_config=ECSRun(cpu=256, memory=512)) as flow:
     load_everything()
 """
 
+#: Flows that take a while.
+SLOW = """\
+import time
+
+from prefect import Flow, task
+
+
+@task
+def work():
+    time.sleep(120)
+
+
+with Flow("etl") as etl:
+    work()
+
+with Flow("report") as report:
+    work()
+
+with Flow("export") as export:
+    work()
+"""
+
+FILES = {"import.py": KILLED, "slow.py": SLOW}
+
 #: What is run for which picture.
 SCREENS: Dict[str, List[str]] = {
     "sandbox": ["prefect", "agent", "ecs", "sandbox"],
     "failed-run": ["prefect", "agent", "ecs", "sandbox", "import.py"],
 }
 
+
+class Beside(NamedTuple):
+    """A command that is run beside a sandbox.
+
+    Attributes:
+        options: The sandbox's.
+        until: What its output has before the command is run, as a regular expression.
+        command: `RUN` is the name of the first run.
+    """
+
+    options: List[str]
+    until: str
+    command: List[str]
+
+
+BESIDE: Dict[str, Beside] = {
+    "explain": Beside(
+        ["import.py"], r"Failed ", ["prefect", "agent", "ecs", "explain", "RUN"]
+    ),
+    "status": Beside(
+        ["slow.py", "--launches-per-second", "0.03"],
+        r" Running ",
+        ["prefect", "agent", "ecs", "status"],
+    ),
+}
+
+
 _COLOURS = {"brown": "yellow", "default": ""}
 
 
-def shown(command: List[str]) -> pyte.Screen:
+def beside(given: Beside) -> Tuple[pyte.Screen, List[str]]:
+    """Run a command beside a sandbox; return what it shows, and the whole command."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in FILES.items():
+            Path(folder, name).write_text(text, encoding="utf-8")
+        program = str(Path(sys.executable).with_name("prefect"))
+        sandbox = ["agent", "ecs", "sandbox", "--keep-running", *given.options]
+        output = Path(folder, "output")
+        with output.open("w") as file:
+            running = subprocess.Popen(
+                [program, *sandbox], cwd=folder, stdout=file, stderr=file
+            )
+        try:
+            while not re.search(given.until, output.read_text(encoding="utf-8")):
+                time.sleep(0.5)
+            said = output.read_text(encoding="utf-8")
+            (settings,) = re.findall(r"\s(\S+/sandbox\.env)", said)
+            names = re.findall(r"\w+/([a-z]+-[a-z]+) ", said)
+            command = [names[0] if each == "RUN" else each for each in given.command]
+            printed = subprocess.run(
+                ["/bin/sh", "-c", f". {settings} && env -0"],
+                capture_output=True,
+                check=True,
+            ).stdout.decode()
+            lines = printed.rstrip("\0").split("\0")
+            return shown(command, dict(line.split("=", 1) for line in lines)), command
+        finally:
+            running.send_signal(signal.SIGINT)
+            running.wait()
+
+
+def shown(command: List[str], environment: Mapping[str, str]) -> pyte.Screen:
     """Run a command in a terminal and return what that shows at the end."""
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "import.py").write_text(KILLED, encoding="utf-8")
+        for name, text in FILES.items():
+            Path(folder, name).write_text(text, encoding="utf-8")
         child, terminal = pty.fork()
         if child == 0:
             os.chdir(folder)
-            environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": ""}
+            environment = {**environment, "TERM": "xterm-256color", "COLUMNS": ""}
             program = str(Path(sys.executable).with_name(command[0]))
             os.execve(program, command, environment)
         size = struct.pack("HHHH", LINES, COLUMNS, 0, 0)
@@ -106,10 +192,15 @@ def _row(screen: pyte.Screen, number: int) -> Text:
 
 
 def main() -> None:
-    """Take all pictures."""
-    for name, command in SCREENS.items():
+    """Take the pictures that are named, or all."""
+    for name in sys.argv[1:] or [*SCREENS, *BESIDE]:
+        if name in SCREENS:
+            command = SCREENS[name]
+            screen = shown(command, os.environ)
+        else:
+            screen, command = beside(BESIDE[name])
         path = IMAGES / f"{name}.svg"
-        path.write_text(drawn(shown(command), command) + "\n", encoding="utf-8")
+        path.write_text(drawn(screen, command) + "\n", encoding="utf-8")
         print(path)
 
 
