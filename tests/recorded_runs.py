@@ -119,7 +119,7 @@ class RecordedRuns:
     def command(self, *arguments: str, **variables: str) -> Result:
         """Run a command in this process."""
         with self.configured(**variables):
-            return CliRunner().invoke(ecs, arguments)
+            return _runner().invoke(ecs, arguments)
 
     @contextlib.contextmanager
     def configured(self, **variables: str) -> Iterator[None]:
@@ -127,6 +127,14 @@ class RecordedRuns:
         only = environment.only({**self.environment, **variables})
         with only, set_temporary_config(self.config):
             yield
+
+
+def _runner() -> CliRunner:
+    """One that keeps stderr apart, as it does by itself from click 8.2 on."""
+    try:
+        return CliRunner(mix_stderr=False)
+    except TypeError:
+        return CliRunner()
 
 
 @contextlib.contextmanager
