@@ -220,6 +220,16 @@ def test_a_flow_that_fails_by_itself(world: RecordedRuns, explain: Explain) -> N
     assert not explained.spans[-1].is_open
 
 
+def test_a_run_that_the_server_gave_up(world: RecordedRuns, explain: Explain) -> None:
+    run_id = world.claimed()
+    arn = world.launch(run_id)
+    world.set_state(run_id, "Running")
+    world.aws.finish(arn, 1)
+    world.stopped(arn)
+    world.set_state(run_id, "Failed", "No heartbeat detected from the remote task; ...")
+    assert _cause(explain(run_id)) == "flow-exited"
+
+
 def test_a_run_that_succeeded(world: RecordedRuns, explain: Explain) -> None:
     run_id = world.claimed()
     arn = world.launch(run_id)
@@ -314,6 +324,7 @@ def test_without_credentials_the_rest_is_told(world: RecordedRuns) -> None:
         ),
         ("http://[/flow-run/", "invalid-option-value", 2),
         ("", "invalid-option-value", 2),
+        ('a "quoted" \\ {name: $x}\n', "no-such-run", 1),
     ],
 )
 def test_no_such_run(world: RecordedRuns, name: str, code: str, exit_code: int) -> None:
@@ -565,6 +576,13 @@ TIMELINES = {
         ],
     ),
 }
+
+
+def test_a_run_of_two_days() -> None:
+    given = seen(90_000, [state("Submitted", 5, attempt=1), state("Success", 86_500)])
+    shown = page.page(account.explain(given, 10))
+    assert "  11-27 03:00:05          1 d  waiting for AWS  <- longest" in shown
+    assert "2026-11-27 03:00:00 to 2026-11-28 03:01:40 UTC" in shown
 
 
 @pytest.mark.parametrize("name", TIMELINES)

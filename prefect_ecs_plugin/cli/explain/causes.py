@@ -22,6 +22,9 @@ from .seen import Seen, claims_of, moment
 #: A task that ends so says nothing about its run: the flow's process has just ended.
 _PLAIN_ENDS = frozenset({"end-not-reported", "flow-exited", "container-ended"})
 
+#: With what Prefect's server ends runs that it has heard nothing of.
+_BY_SERVER = ("No heartbeat detected", "A Lazarus process attempted")
+
 #: Seconds without a look at the queue after which an agent counts as gone; the longest
 #: pause between two looks is 10 s.
 _GONE = 60.0
@@ -97,6 +100,9 @@ def _is_to_blame(seen: Seen, task: Task, code: str) -> bool:
     found = stop_reason(task).code
     if code:
         return found == code
+    message = str(seen.row.get("state_message") or "")
+    if any(words in message for words in _BY_SERVER):
+        return True
     if seen.state == "Cancelled" or found in _PLAIN_ENDS:
         return False
     stopping = seconds(task.get("stoppingAt")) or 0.0
@@ -168,6 +174,8 @@ def waits_for(seen: Seen) -> str:
         return ""
     if seen.state in ("Submitted", "Cancelling", "Running"):
         return _of_launched(seen)
+    if seen.state == "Queued":
+        return f"It is Queued: {seen.row.get('state_message')}"
     due = moment(seen.row.get("state_start_time")) or moment(
         seen.row.get("scheduled_start_time")
     )
@@ -183,6 +191,8 @@ def waits_for(seen: Seen) -> str:
 def _of_launched(seen: Seen) -> str:
     task = seen.task
     if task is None:
+        if _has_vanished(seen):
+            return "Its task is not there any more."
         if seen.state == "Running":
             return "Its flow is Running, as far as the API knows."
         return _said_since(seen, 0.0) or "No task is seen yet."

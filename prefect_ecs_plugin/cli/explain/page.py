@@ -13,7 +13,7 @@ import yaml
 from ...validation.excerpt import shortened
 from ..terminal import WIDTH, spoken, wrapped
 from .account import Explanation
-from .timeline import Phase, Span
+from .timeline import Phase
 
 #: Task runs that are shown.
 _TASK_RUNS = 5
@@ -97,7 +97,8 @@ def _head(explained: Explanation) -> Iterator[str]:
         yield from _fact("task", f"{task['id']} {where}; {task['provider']}, {size}")
     if spans:
         begin, end = _at(spans[0].begin), _at(spans[-1].end)
-        until = "now" if spans[-1].is_open else f"{end:%H:%M:%S}"
+        same_day = "%H:%M:%S" if begin.date() == end.date() else "%Y-%m-%d %H:%M:%S"
+        until = "now" if spans[-1].is_open else f"{end:{same_day}}"
         took = spoken(explained.seconds)
         yield from _fact("time", f"{took}: {begin:%Y-%m-%d %H:%M:%S} to {until} UTC")
 
@@ -123,24 +124,22 @@ def _why(explained: Explanation) -> Tuple[str, List[str]]:
 
 
 def _timeline(explained: Explanation) -> Iterator[str]:
-    has_several = len(explained.tasks) > 1
-    for span in explained.spans:
+    spans, has_several = explained.spans, len(explained.tasks) > 1
+    days = {_at(moment).date() for span in spans for moment in (span.begin, span.end)}
+    time = "%H:%M:%S" if len(days) < 2 else "%m-%d %H:%M:%S"
+    for span in spans:
         name = span.phase.value
         if has_several and span.phase is Phase.PROVISIONING:
             name = f"{name} of task {span.task[:8]}"
-        yield _row(span, f"{name} so far" if span.is_open else name, explained)
+        name = f"{name} so far" if span.is_open else name
+        row = f"  {_at(span.begin):{time}}  {spoken(span.seconds):>11}  {name}"
+        if span is explained.longest:
+            row = click.style(f"{row}  <- longest", bold=True)
+        yield row
         if span.detail:
             yield from wrapped(span.detail, _INDENT)
-    if explained.spans and not explained.spans[-1].is_open:
-        end = _at(explained.spans[-1].end)
-        yield f"  {end:%H:%M:%S}  {'':<13}{explained.run['state']}"
-
-
-def _row(span: Span, name: str, explained: Explanation) -> str:
-    row = f"  {_at(span.begin):%H:%M:%S}  {spoken(span.seconds):>11}  {name}"
-    if span is not explained.longest:
-        return row
-    return click.style(f"{row}  <- longest", bold=True)
+    if spans and not spans[-1].is_open:
+        yield f"  {_at(spans[-1].end):{time}}  {'':<13}{explained.run['state']}"
 
 
 def _task_runs(explained: Explanation) -> Iterator[str]:

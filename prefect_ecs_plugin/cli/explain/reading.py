@@ -48,7 +48,7 @@ _RUN_FIELDS: Mapping[str, Any] = {
     "flow": {"name": True, "version": True, "project": {"name"}},
     "agent": {"id", "name"},
     with_args(
-        "states", {"order_by": {"version": EnumValue("asc")}, "limit": _STATES}
+        "states", {"order_by": {"version": EnumValue("desc")}, "limit": _STATES}
     ): {"state", "timestamp", "start_time", "message"},
     f"claims: {_CLAIMS}": {"serialized_state", "timestamp"},
     "resumed: "
@@ -90,6 +90,7 @@ def read(api: PrefectAPI, run_id: str, log_lines: int) -> Seen:
             f"Flow run {run_id} was deleted meanwhile.", code="no-such-run"
         )
     row, agents = data["flow_run"][0], data["agent"]
+    row["states"].reverse()  # those that were set last were asked for
     said, log = _log(api, run_id, agents, log_lines)
     secrets = [*api.secrets, *secrets_in(row.get("run_config"))]
     seen = Seen(time.time(), row, agents, said, log, secrets=secrets)
