@@ -64,7 +64,7 @@ def test_status_through_the_servers(world: RecordedRuns) -> None:
         held: "image pull",
         waits: "ECS: RESOURCE:CPU",
     }
-    assert told["waiting"][0]["seconds"] == pytest.approx(180, abs=30)
+    assert told["waiting"][0]["seconds"] >= 180
     assert told["tasks"] == [
         {
             "cluster": "default",
