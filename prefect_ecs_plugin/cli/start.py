@@ -66,7 +66,8 @@ _START_OPTIONS: Any = [
         "--run-task-kwargs",
         "run_task_kwargs_path",
         metavar="PATH",
-        help="A YAML file with further arguments for ECS's RunTask, local or remote.",
+        help="A YAML file with further arguments for ECS's RunTask, local or remote, "
+        "or env://NAME: the environment variable NAME holds the YAML itself.",
     ),
     click.option(
         "--template-host",
