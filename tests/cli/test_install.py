@@ -36,7 +36,12 @@ VPC = "vpc-0123456789abcdef0"
 SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prefect-AbCdEf"
 PARAMETER = "arn:aws:ssm:eu-west-1:123456789012:parameter/prefect/key"
 CLUSTER = "arn:aws:ecs:eu-west-1:123456789012:cluster/flows"
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:alarms"
+ECR_IMAGE = (
+    "210987654321.dkr.ecr.us-east-1.amazonaws.com/team/agent@sha256:" + "0a" * 32
+)
 ROLE = "arn:aws:iam::123456789012:role/{}".format
+FLOW_GROUPS = ["--flow-security-groups", "sg-0123456789abcdef1"]
 NETWORK = ["--vpc-id", VPC, "--subnets", SUBNETS]
 ROLES = [
     "--agent-role-arn",
@@ -67,7 +72,15 @@ CASES: Dict[str, List[str]] = {
         *("--task-role-arn", ROLE("flow"), "--execution-role-arn", ROLE("ecs")),
         *("--pass-role", ROLE("path/other"), "--family", "etl", "--family", "team-*"),
         *("--flow-log-group", "/ecs/flows", "--cluster", CLUSTER),
+        *("--read-log-group", "/ecs/etl", "--tag", "team=data", "--alarm-topic", TOPIC),
     ],
+    "a network for flows": [
+        *NETWORK,
+        *("--flow-subnets", "subnet-0123456789abcdef1"),
+        *("--flow-security-groups", "sg-0123456789abcdef1"),
+        *("--flow-assign-public-ip", "DISABLED", "--flow-repository", "flows/*"),
+    ],
+    "flows on EC2": ["--launch-type", "EC2", "--image", ECR_IMAGE, *NETWORK],
     "text that could mean something": [
         *("--label", '${AWS::Region} "%{if}"', "--env", "A=${var.x} %{ b } \\ 'c'\n"),
         *("--env", "B=yes", "--launches-per-second", "5", "--no-cloud-logs"),
@@ -155,6 +168,9 @@ def test_the_task_definition_in_full() -> None:
                     "--name=prefect-agent",
                     "--cluster=default",
                     "--agent-address=http://127.0.0.1:8080",
+                    "--log-format=json",
+                    "--flow-log-group=/ecs/prefect-flows",
+                    "--run-task-kwargs=env://FLOW_RUN_TASK_KWARGS",
                     f"--execution-role-arn={ROLE('execution')}",
                     f"--api-key-secret-arn={SECRET}",
                     *("--label=prod", "--label=eu", "--launch-type=EC2"),
@@ -162,6 +178,12 @@ def test_the_task_definition_in_full() -> None:
                 "environment": [
                     {"name": "HOME", "value": "/tmp"},
                     {"name": "PREFECT__BACKEND", "value": "cloud"},
+                    {
+                        "name": "FLOW_RUN_TASK_KWARGS",
+                        "value": "{networkConfiguration: {awsvpcConfiguration: "
+                        "{subnets: [SUBNET], securityGroups: [FLOW_SECURITY_GROUP], "
+                        "assignPublicIp: DISABLED}}}",
+                    },
                 ],
                 "secrets": [{"name": "PREFECT__CLOUD__API_KEY", "valueFrom": SECRET}],
                 "healthCheck": {
@@ -188,6 +210,7 @@ def test_the_task_definition_in_full() -> None:
             }
         ],
         "volumes": [{"name": "tmp"}],
+        "tags": [{"key": "prefect:agent", "value": "prefect-agent"}],
     }
 
 
@@ -220,8 +243,8 @@ def test_the_agent_takes_its_command_line(options: List[str]) -> None:
 
 
 def test_the_format_of_the_log_is_passed_on() -> None:
-    command = definition("--log-format", "json")["containerDefinitions"][0]["command"]
-    assert command[-1] == "--log-format=json"
+    command = definition("--log-format", "text")["containerDefinitions"][0]["command"]
+    assert [word for word in command if "log-format" in word] == ["--log-format=text"]
 
 
 def test_every_option_of_the_agent_is_taken_or_refused() -> None:
@@ -246,12 +269,18 @@ def test_the_commands_that_go_with_the_definition() -> None:
     lines = result.stderr.replace("\\\n", " ").split("\n\n")[1:]
     words = [shlex.split(line) for line in lines]
     assert [word[:3] for word in words] == [
-        ["aws", "logs", "create-log-group"],
+        *(["aws", "logs", "create-log-group"], ["aws", "logs", "put-retention-policy"]),
+        *(["aws", "logs", "create-log-group"], ["aws", "logs", "put-retention-policy"]),
         ["aws", "ecs", "register-task-definition"],
         ["aws", "ecs", "create-service"],
+        ["aws", "cloudwatch", "put-metric-alarm"],
     ]
-    options = dict(zip(words[2][3::2], words[2][4::2]))
+    assert "/ecs/prefect-flows" in words[2]
+    words[5].remove("--enable-ecs-managed-tags")
+    options = dict(zip(words[5][3::2], words[5][4::2]))
     assert options == {
+        "--propagate-tags": "SERVICE",
+        "--tags": '[{"key": "prefect:agent", "value": "prefect-agent"}]',
         "--region": "eu-west-1",
         "--cluster": "flows",
         "--service-name": "prefect-agent",
@@ -404,24 +433,13 @@ def test_the_policy_in_full() -> None:
                 },
             },
             {
-                "Sid": "FindDefaultVpc",
-                "Effect": "Allow",
-                "Action": ["ec2:DescribeVpcs"],
-                "Resource": ["*"],
-            },
-            {
-                "Sid": "FindDefaultSubnets",
-                "Effect": "Allow",
-                "Action": ["ec2:DescribeSubnets"],
-                "Resource": ["*"],
-            },
-            {
                 "Sid": "ReadTaskLogs",
                 "Effect": "Allow",
                 "Action": ["logs:GetLogEvents"],
                 "Resource": [
                     "arn:aws:logs:eu-west-1:123456789012:"
-                    "log-group:/ecs/flows:log-stream:*"
+                    f"log-group:/ecs/{group}:log-stream:*"
+                    for group in ("flows", "etl")
                 ],
             },
         ],
@@ -448,7 +466,12 @@ def _place() -> Placeholders:
         memory="512",
         agent_role_arn=ROLE("agent"),
         execution_role_arn=ROLE("execution"),
+        flow_execution_role_arn=ROLE("flow-execution"),
         log_group="/ecs/prefect-agent",
+        flow_log_group="/ecs/prefect-flows",
+        flow_subnets=SUBNETS,
+        flow_security_groups="sg-0123456789abcdef1",
+        flow_public_ip="DISABLED",
         api_key_arn=SECRET,
     )
 
@@ -487,9 +510,10 @@ LINTERS = "pip install 'prefect-ecs-plugin[dev]' brings the linters"
         policy.agent(_FULL, _place()),
         policy.execution(_FULL, _place()),
         policy.execution(_PARAMETER, replace(_place(), api_key_arn=PARAMETER)),
+        policy.flow_execution(_FULL, _place()),
         agent_policy(),
     ],
-    ids=["agent", "execution", "execution, parameter", "agent, any account"],
+    ids=["agent", "execution", "execution, parameter", "flows", "agent, any account"],
 )
 def test_the_iam_linter_finds_nothing(document: Dict[str, Any]) -> None:
     parliament = pytest.importorskip("parliament", reason=LINTERS)
@@ -757,10 +781,11 @@ def test_the_template_says_what_the_policy_has_to_name(world: Any) -> None:
     ]
     assert by_sid["PassRolesToTasks"]["Resource"] == [ROLE("flow"), ROLE("ecs")]
     assert by_sid["ReadTaskLogs"]["Resource"] == [
-        "arn:aws:logs:us-east-1:*:log-group:/ecs/flows:log-stream:*"
+        f"arn:aws:logs:us-east-1:*:log-group:/ecs/{group}:log-stream:*"
+        for group in ("prefect-flows", "flows")
     ]
     assert by_sid["ReadTemplates"]["Resource"] == ["arn:aws:s3:::templates/etl.yaml"]
-    assert "FindDefaultVpc" in by_sid
+    assert "FindDefaultVpc" not in by_sid
 
 
 @pytest.mark.parametrize(
@@ -800,7 +825,7 @@ def test_a_file_that_cannot_be_read_from_here_is_told(world: Any, path: str) -> 
     assert result.exit_code == 0
     (line,) = result.stderr.splitlines()
     assert code_of(line) == "policy-without-file"
-    for value in ("--task-definition", path, "--family", "--flow-log-group"):
+    for value in ("--task-definition", path, "--family", "--read-log-group"):
         assert value in line
     command = yaml.load(result.stdout, Loader=_Loader)["Resources"]["TaskDefinition"]
     properties = command["Properties"]["ContainerDefinitions"][0]
@@ -815,6 +840,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _long_form(loader: Any, suffix: str, node: Any) -> Any:
+    if isinstance(node, yaml.SequenceNode):
+        return {f"Fn::{suffix}": loader.construct_sequence(node, deep=True)}
     value = loader.construct_scalar(node)
     if suffix == "GetAtt":
         return {"Fn::GetAtt": value.split(".")}
@@ -843,9 +870,12 @@ def resolved(value: Any, names: Mapping[str, str]) -> Any:
         if name == "Fn::GetAtt":
             return names[".".join(argument)]
         if name == "Fn::Sub":
-            return re.sub(r"\$\{([^}]+)\}", lambda found: names[found[1]], argument)
-        if name == "Fn::Join":
-            return argument[0].join(argument[1])
+            text, lists = (argument, {}) if isinstance(argument, str) else argument
+            known = {**names, **resolved(lists, names)}
+            return re.sub(r"\$\{([^}]+)\}", lambda found: known[found[1]], text)
+        if name == "Fn::Join":  # lists in `names` are joined already
+            values = resolved(argument[1], names)
+            return values if isinstance(values, str) else argument[0].join(values)
     return {key: resolved(item, names) for key, item in value.items()}
 
 
@@ -857,6 +887,10 @@ def names_of(body: Mapping[str, Any]) -> Dict[str, Any]:
     }
     return {
         **defaults,
+        "Subnets": defaults["Subnets"] or "SUBNET",
+        "FlowSecurityGroup.GroupId": "FLOW_SECURITY_GROUP",
+        "FlowExecutionRole.Arn": ROLE("execution"),  # the JSON formats have one role
+        "FlowLogGroup": "/ecs/prefect-flows",
         "AWS::Partition": "aws",
         "AWS::Region": "eu-west-1",
         "AWS::AccountId": "123456789012",
@@ -936,24 +970,37 @@ def test_the_stack_brings_up_service_network_and_roles(world: Any) -> None:
     assert stack["StackStatus"] == "CREATE_COMPLETE"
     outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in stack["Outputs"]}
     assert sorted(outputs) == [
-        *("AgentRoleArn", "ExecutionRoleArn", "LogGroupName"),
+        *("AgentRoleArn", "ExecutionRoleArn", "FlowExecutionRoleArn"),
+        *("FlowLogGroupName", "FlowSecurityGroupId", "LogGroupName"),
         *("SecurityGroupId", "ServiceName"),
     ]
     ecs = world.aws.client("ecs")
     (service,) = ecs.describe_services(services=["prefect-agent"])["services"]
     assert (service["status"], service["desiredCount"]) == ("ACTIVE", 1)
     assert service["taskDefinition"].endswith(":task-definition/prefect-agent:1")
-    (group,) = world.aws.client("logs").describe_log_groups()["logGroups"]
-    assert (group["logGroupName"], group["retentionInDays"]) == (
-        "/ecs/prefect-agent",
-        30,
-    )
+    groups = world.aws.client("logs").describe_log_groups()["logGroups"]
+    assert [(each["logGroupName"], each["retentionInDays"]) for each in groups] == [
+        ("/ecs/prefect-agent", 30),
+        ("/ecs/prefect-flows", 30),
+    ]
     roles = {role["Arn"] for role in world.aws.client("iam").list_roles()["Roles"]}
     assert {outputs["AgentRoleArn"], outputs["ExecutionRoleArn"]} <= roles
     (made,) = ec2.describe_security_groups(GroupIds=[outputs["SecurityGroupId"]])[
         "SecurityGroups"
     ]
     assert (made["VpcId"], made["IpPermissions"]) == (vpc, [])
+    definition = ecs.describe_task_definition(taskDefinition="prefect-agent:1")
+    (container,) = definition["taskDefinition"]["containerDefinitions"]
+    variables = {entry["name"]: entry["value"] for entry in container["environment"]}
+    assert yaml.safe_load(variables["FLOW_RUN_TASK_KWARGS"]) == {
+        "networkConfiguration": {
+            "awsvpcConfiguration": {
+                "subnets": subnets,
+                "securityGroups": [outputs["FlowSecurityGroupId"]],
+                "assignPublicIp": "ENABLED",
+            }
+        }
+    }
 
 
 def test_ecs_takes_definition_and_service_of_the_template(world: Any) -> None:
@@ -1007,7 +1054,7 @@ def test_a_server_needs_no_key() -> None:
     ][0]
     assert "Secrets" not in container
     backend = {"Name": "PREFECT__BACKEND", "Value": "server"}
-    assert container["Environment"] == [{"Name": "HOME", "Value": "/tmp"}, backend]
+    assert container["Environment"][:2] == [{"Name": "HOME", "Value": "/tmp"}, backend]
 
 
 def test_the_security_group_lets_nothing_in_and_https_and_the_api_out() -> None:
@@ -1040,6 +1087,7 @@ SAME: Dict[str, Tuple[str, ...]] = {
     "AWS::EC2::SecurityGroup": ("aws_security_group",),
     "AWS::ECS::TaskDefinition": ("aws_ecs_task_definition",),
     "AWS::ECS::Service": ("aws_ecs_service",),
+    "AWS::CloudWatch::Alarm": ("aws_cloudwatch_metric_alarm",),
 }
 
 
@@ -1149,6 +1197,24 @@ CONFLICT = "conflicting-options"
         (["--api", "htp://x"], FORM, ["--api", "'htp://x'"]),
         (["--tenant-id", "acme"], FORM, ["--tenant-id", "'acme'"]),
         (["--image", "agent 1"], FORM, ["--image", "'agent 1'"]),
+        (["--image", "agent@sha256:12"], FORM, ["--image", "'agent@sha256:12'"]),
+        (["--tag", "team"], FORM, ["--tag", "'team'"]),
+        (["--tag", "aws:team=a"], FORM, ["--tag", "'aws:team=a'"]),
+        (["--alarm-topic", "alarms"], FORM, ["--alarm-topic", "'alarms'"]),
+        (["--flow-repository", "A b"], FORM, ["--flow-repository", "'A b'"]),
+        (["--read-log-group", ""], FORM, ["--read-log-group", "''"]),
+        (["--flow-subnets", "subnet-1"], FORM, ["'subnet-1'", "subnet-01234"]),
+        (
+            ["--flow-subnets", SUBNETS, "--run-task-kwargs", "s3://b/k"],
+            CONFLICT,
+            ["--flow-subnets", "--run-task-kwargs"],
+        ),
+        (
+            ["--flow-assign-public-ip", "ENABLED", "--launch-type", "EC2"],
+            CONFLICT,
+            ["--flow-assign-public-ip", "--launch-type EC2"],
+        ),
+        (["--diff", "/no/such/file"], "", ["'/no/such/file'"]),
         (["--flow-log-group", ""], FORM, ["--flow-log-group", "''"]),
         (["--flow-log-group", "a b"], FORM, ["--flow-log-group", "'a b'"]),
         (["--format", "policy", "--region", "eu west"], FORM, ["'eu west'"]),
@@ -1251,9 +1317,14 @@ def test_fargate_does_not_wait_for_ever() -> None:
             ["--api http://localhost:4200"],
         ),
         (
-            [*CASES["security groups"], "--vpc-id", VPC],
+            [*CASES["security groups"], "--vpc-id", VPC, *FLOW_GROUPS],
             "unused-option",
-            ["--vpc-id", "--security-groups"],
+            ["--vpc-id"],
+        ),
+        (
+            ["--execution-role-arn", ROLE("ecs"), "--name", "etl"],
+            "role-writes-log",
+            ["--execution-role-arn", "/ecs/etl-flows"],
         ),
         (["--format", "policy"], "no-roles-to-pass", ["--pass-role"]),
     ],
@@ -1263,8 +1334,7 @@ def test_a_probable_mistake_is_a_warning(
 ) -> None:
     result = run(*options)
     assert result.exit_code == 0
-    (line,) = result.stderr.splitlines()
-    assert code_of(line) == code
+    (line,) = [each for each in result.stderr.splitlines() if code_of(each) == code]
     for value in values:
         assert value in line
 
