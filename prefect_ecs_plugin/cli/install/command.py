@@ -567,9 +567,14 @@ def _flow_network(
     values: Mapping[str, Any], infers_network: bool
 ) -> Optional[FlowNetwork]:
     """The network of flow runs; None where the files of the agent have it, and where
-    no network is needed."""
+    no network is needed.
+
+    A policy without subnets is for an agent that does not run as this service.
+    """
     given = any(values[_parameter(option)] for option in _FLOW_NETWORK)
-    if values["run_task_kwargs_path"] or not (infers_network or given):
+    is_service = values["output_format"] != "policy" or values["subnets"]
+    is_placed = given or (infers_network and is_service)
+    if values["run_task_kwargs_path"] or not is_placed:
         return None
     public_ip = values["flow_assign_public_ip"]
     if values["launch_type"] == "EC2":  # ECS refuses a public IP there

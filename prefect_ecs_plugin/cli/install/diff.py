@@ -84,6 +84,4 @@ def _function(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> Any:
 
 
 _Loader.add_multi_constructor("!", _function)
-_Loader.add_constructor(
-    "tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str
-)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: node.value)
