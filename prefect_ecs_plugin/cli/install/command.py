@@ -359,8 +359,9 @@ def _output(plan: Plan, values: Mapping[str, Any]) -> Tuple[str, List[str]]:
     definition = plain.task_definition(plan, account)
     commands = [f"\n{command}" for command in plain.commands(plan, account)]
     words = plain.to_replace(plan)
-    replacing = f", replace {' and '.join(words)} in it and below" if words else ""
-    return definition, [f"Save it as {plan.name}.json{replacing}, then run:", *commands]
+    replacing = f" Replace {', '.join(words)} in it and below." if words else ""
+    first = f"Save it as {plan.name}.json.{replacing} Then run:"
+    return definition, [first, *commands]
 
 
 def _region(values: Mapping[str, Any], plan: Plan) -> Optional[str]:

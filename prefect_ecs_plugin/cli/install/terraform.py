@@ -161,10 +161,7 @@ resource "aws_ecs_service" "agent" {
   tags                               = local.tags
   deployment_minimum_healthy_percent = @minimumHealthyPercent
   deployment_maximum_percent         = @maximumPercent
-  depends_on = [
-    aws_iam_role_policy.agent,
-    aws_iam_role_policy.execution,
-  ]
+  depends_on = @policies
 
   deployment_circuit_breaker {
     enable   = @enable
@@ -323,6 +320,7 @@ def _service(plan: Plan, names: Placeholders) -> Iterator[str]:
     )
     request = service.create_service(plan, (), ())
     deployment = request["deploymentConfiguration"]
+    roles = ["agent", "execution", *(["flow_execution"] * plan.makes_flow_role)]
     groups: Any = _Expression("var.security_groups")
     if plan.makes_security_group:
         groups = [_Expression("aws_security_group.agent.id")]
@@ -333,6 +331,7 @@ def _service(plan: Plan, names: Placeholders) -> Iterator[str]:
         **deployment["deploymentCircuitBreaker"],
         cluster=names.cluster_arn,
         groups=groups,
+        policies=[_Expression(f"aws_iam_role_policy.{role}") for role in roles],
     )
     topics = [_Expression("var.alarm_topic")] if plan.alarm_topic else []
     yield _filled(_ALARM, **service.alarm(plan), topics=topics)
