@@ -1302,7 +1302,7 @@ CONFLICT = "conflicting-options"
             CONFLICT,
             ["--flow-assign-public-ip", "--launch-type EC2"],
         ),
-        (["--diff", "/no/such/file"], "", ["'/no/such/file'"]),
+        (["--diff", "/no/such/file"], "unreadable-file", ["/no/such/file"]),
         (["--flow-log-group", ""], FORM, ["--flow-log-group", "''"]),
         (["--flow-log-group", "a b"], FORM, ["--flow-log-group", "'a b'"]),
         (["--format", "policy", "--region", "eu west"], FORM, ["'eu west'"]),
@@ -1489,9 +1489,15 @@ def test_the_docs_build_the_image_that_the_templates_name() -> None:
         re.MULTILINE,
     ),
 )
-def test_the_commands_of_the_docs_work(command: str) -> None:
+def test_the_commands_of_the_docs_work(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = shlex.split(command.replace("\\\n", " "))
     options = words[: words.index(">")] if ">" in words else words
+    monkeypatch.chdir(tmp_path)
+    if "--diff" in options:
+        *before, _, file = options
+        Path(file).write_text(printed(*before), encoding="utf-8")
     assert run(*options).exit_code == 0
 
 
@@ -1599,7 +1605,6 @@ def test_the_old_output_can_come_from_a_pipe() -> None:
         (b"a: [1", "cloudformation"),
         (b"a: !Ref {b: c}\nd: [", "cloudformation"),
         (b"not json", "policy"),
-        (b"\xff\xfe", "terraform"),
     ],
 )
 def test_a_file_that_cannot_be_compared_is_an_error(
@@ -1614,8 +1619,9 @@ def test_a_file_that_cannot_be_compared_is_an_error(
 
 def test_other_errors_of_a_diff_are_no_difference(tmp_path: Path) -> None:
     file = tmp_path / "printed"
-    file.write_text("{}", encoding="utf-8")
-    assert run("--image", "a b", "--diff", str(file)).exit_code == 2
+    file.write_bytes(b"\xff\xfe")
+    for options in (["--image", "a b"], ["--format", "terraform"], ["--name", "a b"]):
+        assert run(*options, "--diff", str(file)).exit_code == 2
 
 
 # -- What flows may do -----------------------------------------------------------------

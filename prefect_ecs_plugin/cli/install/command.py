@@ -19,7 +19,6 @@ from typing import (
     Mapping,
     Optional,
     Sequence,
-    TextIO,
     Tuple,
 )
 
@@ -77,7 +76,7 @@ With --diff it prints what has changed since a file was printed with the same op
 and exits with 0 for no difference, 1 for a difference and 2 for an error:
 
 \b
-  prefect agent ecs install --label prod ... --diff prefect-agent.yaml
+  prefect agent ecs install --label prod --diff prefect-agent.yaml
 """
 
 
@@ -281,7 +280,6 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 )
 @click.option(
     "--diff",
-    type=click.File(encoding="utf-8"),
     metavar="FILE",
     help="Print what differs from this file, an earlier output; - is stdin. Exit "
     "status: 0 no difference, 1 difference, 2 error.",
@@ -295,7 +293,7 @@ def install(ctx: click.Context, /, **values: Any) -> None:
         plan = _plan(ctx, values)
         text, next_steps = _output(plan, values)
         _warn(plan, values)
-        if values["diff"]:
+        if values["diff"] is not None:
             _print_diff(values["diff"], text, values["output_format"])
             return
         for step in next_steps:
@@ -315,17 +313,18 @@ def _as_diff_exits(is_diff: bool) -> Iterator[None]:
         sys.exit(2)
 
 
-def _print_diff(file: TextIO, text: str, output_format: str) -> None:
+def _print_diff(file: str, text: str, output_format: str) -> None:
     """Print what differs between a file and the text, and exit with 1 if they do."""
     from . import diff
 
     try:
-        old = file.read()
-    except UnicodeDecodeError as error:
+        with click.open_file(file, encoding="utf-8") as stream:
+            old = stream.read()
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"--diff: {file.name} is no text: {error}.", code="not-this-format"
+            f"--diff: cannot read {file}: {error}.", code="unreadable-file"
         ) from error
-    found = diff.lines(old, text, output_format, file.name)
+    found = diff.lines(old, text, output_format, file)
     for line in found:
         click.echo(line)
     sys.exit(1 if found else 0)
