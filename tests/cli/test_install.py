@@ -235,8 +235,6 @@ def test_the_agent_takes_its_command_line(options: List[str]) -> None:
     """What the container runs is what `start` parses."""
     from prefect_ecs_plugin.cli.start import start
 
-    if "flow_log_group" not in _start_options():
-        pytest.skip("this agent has no --flow-log-group yet")
     command = definition(*options)["containerDefinitions"][0]["command"]
     assert command[:4] == ["prefect", "agent", "ecs", "start"]
     context = start.make_context("start", list(command[4:]))
@@ -1303,8 +1301,8 @@ CONFLICT = "conflicting-options"
             ["--flow-assign-public-ip", "--launch-type EC2"],
         ),
         (["--diff", "/no/such/file"], "unreadable-file", ["/no/such/file"]),
-        (["--flow-log-group", ""], FORM, ["--flow-log-group", "''"]),
-        (["--flow-log-group", "a b"], FORM, ["--flow-log-group", "'a b'"]),
+        (["--flow-log-group", ""], "invalid-log-group", ["--flow-log-group", "''"]),
+        (["--flow-log-group", "/a*"], "invalid-log-group", ["'/a*'"]),
         (["--format", "policy", "--region", "eu west"], FORM, ["'eu west'"]),
         (
             ["--format", "policy", "--region", "us-east-1", "--cluster", CLUSTER],

@@ -24,6 +24,7 @@ from typing import (
 
 import click
 
+from ...aws import container_logs
 from ...aws.secret_arn import parse
 from ...errors import ConfigurationError
 from ...observability import log_formats
@@ -238,9 +239,8 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option(
     "--flow-repository",
     multiple=True,
-    default=["*"],
-    show_default=True,
-    help="The account's ECR repositories with the images of flows; * is a wildcard.",
+    help="The account's ECR repositories with the images of flows; * is a wildcard. "
+    "Default: all.",
 )
 @click.option(
     "--log-format",
@@ -458,7 +458,7 @@ def _check_forms(values: Mapping[str, Any]) -> None:
         for value in values[_parameter(option)]:
             planning.checked(option, value)
     if values["flow_log_group"] is not None:
-        planning.checked("--flow-log-group", values["flow_log_group"])
+        container_logs.check_group("--flow-log-group", values["flow_log_group"])
     if values["vpc_id"][1:]:
         raise ConfigurationError(
             "--vpc-id: give one VPC only; a service cannot use several.",
@@ -552,7 +552,7 @@ def _plan(ctx: click.Context, values: Mapping[str, Any]) -> Plan:
         flow_network=network,
         flow_log_group=values["flow_log_group"],
         log_groups=_unique(found.log_groups, values["read_log_group"]),
-        flow_repositories=_unique(values["flow_repository"]),
+        flow_repositories=_unique(values["flow_repository"]) or ("*",),
         objects=_unique(*(planning.s3_object(file) for file in files)),
         infers_network=found.infers_network and network is None,
         key_kms_key=_checked("--api-key-kms-key", values),

@@ -30,10 +30,6 @@ _KMS_KEY = (
     "the ARN of a KMS key, such as arn:aws:kms:eu-west-1:123456789012:key/ID; a policy "
     "cannot name a key by its alias",
 )
-_LOG_GROUP = (
-    r"[A-Za-z0-9_./#*-]{1,512}",
-    "a log group: letters, digits, . - _ / and #, and * as a wildcard",
-)
 _ROLE = (
     r"arn:(aws[\w-]*):iam::(\d{12}):role/[\w+=,.@/-]+",
     "the ARN of a role, such as arn:aws:iam::123456789012:role/NAME",
@@ -54,11 +50,10 @@ _FORMS = {
         r"[A-Za-z0-9_*-]{1,255}",
         "a family of task definitions: letters, digits, - and _, and * as a wildcard",
     ),
-    "--flow-log-group": (
-        r"[A-Za-z0-9_./#-]{1,512}",
-        "a log group: letters, digits, . - _ / and #",
+    "--read-log-group": (
+        r"[A-Za-z0-9_./#*-]{1,512}",
+        "a log group: letters, digits, . - _ / and #, and * as a wildcard",
     ),
-    "--read-log-group": _LOG_GROUP,
     "--flow-repository": (
         r"[a-z0-9*][a-z0-9._/*-]{0,255}",
         "a repository of ECR: small letters, digits, . - _ and /, and * as a wildcard",
