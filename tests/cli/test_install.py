@@ -81,6 +81,7 @@ CASES: Dict[str, List[str]] = {
         *("--flow-security-groups", "sg-0123456789abcdef1"),
         *("--flow-assign-public-ip", "DISABLED", "--flow-repository", "flows/*"),
     ],
+    "private subnets": [*NETWORK, "--assign-public-ip", "DISABLED"],
     "flows on EC2": ["--launch-type", "EC2", "--image", ECR_IMAGE, *NETWORK],
     "text that could mean something": [
         *("--label", '${AWS::Region} "%{if}"', "--env", "A=${var.x} %{ b } \\ 'c'\n"),
@@ -266,7 +267,9 @@ def test_the_commands_that_go_with_the_definition() -> None:
     result = run(
         *("--format", "task-definition", "--cluster", CLUSTER, *ROLES),
         *("--api-key-secret-arn", SECRET, *NETWORK, "--assign-public-ip", "DISABLED"),
+        *("--alarm-topic", TOPIC),
     )
+    assert "SECURITY_GROUP, FLOW_SECURITY_GROUP in it" in result.stderr
     lines = result.stderr.replace("\\\n", " ").split("\n\n")[1:]
     words = [shlex.split(line) for line in lines]
     assert [word[:3] for word in words] == [
@@ -277,6 +280,9 @@ def test_the_commands_that_go_with_the_definition() -> None:
         ["aws", "cloudwatch", "put-metric-alarm"],
     ]
     assert "/ecs/prefect-flows" in words[2]
+    alarm = dict(zip(words[6][3::2], words[6][4::2]))
+    assert (alarm["--metric-name"], alarm["--threshold"]) == ("CPUUtilization", "1")
+    assert (alarm["--alarm-actions"], alarm["--ok-actions"]) == (TOPIC, TOPIC)
     words[5].remove("--enable-ecs-managed-tags")
     options = dict(zip(words[5][3::2], words[5][4::2]))
     assert options == {
@@ -826,6 +832,11 @@ def test_flows_run_in_the_subnets_of_the_service() -> None:
         (
             [],
             "[SUBNET], securityGroups: [FLOW_SECURITY_GROUP], assignPublicIp: ENABLED",
+        ),
+        (
+            [*NETWORK, *FLOW_GROUPS, "--assign-public-ip", "DISABLED"],
+            f"[{SUBNETS}], securityGroups: [sg-0123456789abcdef1], "
+            "assignPublicIp: DISABLED",
         ),
         (
             CASES["a network for flows"],
