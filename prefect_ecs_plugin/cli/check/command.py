@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, List, Sequence
+from typing import Any, List
 
 import click
 from prefect.cli.agent import start_agent
@@ -12,7 +12,7 @@ from ...errors import PrefectECSError
 from ..click_types import check_values
 from ..start import given_key
 from ..start_options import WithStartOptions
-from .flow_files import FlowFile, flow_files
+from .flow_files import FlowFile, flow_files_of
 
 HELP = """\
 Report what would fail, before the agent starts.
@@ -24,20 +24,11 @@ roles, images and permissions. It starts, registers and changes nothing.
 \b
   prefect agent ecs check --cluster prod --task-definition template.yaml
   prefect agent ecs check --flow my_flow.py
-  prefect agent ecs check --flow flows/ --flow 'teams/*/flow_*.py' --json
+  prefect agent ecs check --flow etl.py --flow 'report_*.py' --json
 
 Each check is ok, warning or failed, or skipped if it could not be made. The exit code
 is 1 if any check failed.
 """
-
-
-def _flow_files(
-    context: click.Context, param: click.Parameter, values: Sequence[str]
-) -> List[FlowFile]:
-    try:
-        return flow_files(values)
-    except ValueError as error:
-        raise click.BadParameter(f"{error} [no-flow-file]") from error
 
 
 @click.command("check", cls=WithStartOptions, help=HELP)
@@ -46,17 +37,17 @@ def _flow_files(
     "flow_files",
     metavar="PATH",
     multiple=True,
-    callback=_flow_files,
+    callback=lambda context, param, values: flow_files_of(values),
     help="Show and check the requests for the flows in this file, with secrets masked. "
-    "The command runs the file, as `prefect register` does. May be given several "
-    "times. A folder stands for the .py files below it that have a flow; a pattern in "
-    "quotes, such as 'flows/*.py', for those that match.",
+    "The command runs the file, as `prefect register` does. A folder stands for the "
+    ".py files below it that have a flow, and a pattern in quotes, such as "
+    "'flows/*.py', for those that match.",
 )
 @click.option(
     "--verbose",
     is_flag=True,
-    help="Show each check that could not be made because another failed, each flow on "
-    "a line of its own, and the requests of however many flows.",
+    help="Show each check that another check's failure has prevented, each flow on a "
+    "line of its own, and the requests of more than three flows.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")
 def check(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import groupby
-from typing import Iterable, Iterator, List, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, Tuple
 
 from ...errors import PrefectECSError, code_of, with_code, without_code
 
@@ -118,26 +118,37 @@ def has_failed(findings: Iterable[Finding]) -> bool:
 
 
 def folded(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """Make one finding of successive ones that say the same.
+    """Make one finding of those of a check that say the same.
 
     What could not be checked because of another check becomes a number of checks. An
     equal result for several flows, or about several things that cannot be checked,
     becomes one finding that names them.
     """
-    for key, group in groupby(findings, _alike):
-        if key is None:
+    for series, group in groupby(findings, _series):
+        if not series:
             yield from group
-        else:
-            yield _folded(list(group))
+            continue
+        alike: Dict[Finding, List[Finding]] = {}
+        for finding in group:
+            alike.setdefault(_common(finding), []).append(finding)
+        yield from map(_folded, alike.values())
 
 
-def _alike(finding: Finding) -> Optional[Finding]:
-    """What folded findings have in common; None if this one is not folded."""
+def _series(finding: Finding) -> str:
+    """What is the same in successive findings of which some may become one."""
+    if _depends(finding):
+        return finding.message
+    is_skipped = finding.status is Status.SKIPPED and finding.about
+    return finding.check if finding.flows or is_skipped else ""
+
+
+def _common(finding: Finding) -> Finding:
+    """A finding without that in which those that become one may differ."""
     if _depends(finding):
         return replace(finding, check="", about="", flows=())
-    if finding.status is Status.SKIPPED and finding.about:
+    if finding.status is Status.SKIPPED:
         return replace(finding, about="", flows=())
-    return replace(finding, flows=()) if finding.flows else None
+    return replace(finding, flows=())
 
 
 def _folded(alike: List[Finding]) -> Finding:

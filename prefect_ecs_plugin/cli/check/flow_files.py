@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import Dict, Iterator, List, Sequence
 
+import click
+
 
 @dataclass(frozen=True)
 class FlowFile:
@@ -21,7 +23,7 @@ class FlowFile:
     is_named: bool
 
 
-def flow_files(values: Sequence[str]) -> List[FlowFile]:
+def flow_files_of(values: Sequence[str]) -> List[FlowFile]:
     """The files that some values of `--flow` name, each once, in order.
 
     Args:
@@ -29,14 +31,17 @@ def flow_files(values: Sequence[str]) -> List[FlowFile]:
             stands for any number of folders.
 
     Raises:
-        ValueError: if a value names no file, with the value and the reason.
+        click.BadParameter: if a value names no file.
     """
     found: Dict[str, FlowFile] = {}
     for value in values:
         files = list(_files(value))
         if not files:
-            kind = "no .py file in this folder" if os.path.isdir(value) else "no file"
-            raise ValueError(f"{value!r}: there is {kind}")
+            raise click.BadParameter(
+                f"there is no .py file in the folder {value!r} [no-flow-file]"
+                if os.path.isdir(value)
+                else f"there is no file {value!r} [no-flow-file]"
+            )
         for file in files:
             # A file that is named itself stays so, whatever else matches it.
             key = os.path.realpath(file.path)

@@ -15,7 +15,7 @@ from prefect.run_configs import UniversalRun
 from slugify import slugify
 
 from .context import CheckContext
-from .findings import Finding, failed, has_failed, ok, skipped, warning
+from .findings import Finding, Status, failed, has_failed, ok, skipped, warning
 from .flow_files import FlowFile, is_run
 
 #: Stands for the ids that only the API can assign.
@@ -55,8 +55,10 @@ def runs(context: CheckContext) -> Iterator[Finding]:
     for file in files:
         finding, flows = _read(file)
         found.append(finding.of("flow", file.path))
-        yield found[-1]
         loaded += flows
+        if finding.status is not Status.SKIPPED:
+            yield found[-1]
+    yield from (each for each in found if each.status is Status.SKIPPED)
     if not loaded and not has_failed(found):
         yield failed(
             "None of the files of --flow has a flow.",
@@ -152,9 +154,10 @@ def _repeated_names(loaded: Sequence[LoadedFlow]) -> Iterator[Finding]:
         paths.setdefault(each.flow.name, []).append(each.path)
     for name, found in paths.items():
         if len(found) > 1:
+            where = ", ".join(dict.fromkeys(found))
             yield warning(
-                f"{len(found)} flows have this name: in {', '.join(found)}. In one "
-                "project each that is registered replaces the one before.",
+                f"{len(found)} flows have this name: in {where}. In one project each "
+                "that is registered replaces the one before.",
                 "Rename them, or register them in different projects.",
                 code="same-flow-name",
             ).of("flow name", name)
