@@ -30,7 +30,14 @@ from sandbox_aws import ec2_cluster
 from world import World
 
 from prefect_ecs_plugin.aws.secret_arn import SecretARN
-from prefect_ecs_plugin.cli.check import identity, network, output, runner, secrets
+from prefect_ecs_plugin.cli.check import (
+    flows,
+    identity,
+    network,
+    output,
+    runner,
+    secrets,
+)
 from prefect_ecs_plugin.cli.check.aws_client import AWS, skew_of
 from prefect_ecs_plugin.cli.check.context import CheckContext
 from prefect_ecs_plugin.cli.check.findings import (
@@ -1550,6 +1557,21 @@ def test_equal_findings_of_several_flows_are_one_line(
     verbose = check("--flow", "flows/*.py", "--flow", "flows/team", "--verbose")
     assert "labels (plain): none, as the agent" in lines(verbose, "ok")
     assert verbose.stdout.count("\nRegisterTaskDefinition:") == 4
+
+
+def test_modules_beside_a_flow_are_forgotten_and_packages_are_kept(
+    tmp_path: Path,
+) -> None:
+    packages = tmp_path / "venv" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "installed_for_this_test.py").touch()
+    (tmp_path / "beside_for_this_test.py").touch()
+    text = f"import sys\nsys.path.append({str(packages)!r})\n"
+    text += "import installed_for_this_test, beside_for_this_test"
+    flows.load(write_flow(tmp_path, text))
+    assert "beside_for_this_test" not in sys.modules
+    assert str(packages) not in sys.path
+    del sys.modules["installed_for_this_test"]
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,8 @@ def load(path: str) -> List[Any]:
     finally:
         sys.path[:] = before
         for name in set(sys.modules) - modules:
-            if _is_below(folder, sys.modules[name]):
+            is_of_known_package = name.partition(".")[0] in modules
+            if not is_of_known_package and _is_beside(folder, sys.modules[name]):
                 del sys.modules[name]
     found = [value for value in names.values() if isinstance(value, prefect.Flow)]
     flows = list({id(flow): flow for flow in found}.values())
@@ -131,9 +132,12 @@ def load(path: str) -> List[Any]:
     return flows
 
 
-def _is_below(folder: str, module: Any) -> bool:
-    path = getattr(module, "__file__", None) or ""
-    return os.path.abspath(path).startswith(os.path.join(folder, ""))
+def _is_beside(folder: str, module: Any) -> bool:
+    """Whether a module is in a folder or below, and not in a virtualenv there: packages
+    such as numpy cannot be imported twice.
+    """
+    path = os.path.abspath(getattr(module, "__file__", None) or "")
+    return path.startswith(os.path.join(folder, "")) and "site-packages" not in path
 
 
 def _names(loaded: Sequence[LoadedFlow]) -> List[str]:
