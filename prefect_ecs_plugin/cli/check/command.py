@@ -47,7 +47,7 @@ is 1 if any check failed.
     "--verbose",
     is_flag=True,
     help="Show each check that another check's failure has prevented, each flow on a "
-    "line of its own, and the requests of more than three flows.",
+    "line of its own, and the requests also if --flow names several files.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")
 def check(

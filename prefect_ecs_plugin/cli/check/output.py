@@ -26,9 +26,6 @@ _COLOURS = {
 _STATUS = 9
 _TITLE = 22
 
-#: The requests of more flows are shown only if the user asks for them.
-_FLOWS = 3
-
 #: The requests of each flow, by operation.
 Requests = Mapping[str, Mapping[str, Any]]
 
@@ -38,7 +35,7 @@ class Lines:
 
     Args:
         echo: Prints a line.
-        verbose: Whether to show each finding, and the requests of however many flows.
+        verbose: Whether to show each finding, and the requests of several files' flows.
     """
 
     def __init__(
@@ -56,10 +53,19 @@ class Lines:
         """Print a finding at once."""
         self._echo(f"{finding.status.value}: {finding.title}: {finding.text}")
 
-    def end(self, findings: Sequence[Finding], requests: Requests) -> None:
-        """Print the requests and the tally."""
-        are_shown = self._verbose or len(requests) <= _FLOWS
-        if not are_shown:
+    def end(
+        self, findings: Sequence[Finding], requests: Requests, of_one_file: bool
+    ) -> None:
+        """Print the requests and the tally.
+
+        Args:
+            findings: All of them.
+            requests: The requests of each flow.
+            of_one_file: Whether the flows are in one file. The requests of several
+                files' flows would hide the findings.
+        """
+        are_shown = of_one_file or self._verbose
+        if requests and not are_shown:
             self._echo(f"\n--verbose shows the requests for {len(requests)} flows.")
         for flow, sent in requests.items() if are_shown else ():
             text = yaml.safe_dump(sent, sort_keys=False, allow_unicode=True).rstrip()
@@ -130,7 +136,9 @@ class JSON(Lines):
     def show(self, finding: Finding) -> None:
         """Print nothing yet."""
 
-    def end(self, findings: Sequence[Finding], requests: Requests) -> None:
+    def end(
+        self, findings: Sequence[Finding], requests: Requests, of_one_file: bool
+    ) -> None:
         """Print the document."""
         checks = [
             {

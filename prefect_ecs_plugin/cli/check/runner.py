@@ -212,7 +212,8 @@ class CheckRunner:
             for launch in self._context.launches
             if launch.flow
         }
-        self._screen.end(shown, requests)
+        files = self._context.options.get("flow_files") or ()
+        self._screen.end(shown, requests, len(files) < 2)
         self.has_failed = has_failed(shown)
 
     def _secrets(self) -> List[str]:
