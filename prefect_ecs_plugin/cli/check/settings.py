@@ -12,7 +12,7 @@ from ...launch import api_key
 from ...observability.health import listen
 from ...settings import AgentSettings
 from .context import CheckContext
-from .findings import Finding, failed_with, ok, skipped, warned_with
+from .findings import Finding, depends, failed_with, ok, warned_with
 
 #: The agent's files: the check's name, the text if no file is given, and the option.
 _FILES = {
@@ -90,11 +90,7 @@ def _failures(
             ).of(check)
         else:
             yield _accepted(name, options)
-    finding = failed_with(error)
-    if broken:
-        finding = skipped(
-            f"It depends on: {' and '.join(broken)}.", code="depends-on-failed-check"
-        )
+    finding = depends(*broken) if broken else failed_with(error)
     yield finding.of("default network")
 
 
