@@ -25,7 +25,7 @@ import click
 import prefect_ecs_plugin
 from prefect_ecs_plugin.aws import retrying
 from prefect_ecs_plugin.aws.retrying import Row, Verdict
-from prefect_ecs_plugin.cli import permissions
+from prefect_ecs_plugin.cli import click_types, permissions
 from prefect_ecs_plugin.cli.start import ecs, start
 from prefect_ecs_plugin.monitoring import stop_reasons
 from prefect_ecs_plugin.monitoring.stop_reasons import StopReason
@@ -58,12 +58,9 @@ PREFECT_VARIABLES: Mapping[str, str] = {
     "log_level": "PREFECT__CLOUD__AGENT__LEVEL",
 }
 
-#: How values are written, by click's name of their type.
-_METAVARS: Mapping[str, str] = {
-    "float": "NUMBER",
-    "float range": "NUMBER",
-    "integer range": "INTEGER",
-}
+
+#: Options that every command has.
+IN_EVERY_COMMAND = frozenset({"--help", "--help-all", "--version"})
 
 
 def commands() -> str:
@@ -77,10 +74,8 @@ def commands() -> str:
 def _command(name: str, command: click.Command) -> str:
     lines = [f"## prefect agent ecs {name}\n", *_help(command), *_arguments(command)]
     if command is start:
-        ours = [each for each in shown_options(start) if not _is_prefects(each)]
-        theirs = [each for each in shown_options(start) if _is_prefects(each)]
-        lines += ["### Options for ECS\n", *_options(ours)]
-        lines += ["### Options of every Prefect agent\n", *_options(theirs)]
+        for title, options in click_types.by_group(shown_options(start)).items():
+            lines += [f"### {title}\n", *_options(options)]
         return "\n".join(lines)
     takes_ours = _takes_options_of_start(command)
     lines += _options(own_options(command))
@@ -96,15 +91,9 @@ def own_options(command: click.Command) -> List[click.Option]:
 
 
 def shown_options(command: click.Command) -> List[click.Option]:
-    """The options that a user may give, but for --help."""
-    context = click.Context(command)
-    return [
-        param
-        for param in command.get_params(context)
-        if isinstance(param, click.Option)
-        and not param.hidden
-        and "--help" not in param.opts
-    ]
+    """The options that a user may give, but for --help and its like."""
+    shown = click_types.shown_options(command.get_params(click.Context(command)))
+    return [option for option in shown if not IN_EVERY_COMMAND & {*option.opts}]
 
 
 def _takes_options_of_start(command: click.Command) -> bool:
@@ -125,19 +114,6 @@ def _options_of_start(command: click.Command) -> Iterator[str]:
     if reasons:
         yield "Options that it refuses: " + "; ".join(reasons) + "."
     yield ""
-
-
-def _is_prefects(param: click.Parameter) -> bool:
-    """Whether Prefect brings the option; they are the same from 1.0 to 1.4."""
-    from prefect.cli.agent import COMMON_START_OPTIONS
-
-    def nothing() -> None:
-        """Gets the options."""
-
-    for add in COMMON_START_OPTIONS:
-        add(nothing)
-    options: List[click.Option] = nothing.__click_params__  # type: ignore[attr-defined]
-    return param.name in {option.name for option in options}
 
 
 def _help(command: click.Command) -> Iterator[str]:
@@ -174,26 +150,18 @@ def _options(options: Sequence[click.Option]) -> Iterator[str]:
 def _spelled(option: click.Option) -> str:
     """Every spelling of an option, the long one first, with its kind of value."""
     names = sorted(option.opts, key=len, reverse=True)
-    value = "" if option.is_flag else f" {_metavar(option)}"
-    return ", ".join([_code(names[0] + value), *map(_code, names[1:])])
-
-
-def _metavar(option: click.Option) -> str:
-    if option.metavar:
-        return option.metavar
-    if isinstance(option.type, click.Choice):
-        return "|".join(map(str, option.type.choices))
-    return _METAVARS.get(option.type.name, option.type.name.upper())
+    first = f"{names[0]} {click_types.value_name(option)}".rstrip()
+    return ", ".join([_code(first), *map(_code, names[1:])])
 
 
 def _meaning(option: click.Option) -> Iterator[str]:
-    yield _text(" ".join((option.help or "").split()).rstrip(".") + ".")
+    yield _text(click_types.whole_help(option))
     yield from _bounds(option.type)
     if option.multiple:
         yield "Can be given several times."
-    # click 8.3 has a value of its own for "no default".
-    if isinstance(option.default, (str, int, float)) and not option.is_flag:
-        yield f"Default: {_code(_plain(option.default))}."
+    default = click_types.default_of(option)
+    if default:
+        yield f"Default: {_code(default)}."
     variable = option.envvar or (
         PREFECT_VARIABLES.get(str(option.name)) if option in start.params else None
     )
@@ -205,17 +173,11 @@ def _bounds(kind: Any) -> Iterator[str]:
     if not isinstance(kind, (click.IntRange, click.FloatRange)):
         return
     if kind.min is not None:
-        yield f"{'More than' if kind.min_open else 'At least'} {_plain(kind.min)}."
+        least = click_types.plain_number(kind.min)
+        yield f"{'More than' if kind.min_open else 'At least'} {least}."
     if kind.max is not None:
-        yield f"{'Less than' if kind.max_open else 'At most'} {_plain(kind.max)}."
-
-
-def _plain(value: Any) -> str:
-    return (
-        str(int(value))
-        if isinstance(value, float) and value.is_integer()
-        else str(value)
-    )
+        most = click_types.plain_number(kind.max)
+        yield f"{'Less than' if kind.max_open else 'At most'} {most}."
 
 
 def _long(option: click.Parameter) -> str:

@@ -39,7 +39,7 @@ from .aws.ecs import ECS
 from .aws.rate_limiter import RateLimiter, limits_for
 from .aws.retrying import AWSCallError, Verdict
 from .aws.session import AWSClients
-from .config.configuration import settings_reader
+from .config import configuration
 from .config.sources import Reader
 from .errors import RateLimited, without_code
 from .flow_run import plain
@@ -167,6 +167,10 @@ class ECSAgent(Agent):
             handler already keeps it as it is.
         template_hosts: The hosts at which run configs may name a template at http(s)://;
             default any but the machine itself and its cloud's metadata.
+        flow_log_group: The CloudWatch log group for containers of rendered definitions
+            that have no `logConfiguration`, and so for the last lines of a failed one
+            in its run's log. On Fargate it needs an execution role. Default None: they
+            log nowhere.
         on_interruption: What to do about a run whose task AWS interrupts: `resume`, if
             the task runs that were running have retries left (the default);
             `resume-all`, without retries too; or `fail`. A run may say otherwise.
@@ -216,6 +220,7 @@ class ECSAgent(Agent):
         api_key_secret_arn: Optional[str] = None,
         log_format: str = "text",
         template_hosts: Iterable[str] = (),
+        flow_log_group: Optional[str] = None,
         on_interruption: str = settings.DEFAULT_ON_INTERRUPTION,
         max_interruptions: int = settings.DEFAULT_MAX_INTERRUPTIONS,
         spot_fallback: bool = True,
@@ -263,7 +268,7 @@ class ECSAgent(Agent):
         self.ecs_client = self._clients("ecs")
         coercion.use(self.ecs_client.meta.service_model)
         hosts = tuple(template_hosts)
-        read_settings = settings_reader(
+        read_settings = configuration.settings_reader(
             self._clients,
             self.logger,
             task_definition_path=task_definition_path,
@@ -275,6 +280,7 @@ class ECSAgent(Agent):
             env=plain(self.env_vars),
             api_key_secret_arn=api_key_secret_arn,
             template_hosts=hosts,
+            flow_log_group=flow_log_group,
             agent_name=self.name,
         )
 
@@ -443,7 +449,10 @@ class ECSAgent(Agent):
         self._first_look = self._look()
         settings = self._settings.result()
         self._dispatcher.start(self._recovery.recover(), background=True)
-        for warning in api_key.warnings(settings, bool(self.flow_run_api_key)):
+        has_key = bool(self.flow_run_api_key)
+        for warning in api_key.warnings(settings, has_key):
+            self.logger.warning(warning)
+        for warning in configuration.warnings(settings):
             self.logger.warning(warning)
         cluster = kwargs.agent_level(settings).get("cluster")
         self._dispatcher.start(self._check_cluster(cluster), background=True)

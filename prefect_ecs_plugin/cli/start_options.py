@@ -6,13 +6,23 @@ from typing import Any, Container, Iterator, List, Mapping, Tuple
 
 import click
 
-from .click_types import NamedCommand
+from .click_types import (
+    NamedCommand,
+    eager_flag,
+    shown_options,
+    unbroken,
+    write_options,
+)
+
+#: In a context's `meta`: whether the help shows the options of `start` too.
+_SHOWS_ALL = "prefect_ecs_plugin.help_all"
 
 
 class WithStartOptions(NamedCommand):
     """A command that also has the options of `prefect agent ecs start`.
 
-    Its own options replace those of the same name.
+    Its own options replace those of the same name. Its --help names the others by
+    reference, and --help-all shows them.
 
     Args:
         refused: Options of `start` that the command refuses, and why.
@@ -26,10 +36,41 @@ class WithStartOptions(NamedCommand):
         self.refused = refused
 
     def get_params(self, ctx: click.Context) -> List[click.Parameter]:
-        """Its own parameters and those of `start`; --help stays last."""
-        params = super().get_params(ctx)
+        """Its own parameters, those of `start`, and those that print and exit."""
+        *params, version, help_option = super().get_params(ctx)
         own = {param.name for param in params}
-        return params[:-1] + start_options(self.refused, own) + params[-1:]
+        shared = start_options(self.refused, own)
+        return [*params, *shared, version, _HELP_ALL, help_option]
+
+    def format_options(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write its own options, and whose others it has."""
+        if ctx.meta.get(_SHOWS_ALL):
+            super().format_options(ctx, formatter)
+            return
+        shared = start_options()
+        own = [param for param in self.get_params(ctx) if param not in shared]
+        write_options(shown_options(own), formatter)
+        group = ctx.parent.command_path if ctx.parent else "prefect agent ecs"
+        refused = [
+            max(param.opts, key=len) for param in shared if param.name in self.refused
+        ]
+        but = f", but for {', '.join(refused)}" if refused else ""
+        formatter.write_paragraph()
+        formatter.write_text(
+            unbroken(f"And the options of `{group} start`{but}. --help-all shows them.")
+        )
+
+
+def _whole_help(ctx: click.Context) -> str:
+    ctx.meta[_SHOWS_ALL] = True
+    return ctx.get_help()
+
+
+_HELP_ALL = eager_flag(
+    "--help-all", _whole_help, "Show this message with all options and exit."
+)
 
 
 def start_options(

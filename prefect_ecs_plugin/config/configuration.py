@@ -10,10 +10,10 @@ import logging
 import re
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Mapping, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, Optional
 
 from .. import kwargs, template
-from ..aws import network, secret_arn
+from ..aws import container_logs, network, secret_arn
 from ..errors import ConfigurationError, PrefectECSError
 from ..settings import AgentSettings
 from ..validation.excerpt import quoted, shortened
@@ -40,6 +40,7 @@ def settings_reader(
     env: Optional[Mapping[str, Any]] = None,
     api_key_secret_arn: Optional[str] = None,
     template_hosts: Iterable[str] = (),
+    flow_log_group: Optional[str] = None,
     agent_name: str = "",
 ) -> Callable[[], AgentSettings]:
     """Check the agent's options and its local files; the rest is read later.
@@ -56,6 +57,7 @@ def settings_reader(
         env: Variables for every run.
         api_key_secret_arn: The secret that holds the API key for runs.
         template_hosts: The http(s) hosts from which run configs may read a template.
+        flow_log_group: The log group of containers without a log configuration.
         agent_name: The agent's name.
 
     Returns:
@@ -75,6 +77,8 @@ def settings_reader(
                 "templates.example.com, without scheme, port and path.",
                 code="invalid-host",
             )
+    if flow_log_group is not None:
+        container_logs.check_group("flow_log_group", flow_log_group)
     if launch_type is not None:
         launch_type = launch_type.upper()
         if launch_type not in ("FARGATE", "EC2"):
@@ -103,6 +107,8 @@ def settings_reader(
             env=env or {},
             api_key_secret_arn=api_key_secret_arn,
             template_hosts=hosts,
+            flow_log_group=flow_log_group,
+            region=clients("ecs").meta.region_name if flow_log_group else "",
             agent_name=agent_name,
         )
         return _with_network(settings, clients, logger)
@@ -125,6 +131,20 @@ def _with_network(
             raise
         logger.warning("Runs in network mode awsvpc will fail: %s", error)
         return settings
+
+
+def warnings(settings: AgentSettings) -> Iterator[str]:
+    """What an operator should know when the agent starts, a line each."""
+    roles = (
+        settings.execution_role_arn,
+        settings.task_definition.get("executionRoleArn"),
+    )
+    if settings.flow_log_group and _is_on_fargate(settings) and not any(roles):
+        yield (
+            "--flow-log-group needs an execution role, with which Fargate writes to "
+            "the log group: give --execution-role-arn, or executionRoleArn in the "
+            "template. Runs without one will fail. [no-execution-role]"
+        )
 
 
 def _file(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
 import pytest
-from codes import code_of, raises_code
+from codes import code_of, codes_of, raises_code
 
 from prefect_ecs_plugin.aws.cluster import trouble
+from prefect_ecs_plugin.config import configuration
 from prefect_ecs_plugin.config.configuration import settings_reader
 from prefect_ecs_plugin.errors import ConfigurationError
 
@@ -87,6 +88,29 @@ def test_the_default_vpc_is_looked_up_only_where_it_is_needed(
     assert ("ec2.DescribeVpcs" in aws.calls) is looked_up
 
 
+ROLE = "arn:aws:iam::123456789012:role/x"
+
+
+@pytest.mark.parametrize(
+    "options, codes",
+    [
+        ({}, []),
+        ({"flow_log_group": "/ecs/f"}, ["no-execution-role"]),
+        ({"flow_log_group": "/ecs/f", "launch_type": "EC2"}, []),
+        ({"flow_log_group": "/ecs/f", "execution_role_arn": ROLE}, []),
+        ({"flow_log_group": "/ecs/f", "template": f"executionRoleArn: {ROLE}\n"}, []),
+    ],
+)
+def test_a_log_group_comes_with_its_region_and_asks_for_a_role(
+    configure: Any, options: Dict[str, Any], codes: List[str]
+) -> None:
+    settings = configure(**options)
+    region = "us-east-1" if "flow_log_group" in options else ""
+    assert settings.region == region
+    assert settings.flow_log_group == options.get("flow_log_group")
+    assert codes_of(configuration.warnings(settings)) == codes
+
+
 @pytest.mark.usefixtures("no_default_vpc")
 def test_no_default_vpc_on_fargate(configure: Any) -> None:
     with pytest.raises(
@@ -114,6 +138,8 @@ def test_missing_permission_to_read_the_vpc(aws: Any, configure: Any) -> None:
 @pytest.mark.parametrize(
     "options, code, message",
     [
+        ({"flow_log_group": "a b"}, "invalid-log-group", r"^flow_log_group.*'a b'"),
+        ({"flow_log_group": ""}, "invalid-log-group", r"^flow_log_group.*''"),
         (
             {"template": "a: [1\n"},
             "invalid-yaml",

@@ -107,7 +107,7 @@ def test_an_option_that_cannot_apply_is_refused_in_a_sentence(
 
 
 def test_help_shows_an_example_and_says_what_it_is_not() -> None:
-    result = CliRunner().invoke(command.sandbox, ["--help"])
+    result = CliRunner().invoke(command.sandbox, ["--help-all"])
     assert result.exit_code == 0
     for text in (
         "prefect agent ecs sandbox my_flow.py --task-definition template.yaml",

@@ -29,8 +29,10 @@ REFUSED: Dict[str, str] = {
     "max_polls": "ECS would restart an agent that ends after some polls",
 }
 
-#: Options of `start` that `service.command` writes itself.
-_PLACED = frozenset({"name", "cluster", "agent_address", "api_key_secret_arn"})
+#: Options of `start` that `service.command` writes itself, and one of its own.
+_PLACED = frozenset(
+    {"name", "cluster", "agent_address", "api_key_secret_arn", "flow_log_group"}
+)
 
 _KEY_OPTION = "--api-key-secret-arn"
 
