@@ -230,6 +230,21 @@ def test_a_healthy_setup_exits_0(world: World, check: Check) -> None:
     assert re.search(r"^\d skipped, \d+ ok\.$", result.stdout.splitlines()[-1])
 
 
+def test_it_says_what_came_from_where(check: Check, tmp_path: Path) -> None:
+    path = write(tmp_path / "agent.yaml", {"start": {"max-runtime": 60}})
+    variables = {"PREFECT_ECS_LABEL": "a b", "PREFECT_ECS_LABLE": "c"}
+    result = check("--cluster", "default", "--config", path, **variables)
+    assert lines(result, "ok")[:3] == [
+        "options: from the command line: --cluster default",
+        "options: from the environment: PREFECT_ECS_LABEL a b",
+        f"options: from {path}: max-runtime 60",
+    ]
+    (told,) = lines(result, "warning")
+    assert code_of(told) == "unknown-variable"
+    assert "PREFECT_ECS_LABLE" in told
+    assert "PREFECT_ECS_LABEL" in told
+
+
 def test_a_healthy_cluster_of_ec2_exits_0(
     account: Account, check: Check, tmp_path: Path
 ) -> None:
@@ -262,7 +277,7 @@ def test_it_takes_the_options_of_start() -> None:
     with click.Context(command) as context:
         own = [param.name for param in command.get_params(context)]
     shared = [param.name for param in start.params]
-    assert own[3:-3] == shared  # but --version, --help-all and --help
+    assert own[3:-4] == shared  # but --config and those that print and exit
     assert own[:3] == ["flow_files", "verbose", "as_json"]
 
 

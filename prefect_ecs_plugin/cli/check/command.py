@@ -10,6 +10,7 @@ from prefect.cli.agent import start_agent
 
 from ...errors import PrefectECSError
 from ..click_types import check_values
+from ..option_sources import sources
 from ..start import given_key
 from ..start_options import WithStartOptions
 from .flow_files import FlowFile, flow_files_of
@@ -65,6 +66,7 @@ def check(
 
     def runner(**given: Any) -> CheckRunner:
         shown = screen(as_json, verbose)
+        given["sources"] = sources(click.get_current_context())
         made.append(CheckRunner(shown, flow_files=flow_files, **given))
         return made[0]
 

@@ -120,7 +120,8 @@ class CheckContext:
     """The options, and what earlier checks have found out; None if unknown.
 
     Attributes:
-        options: The options of the command: those of `start`, and `flow_files`.
+        options: The options of the command: those of `start`, and `flow_files`; as
+            `sources` what came from where.
         prefect: The settings that a run would get about its API.
         env_vars: The variables that `--env` and the Prefect config add to every run.
         now: The time, in seconds since 1970.

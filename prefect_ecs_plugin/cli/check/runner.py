@@ -71,6 +71,7 @@ _OF_IDENTITY = ("aws_is_usable", "identity")
 
 #: A check comes after those that it depends on.
 CHECKS = (
+    Check("options", settings.options),
     Check("Prefect API", api.reachable, gives=("api",)),
     Check("API key", api.key, ("api",)),
     Check("tenant", api.tenant, ("api",)),
