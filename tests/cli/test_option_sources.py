@@ -253,9 +253,9 @@ def test_an_invalid_value_of_a_variable_is_named_by_the_variable(
     assert variable in result.output.splitlines()[-1]
 
 
-def test_help_works_with_a_file_that_is_wrong() -> None:
-    given = ["start", "--help", "--config", "/absent.yaml"]
-    assert CliRunner().invoke(ecs, given).exit_code == 0
+def test_help_works_with_a_file_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_ECS_CONFIG", "/absent.yaml")
+    assert CliRunner().invoke(ecs, ["start", "--help"]).exit_code == 0
 
 
 # -- What is shown -----------------------------------------------------------------
