@@ -9,6 +9,7 @@ Times are seconds since the sandbox was started.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
@@ -260,17 +261,50 @@ def table(rows: Rows, now: float, lines: int, width: int) -> Table:
     return result
 
 
-def summary(rows: Rows, calls: Mapping[str, int], now: float) -> List[str]:
+#: What Prefect says of a run whose tasks failed. It does not say why.
+TASKS_FAILED = "Some reference tasks failed."
+
+#: The same of a task, before the exception.
+TASK_FAILED = "Error during execution of task: "
+
+#: How many characters of an exception are shown.
+LONGEST_CAUSE = 200
+
+
+def cause(slug: str, message: str, failed: int) -> str:
+    """Return why a run failed, in one line.
+
+    Args:
+        slug: The first failed task, as Prefect has it: `load-1`.
+        message: That task run's state message.
+        failed: How many task runs failed.
+    """
+    text = " ".join(message.split())
+    if text.startswith(TASK_FAILED):
+        text = text[len(TASK_FAILED) :]
+    if len(text) > LONGEST_CAUSE:
+        text = f"{text[:LONGEST_CAUSE]}..."
+    others = f" (and {failed - 1} more)" if failed > 1 else ""
+    return f"task {re.sub('-[0-9]+$', '', slug)!r}{others}: {text}"
+
+
+def summary(
+    rows: Rows,
+    calls: Mapping[str, int],
+    now: float,
+    causes: Mapping[str, str] = {},
+) -> List[str]:
     """Return the last lines: each run's end, and the calls to AWS.
 
     Args:
         rows: All the runs.
         calls: How often each operation was called, as `ecs.RunTask`.
         now: The time at which those that are not finished were given up.
+        causes: Why tasks of a run failed, by the run's id.
     """
     lines = [
         f"{row.title}: {row.state}, {_task(row)}, {row.seconds(now):.1f} s"
-        + _complaint(row.state, row.message)
+        + _complaint(row.state, _message(row, causes))
         for row in rows.values()
     ]
     ecs = {name[4:]: n for name, n in calls.items() if name.startswith("ecs.")}
@@ -279,6 +313,12 @@ def summary(rows: Rows, calls: Mapping[str, int], now: float) -> List[str]:
     if others:
         lines.append("Other AWS calls: " + _listed(others))
     return lines
+
+
+def _message(row: Row, causes: Mapping[str, str]) -> str:
+    """The message of a run's state, or the exception where that says nothing."""
+    is_vague = row.message == TASKS_FAILED
+    return (causes.get(row.run_id) if is_vague else "") or row.message
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -304,6 +344,10 @@ class Screen:
             if text is not None and self.prints(event):
                 self.say([text])
 
+    def busy(self, text: str, now: float) -> None:
+        """Show what is being started."""
+        raise NotImplementedError
+
     def prints(self, event: Event) -> bool:
         """Whether an event gets a line of its own."""
         return True
@@ -326,6 +370,9 @@ class Lines(Screen):
     def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__()
         self._write = write
+
+    def busy(self, text: str, now: float) -> None:
+        self._write(_stamped(now, text))
 
     def say(self, texts: Sequence[str]) -> None:
         for text in texts:
@@ -353,12 +400,18 @@ class LiveTable(Screen):
         super().__init__()
         self._console = console
         self._live = Live(console=console, auto_refresh=False)
+        self._status = console.status("")
+
+    def busy(self, text: str, now: float) -> None:
+        self._status.update(text)
+        self._status.start()
 
     def show(self, events: Iterable[Event], now: float) -> None:
         super().show(events, now)
         if self.rows:
             lines = max(self._console.height - self.SPARED_LINES, 1)
             width = min(self._console.width - self.SPARED_COLUMNS, self.MOST_COLUMNS)
+            self._status.stop()  # rich shows one of the two at a time
             self._live.start()
             self._live.update(table(self.rows, now, lines, width), refresh=True)
 
@@ -370,4 +423,5 @@ class LiveTable(Screen):
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
+        self._status.stop()
         self._live.stop()

@@ -38,6 +38,12 @@ AGENT_LINE = re.compile(r"\[.+?\] (?P<level>[A-Z]+) - (?P<name>.+?) \| (?P<text>
 #: What no line of the agent's banner has.
 WORD = re.compile(r"[A-Za-z0-9]")
 
+#: A link into the AWS console, and what leads to it: its tasks are not there.
+CONSOLE_LINK = re.compile(
+    r"(?:; logs: |: | \()https://[\w.-]+\.console\.(?:aws\.amazon\.com|amazonaws[\w.-]+)"
+    r"/[^\s);]*\)?"
+)
+
 #: Seconds between two looks at what has happened.
 TICK = 0.1
 
@@ -95,6 +101,7 @@ class Watch:
 
     def log(self, run_id: str, name: str, level: str, message: str) -> None:
         """Take a line of a flow run's log, if it is the flow's or important."""
+        message = without_console_links(message)
         is_routine = RUNNER.search(name) and ROUTINE.match(message)
         if self._verbose or level in LOUD or (level != "DEBUG" and not is_routine):
             self._events.put(LogLine(self.now, run_id, level, message))
@@ -119,6 +126,7 @@ class Watch:
         What it says of a flow run stands in the run's own log. A line that is no log
         line belongs to the one before it, unless it is of the agent's banner.
         """
+        text = without_console_links(text)
         match = AGENT_LINE.match(text)
         if match:
             of_a_run = any(run_id in text for run_id in self._seen.copy())
@@ -185,6 +193,11 @@ class Watch:
             if waited > most and not is_known:
                 self._given_up.add(row.run_id)
                 self.note(_stuck(row, waited), "ERROR")
+
+
+def without_console_links(text: str) -> str:
+    """Return a line of a log without links into the AWS console."""
+    return CONSOLE_LINK.sub("", text)
 
 
 def _stuck(row: Row, waited: float) -> str:
