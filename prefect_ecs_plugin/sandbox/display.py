@@ -352,8 +352,13 @@ class Screen:
         """Whether an event gets a line of its own."""
         return True
 
-    def say(self, texts: Sequence[str]) -> None:
-        """Print lines that are no events."""
+    def say(self, texts: Sequence[str], whole: bool = False) -> None:
+        """Print lines that are no events.
+
+        Args:
+            texts: The lines.
+            whole: Leave long lines as they are, for a user who copies them.
+        """
         raise NotImplementedError
 
     def close(self) -> None:
@@ -374,7 +379,7 @@ class Lines(Screen):
     def busy(self, text: str, now: float) -> None:
         self._write(_stamped(now, text))
 
-    def say(self, texts: Sequence[str]) -> None:
+    def say(self, texts: Sequence[str], whole: bool = False) -> None:
         for text in texts:
             self._write(text)
 
@@ -418,9 +423,9 @@ class LiveTable(Screen):
     def prints(self, event: Event) -> bool:
         return isinstance(event, (LogLine, Note))
 
-    def say(self, texts: Sequence[str]) -> None:
+    def say(self, texts: Sequence[str], whole: bool = False) -> None:
         for text in texts:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(text, markup=False, highlight=False, soft_wrap=whole)
 
     def close(self) -> None:
         self._status.stop()

@@ -10,6 +10,7 @@ the agent, AWS with its tasks, the API, the home directory.
 from __future__ import annotations
 
 import contextlib
+import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,11 +147,23 @@ class Session:
             if problem:
                 self._skip(problem)
             self._look_at(file)
+        if not self._files and not self._problems:
+            self._skip(
+                FlowError(
+                    f"There is no flow in {', '.join(self._plan.paths)}. Assign the "
+                    "flow to a variable of the module.",
+                    code="no-flow",
+                )
+            )
+        self._check_params(files)
+
+    def _check_params(self, files: Sequence[FlowFile]) -> None:
         unknown = flow_files.unknown(self._plan.params, files)
-        # A file that cannot be loaded may have it.
-        if unknown and not any(file.error for file in files):
-            flows_there = [flow for file in files for flow in file.flows]
-            known = sorted({name for flow in flows_there for name in flow.parameters})
+        there = [flow for file in files for flow in file.flows]
+        known = sorted({name for flow in there for name in flow.parameters})
+        if unknown and self._problems:  # perhaps of a file that cannot be loaded
+            self.say(f"No flow that can run has the parameter {', '.join(unknown)}.")
+        elif unknown:
             raise click.BadParameter(
                 f"no flow has the parameter {', '.join(unknown)}; there are: "
                 f"{', '.join(known) or 'none'} [unknown-parameter]",
@@ -163,7 +176,12 @@ class Session:
         # The files' own imports may make clients; there is no server yet.
         environment = env.sandbox_environment(NOWHERE, NOWHERE, NO_KEY, self._home)
         with Child(env.load_command(report, paths), environment) as child:
-            self._signals.wait_for(child)
+            exit_code = self._signals.wait_for(child)
+        if exit_code:
+            last = " ".join(child.lines[-1:]) or f"exit code {exit_code}"
+            raise FlowError(
+                f"The flows cannot be loaded: {last}", code="flow-not-loaded"
+            )
         return flow_files.read(report.read_text(encoding="utf-8"))
 
     def _look_at(self, file: FlowFile) -> None:
@@ -246,9 +264,7 @@ class Session:
 
     def _registered(self) -> Iterator[Tuple[str, str]]:
         """Register the flows of each file; pairs of a path and a flow's id."""
-        names = [flow.name for file in self._files.values() for flow in file.flows]
-        many = f"{len(names)} flows" if len(names) > 1 else "".join(names)
-        self._busy(f"Registering {many}.")
+        self._busy("Registering the flows.")
         folders: Dict[Path, List[str]] = {}
         for path in self._files:
             folders.setdefault(Path(path).resolve().parent, []).append(path)
@@ -260,7 +276,8 @@ class Session:
                 pairs, problems = flows.registered(paths, exit_code, child.lines)
             for problem in problems:
                 self._skip(problem)
-            yield from pairs
+            # Prefect takes the files in any order.
+            yield from sorted(pairs, key=lambda pair: paths.index(pair[0]))
 
     def _create_run(self, api: flows.API, path: str, flow: flows.Flow) -> None:
         if (path, flow.name) not in self._runnable:
@@ -303,7 +320,9 @@ class Session:
     def watch(self) -> None:
         """Show what happens until every run has ended, or for ever if so asked."""
         if self._plan.keep_running:
-            self._screen.say(self._how_to_join())
+            self._screen.say(self._how_to_join(), whole=True)
+            if not self._runs:
+                self._busy("Waiting for flow runs.")
         while self._plan.keep_running or not self._watch.is_over:
             self._signals.check()
             self._watch.refresh()
@@ -341,6 +360,8 @@ class Session:
     def _how_to_join(self) -> List[str]:
         lines = env.exports(self._environment)
         script = self._home / "sandbox.env"
+        names = [flow.name for file in self._files.values() for flow in file.flows]
+        name = shlex.quote(names[0] if names else "my-flow")
         script.write_text("".join(f"{line}\n" for line in lines))
         return [
             "",
@@ -351,10 +372,9 @@ class Session:
             "Then, for example:",
             "",
             f"  prefect register --project {env.PROJECT} --path my_flow.py",
-            f"  prefect run --project {env.PROJECT} --name my-flow --watch",
-            "  aws ecs list-tasks",
+            f"  prefect run --project {env.PROJECT} --name {name} --watch",
             "",
-            "Ctrl-C here stops everything. The first line runs these:",
+            "The first line is short for these. Ctrl-C here stops everything.",
             "",
             *lines,
             "",
