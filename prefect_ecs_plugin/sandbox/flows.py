@@ -59,12 +59,14 @@ def registered(
     reasons: Dict[str, str] = {}
     path = subject = failed = ""
     for line in output:
-        match = re.search(r"(Error loading|Processing|Registering) '(.+?)'", line)
+        file = re.search(r"(?:Error loading|Processing) '(.+?)'", line)
+        flow = re.search(r"Registering '(.+?)'", line)
         found = re.search(r"\bID: ([0-9a-f-]{36})$", line)
-        if match:
-            subject = match[2]
-            path = path if match[1] == "Registering" else subject
-        if found:
+        if file:
+            path = subject = file[1]
+        elif flow:
+            subject = f"Flow {flow[1]!r} of {path}"
+        elif found:
             ids.append((path, found[1]))
         if failed and line.strip():
             reasons[failed] = line.strip()
