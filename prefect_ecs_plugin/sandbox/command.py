@@ -43,11 +43,11 @@ Run flows as ECS tasks on this machine: no AWS account, no Prefect server.
 
 Starts a Prefect API and an AWS on loopback, registers the flows in each FLOW.py or
 folder (by default an example), runs every one once through `prefect agent ecs start`,
-and shows what happens. Options are those of the agent.
+and shows what happens. The options of `start` are for that agent.
 
 \b
   prefect agent ecs sandbox
-  prefect agent ecs sandbox flows/ --param day='"2022-01-31"' --param etl:rows=10
+  prefect agent ecs sandbox flows/ --param day=2022-01-31 --param etl:rows=10
   prefect agent ecs sandbox my_flow.py --task-definition template.yaml
   prefect agent ecs sandbox --keep-running
 
@@ -114,7 +114,7 @@ def _refuse_empty_folders(
 @click.command("sandbox", cls=WithStartOptions, refused=REFUSED, help=HELP)
 @click.argument(
     "paths",
-    metavar="[FLOW.py]...",
+    metavar="[FLOW.py|FOLDER]...",
     nargs=-1,
     type=click.Path(exists=True),
     callback=_refuse_empty_folders,
