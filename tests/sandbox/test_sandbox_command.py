@@ -289,6 +289,7 @@ def started(watch: Watch, state: str) -> None:
         watch.run_state("r1", "cat", "f", name, "")
 
 
+CONSOLE = "https://us-east-1.console.aws.amazon.com"
 STAMP = "[2022-01-01 00:00:00,000]"
 
 AGENT = [
@@ -297,7 +298,7 @@ AGENT = [
     f"{STAMP} WARNING - agent | Cluster 'x' is INACTIVE",
     "  its second line",
     " ____            __           _        _                    _",
-    f"{STAMP} INFO - agent | Deploying flow run r1",
+    f"{STAMP} INFO - agent | Deploying flow run r1 ({CONSOLE}/ecs/v2)",
     f"{STAMP} ERROR - agent | Flow run r1 cannot be launched",
     "  for this reason",
     "",
@@ -366,9 +367,6 @@ def test_the_flows_own_log_lines_are_shown(
         watch.log("r1", name, level, message)
         watch.refresh(0)
         assert any(message in line for line in written) is expected
-
-
-CONSOLE = "https://us-east-1.console.aws.amazon.com"
 
 
 @pytest.mark.parametrize(
@@ -737,6 +735,7 @@ def test_files_are_looked_at_before_a_server_starts(
     ):
         in_shell.write(f"{name}.py", text)
     done = CliRunner().invoke(command.sandbox, arguments)
+    assert isinstance(done.exception, SystemExit), done.exception
     assert done.exit_code == exit_code, done.output
     errors = [line for line in done.output.splitlines() if " ERROR " in line]
     assert [code_of(line) for line in errors] == codes, done.output
