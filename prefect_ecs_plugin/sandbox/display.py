@@ -408,8 +408,9 @@ class LiveTable(Screen):
         self._status = console.status("")
 
     def busy(self, text: str, now: float) -> None:
-        self._status.update(text)
-        self._status.start()
+        if not self.rows:  # the table moves by itself
+            self._status.update(text)
+            self._status.start()
 
     def show(self, events: Iterable[Event], now: float) -> None:
         super().show(events, now)

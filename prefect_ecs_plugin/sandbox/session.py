@@ -118,7 +118,7 @@ class Session:
         self._watch = Watch(screen, plan.verbose)
         self._files: Dict[str, FlowFile] = {}
         self._problems: List[FlowError] = []
-        self._runnable: Set[Tuple[str, str]] = set()
+        self._lacking: Set[Tuple[str, str]] = set()
         self._runs: List[str] = []
         self._aws: Optional[aws.AWS] = None
         self._interruptions: Optional[Interruptions] = None
@@ -191,8 +191,7 @@ class Session:
             problem = flow_files.lacks_values(file, flow, self._plan.params)
             if problem:
                 self._skip(problem)
-            else:
-                self._runnable.add((file.path, flow.name))
+                self._lacking.add((file.path, flow.name))
         if file.flows and file.siblings:
             self.say(
                 f"{file.path} imports {', '.join(file.siblings)} from its folder. On "
@@ -209,7 +208,8 @@ class Session:
     @property
     def has_flows(self) -> bool:
         """Whether a flow can run, or other terminals may register some."""
-        return bool(self._runnable) or self._plan.keep_running
+        flows_there = sum(len(file.flows) for file in self._files.values())
+        return flows_there > len(self._lacking) or self._plan.keep_running
 
     def register(self) -> None:
         """Start the servers, register the flows and create a run of each."""
@@ -280,12 +280,11 @@ class Session:
             yield from sorted(pairs, key=lambda pair: paths.index(pair[0]))
 
     def _create_run(self, api: flows.API, path: str, flow: flows.Flow) -> None:
-        if (path, flow.name) not in self._runnable:
+        if (path, flow.name) in self._lacking:
             return
-        labels = self._plan.labels
-        (loaded, *_) = (
-            each for each in self._files[path].flows if each.name == flow.name
-        )
+        labels, loaded = self._plan.labels, self._files[path].flows
+        # A file may give its flow another name each time.
+        named = next((each for each in loaded if each.name == flow.name), loaded[0])
         self.say(f"Registered flow {flow.name!r}.")
         if set(labels) != set(flow.labels):
             self.say(
@@ -293,7 +292,7 @@ class Session:
                 f"{sorted(flow.labels)}, so that the agent takes it."
             )
         try:
-            values = flow_files.values(loaded, self._plan.params)
+            values = flow_files.values(named, self._plan.params)
             self._runs.append(api.create_run(flow, labels, values))
         except FlowError as error:
             self._skip(error)

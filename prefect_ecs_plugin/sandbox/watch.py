@@ -44,6 +44,9 @@ CONSOLE_LINK = re.compile(
     r"/[^\s);]*\)?"
 )
 
+#: What a task says whose image lacks a module.
+NO_MODULE = re.compile(r"ModuleNotFoundError\W+No module named '([\w.]+)'")
+
 #: Seconds between two looks at what has happened.
 TICK = 0.1
 
@@ -76,6 +79,7 @@ class Watch:
         self._seen: Set[str] = set()
         self._agent_is_heard = verbose
         self._given_up: Set[str] = set()
+        self._missing_modules: Set[str] = set()
         self._looked: Optional[float] = None
 
     @property
@@ -105,6 +109,14 @@ class Watch:
         is_routine = RUNNER.search(name) and ROUTINE.match(message)
         if self._verbose or level in LOUD or (level != "DEBUG" and not is_routine):
             self._events.put(LogLine(self.now, run_id, level, message))
+        no_module = NO_MODULE.search(message)
+        if no_module and no_module[1] not in self._missing_modules:
+            self._missing_modules.add(no_module[1])
+            self.note(
+                f"No module {no_module[1]!r}: the sandbox's tasks find modules of this "
+                "Python, of PYTHONPATH and of the folder of a file that the sandbox "
+                "has registered. On AWS the image has to have them."
+            )
 
     def task(
         self,

@@ -385,6 +385,22 @@ def test_no_link_leads_to_a_console_that_knows_nothing(text: str, shown: str) ->
     assert watch.without_console_links(text) == shown
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Traceback:\n  x\nModuleNotFoundError: No module named 'mine.x'\n",
+        """Failed: ModuleNotFoundError("No module named 'mine.x'")""",
+    ],
+)
+def test_a_module_that_a_task_lacks_is_explained_once(message: str) -> None:
+    watch, written, _ = watching()
+    started(watch, "Running")
+    for _ in range(2):
+        watch.log("r1", TASK_RUNNER, "ERROR", message)
+    watch.refresh(0)
+    assert len([line for line in written if "No module 'mine.x': the" in line]) == 1
+
+
 def test_a_run_to_which_nothing_happens_is_given_up_once() -> None:
     watch, written, clock = watching()
     watch.agent_looked()
@@ -518,6 +534,7 @@ with Flow("crash") as flow:
 """
 
 SIBLING = """
+import os
 from prefect import Flow, task
 from prefect.storage import Local
 from helpers import double
@@ -529,7 +546,7 @@ def show():
 
 with Flow("script") as script:
     show()
-with Flow("pickled", storage=Local()) as pickled:
+with Flow(f"pickled{os.getpid()}", storage=Local()) as pickled:  # another each time
     show()
 """
 
@@ -622,7 +639,7 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(
     # A task that failed without a word is waited for but a moment.
     monkeypatch.setattr(watch, "LAST_WORDS", 1.0)
     in_shell.write("greet.py", GREET)
-    folder = in_shell.work / "of mine"
+    folder = in_shell.work / "my flows"
     folder.mkdir()
     for name, text in FOLDER.items():
         (folder / f"{name}.py").write_text(text)
@@ -644,14 +661,14 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(
         r"task is STOPPED with exit code 7 \(Essential container in task exited\)\.",
         r"siblings\.py imports helpers from its folder",
         r"script/\S+ \| 42\n",
-        r"pickled/\S+ \| 42\n",
+        r"pickled\d+/\S+ \| 42\n",
         r"No flow that can run has the parameter lost\.",
         r"^greet/\S+: Success, task STOPPED, exit code 0, ",
         r"^needs/\S+: Success, ",
         r"^fail/\S+: Failed, .* s: task 'fail': ValueError\('as it should'\)$",
         r"^crash/\S+: Running, task STOPPED, exit code 7, ",
         r"^ECS calls: RunTask 6, .*\bDescribeClusters 1, ",
-        r"^of mine/broken\.py is skipped.*'nothing_like_this' \(line 1\) "
+        r"^my flows/broken\.py is skipped.*'nothing_like_this' \(line 1\) "
         r"\[flow-not-loaded\]$",
         r"^Flow 'lacking' .* --param who=JSON \[missing-parameter\]$",
     ):

@@ -324,9 +324,11 @@ def test_what_is_being_started_moves_on_a_terminal_only() -> None:
     screen.busy("Starting.", 0.0)
     screen.say(["a word " * 20])
     screen.show(SUCCESS, now=5.0)  # the table takes its place
+    screen.busy("Late.", 5.0)
     screen.close()
     text = console.file.getvalue()
     assert re.search("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] Starting", re.sub(r"\x1b\[[0-9;]*m", "", text))
+    assert "Late." not in text
     assert max(len(line) for line in text.splitlines() if "word" in line) < 100
     written: List[str] = []
     Lines(written.append).busy("Starting.", 1.0)
