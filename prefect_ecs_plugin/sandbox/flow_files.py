@@ -93,11 +93,12 @@ def _refuse(constant: str) -> Any:
 def expanded(paths: Iterable[str]) -> List[str]:
     """Return the files: those given, and the *.py files in the folders given.
 
-    Each file comes once, however often it was given.
+    Each file comes once, however often it was given. Hidden files of a folder, such as
+    editors leave there, do not count.
     """
     files: Dict[Path, str] = {}
     for path in map(Path, paths):
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+        for file in sorted(path.glob("[!.]*.py")) if path.is_dir() else [path]:
             files.setdefault(file.resolve(), str(file))
     return list(files.values())
 

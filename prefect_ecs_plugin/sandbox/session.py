@@ -142,6 +142,7 @@ class Session:
         files = self._loaded(
             flow_files.expanded(self._plan.paths or (str(EXAMPLE_FLOW),))
         )
+        self._check_params(files)
         for file in files:
             problem = flow_files.problem_of(file, self._plan.paths, files)
             if problem:
@@ -155,14 +156,13 @@ class Session:
                     code="no-flow",
                 )
             )
-        self._check_params(files)
 
     def _check_params(self, files: Sequence[FlowFile]) -> None:
         unknown = flow_files.unknown(self._plan.params, files)
         there = [flow for file in files for flow in file.flows]
         known = sorted({name for flow in there for name in flow.parameters})
-        if unknown and self._problems:  # perhaps of a file that cannot be loaded
-            self.say(f"No flow that can run has the parameter {', '.join(unknown)}.")
+        if unknown and any(file.error for file in files):  # which may have it
+            self.say(f"No flow that was loaded has the parameter {', '.join(unknown)}.")
         elif unknown:
             raise click.BadParameter(
                 f"no flow has the parameter {', '.join(unknown)}; there are: "

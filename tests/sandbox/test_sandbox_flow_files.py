@@ -74,7 +74,7 @@ def test_parameters_that_no_flow_has() -> None:
 
 
 def test_a_folder_is_its_files_and_each_file_comes_once(tmp_path: Path) -> None:
-    for name in ("b.py", "a.py", "c.txt"):
+    for name in ("b.py", "a.py", "c.txt", ".#a.py"):
         (tmp_path / name).touch()
     (tmp_path / "link.txt").symlink_to(tmp_path / "a.py")
     given = [str(tmp_path / "b.py"), str(tmp_path), str(tmp_path / "link.txt")]
