@@ -32,7 +32,8 @@ from prefect_ecs_plugin.monitoring.stop_reasons import StopReason
 
 DOCS = Path(__file__).parent
 sys.path.append(str(DOCS))
-from messages import messages  # noqa: E402  (`docs` is no package)
+import python_api  # noqa: E402  (`docs` is no package)
+from messages import messages  # noqa: E402
 
 COMMAND = "python docs/generate.py"
 
@@ -394,9 +395,11 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "answers-that-fail": answers_that_fail,
     "agent-permissions": agent_permissions,
     "message-codes": message_codes,
+    "classes": python_api.classes,
+    "errors": python_api.errors,
 }
 
-PAGES = ("cli.md", "production.md", "troubleshooting.md")
+PAGES = ("cli.md", "production.md", "python-api.md", "troubleshooting.md")
 
 
 def renewed(page: str) -> str:
