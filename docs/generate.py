@@ -25,14 +25,15 @@ import click
 import prefect_ecs_plugin
 from prefect_ecs_plugin.aws import retrying
 from prefect_ecs_plugin.aws.retrying import Row, Verdict
-from prefect_ecs_plugin.cli import click_types, permissions
+from prefect_ecs_plugin.cli import click_types, option_sources, permissions
 from prefect_ecs_plugin.cli.start import ecs, start
 from prefect_ecs_plugin.monitoring import stop_reasons
 from prefect_ecs_plugin.monitoring.stop_reasons import StopReason
 
 DOCS = Path(__file__).parent
 sys.path.append(str(DOCS))
-from messages import messages  # noqa: E402  (`docs` is no package)
+import python_api  # noqa: E402  (`docs` is no package)
+from messages import messages  # noqa: E402
 
 COMMAND = "python docs/generate.py"
 
@@ -60,15 +61,29 @@ PREFECT_VARIABLES: Mapping[str, str] = {
 
 
 #: Options that every command has.
-IN_EVERY_COMMAND = frozenset({"--help", "--help-all", "--version"})
+IN_EVERY_COMMAND = frozenset({"--config", "--help", "--help-all", "--version"})
 
 
 def commands() -> str:
     """Every command of the group: its help, its options, its examples."""
+    return "\n".join(_command(*each) for each in _all_commands().items())
+
+
+def command_list() -> str:
+    """A line for each command: the first sentence of its help."""
+    lines = ["| command | what it does |", "| --- | --- |"]
+    for name, command in _all_commands().items():
+        summary = command.get_short_help_str(click_types.UNCUT)
+        lines.append(f"| [`{name}`](#prefect-agent-ecs-{name}) | {_text(summary)} |")
+    return "\n".join([*lines, ""])
+
+
+def _all_commands() -> Dict[str, click.Command]:
+    """The commands of the group, `start` first."""
     context = click.Context(ecs)
     names = sorted(ecs.list_commands(context), key=lambda name: (name != "start", name))
-    found = [(name, ecs.get_command(context, name)) for name in names]
-    return "\n".join(_command(name, command) for name, command in found if command)
+    found = {name: ecs.get_command(context, name) for name in names}
+    return {name: command for name, command in found.items() if command}
 
 
 def _command(name: str, command: click.Command) -> str:
@@ -162,21 +177,20 @@ def _meaning(option: click.Option) -> Iterator[str]:
     default = click_types.default_of(option)
     if default:
         yield f"Default: {_code(default)}."
-    variable = option.envvar or (
-        PREFECT_VARIABLES.get(str(option.name)) if option in start.params else None
-    )
-    if variable:
-        yield f"In the environment: {_code(str(variable))}."
+    variables = [option_sources.variable_of(option)]
+    if option in start.params and option.name in PREFECT_VARIABLES:
+        variables.append(PREFECT_VARIABLES[option.name])
+    yield f"In the environment: {' or '.join(map(_code, variables))}."
 
 
 def _bounds(kind: Any) -> Iterator[str]:
     if not isinstance(kind, (click.IntRange, click.FloatRange)):
         return
     if kind.min is not None:
-        least = click_types.plain_number(kind.min)
+        least = option_sources.plain_number(kind.min)
         yield f"{'More than' if kind.min_open else 'At least'} {least}."
     if kind.max is not None:
-        most = click_types.plain_number(kind.max)
+        most = option_sources.plain_number(kind.max)
         yield f"{'Less than' if kind.max_open else 'At most'} {most}."
 
 
@@ -372,6 +386,7 @@ def _sentence(text: str) -> str:
 # -- The pages --------------------------------------------------------------------
 
 PARTS: Mapping[str, Callable[[], str]] = {
+    "command-list": command_list,
     "commands": commands,
     "stopped-tasks": stopped_tasks,
     "vanished": vanished,
@@ -380,9 +395,11 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "answers-that-fail": answers_that_fail,
     "agent-permissions": agent_permissions,
     "message-codes": message_codes,
+    "classes": python_api.classes,
+    "errors": python_api.errors,
 }
 
-PAGES = ("cli.md", "production.md", "troubleshooting.md")
+PAGES = ("cli.md", "production.md", "python-api.md", "troubleshooting.md")
 
 
 def renewed(page: str) -> str:

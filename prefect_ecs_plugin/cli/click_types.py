@@ -5,12 +5,29 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import click
 
 from ..errors import PrefectECSError
 from ..observability.redaction import redact_text
+from .option_sources import CONFIG, name_in, options_in, plain_number, variable_of
+
+
+class Integer(click.IntRange):
+    """A range of integers; a message calls another value no valid integer."""
+
+    name = "integer"
 
 
 class FiniteFloat(click.FloatRange):
@@ -42,7 +59,7 @@ _UNGROUPED = "Options"
 _NON_BREAKING_HYPHEN = "\u2011"
 
 #: A summary in a list of commands is never cut.
-_UNCUT = 1000
+UNCUT = 1000
 
 
 def option_group(title: str, options: Sequence[Any]) -> Callable[[Any], Any]:
@@ -68,9 +85,14 @@ def group_of(option: click.Parameter) -> str:
 
 
 def by_group(options: Sequence[click.Option]) -> Dict[str, List[click.Option]]:
-    """Options by the titles of their groups; those without a group are last."""
+    """Options by the titles of their groups; those without a group are last, and of
+    these the ones that print and exit."""
+
+    def place(option: click.Option) -> Tuple[bool, bool]:
+        return group_of(option) == _UNGROUPED, option.is_eager and option.is_flag
+
     grouped: Dict[str, List[click.Option]] = {}
-    for option in sorted(options, key=lambda each: group_of(each) == _UNGROUPED):
+    for option in sorted(options, key=place):
         grouped.setdefault(group_of(option), []).append(option)
     return grouped
 
@@ -108,12 +130,6 @@ def default_of(option: click.Option) -> str:
     return ""
 
 
-def plain_number(value: Any) -> str:
-    """A value as a user would write it: `30` for 30.0."""
-    is_whole = isinstance(value, float) and value.is_integer()
-    return str(int(value) if is_whole else value)
-
-
 def unbroken(text: str) -> str:
     """A text whose options are not broken at a hyphen when it is wrapped."""
     return text.replace("-", _NON_BREAKING_HYPHEN)
@@ -144,7 +160,13 @@ class _Named(click.Command):
     """What the group and the commands have in common.
 
     Each has -h and --version; its help groups the options, and names this package.
+    A command's options also come from variables and from the file of --config.
     """
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        for option in options_in(self.params).values():
+            option.envvar = variable_of(option)
 
     def get_help_option_names(self, ctx: click.Context) -> List[str]:
         """-h and --help, whatever the group above has."""
@@ -154,6 +176,15 @@ class _Named(click.Command):
         """Its own parameters, --version and, last, --help."""
         *params, help_option = super().get_params(ctx)
         return [*params, _VERSION, help_option]
+
+    def parse_args(self, ctx: click.Context, args: List[str]) -> List[str]:
+        """Parse; an error names the variable that an invalid value comes from."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            if isinstance(error.param, click.Option) and error.param_hint is None:
+                error.param_hint = f"'{name_in(ctx, error.param)}'"
+            raise
 
     def get_help(self, ctx: click.Context) -> str:
         """The help, wrapped."""
@@ -176,6 +207,13 @@ class _Named(click.Command):
 class NamedCommand(_Named):
     """A command of `prefect agent ecs`."""
 
+    def get_params(self, ctx: click.Context) -> List[click.Parameter]:
+        """Its own parameters, --version, --help and --config.
+
+        --config is last, so that no file is read if --help is given.
+        """
+        return [*super().get_params(ctx), CONFIG]
+
 
 class NamedGroup(_Named, click.Group):
     """The group `prefect agent ecs`."""
@@ -195,12 +233,24 @@ class NamedGroup(_Named, click.Group):
             (name, self.get_command(ctx, name)) for name in self.list_commands(ctx)
         ]
         rows = [
-            (name, command.get_short_help_str(_UNCUT))
+            (name, command.get_short_help_str(UNCUT))
             for name, command in found
             if command is not None and not command.hidden
         ]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+class OffFlag(click.Option):
+    """A flag that turns something off: the parameter is False where it is given."""
+
+    def __init__(self, declared: Sequence[str], **attributes: Any) -> None:
+        super().__init__(
+            declared,
+            is_flag=True,
+            callback=lambda ctx, param, value: not value,
+            **attributes,
+        )
 
 
 def eager_flag(

@@ -22,11 +22,14 @@ from ..observability import log_formats
 from ..observability.redaction import Secrets
 from .click_types import (
     FiniteFloat,
+    Integer,
     NamedCommand,
     NamedGroup,
+    OffFlag,
     check_values,
     option_group,
 )
+from .option_sources import name_in
 
 
 def _checked_by(check: Callable[[str, str], object]) -> Callable[..., Optional[str]]:
@@ -41,7 +44,7 @@ def _checked_by(check: Callable[[str, str], object]) -> Callable[..., Optional[s
     ) -> Optional[str]:
         try:
             if value is not None:
-                check(param.opts[0], value)
+                check(name_in(ctx, param), value)
         except ConfigurationError as error:
             raise click.UsageError(str(error), ctx) from error
         return value
@@ -127,14 +130,12 @@ _WATCH_OPTIONS: Any = [
     click.option(
         "--no-watch",
         "watch",
-        is_flag=True,
-        default=True,
-        flag_value=False,
+        cls=OffFlag,
         help="Do not watch tasks after their launch.",
     ),
     click.option(
         "--start-attempts",
-        type=click.IntRange(min=1),
+        type=Integer(min=1),
         default=settings.DEFAULT_START_ATTEMPTS,
         help="How many times to start a task that never ran before the run is Failed.",
     ),
@@ -162,7 +163,7 @@ _WATCH_OPTIONS: Any = [
     ),
     click.option(
         "--max-interruptions",
-        type=click.IntRange(min=0),
+        type=Integer(min=0),
         default=settings.DEFAULT_MAX_INTERRUPTIONS,
         help="How many times one run goes on after an interruption.",
     ),
@@ -176,15 +177,13 @@ _WATCH_OPTIONS: Any = [
     click.option(
         "--no-spot-fallback",
         "spot_fallback",
-        is_flag=True,
-        default=True,
-        flag_value=False,
+        cls=OffFlag,
         help="Keep runs on FARGATE_SPOT: neither a lack of capacity nor interruptions "
         "move them to FARGATE.",
     ),
     click.option(
         "--max-memory",
-        type=click.IntRange(min=1),
+        type=Integer(min=1),
         metavar="MIB",
         help="When a task on Fargate is killed for memory, its run goes on with twice "
         "as much, up to this. Default: the run is Failed.",

@@ -308,11 +308,12 @@ def test_configured_by_the_environment_alone(
         "PREFECT__CLOUD__AGENT__LABELS": "['label1', 'label2']",
         "PREFECT__CLOUD__AGENT__LEVEL": "DEBUG",
         "PREFECT__CLOUD__AGENT__NAME": "from-env",
+        "PREFECT_ECS_FLOW_LOG_GROUP": "/ecs/flows",
+        "PREFECT_ECS_EXECUTION_ROLE_ARN": ROLE,
     }
     run_id = world.run(flows["plain"], labels=["label2"])
     dying = world.run(flows["dying"], labels=["label1"])
-    options = ["--flow-log-group", "/ecs/flows", "--execution-role-arn", ROLE]
-    with world.agent(*options, **variables) as agent:
+    with world.agent(**variables) as agent:
         assert world.finished([run_id, dying]) == ["Success", "Failed"]
         assert any("from-env" in line for line in agent.lines)
     assert any("the last line" in line for line in world.log(dying))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 from typing import Any, Iterator, List, Mapping
 
 from ...config.configuration import settings_reader
@@ -11,14 +12,27 @@ from ...errors import ConfigurationError
 from ...launch import api_key
 from ...observability.health import listen
 from ...settings import AgentSettings
+from ..option_sources import unknown_variables
 from .context import CheckContext
-from .findings import Finding, failed_with, ok, skipped, warned_with
+from .findings import Finding, depends, failed_with, ok, warned_with, warning
 
 #: The agent's files: the check's name, the text if no file is given, and the option.
 _FILES = {
     "task_definition_path": ("template", "the packaged one", "--task-definition"),
     "run_task_kwargs_path": ("run-task kwargs", "none are given", "--run-task-kwargs"),
 }
+
+
+def options(context: CheckContext) -> Iterator[Finding]:
+    """What came from where, and variables that look like options and are none."""
+    for source, given in context.options["sources"].items():
+        yield ok(f"from {source}: {', '.join(given)}")
+    for name, meant in unknown_variables(sorted(os.environ)).items():
+        yield warning(
+            f"The variable {name} belongs to no option.",
+            f"Did you mean {' or '.join(meant)}?" if meant else "Remove it.",
+            code="unknown-variable",
+        )
 
 
 def settings(context: CheckContext) -> Iterator[Finding]:
@@ -90,11 +104,7 @@ def _failures(
             ).of(check)
         else:
             yield _accepted(name, options)
-    finding = failed_with(error)
-    if broken:
-        finding = skipped(
-            f"It depends on: {' and '.join(broken)}.", code="depends-on-failed-check"
-        )
+    finding = depends(*broken) if broken else failed_with(error)
     yield finding.of("default network")
 
 
