@@ -6,6 +6,7 @@ private methods of Prefect, which is frozen. The tests run with Prefect 1.0 and 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import os
@@ -39,6 +40,7 @@ from .aws.ecs import ECS
 from .aws.rate_limiter import RateLimiter, limits_for
 from .aws.retrying import AWSCallError, Verdict
 from .aws.session import AWSClients
+from .config import options
 from .config.configuration import settings_reader
 from .config.sources import Reader
 from .errors import RateLimited, without_code
@@ -65,6 +67,7 @@ from .scheduling.steps import Steps, in_thread, run_blocking
 from .settings import AgentSettings, PrefectSettings, ResumeSettings
 from .submission import Submission
 from .validation import coercion
+from .validation.arguments import listed
 from .version import installed_version
 
 #: Threads. RunTask takes about 0.4 s and the call to Prefect's API about 0.05 s, so
@@ -179,7 +182,8 @@ class ECSAgent(Agent):
 
     Raises:
         ConfigurationError: one line that says what to set, if an argument is wrong or
-            misses something.
+            misses something. `config.options` says what each may be; that is checked
+            before AWS is asked.
     """
 
     client: AgentClient
@@ -222,7 +226,13 @@ class ECSAgent(Agent):
         spot_patience: float = settings.DEFAULT_SPOT_PATIENCE,
         max_memory: Optional[int] = None,
     ) -> None:
-        log_formats.check_format(log_format)
+        labels = listed(labels)
+        given = dict(locals())
+        for argument in ("labels", "env_vars", "agent_address"):  # as Prefect does
+            given[argument] = given[argument] or prefect.config.cloud.agent.get(
+                argument
+            )
+        options.check(given, inspect.signature(ECSAgent).parameters)
         self._log_format = log_format
         if log_format == "json":  # before Prefect adds a handler for text
             logger_name = name or prefect.config.cloud.agent.get("name", "agent")
@@ -230,7 +240,7 @@ class ECSAgent(Agent):
         super().__init__(
             agent_config_id=agent_config_id,
             name=name,
-            labels=labels,
+            labels=list(labels or ()),
             env_vars=env_vars,
             max_polls=max_polls,
             agent_address=agent_address,

@@ -40,7 +40,7 @@ from .errors import (
     UnsupportedRunConfig,
 )
 from .flow_run import FLOW_CONTAINER, plain
-from .validation import coercion, rules
+from .validation import arguments, coercion, rules
 from .validation.excerpt import MAX_LINE, quoted, shortened
 from .validation.yaml_text import parse_mapping, read_file
 
@@ -52,13 +52,12 @@ _STRINGS = (
     "task_definition_path",
     "task_definition_arn",
     "image",
-    "cpu",
-    "memory",
     "task_role_arn",
     "execution_role_arn",
 )
-_MAPPINGS = ("task_definition", "env", "run_task_kwargs")
-_MEMBERS = _STRINGS + _MAPPINGS
+_SIZES = ("cpu", "memory")
+_MAPPINGS = ("task_definition", "run_task_kwargs")
+_MEMBERS = (*_STRINGS, *_SIZES, "env", *_MAPPINGS)
 
 #: Types of run configs that the agent supports, and the members that each of them has.
 _MEMBERS_OF = {"ECSRun": _MEMBERS, "UniversalRun": ("env",)}
@@ -135,8 +134,8 @@ class ECSRun(RunConfig):
         run_task_kwargs: Optional[Mapping[str, Any]] = None,
         labels: Optional[Iterable[str]] = None,
     ) -> None:
-        labels = _labels(labels)
-        super().__init__(env=env, labels=labels)  # type: ignore[arg-type]  # a dict
+        super().__init__(env=env)  # type: ignore[arg-type]  # a dict
+        self.labels = arguments.listed(labels)
         path: Any = task_definition_path
         self.task_definition = task_definition
         self.task_definition_path = (
@@ -218,8 +217,8 @@ class ECSRun(RunConfig):
         self = cls.__new__(cls)
         for name in _MEMBERS:
             setattr(self, name, data.get(name) if name in members else None)
+        vars(self)["labels"] = data.get("labels")
         try:
-            self.labels = _labels(data.get("labels"))
             self._check_types()
         except ConfigurationError as error:
             reason = error.message[len("ECSRun: ") :]
@@ -230,26 +229,11 @@ class ECSRun(RunConfig):
         return self
 
     def _check_types(self) -> None:
-        members = vars(self)
-        for name in ("cpu", "memory"):
-            size = members[name]
-            if isinstance(size, bool) or not isinstance(size, (int, str, type(None))):
-                raise _wrong_type(name, "an integer or a string", size)
-            members[name] = None if size is None else str(size)
-        for names, kind, wanted in (
-            (_STRINGS, str, "a string"),
-            (_MAPPINGS, Mapping, "a dict"),
-        ):
-            for name in names:
-                if not isinstance(members[name], (kind, type(None))):
-                    raise _wrong_type(name, wanted, members[name])
-        for key, value in (members["env"] or {}).items():
-            if not isinstance(key, str):
-                raise _wrong_type(f"env: the name {quoted(key)}", "a string", key)
-            if not isinstance(value, (str, bool, int, float, type(None))):
-                raise _wrong_type(
-                    f"env[{quoted(key)}]", "a string, number or boolean", value
-                )
+        rules.raise_certain(_wrong_types(vars(self)), ConfigurationError, "ECSRun: ")
+        self.labels = set(self.labels or ())
+        for name in _SIZES:
+            size = vars(self)[name]
+            vars(self)[name] = None if size is None else str(size)
         self._check_definition()
 
     def _check_definition(self) -> None:
@@ -317,30 +301,22 @@ def _is_nested(value: object) -> bool:
     return not isinstance(value, (str, int, float, type(None)))
 
 
-def _labels(labels: Any) -> Any:
-    if labels is None:
-        return set()
-    if isinstance(labels, (str, bytes)):
-        raise ConfigurationError(
-            "ECSRun: labels must be a list of strings; write "
-            f"labels=[{quoted(labels)}]",
-            code="wrong-type",
-        )
-    try:
-        found = list(labels)
-    except TypeError:
-        found = [labels]
-    for label in found:
-        if not isinstance(label, str):
-            raise _wrong_type("labels", "a list of strings", label)
-    return set(found)
-
-
-def _wrong_type(name: str, wanted: str, value: Any) -> ConfigurationError:
-    return ConfigurationError(
-        f"ECSRun: {name} must be {wanted}, not {type(value).__name__}",
-        code="wrong-type",
-    )
+def _wrong_types(members: Mapping[str, Any]) -> Iterator[rules.Problem]:
+    for name in _SIZES:
+        size = members[name]
+        if isinstance(size, bool) or not isinstance(size, (int, str, type(None))):
+            yield arguments.wrong_type(name, "an integer or a string", size)
+    for names, kind, wanted in (
+        (_STRINGS, str, "a string"),
+        (_MAPPINGS, Mapping, "a dict"),
+    ):
+        for name in names:
+            if not isinstance(members[name], (kind, type(None))):
+                yield arguments.wrong_type(name, wanted, members[name])
+    if members["env"] is not None:
+        yield from arguments.variables("env", members["env"])
+    if members["labels"] is not None:
+        yield from arguments.strings("labels", members["labels"])
 
 
 # --- what ECS would refuse ------------------------------------------------------

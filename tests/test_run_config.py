@@ -138,19 +138,24 @@ ONE_PATH = {"task_definition_path": "s3://b/k"}
 
 MISTAKES: Dict[str, Tuple[Dict[str, Any], List[str], str]] = {
     "labels is a string": ({"labels": "prod"}, ["wrong-type"], "labels=['prod']"),
-    "a label is a number": ({"labels": [1]}, ["wrong-type"], "labels .*int"),
-    "labels is a number": ({"labels": 1}, ["wrong-type"], "labels .*int"),
-    "env is a list": ({"env": ["A=1"]}, ["wrong-type"], "env .*dict, not list"),
-    "a name in env": ({"env": {1: "a"}}, ["wrong-type"], "env: .*1 .*int"),
+    "a label is a number": ({"labels": [1]}, ["wrong-type"], "labels: .*int"),
+    "labels is a number": ({"labels": 1}, ["wrong-type"], "labels: .*int"),
+    "env is a list": ({"env": ["A=1"]}, ["wrong-type"], "env: .*dict, not list"),
+    "a name in env": ({"env": {1: "a"}}, ["wrong-type"], "env: .*1: .*int"),
     "a value in env": (
         {"env": {"A": {"b": 1}}},
         ["wrong-type"],
-        "env['A'] .*not dict",
+        "env['A']: .*not dict",
     ),
-    "cpu is a float": ({"cpu": 0.5}, ["wrong-type"], "cpu .*not float"),
+    "several wrong types": (
+        {"cpu": 0.5, "labels": "prod", "env": []},
+        ["wrong-type", "wrong-type", "wrong-type"],
+        "cpu: .*; env: .*; labels: .*",
+    ),
+    "cpu is a float": ({"cpu": 0.5}, ["wrong-type"], "cpu: .*not float"),
     "an invalid cpu": ({"cpu": "1 core"}, ["invalid-cpu"], "cpu: .*'1 core'"),
     "an invalid memory": ({"memory": "2 GiB"}, ["invalid-memory"], "memory: .*'2 GiB'"),
-    "image is a list": ({"image": ["a"]}, ["wrong-type"], "image .*not list"),
+    "image is a list": ({"image": ["a"]}, ["wrong-type"], "image: .*not list"),
     "image has spaces": ({"image": "a b"}, ["invalid-image"], "image: .*'a b'"),
     "an invalid role": (
         {"task_role_arn": "arn:aws:iam::123456789012:user/me"},
@@ -165,12 +170,12 @@ MISTAKES: Dict[str, Tuple[Dict[str, Any], List[str], str]] = {
     "task_definition is a path": (
         {"task_definition": "s3://bucket/flow.yaml"},
         ["wrong-type"],
-        "task_definition .*dict, not str",
+        "task_definition: .*dict, not str",
     ),
     "run_task_kwargs is a list": (
         {"run_task_kwargs": []},
         ["wrong-type"],
-        "run_task_kwargs .*dict, not list",
+        "run_task_kwargs: .*dict, not list",
     ),
     "two ways of giving a definition": (
         {"task_definition": {}, "task_definition_arn": "f:1"},

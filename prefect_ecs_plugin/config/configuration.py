@@ -7,25 +7,22 @@ one in an option or a local file at once, one elsewhere when it has been read.
 from __future__ import annotations
 
 import logging
-import re
+import os
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Mapping, Optional
 
 from .. import kwargs, template
-from ..aws import network, secret_arn
+from ..aws import network
 from ..errors import ConfigurationError, PrefectECSError
 from ..settings import AgentSettings
-from ..validation.excerpt import quoted, shortened
+from ..validation.excerpt import shortened
 from .sources import ClientFactory, is_remote, load_mapping
 
 #: The template for agents and runs without their own.
 DEFAULT_TASK_DEFINITION_PATH = str(
     Path(__file__).resolve().parents[1] / "task_definition.yaml"
 )
-
-#: A host name or an IP address.
-_HOST = re.compile(r"[A-Za-z0-9._-]+\Z|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\Z")
 
 
 def settings_reader(
@@ -42,7 +39,9 @@ def settings_reader(
     template_hosts: Iterable[str] = (),
     agent_name: str = "",
 ) -> Callable[[], AgentSettings]:
-    """Check the agent's options and its local files; the rest is read later.
+    """Read the agent's local files; the rest is read later.
+
+    The options are valid by `config.options`.
 
     Args:
         clients: Makes AWS clients.
@@ -63,46 +62,28 @@ def settings_reader(
         and returns the settings. It raises a ConfigurationError too.
 
     Raises:
-        ConfigurationError: One line with the file or option and what to do.
+        ConfigurationError: One line with the file and what to do.
     """
-    if api_key_secret_arn is not None:
-        secret_arn.parse("api_key_secret_arn", api_key_secret_arn)
-    hosts = tuple(template_hosts)
-    for host in hosts:
-        if not _HOST.match(host):
-            raise ConfigurationError(
-                f"--template-host: invalid host name {quoted(host)}; give one such as "
-                "templates.example.com, without scheme, port and path.",
-                code="invalid-host",
-            )
-    if launch_type is not None:
-        launch_type = launch_type.upper()
-        if launch_type not in ("FARGATE", "EC2"):
-            raise ConfigurationError(
-                f"Unknown launch type {launch_type!r}; use FARGATE or EC2, or a "
-                "capacityProviderStrategy in the file of --run-task-kwargs.",
-                code="unknown-launch-type",
-            )
     definition = _file(
-        task_definition_path or DEFAULT_TASK_DEFINITION_PATH,
+        os.fspath(task_definition_path or DEFAULT_TASK_DEFINITION_PATH),
         clients,
         template.coerce_template,
     )
     run_task_kwargs: Callable[[], Dict[str, Any]] = dict
     if run_task_kwargs_path:
-        run_task_kwargs = _file(run_task_kwargs_path, clients, kwargs.check)
+        run_task_kwargs = _file(os.fspath(run_task_kwargs_path), clients, kwargs.check)
 
     def read() -> AgentSettings:
         settings = AgentSettings(
             task_definition=definition(),
             run_task_kwargs=run_task_kwargs(),
-            launch_type=launch_type,
+            launch_type=launch_type and launch_type.upper(),
             cluster=cluster,
             task_role_arn=task_role_arn,
             execution_role_arn=execution_role_arn,
             env=env or {},
             api_key_secret_arn=api_key_secret_arn,
-            template_hosts=hosts,
+            template_hosts=tuple(template_hosts),
             agent_name=agent_name,
         )
         return _with_network(settings, clients, logger)

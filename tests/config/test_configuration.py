@@ -152,7 +152,6 @@ def test_missing_permission_to_read_the_vpc(aws: Any, configure: Any) -> None:
             r"run_task_kwargs_path\.yaml.*networkConfiguration",
         ),
         ({"kwargs": "count: 2\n"}, "one-task", r"run_task_kwargs_path\.yaml: count"),
-        ({"launch_type": "LAMBDA"}, "unknown-launch-type", "'LAMBDA'"),
     ],
 )
 def test_guarantee_6_what_is_wrong_is_one_line_with_its_place(
