@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import (
@@ -40,7 +41,7 @@ from .aws.ecs import ECS
 from .aws.rate_limiter import RateLimiter, limits_for
 from .aws.retrying import AWSCallError, Verdict
 from .aws.session import AWSClients
-from .config import options
+from .config import options, summary
 from .config.configuration import settings_reader
 from .config.sources import Reader
 from .errors import RateLimited, without_code
@@ -94,6 +95,10 @@ _RETURNING = 0.8
 
 #: How long flushing the agent's own log may take when the process ends, in seconds.
 _FLUSHING = 1.0
+
+#: How long the line that begins the log waits for ECS to describe the cluster, whose
+#: ARN has the account in it, in seconds. Meanwhile the agent launches nothing.
+_DESCRIBING = 1.0
 
 CREDENTIALS = "The AWS credentials cannot be refreshed [credentials-not-refreshed]"
 QUEUE = "The queue of flow runs cannot be read from the Prefect API [queue-unreadable]"
@@ -187,6 +192,7 @@ class ECSAgent(Agent):
     """
 
     client: AgentClient
+    _cluster: Future[clusters.Cluster]
 
     def __init__(
         self,
@@ -273,9 +279,10 @@ class ECSAgent(Agent):
         self.ecs_client = self._clients("ecs")
         coercion.use(self.ecs_client.meta.service_model)
         hosts = tuple(template_hosts)
+        self._start_warnings: List[str] = []
         read_settings = settings_reader(
             self._clients,
-            self.logger,
+            self._start_warnings.append,
             task_definition_path=task_definition_path,
             run_task_kwargs_path=run_task_kwargs_path,
             launch_type=launch_type,
@@ -286,6 +293,7 @@ class ECSAgent(Agent):
             api_key_secret_arn=api_key_secret_arn,
             template_hosts=hosts,
             agent_name=self.name,
+            on_files=self._describe_cluster,
         )
 
         def read() -> AgentSettings:
@@ -452,20 +460,52 @@ class ECSAgent(Agent):
         """
         self._first_look = self._look()
         settings = self._settings.result()
+        self._log_start(settings)
         self._dispatcher.start(self._recovery.recover(), background=True)
-        for warning in api_key.warnings(settings, bool(self.flow_run_api_key)):
+        for warning in (
+            *self._start_warnings,
+            *api_key.warnings(settings, bool(self.flow_run_api_key)),
+        ):
             self.logger.warning(warning)
-        cluster = kwargs.agent_level(settings).get("cluster")
-        self._dispatcher.start(self._check_cluster(cluster), background=True)
+        self._dispatcher.start(self._check_cluster(), background=True)
         if self._watches:
             self._dispatcher.keep_running("task watcher", self._watcher.watch)
             self._dispatcher.keep_running(
                 "cancellation watcher", self._supervisor.watch_cancellations
             )
 
-    def _check_cluster(self, name: Optional[str]) -> Steps[None]:
-        yield from ()
-        problem = clusters.trouble(self.ecs_client, name)
+    def _describe_cluster(self, settings: AgentSettings) -> None:
+        """Have the cluster described in a thread, while the network is read."""
+        name = kwargs.agent_level(settings).get("cluster")
+        self._cluster = in_thread(
+            lambda: clusters.describe(self.ecs_client, name), "cluster"
+        )
+
+    def _log_start(self, settings: AgentSettings) -> None:
+        """Write the line that begins the agent's log: what it is and works with.
+
+        Prefect's own banner, which it writes later, has neither.
+        """
+        account = summary.given_account(settings)
+        if account is None and wait([self._cluster], _DESCRIBING).done:
+            account = summary.account_of([self._cluster.result().arn])
+        if self._log_format == "text":
+            print(ascii_name)
+        self.logger.info(
+            "Starting ECSAgent of prefect-ecs-plugin %s: %s",
+            installed_version(),
+            summary.line(
+                settings,
+                self._prefect_settings(),
+                self.ecs_client.meta.region_name,
+                account,
+                self.agent_address,
+            ),
+        )
+
+    def _check_cluster(self) -> Steps[None]:
+        yield self._cluster
+        problem = self._cluster.result().problem
         if problem:
             self.logger.warning(problem)
 
@@ -520,21 +560,15 @@ class ECSAgent(Agent):
     # -- Prefect's private methods, overridden ----------------------------------
 
     def _show_startup_display(self) -> None:
-        """Name this agent; Prefect's own banner is the same for its own ECS agent."""
-        if self._log_format == "text":
-            print(ascii_name)
-        self.logger.info(
-            "Starting ECSAgent of prefect-ecs-plugin %s with labels %s",
-            installed_version(),
-            list(self.labels),
-        )
+        """Say that the agent is ready, in place of Prefect's banner for its own."""
         self.logger.info("Waiting for flow runs...")
 
     def _setup_api_connection(self) -> None:
         """Register with the API, and wait while it limits the rate of requests."""
         while True:
             try:
-                super()._setup_api_connection()
+                with self._only_warnings():
+                    super()._setup_api_connection()
                 return
             except Exception as error:
                 cause = error.__cause__ or error
@@ -542,6 +576,17 @@ class ECSAgent(Agent):
                     raise
                 self.logger.warning("The agent cannot register yet: %s", cause)
                 time.sleep(cause.retry_after)
+
+    @contextmanager
+    def _only_warnings(self) -> Iterator[None]:
+        """Have Prefect leave out that it registers: a first line without any facts."""
+        level = self.logger.level
+        if self.logger.isEnabledFor(logging.INFO) and level != logging.DEBUG:
+            self.logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            self.logger.setLevel(level)
 
     def _start_agent_api_server(self) -> None:
         """Do nothing: `start` has done it; Prefect's own server is always healthy."""

@@ -6,7 +6,6 @@ one in an option or a local file at once, one elsewhere when it has been read.
 
 from __future__ import annotations
 
-import logging
 import os
 from functools import lru_cache, partial
 from pathlib import Path
@@ -27,7 +26,7 @@ DEFAULT_TASK_DEFINITION_PATH = str(
 
 def settings_reader(
     clients: ClientFactory,
-    logger: logging.Logger,
+    warn: Callable[[str], object],
     task_definition_path: Optional[str] = None,
     run_task_kwargs_path: Optional[str] = None,
     launch_type: Optional[str] = None,
@@ -38,6 +37,7 @@ def settings_reader(
     api_key_secret_arn: Optional[str] = None,
     template_hosts: Iterable[str] = (),
     agent_name: str = "",
+    on_files: Callable[[AgentSettings], object] = lambda settings: None,
 ) -> Callable[[], AgentSettings]:
     """Read the agent's local files; the rest is read later.
 
@@ -45,7 +45,7 @@ def settings_reader(
 
     Args:
         clients: Makes AWS clients.
-        logger: Gets a warning if only some runs will lack a network.
+        warn: Called with a sentence if only some runs will lack a network.
         task_definition_path: The template's path; None for the packaged one.
         run_task_kwargs_path: The path of the run_task kwargs; None for none.
         launch_type: `FARGATE` or `EC2` in any case; None if it was not given.
@@ -56,6 +56,8 @@ def settings_reader(
         api_key_secret_arn: The secret that holds the API key for runs.
         template_hosts: The http(s) hosts from which run configs may read a template.
         agent_name: The agent's name.
+        on_files: Called with the settings once all files are read, before the default
+            VPC is.
 
     Returns:
         Reads the files that are elsewhere and the default VPC, which may take a while,
@@ -86,13 +88,14 @@ def settings_reader(
             template_hosts=tuple(template_hosts),
             agent_name=agent_name,
         )
-        return _with_network(settings, clients, logger)
+        on_files(settings)
+        return _with_network(settings, clients, warn)
 
     return read
 
 
 def _with_network(
-    settings: AgentSettings, clients: ClientFactory, logger: logging.Logger
+    settings: AgentSettings, clients: ClientFactory, warn: Callable[[str], object]
 ) -> AgentSettings:
     """The settings with the default VPC's subnets, where runs may need them."""
     if not infers_network(settings):
@@ -104,7 +107,7 @@ def _with_network(
         # runs can bring a network or another network mode.
         if _is_on_fargate(settings):
             raise
-        logger.warning("Runs in network mode awsvpc will fail: %s", error)
+        warn(f"Runs in network mode awsvpc will fail: {error}")
         return settings
 
 
