@@ -132,13 +132,17 @@ def roles(task: Part, takes_names: bool = True) -> Iterator[Problem]:
         if not role or _ROLE_ARN.match(role):
             continue
         is_name = _ROLE_NAME.match(role) is not None
-        if not (is_name and takes_names):
-            yield task.problem(
-                key,
-                f"invalid role {quoted(role)}: use arn:aws:iam::ACCOUNT:role/NAME",
-                code="invalid-role",
-                certain=not is_name,
-            )
+        if is_name and takes_names:
+            continue
+        lead = (
+            f"{quoted(role)} is no ARN" if is_name else f"invalid role {quoted(role)}"
+        )
+        yield task.problem(
+            key,
+            f"{lead}: use arn:aws:iam::ACCOUNT:role/NAME",
+            code="invalid-role",
+            certain=not is_name,
+        )
 
 
 # --- its containers -----------------------------------------------------------------
