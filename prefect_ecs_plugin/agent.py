@@ -232,12 +232,10 @@ class ECSAgent(Agent):
         spot_patience: float = settings.DEFAULT_SPOT_PATIENCE,
         max_memory: Optional[int] = None,
     ) -> None:
-        labels = listed(labels)
-        given = dict(locals())
+        labels, template_hosts = listed(labels), listed(template_hosts)
+        given, configured = dict(locals()), prefect.config.cloud.agent
         for argument in ("labels", "env_vars", "agent_address"):  # as Prefect does
-            given[argument] = given[argument] or prefect.config.cloud.agent.get(
-                argument
-            )
+            given[argument] = given[argument] or configured.get(argument)
         options.check(given, inspect.signature(ECSAgent).parameters)
         self._log_format = log_format
         if log_format == "json":  # before Prefect adds a handler for text
@@ -482,10 +480,7 @@ class ECSAgent(Agent):
         )
 
     def _log_start(self, settings: AgentSettings) -> None:
-        """Write the line that begins the agent's log: what it is and works with.
-
-        Prefect's own banner, which it writes later, has neither.
-        """
+        """Write the line that begins the agent's log: what it is and works with."""
         account = summary.given_account(settings)
         if account is None and wait([self._cluster], _DESCRIBING).done:
             account = summary.account_of([self._cluster.result().arn])
@@ -496,7 +491,11 @@ class ECSAgent(Agent):
             installed_version(),
             summary.line(
                 settings,
-                self._prefect_settings(),
+                PrefectSettings(
+                    prefect.config.backend,
+                    prefect.config.cloud.api,
+                    labels=tuple(self.labels),
+                ),
                 self.ecs_client.meta.region_name,
                 account,
                 self.agent_address,
@@ -579,9 +578,12 @@ class ECSAgent(Agent):
 
     @contextmanager
     def _only_warnings(self) -> Iterator[None]:
-        """Have Prefect leave out that it registers: a first line without any facts."""
+        """Leave out Prefect's two lines on registering, but at DEBUG.
+
+        They would stand before the line that says what the agent is.
+        """
         level = self.logger.level
-        if self.logger.isEnabledFor(logging.INFO) and level != logging.DEBUG:
+        if level == logging.INFO:
             self.logger.setLevel(logging.WARNING)
         try:
             yield

@@ -32,7 +32,9 @@ def describe(ecs: Any, cluster: Optional[str]) -> Cluster:
     try:
         answer = ecs.describe_clusters(clusters=[name])
     except CALL_ERRORS:
-        return Cluster()  # launches work without the permission to describe clusters
+        answer = {}  # launches work without the permission to describe clusters
+    if "clusters" not in answer:
+        return Cluster()
     found = answer["clusters"]
     status = found[0].get("status") if found else "missing"
     if status == "ACTIVE":
