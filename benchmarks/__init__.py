@@ -9,6 +9,7 @@
     speed          how fast the machine runs Python now
     single         several agents that wait for runs that are started by hand
     wire           counts the bytes between an agent and the Prefect API
+    tls            makes that API one over HTTPS
     figures        what must be reached beside what was measured      (pure)
     report, plot   the tables and the picture of docs/benchmarks.md   (pure)
     flame          docs/images/flame.svg; stacks is its pure part

@@ -16,7 +16,7 @@ from multiprocessing.managers import BaseManager
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 from urllib.parse import urlsplit
 
-from .wire import Relay, tls_of_loopback
+from .wire import Relay
 
 #: How long tasks run.
 TASK_SECONDS = 5.0
@@ -72,10 +72,12 @@ class API:
         self._url = urlsplit(self._api.url)
         self._certificate = ""
         if https:
-            context, self._certificate = tls_of_loopback()
-            tls = Relay(self._url.port or 0, context)
+            from . import tls
+
+            context, self._certificate = tls.on_loopback()
+            relay = Relay(self._url.port or 0, context)
             self._url = self._url._replace(
-                scheme="https", netloc=f"127.0.0.1:{tls.port}"
+                scheme="https", netloc=f"127.0.0.1:{relay.port}"
             )
         self._relay: Optional[Relay] = None
         if counts_bytes:

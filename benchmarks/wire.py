@@ -9,14 +9,10 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-import tempfile
 import threading
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
-from ipaddress import IPv4Address
-from pathlib import Path
 from socketserver import BaseRequestHandler, ThreadingTCPServer
-from typing import Optional, Tuple
+from typing import Optional
 
 _CHUNK = 65536
 
@@ -73,40 +69,3 @@ class Relay:
                 sink.sendall(_HOST.sub(self._host, chunk, 1))
         with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
-
-
-def tls_of_loopback() -> Tuple[ssl.SSLContext, str]:
-    """What a server on 127.0.0.1 speaks TLS with, and its certificate in PEM.
-
-    The certificate has 0.4 kB and signs itself; one of an API in the cloud comes with a
-    chain of some 4 kB.
-    """
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "benchmarks")])
-    now = datetime.now(timezone.utc)
-    address = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(address, critical=False)
-        .sign(key, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-        .decode()
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ).decode()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.TemporaryDirectory() as directory:
-        chain = Path(directory) / "chain.pem"
-        chain.write_text(private + certificate)
-        context.load_cert_chain(chain)
-    return context, certificate

@@ -28,7 +28,6 @@ from rich.console import Console
 from rich.text import Text
 
 IMAGES = Path(__file__).parent / "images"
-COLUMNS, LINES = 96, 60
 
 #: A flow that is killed as ECS kills a container that has used up its memory.
 KILLED = """\
@@ -70,12 +69,65 @@ with Flow("export") as export:
     work()
 """
 
-FILES = {"import.py": KILLED, "slow.py": SLOW}
+#: Flows of which one ends Success, one fails, one lacks a parameter and one is broken.
+FOLDER = {
+    "etl.py": """\
+from prefect import Flow, Parameter, task
+from helpers import double
 
-#: What is run for which picture.
-SCREENS: Dict[str, List[str]] = {
-    "sandbox": ["prefect", "agent", "ecs", "sandbox"],
-    "failed-run": ["prefect", "agent", "ecs", "sandbox", "import.py"],
+
+@task(log_stdout=True)
+def load(rows):
+    print(double(rows), "rows")
+
+
+with Flow("etl") as flow:
+    load(Parameter("rows"))
+""",
+    "helpers.py": "def double(n):\n    return 2 * n\n",
+    "report.py": """\
+from prefect import Flow, Parameter, task
+
+
+@task
+def send(recipient):
+    pass
+
+
+with Flow("report") as flow:
+    send(Parameter("recipient"))
+""",
+    "sales.py": """\
+from prefect import Flow, task
+
+
+@task
+def divide():
+    return 1 / 0
+
+
+with Flow("sales") as flow:
+    divide()
+""",
+    "typo.py": "from prefect import Flow\n\nwith Flow('typo' as flow:\n    pass\n",
+}
+
+
+class Screen(NamedTuple):
+    """A picture: the command, and the size of the terminal."""
+
+    command: List[str]
+    columns: int = 96
+    lines: int = 60
+
+
+_SANDBOX = ["prefect", "agent", "ecs", "sandbox"]
+
+#: The pictures by their names.
+SCREENS: Dict[str, Screen] = {
+    "sandbox": Screen(_SANDBOX),
+    "failed-run": Screen([*_SANDBOX, "import.py"]),
+    "folder": Screen([*_SANDBOX, "flows", "--param", "rows=21"], 80, 24),
 }
 
 
@@ -104,15 +156,14 @@ BESIDE: Dict[str, Beside] = {
     ),
 }
 
-
 _COLOURS = {"brown": "yellow", "default": ""}
 
 
 def beside(given: Beside) -> Tuple[pyte.Screen, List[str]]:
     """Run a command beside a sandbox; return what it shows, and the whole command."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in FILES.items():
-            Path(folder, name).write_text(text, encoding="utf-8")
+        Path(folder, "import.py").write_text(KILLED, encoding="utf-8")
+        Path(folder, "slow.py").write_text(SLOW, encoding="utf-8")
         program = str(Path(sys.executable).with_name("prefect"))
         sandbox = ["agent", "ecs", "sandbox", "--keep-running", *given.options]
         output = Path(folder, "output")
@@ -124,35 +175,39 @@ def beside(given: Beside) -> Tuple[pyte.Screen, List[str]]:
             while not re.search(given.until, output.read_text(encoding="utf-8")):
                 time.sleep(0.5)
             said = output.read_text(encoding="utf-8")
-            (settings,) = re.findall(r"\s(\S+/sandbox\.env)", said)
+            (path,) = re.findall(r"\s(\S+/sandbox\.env)", said)
             names = re.findall(r"\w+/([a-z]+-[a-z]+) ", said)
             command = [names[0] if each == "RUN" else each for each in given.command]
             printed = subprocess.run(
-                ["/bin/sh", "-c", f". {settings} && env -0"],
+                ["/bin/sh", "-c", f". {path} && env -0"],
                 capture_output=True,
                 check=True,
             ).stdout.decode()
             lines = printed.rstrip("\0").split("\0")
-            return shown(command, dict(line.split("=", 1) for line in lines)), command
+            settings = dict(line.split("=", 1) for line in lines)
+            return shown(Screen(command, 80), settings), command
         finally:
             running.send_signal(signal.SIGINT)
             running.wait()
 
 
-def shown(command: List[str], environment: Mapping[str, str]) -> pyte.Screen:
+def shown(wanted: Screen, environment: Mapping[str, str]) -> pyte.Screen:
     """Run a command in a terminal and return what that shows at the end."""
+    command = wanted.command
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in FILES.items():
-            Path(folder, name).write_text(text, encoding="utf-8")
+        Path(folder, "import.py").write_text(KILLED, encoding="utf-8")
+        Path(folder, "flows").mkdir()
+        for name, text in FOLDER.items():
+            Path(folder, "flows", name).write_text(text, encoding="utf-8")
         child, terminal = pty.fork()
         if child == 0:
             os.chdir(folder)
             environment = {**environment, "TERM": "xterm-256color", "COLUMNS": ""}
             program = str(Path(sys.executable).with_name(command[0]))
             os.execve(program, command, environment)
-        size = struct.pack("HHHH", LINES, COLUMNS, 0, 0)
+        size = struct.pack("HHHH", wanted.lines, wanted.columns, 0, 0)
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
-        screen = pyte.Screen(COLUMNS, LINES)
+        screen = pyte.Screen(wanted.columns, wanted.lines)
         stream = pyte.ByteStream(screen)
         while True:
             try:
@@ -169,10 +224,10 @@ def shown(command: List[str], environment: Mapping[str, str]) -> pyte.Screen:
 
 def drawn(screen: pyte.Screen, command: List[str]) -> str:
     """What a terminal shows, as SVG; the command stands above it."""
-    rows = [_row(screen, number) for number in range(LINES)]
+    rows = [_row(screen, number) for number in range(screen.lines)]
     while rows and not rows[-1].plain.strip():
         rows.pop()
-    console = Console(record=True, width=COLUMNS, file=io.StringIO())
+    console = Console(record=True, width=screen.columns, file=io.StringIO())
     console.print(Text("$ " + " ".join(command), style="bold"))
     for row in rows:
         console.print(row, no_wrap=True, overflow="crop")
@@ -183,7 +238,7 @@ def drawn(screen: pyte.Screen, command: List[str]) -> str:
 
 def _row(screen: pyte.Screen, number: int) -> Text:
     row = Text()
-    for column in range(COLUMNS):
+    for column in range(screen.columns):
         cell = screen.buffer[number][column]
         style = f"{'bold ' if cell.bold else ''}{_COLOURS.get(cell.fg, cell.fg)}"
         row.append(cell.data, style.strip())
@@ -195,8 +250,8 @@ def main() -> None:
     """Take the pictures that are named, or all."""
     for name in sys.argv[1:] or [*SCREENS, *BESIDE]:
         if name in SCREENS:
-            command = SCREENS[name]
-            screen = shown(command, os.environ)
+            command = SCREENS[name].command
+            screen = shown(SCREENS[name], os.environ)
         else:
             screen, command = beside(BESIDE[name])
         path = IMAGES / f"{name}.svg"

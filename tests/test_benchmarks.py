@@ -351,7 +351,8 @@ def test_the_agent_goes_through_a_scenario(agent: Contender) -> None:
     assert only.ecs_calls["RunTask"] == 4
     assert only.ecs_calls["RegisterTaskDefinition"] == 2
     assert found.total_cpu > only.cpu
-    assert found.peak_memory >= only.memory > 20 * MIB
+    assert only.memory > 20 * MIB
+    assert found.peak_memory > 20 * MIB
     assert found.first_look > 0
     assert found.idle_bytes >= 100 * found.idle_calls
     assert min(found.floor["run_task"], found.floor["claim"]) > 0
