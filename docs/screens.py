@@ -145,9 +145,17 @@ class Beside(NamedTuple):
     command: List[str]
 
 
+#: Options with which flow runs log to CloudWatch Logs.
+_LOGGING = [
+    *("--flow-log-group", "/ecs/flows"),
+    *("--execution-role-arn", "arn:aws:iam::123456789012:role/ecs"),
+]
+
 BESIDE: Dict[str, Beside] = {
     "explain": Beside(
-        ["import.py"], r"Failed ", ["prefect", "agent", "ecs", "explain", "RUN"]
+        ["import.py", *_LOGGING],
+        r"Failed ",
+        ["prefect", "agent", "ecs", "explain", "RUN"],
     ),
     "status": Beside(
         ["slow.py", "--launches-per-second", "0.03"],

@@ -98,8 +98,8 @@ def stream_of(seen: Seen, container: str) -> LogStream:
     if stream is None:
         raise PrefectECSError(
             f"The container {container!r} of flow run {run} does not log to CloudWatch "
-            "Logs: give it a logConfiguration with awslogs and awslogs-stream-prefix "
-            "in the task definition template.",
+            "Logs: start the agent with --flow-log-group, or give the container a "
+            "logConfiguration with awslogs and awslogs-stream-prefix in the template.",
             code="no-awslogs",
         )
     return stream

@@ -634,7 +634,7 @@ def test_logs_of_a_run(world: RecordedRuns, logged: str) -> None:
     expected = [*(f"line {n}" for n in range(12)), "password=***"]
     assert result.stdout.splitlines() == expected
     explained = world.command("explain", logged, "--log-lines", "2").stdout
-    assert "Last lines of CloudWatch Logs, /ecs/flows run/flow/" in explained
+    assert "\nLast lines of /ecs/flows in CloudWatch Logs\n" in explained
     assert "  line 11\n  password=***\n" in explained
     assert "line 10\n" not in explained
     result = world.command("logs", logged, "--container", "proxy")

@@ -216,11 +216,12 @@ class _FromAWS:
         if stream is None:
             if self.definition:
                 self.unseen.append(
-                    "The container's own output is not in CloudWatch Logs: the task "
-                    "definition has no awslogs for the container."
+                    "The container's own output is not in CloudWatch Logs: start the "
+                    "agent with --flow-log-group, or give the container a "
+                    "logConfiguration with awslogs."
                 )
             return
-        self.log_source = f"CloudWatch Logs, {stream.group} {stream.name}"
+        self.log_source = f"{stream.group} in CloudWatch Logs"
         request = last_events(stream, count)
         try:
             answer = aws.ask("logs", "get_log_events", stream.region, **request)
