@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import textwrap
@@ -13,6 +12,7 @@ from typing import Any, Callable, Iterable, List, Mapping, Sequence
 import click
 import yaml
 
+from ..terminal import echo
 from .findings import Finding, Status, folded, has_failed, tally
 
 _COLOURS = {
@@ -166,8 +166,4 @@ def screen(as_json: bool, verbose: bool) -> Lines:
         return JSON()
     if not sys.stdout.isatty():
         return Lines(verbose=verbose)
-
-    def echo(text: str) -> None:  # https://no-color.org
-        click.echo(text, color=False if os.environ.get("NO_COLOR") else None)
-
     return Table(echo, shutil.get_terminal_size().columns, verbose)
