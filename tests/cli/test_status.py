@@ -21,7 +21,7 @@ from sandbox_prefect import until
 
 from prefect_ecs_plugin.cli import runs
 from prefect_ecs_plugin.cli.explain.seen import Line
-from prefect_ecs_plugin.cli.status import command, screen
+from prefect_ecs_plugin.cli.status import command, reading, screen
 from prefect_ecs_plugin.cli.status.overview import Overview, Seen, overview
 from prefect_ecs_plugin.monitoring.poll_queue import Location
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold
@@ -85,6 +85,24 @@ def test_status_through_the_servers(world: RecordedRuns) -> None:
     assert result.exit_code == 0
     assert code_of(" ".join(result.stdout.split())) == "missing-permission"
     world.aws.release(arns[0])
+
+
+def test_clusters_are_read_with_one_call_a_second(world: RecordedRuns) -> None:
+    arn = world.launch(world.claimed())
+    clock = SimpleNamespace(now=1000.0)
+    clusters = reading.Clusters(lambda: clock.now)
+    unseen: List[str] = []
+    calls = []
+    world.aws.calls.clear()
+    with world.configured():
+        for _ in range(5):
+            tasks = clusters.tasks([Location("default")], unseen)[Location("default")]
+            assert arn in [task["taskArn"] for task in tasks]
+            calls.append(sum(world.aws.calls.values()))
+            clock.now += 1
+    assert calls == [2, 2, 4, 4, 6]
+    assert unseen == []
+    world.aws.finish(arn, 0)
 
 
 def test_watch_and_json_exclude_each_other(world: RecordedRuns) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Dict, Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
@@ -14,7 +14,6 @@ from ..click_types import NamedCommand, one_line_errors
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..check.aws_client import AWS
     from ..runs import PrefectAPI
 
 #: Seconds between two looks.
@@ -54,13 +53,13 @@ def status(watch: bool, as_json: bool) -> None:
         from ..terminal import echo
         from . import screen
         from .overview import overview
-        from .reading import read
+        from .reading import Clusters, read
 
         api = PrefectAPI()
         if watch and sys.stdout.isatty():
             keep_showing(api)
             return
-        found = overview(read(api, {}))
+        found = overview(read(api, Clusters()))
         if as_json:
             click.echo(screen.as_json(found))
         else:
@@ -88,9 +87,9 @@ def keep_showing(api: PrefectAPI, console: Optional[Console] = None) -> None:
     from ..terminal import wrapped
     from . import screen
     from .overview import overview
-    from .reading import read
+    from .reading import Clusters, read
 
-    clusters: Dict[str, AWS] = {}
+    clusters = Clusters()
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             try:

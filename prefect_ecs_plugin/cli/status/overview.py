@@ -24,6 +24,7 @@ from ...monitoring.decision import Task
 from ...monitoring.poll_queue import Location
 from ..explain.causes import name_of
 from ..explain.seen import Line, moment
+from ..runs import as_id
 
 #: Seconds for which a run that is due, or was taken, is not said to wait: an agent
 #: looks every few seconds.
@@ -282,7 +283,8 @@ def _retry_of(row: Mapping[str, Any], now: float) -> Optional[Tuple[str, float]]
 
 def _tasks(seen: Seen) -> Iterator[Tasks]:
     for location, tasks in seen.tasks.items():
-        found = Counter(str(task.get("lastStatus")) for task in tasks)
+        of_runs = (task for task in tasks if as_id(task.get("startedBy")))
+        found = Counter(str(task.get("lastStatus")) for task in of_runs)
         known = {status: found[status] for status in STATUSES if found[status]}
         yield Tasks(location.cluster, location.region, known)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from prefect.utilities.graphql import EnumValue, with_args
 
@@ -16,14 +16,14 @@ from ...monitoring.poll_queue import Location
 from ..check.aws_client import AWS, AWSUnavailable
 from ..explain.reading import aws_clients
 from ..explain.seen import Line, moment
-from ..runs import PrefectAPI, as_id
+from ..runs import PrefectAPI
 from .overview import Seen
 
 #: Runs and agents that are read at most, and runs that wait whose logs are read.
 RUNS, _AGENTS, _WAITING = 5000, 100, 200
 
-#: Tasks of one cluster that are read at most: 20 calls, of 20 per second that AWS
-#: allows an account, agents included.
+#: Tasks of one cluster that are read at most: 20 calls. AWS allows an account 20 per
+#: second, those of its agents included.
 TASKS = 1000
 
 #: The type of ECS agents at the API, Prefect's own included.
@@ -67,12 +67,12 @@ _RUN_FIELDS: Mapping[str, Any] = {
 }
 
 
-def read(api: PrefectAPI, clusters: Dict[str, AWS]) -> Seen:
+def read(api: PrefectAPI, clusters: Clusters) -> Seen:
     """Read everything.
 
     Args:
         api: The Prefect API.
-        clusters: Clients of AWS by region; those that are made are added.
+        clusters: Reads tasks.
 
     Raises:
         PrefectECSError: if the Prefect API gives no usable answer.
@@ -118,7 +118,7 @@ def read(api: PrefectAPI, clusters: Dict[str, AWS]) -> Seen:
     if len(rows) == RUNS:
         unseen.append(f"There are more than {RUNS} runs; the first {RUNS} are counted.")
     said = _said(api, rows, data["agent"])
-    tasks = _tasks(rows, clusters, unseen)
+    tasks = clusters.tasks(_locations(rows), unseen)
     return Seen(now, rows, data["agent"], said, tasks, unseen)
 
 
@@ -153,41 +153,63 @@ def _said(
     }
 
 
-def _tasks(
-    rows: Sequence[Mapping[str, Any]], clusters: Dict[str, AWS], unseen: List[str]
-) -> Dict[Location, List[Task]]:
-    """The live tasks of runs, by cluster."""
-    found: Dict[Location, List[Task]] = {}
-    for location in sorted({*_locations(rows)}):
-        try:
-            if location.region not in clusters:
-                clusters[location.region] = AWS(aws_clients(location.region))
-            found[location] = _tasks_in(clusters[location.region], location, unseen)
-        except ConfigurationError as error:
-            unseen.append(f"ECS was not asked about tasks: {error}")
-        except AWSUnavailable as error:
-            what = f"ECS does not show the tasks of cluster {location.cluster}"
-            unseen.append(with_code(f"{what}: {error}.", error.code))
-    return found
+class Clusters:
+    """Reads the live tasks of clusters, with one call a second for each at most.
+
+    Args:
+        clock: A monotonic clock, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._clients: Dict[str, AWS] = {}
+        self._known: Dict[Location, Tuple[float, List[Task]]] = {}
+
+    def tasks(
+        self, locations: Iterable[Location], unseen: List[str]
+    ) -> Dict[Location, List[Task]]:
+        """The live tasks of runs, by cluster.
+
+        Args:
+            locations: The clusters.
+            unseen: What cannot be read is added.
+        """
+        found: Dict[Location, List[Task]] = {}
+        for location in sorted({*locations}):
+            try:
+                found[location] = self._tasks_in(location)
+            except ConfigurationError as error:
+                unseen.append(f"ECS was not asked about tasks: {error}")
+                continue
+            except AWSUnavailable as error:
+                what = f"ECS does not show the tasks of cluster {location.cluster}"
+                unseen.append(with_code(f"{what}: {error}.", error.code))
+                continue
+            if len(found[location]) == TASKS:
+                unseen.append(f"Of cluster {location.cluster}, {TASKS} tasks are read.")
+        return found
+
+    def _tasks_in(self, location: Location) -> List[Task]:
+        until, known = self._known.get(location, (0.0, []))
+        begin = self._clock()
+        if begin < until:
+            return known
+        if location.region not in self._clients:
+            self._clients[location.region] = AWS(aws_clients(location.region))
+        aws = self._clients[location.region]
+        cluster: Dict[str, Any] = {"cluster": location.cluster}
+        most = {"MaxItems": TASKS, "PageSize": DESCRIBED_AT_ONCE}
+        listed = aws.ask_anew("ecs", "list_tasks", PaginationConfig=most, **cluster)
+        pages = list(batches(listed["taskArns"], DESCRIBED_AT_ONCE))
+        tasks: List[Task] = []
+        for some in pages:
+            answer = aws.ask_anew("ecs", "describe_tasks", None, tasks=some, **cluster)
+            tasks += answer["tasks"]
+        self._known[location] = begin + 2 * len(pages), tasks
+        return tasks
 
 
 def _locations(rows: Sequence[Mapping[str, Any]]) -> List[Location]:
     claims = [latest_claim(row) for row in rows if row["state"] in NEEDS_TASK]
     records = [claim.record for claim in claims if claim and claim.record]
     return [Location(record.cluster, record.region) for record in records]
-
-
-def _tasks_in(aws: AWS, location: Location, unseen: List[str]) -> List[Task]:
-    """The tasks of a cluster that were started for runs."""
-    cluster: Dict[str, Any] = {"cluster": location.cluster}
-    most = {"MaxItems": TASKS, "PageSize": DESCRIBED_AT_ONCE}
-    arns = aws.ask_anew("ecs", "list_tasks", None, PaginationConfig=most, **cluster)[
-        "taskArns"
-    ]
-    if len(arns) == TASKS:
-        unseen.append(f"Of cluster {location.cluster}, {TASKS} tasks are counted.")
-    tasks: List[Task] = []
-    for some in batches(arns, DESCRIBED_AT_ONCE):
-        answer = aws.ask_anew("ecs", "describe_tasks", None, tasks=some, **cluster)
-        tasks += [task for task in answer["tasks"] if as_id(task.get("startedBy"))]
-    return tasks
