@@ -237,6 +237,8 @@ class AgentClient(Client):
         """
         headers = self._headers()
         if self._lean is None or self._lean_headers != headers:
+            if self._lean:
+                self._lean.close()
             timeout = prefect.context.config.cloud.request_timeout
             self._lean = LeanPost(self.api_server, headers, timeout, self._requests)
             self._lean_headers = headers
