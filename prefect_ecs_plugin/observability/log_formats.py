@@ -29,15 +29,16 @@ _CONTEXT = "prefect_ecs_context"
 
 
 def log_context(
-    run_id: Optional[str], task_arn: Optional[str] = None
+    run_id: Optional[str], task_arn: Optional[str] = None, **more: Any
 ) -> Dict[str, Any]:
     """What a line is about, to be given to a logger as `extra`.
 
     Args:
         run_id: The flow run, where it is known.
         task_arn: Its task, where there is one.
+        more: Further keys of a line in JSON.
     """
-    about = {"flow_run_id": run_id, "task_arn": task_arn}
+    about = {"flow_run_id": run_id, "task_arn": task_arn, **more}
     return {_CONTEXT: {key: value for key, value in about.items() if value}}
 
 
@@ -145,7 +146,7 @@ class JSONFormatter(logging.Formatter):
 
     The keys are `timestamp` (ISO 8601, UTC), `level`, `logger` and `message`, and
     where there are any `code` (that of the message), `flow_run_id`, `task_arn` and
-    `exception`.
+    `exception`. The line about a stopped task has `flow`, `project` and `labels` too.
     """
 
     def format(self, record: logging.LogRecord) -> str:
