@@ -1,9 +1,10 @@
 """What Fargate costs by region, as a table. Pure.
 
-Dollars an hour for a vCPU and a GB, in AWS's Price List that was published on
-2026-09-11 (https://aws.amazon.com/fargate/pricing/ shows the same). A price that is
-left out was not looked up: a task there has its vCPU hours and GB hours, and no
-dollars. Spot prices change; AWS's page shows those of the present.
+Dollars an hour for a vCPU and a GB. AWS shows its prices of the present at
+https://aws.amazon.com/fargate/pricing/ and publishes them as
+https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/AmazonECS/current/region_index.json
+A price that is left out could not be verified on the date below: a task there has its
+vCPU hours and GB hours, and no dollars. Spot prices change from day to day.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Mapping, Optional, Tuple
 
 from .costs import Platform, Prices, Rate
 
-#: When the prices were looked up, by day.
+#: The days of which the prices are; renew both with the tables.
 ON_DEMAND_DATE, SPOT_DATE = "2026-09-29", "2026-09-28"
 
 SOURCE = f"the package's prices of {ON_DEMAND_DATE}"
@@ -49,7 +50,6 @@ _ARM: Mapping[str, Tuple[float, float]] = {
     "ap-southeast-1": (0.04045, 0.00442),
     "ap-southeast-2": (0.03885, 0.00426),
     "eu-west-1": (0.03238, 0.00356),
-    "sa-east-1": (0.0557, 0.00612),
     "us-east-1": (0.03238, 0.00356),
     "us-east-2": (0.03238, 0.00356),
 }

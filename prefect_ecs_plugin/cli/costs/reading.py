@@ -62,8 +62,9 @@ def from_api(since: datetime) -> Iterator[Stopped]:
     Raises:
         PrefectECSError: if the API gives no usable answer.
     """
-    client = AgentClient(api_server=prefect.config.cloud.api)
+    api = prefect.config.cloud.api
     try:
+        client = AgentClient(api_server=api)
         for row in client.log_lines(BEGINNING, since):
             run = row.get("flow_run") or {}
             flow = run.get("flow") or {}
@@ -75,8 +76,8 @@ def from_api(since: datetime) -> Iterator[Stopped]:
             yield from _counted(row["message"], row["timestamp"], about, since)
     except (ClientError, requests.RequestException, RateLimited, ValueError) as error:
         raise PrefectECSError(
-            f"The logs of flow runs cannot be read from the Prefect API at "
-            f"{client.api_server}: {reason(error)}. Set PREFECT__CLOUD__API, and check "
+            f"The logs of flow runs cannot be read from the Prefect API at {api}: "
+            f"{reason(error)}. Set PREFECT__CLOUD__API, and check "
             "that the API is running.",
             code="logs-unreadable",
         ) from error
