@@ -25,14 +25,15 @@ import click
 import prefect_ecs_plugin
 from prefect_ecs_plugin.aws import retrying
 from prefect_ecs_plugin.aws.retrying import Row, Verdict
-from prefect_ecs_plugin.cli import permissions
+from prefect_ecs_plugin.cli import click_types, option_sources, permissions
 from prefect_ecs_plugin.cli.start import ecs, start
 from prefect_ecs_plugin.monitoring import stop_reasons
 from prefect_ecs_plugin.monitoring.stop_reasons import StopReason
 
 DOCS = Path(__file__).parent
 sys.path.append(str(DOCS))
-from messages import messages  # noqa: E402  (`docs` is no package)
+import python_api  # noqa: E402  (`docs` is no package)
+from messages import messages  # noqa: E402
 
 COMMAND = "python docs/generate.py"
 
@@ -58,29 +59,38 @@ PREFECT_VARIABLES: Mapping[str, str] = {
     "log_level": "PREFECT__CLOUD__AGENT__LEVEL",
 }
 
-#: How values are written, by click's name of their type.
-_METAVARS: Mapping[str, str] = {
-    "float": "NUMBER",
-    "float range": "NUMBER",
-    "integer range": "INTEGER",
-}
+
+#: Options that every command has.
+IN_EVERY_COMMAND = frozenset({"--config", "--help", "--help-all", "--version"})
 
 
 def commands() -> str:
     """Every command of the group: its help, its options, its examples."""
+    return "\n".join(_command(*each) for each in _all_commands().items())
+
+
+def command_list() -> str:
+    """A line for each command: the first sentence of its help."""
+    lines = ["| command | what it does |", "| --- | --- |"]
+    for name, command in _all_commands().items():
+        summary = command.get_short_help_str(click_types.UNCUT)
+        lines.append(f"| [`{name}`](#prefect-agent-ecs-{name}) | {_text(summary)} |")
+    return "\n".join([*lines, ""])
+
+
+def _all_commands() -> Dict[str, click.Command]:
+    """The commands of the group, `start` first."""
     context = click.Context(ecs)
     names = sorted(ecs.list_commands(context), key=lambda name: (name != "start", name))
-    found = [(name, ecs.get_command(context, name)) for name in names]
-    return "\n".join(_command(name, command) for name, command in found if command)
+    found = {name: ecs.get_command(context, name) for name in names}
+    return {name: command for name, command in found.items() if command}
 
 
 def _command(name: str, command: click.Command) -> str:
     lines = [f"## prefect agent ecs {name}\n", *_help(command), *_arguments(command)]
     if command is start:
-        ours = [each for each in shown_options(start) if not _is_prefects(each)]
-        theirs = [each for each in shown_options(start) if _is_prefects(each)]
-        lines += ["### Options for ECS\n", *_options(ours)]
-        lines += ["### Options of every Prefect agent\n", *_options(theirs)]
+        for title, options in click_types.by_group(shown_options(start)).items():
+            lines += [f"### {title}\n", *_options(options)]
         return "\n".join(lines)
     takes_ours = _takes_options_of_start(command)
     lines += _options(own_options(command))
@@ -96,15 +106,9 @@ def own_options(command: click.Command) -> List[click.Option]:
 
 
 def shown_options(command: click.Command) -> List[click.Option]:
-    """The options that a user may give, but for --help."""
-    context = click.Context(command)
-    return [
-        param
-        for param in command.get_params(context)
-        if isinstance(param, click.Option)
-        and not param.hidden
-        and "--help" not in param.opts
-    ]
+    """The options that a user may give, but for --help and its like."""
+    shown = click_types.shown_options(command.get_params(click.Context(command)))
+    return [option for option in shown if not IN_EVERY_COMMAND & {*option.opts}]
 
 
 def _takes_options_of_start(command: click.Command) -> bool:
@@ -125,19 +129,6 @@ def _options_of_start(command: click.Command) -> Iterator[str]:
     if reasons:
         yield "Options that it refuses: " + "; ".join(reasons) + "."
     yield ""
-
-
-def _is_prefects(param: click.Parameter) -> bool:
-    """Whether Prefect brings the option; they are the same from 1.0 to 1.4."""
-    from prefect.cli.agent import COMMON_START_OPTIONS
-
-    def nothing() -> None:
-        """Gets the options."""
-
-    for add in COMMON_START_OPTIONS:
-        add(nothing)
-    options: List[click.Option] = nothing.__click_params__  # type: ignore[attr-defined]
-    return param.name in {option.name for option in options}
 
 
 def _help(command: click.Command) -> Iterator[str]:
@@ -174,48 +165,33 @@ def _options(options: Sequence[click.Option]) -> Iterator[str]:
 def _spelled(option: click.Option) -> str:
     """Every spelling of an option, the long one first, with its kind of value."""
     names = sorted(option.opts, key=len, reverse=True)
-    value = "" if option.is_flag else f" {_metavar(option)}"
-    return ", ".join([_code(names[0] + value), *map(_code, names[1:])])
-
-
-def _metavar(option: click.Option) -> str:
-    if option.metavar:
-        return option.metavar
-    if isinstance(option.type, click.Choice):
-        return "|".join(map(str, option.type.choices))
-    return _METAVARS.get(option.type.name, option.type.name.upper())
+    first = f"{names[0]} {click_types.value_name(option)}".rstrip()
+    return ", ".join([_code(first), *map(_code, names[1:])])
 
 
 def _meaning(option: click.Option) -> Iterator[str]:
-    yield _text(" ".join((option.help or "").split()).rstrip(".") + ".")
+    yield _text(click_types.whole_help(option))
     yield from _bounds(option.type)
     if option.multiple:
         yield "Can be given several times."
-    # click 8.3 has a value of its own for "no default".
-    if isinstance(option.default, (str, int, float)) and not option.is_flag:
-        yield f"Default: {_code(_plain(option.default))}."
-    variable = option.envvar or (
-        PREFECT_VARIABLES.get(str(option.name)) if option in start.params else None
-    )
-    if variable:
-        yield f"In the environment: {_code(str(variable))}."
+    default = click_types.default_of(option)
+    if default:
+        yield f"Default: {_code(default)}."
+    variables = [option_sources.variable_of(option)]
+    if option in start.params and option.name in PREFECT_VARIABLES:
+        variables.append(PREFECT_VARIABLES[option.name])
+    yield f"In the environment: {' or '.join(map(_code, variables))}."
 
 
 def _bounds(kind: Any) -> Iterator[str]:
     if not isinstance(kind, (click.IntRange, click.FloatRange)):
         return
     if kind.min is not None:
-        yield f"{'More than' if kind.min_open else 'At least'} {_plain(kind.min)}."
+        least = option_sources.plain_number(kind.min)
+        yield f"{'More than' if kind.min_open else 'At least'} {least}."
     if kind.max is not None:
-        yield f"{'Less than' if kind.max_open else 'At most'} {_plain(kind.max)}."
-
-
-def _plain(value: Any) -> str:
-    return (
-        str(int(value))
-        if isinstance(value, float) and value.is_integer()
-        else str(value)
-    )
+        most = option_sources.plain_number(kind.max)
+        yield f"{'Less than' if kind.max_open else 'At most'} {most}."
 
 
 def _long(option: click.Parameter) -> str:
@@ -410,6 +386,7 @@ def _sentence(text: str) -> str:
 # -- The pages --------------------------------------------------------------------
 
 PARTS: Mapping[str, Callable[[], str]] = {
+    "command-list": command_list,
     "commands": commands,
     "stopped-tasks": stopped_tasks,
     "vanished": vanished,
@@ -418,9 +395,11 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "answers-that-fail": answers_that_fail,
     "agent-permissions": agent_permissions,
     "message-codes": message_codes,
+    "classes": python_api.classes,
+    "errors": python_api.errors,
 }
 
-PAGES = ("cli.md", "production.md", "troubleshooting.md")
+PAGES = ("cli.md", "production.md", "python-api.md", "troubleshooting.md")
 
 
 def renewed(page: str) -> str:

@@ -6,6 +6,7 @@ private methods of Prefect, which is frozen. The tests run with Prefect 1.0 and 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import os
@@ -13,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from queue import SimpleQueue
@@ -41,7 +43,7 @@ from .aws.ecs import ECS
 from .aws.rate_limiter import RateLimiter, limits_for
 from .aws.retrying import AWSCallError, Verdict
 from .aws.session import AWSClients
-from .config.configuration import settings_reader
+from .config import configuration, options, summary
 from .config.sources import Reader
 from .errors import RateLimited, without_code
 from .flow_run import plain
@@ -68,6 +70,7 @@ from .scheduling.steps import Steps, in_thread, run_blocking
 from .settings import AgentSettings, PrefectSettings, ResumeSettings
 from .submission import Submission
 from .validation import coercion
+from .validation.arguments import listed
 from .version import installed_version
 
 #: Threads. RunTask takes about 0.4 s and the call to Prefect's API about 0.05 s, so
@@ -94,6 +97,10 @@ _RETURNING = 0.8
 
 #: How long flushing the agent's own log may take when the process ends, in seconds.
 _FLUSHING = 1.0
+
+#: How long the line that begins the log waits for ECS to describe the cluster, whose
+#: ARN has the account in it, in seconds. Meanwhile the agent launches nothing.
+_DESCRIBING = 1.0
 
 CREDENTIALS = "The AWS credentials cannot be refreshed [credentials-not-refreshed]"
 QUEUE = "The queue of flow runs cannot be read from the Prefect API [queue-unreadable]"
@@ -170,6 +177,10 @@ class ECSAgent(Agent):
             handler already keeps it as it is.
         template_hosts: The hosts at which run configs may name a template at http(s)://;
             default any but the machine itself and its cloud's metadata.
+        flow_log_group: The CloudWatch log group for containers of rendered definitions
+            that have no `logConfiguration`, and so for the last lines of a failed one
+            in its run's log. On Fargate it needs an execution role. Default None: they
+            log nowhere.
         on_interruption: What to do about a run whose task AWS interrupts: `resume`, if
             the task runs that were running have retries left (the default);
             `resume-all`, without retries too; or `fail`. A run may say otherwise.
@@ -184,10 +195,12 @@ class ECSAgent(Agent):
 
     Raises:
         ConfigurationError: one line that says what to set, if an argument is wrong or
-            misses something.
+            misses something. `config.options` says what each may be; that is checked
+            before AWS is asked.
     """
 
     client: AgentClient
+    _cluster: Future[clusters.Cluster]
 
     def __init__(
         self,
@@ -221,6 +234,7 @@ class ECSAgent(Agent):
         api_key_secret_arn: Optional[str] = None,
         log_format: str = "text",
         template_hosts: Iterable[str] = (),
+        flow_log_group: Optional[str] = None,
         on_interruption: str = settings.DEFAULT_ON_INTERRUPTION,
         max_interruptions: int = settings.DEFAULT_MAX_INTERRUPTIONS,
         spot_fallback: bool = True,
@@ -228,7 +242,11 @@ class ECSAgent(Agent):
         max_memory: Optional[int] = None,
         prices: str = settings.DEFAULT_PRICES,
     ) -> None:
-        log_formats.check_format(log_format)
+        labels, template_hosts = listed(labels), listed(template_hosts)
+        given, configured = dict(locals()), prefect.config.cloud.agent
+        for argument in ("labels", "env_vars", "agent_address"):  # as Prefect does
+            given[argument] = given[argument] or configured.get(argument)
+        options.check(given, inspect.signature(ECSAgent).parameters)
         self._log_format = log_format
         if log_format == "json":  # before Prefect adds a handler for text
             logger_name = name or prefect.config.cloud.agent.get("name", "agent")
@@ -236,7 +254,7 @@ class ECSAgent(Agent):
         super().__init__(
             agent_config_id=agent_config_id,
             name=name,
-            labels=labels,
+            labels=list(labels or ()),
             env_vars=env_vars,
             max_polls=max_polls,
             agent_address=agent_address,
@@ -269,9 +287,10 @@ class ECSAgent(Agent):
         self.ecs_client = self._clients("ecs")
         coercion.use(self.ecs_client.meta.service_model)
         hosts = tuple(template_hosts)
-        read_settings = settings_reader(
+        self._start_warnings: List[str] = []
+        read_settings = configuration.settings_reader(
             self._clients,
-            self.logger,
+            self._start_warnings.append,
             task_definition_path=task_definition_path,
             run_task_kwargs_path=run_task_kwargs_path,
             launch_type=launch_type,
@@ -281,7 +300,9 @@ class ECSAgent(Agent):
             env=plain(self.env_vars),
             api_key_secret_arn=api_key_secret_arn,
             template_hosts=hosts,
+            flow_log_group=flow_log_group,
             agent_name=self.name,
+            on_files=self._describe_cluster,
         )
 
         def read() -> AgentSettings:
@@ -452,20 +473,54 @@ class ECSAgent(Agent):
         """
         self._first_look = self._look()
         settings = self._settings.result()
+        self._log_start(settings)
         self._dispatcher.start(self._recovery.recover(), background=True)
-        for warning in api_key.warnings(settings, bool(self.flow_run_api_key)):
+        for warning in (
+            *self._start_warnings,
+            *api_key.warnings(settings, bool(self.flow_run_api_key)),
+            *configuration.warnings(settings),
+        ):
             self.logger.warning(warning)
-        cluster = kwargs.agent_level(settings).get("cluster")
-        self._dispatcher.start(self._check_cluster(cluster), background=True)
+        self._dispatcher.start(self._check_cluster(), background=True)
         if self._watches:
             self._dispatcher.keep_running("task watcher", self._watcher.watch)
             self._dispatcher.keep_running(
                 "cancellation watcher", self._supervisor.watch_cancellations
             )
 
-    def _check_cluster(self, name: Optional[str]) -> Steps[None]:
-        yield from ()
-        problem = clusters.trouble(self.ecs_client, name)
+    def _describe_cluster(self, settings: AgentSettings) -> None:
+        """Have the cluster described in a thread, while the network is read."""
+        name = kwargs.agent_level(settings).get("cluster")
+        self._cluster = in_thread(
+            lambda: clusters.describe(self.ecs_client, name), "cluster"
+        )
+
+    def _log_start(self, settings: AgentSettings) -> None:
+        """Write the line that begins the agent's log: what it is and works with."""
+        account = summary.given_account(settings)
+        if account is None and wait([self._cluster], _DESCRIBING).done:
+            account = summary.account_of([self._cluster.result().arn])
+        if self._log_format == "text":
+            print(ascii_name)
+        self.logger.info(
+            "Starting ECSAgent of prefect-ecs-plugin %s: %s",
+            installed_version(),
+            summary.line(
+                settings,
+                PrefectSettings(
+                    prefect.config.backend,
+                    prefect.config.cloud.api,
+                    labels=tuple(self.labels),
+                ),
+                self.ecs_client.meta.region_name,
+                account,
+                self.agent_address,
+            ),
+        )
+
+    def _check_cluster(self) -> Steps[None]:
+        yield self._cluster
+        problem = self._cluster.result().problem
         if problem:
             self.logger.warning(problem)
 
@@ -520,21 +575,15 @@ class ECSAgent(Agent):
     # -- Prefect's private methods, overridden ----------------------------------
 
     def _show_startup_display(self) -> None:
-        """Name this agent; Prefect's own banner is the same for its own ECS agent."""
-        if self._log_format == "text":
-            print(ascii_name)
-        self.logger.info(
-            "Starting ECSAgent of prefect-ecs-plugin %s with labels %s",
-            installed_version(),
-            list(self.labels),
-        )
+        """Say that the agent is ready, in place of Prefect's banner for its own."""
         self.logger.info("Waiting for flow runs...")
 
     def _setup_api_connection(self) -> None:
         """Register with the API, and wait while it limits the rate of requests."""
         while True:
             try:
-                super()._setup_api_connection()
+                with self._only_warnings():
+                    super()._setup_api_connection()
                 return
             except Exception as error:
                 cause = error.__cause__ or error
@@ -542,6 +591,20 @@ class ECSAgent(Agent):
                     raise
                 self.logger.warning("The agent cannot register yet: %s", cause)
                 time.sleep(cause.retry_after)
+
+    @contextmanager
+    def _only_warnings(self) -> Iterator[None]:
+        """Leave out Prefect's two lines on registering, but at DEBUG.
+
+        They would stand before the line that says what the agent is.
+        """
+        level = self.logger.level
+        if level == logging.INFO:
+            self.logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            self.logger.setLevel(level)
 
     def _start_agent_api_server(self) -> None:
         """Do nothing: `start` has done it; Prefect's own server is always healthy."""

@@ -87,6 +87,9 @@ class AgentSettings:
         env: What `--env` and the Prefect config add to every run.
         subnets: The default VPC's subnets, where the network is inferred.
         api_key_secret_arn: The secret from which ECS gives runs their API key.
+        flow_log_group: The CloudWatch log group of containers without a log
+            configuration; None to leave them without one.
+        region: The region of tasks, for that log group; empty without one.
         agent_name: The agent's name, for the definitions that it registers.
         template_hosts: The http(s) hosts at which run configs may name a template; all
             hosts if there are none.
@@ -102,6 +105,8 @@ class AgentSettings:
     subnets: Tuple[str, ...] = ()
     api_key_secret_arn: Optional[str] = None
     template_hosts: Tuple[str, ...] = ()
+    flow_log_group: Optional[str] = None
+    region: str = ""
     agent_name: str = ""
 
     def with_subnets(self, subnets: Tuple[str, ...]) -> AgentSettings:

@@ -40,6 +40,9 @@ FLOW_NAME, PROJECT = "prefect:flow-name", "prefect:project"
 #: The tag of a task that keeps the user's own `startedBy`.
 STARTED_BY = "prefect:started-by"
 
+#: Log streams in the agent's log group are named `prefect/CONTAINER/TASK-ID`.
+LOG_STREAM_PREFIX = "prefect"
+
 #: The keys of the tags that the agent adds to tasks and definitions by itself.
 OWN_TAGS = frozenset(
     {
@@ -93,6 +96,8 @@ def build(
     for container in containers:
         added = (environment or {}).get(container.get("name"), {})
         _set_environment(container, added)
+        if settings.flow_log_group:
+            container.setdefault("logConfiguration", _awslogs(settings))
     api_key = settings.api_key_secret_arn or _own_api_key(flow)
     if api_key:
         _add_api_key(flow, api_key)
@@ -239,6 +244,19 @@ def leave_out_variables(container: Dict[str, Any], names: Collection[str]) -> No
             for entry in container["environment"]
             if entry.get("name") not in names
         ]
+
+
+def _awslogs(settings: AgentSettings) -> Dict[str, Any]:
+    """The log configuration of containers that have none.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/using_awslogs.html
+    """
+    options = {
+        "awslogs-group": settings.flow_log_group,
+        "awslogs-region": settings.region,
+        "awslogs-stream-prefix": LOG_STREAM_PREFIX,
+    }
+    return {"logDriver": "awslogs", "options": options}
 
 
 def _own_api_key(container: Mapping[str, Any]) -> Optional[str]:

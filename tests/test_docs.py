@@ -184,7 +184,10 @@ def test_a_command_that_is_shown_can_be_given(
         arguments = arguments[: arguments.index(">")]
     monkeypatch.chdir(tmp_path)
     for word in arguments:
-        if word.endswith((".py", ".log")):
+        if word.endswith("/"):
+            (tmp_path / word).mkdir()
+            (tmp_path / word / "flow.py").touch()
+        elif word.endswith((".py", ".log")):
             (tmp_path / word).touch()
     with suppress(click.exceptions.Exit):  # --help ends it
         command.make_context(words[0], arguments)

@@ -69,6 +69,39 @@ def test_packaged_template_whole(flow_run: FlowRun) -> None:
     assert family.startswith("prefect-prefecthq-prefect-1-4-1-")
 
 
+def test_containers_without_a_log_configuration_get_the_log_group(
+    flow_run: FlowRun,
+) -> None:
+    theirs = {"logDriver": "awsfirelens"}
+    containers = [
+        {"name": "flow"},
+        {"name": "proxy", "image": "proxy:1", "logConfiguration": theirs},
+        {"name": "router", "image": "router:1", "logConfiguration": None},
+    ]
+    source = {**PACKAGED, "executionRoleArn": "arn:aws:iam::123456789012:role/x"}
+    source["containerDefinitions"] = containers
+    definition = build(flow_run, source, flow_log_group="/ecs/f", region="eu-west-1")
+    ours = {
+        "logDriver": "awslogs",
+        "options": {
+            "awslogs-group": "/ecs/f",
+            "awslogs-region": "eu-west-1",
+            "awslogs-stream-prefix": "prefect",
+        },
+    }
+    logs = [each["logConfiguration"] for each in definition["containerDefinitions"]]
+    assert logs == [ours, theirs, ours]
+    assert definition["family"] != build(flow_run, source)["family"]
+
+
+def test_a_log_group_needs_a_role_on_fargate_only(flow_run: FlowRun) -> None:
+    logged = {"flow_log_group": "/ecs/f", "region": "eu-west-1"}
+    with raises_code("no-execution-role", RunConfigError):
+        build(flow_run, **logged)
+    ec2 = {"launchType": "EC2"}
+    assert "executionRoleArn" not in build(flow_run, placement=ec2, **logged)
+
+
 def test_every_key_of_a_template_is_kept(flow_run: FlowRun) -> None:
     rich = {
         "family": "etl",

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from typing import Any, Callable, List, Mapping
 
+from ..errors import ConfigurationError
 from ..observability.log_formats import log_context
+from ..validation.excerpt import quoted
 from . import console_links
+
+#: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_CreateLogGroup.html
+_GROUP = re.compile(r"[A-Za-z0-9_/.#-]{1,512}")
 
 #: How many lines a reader gets.
 LINES = 50
+
+
+def check_group(option: str, name: str) -> None:
+    """Refuse a name that no log group can have.
+
+    Raises:
+        ConfigurationError: one line with the option and what the name may be.
+    """
+    if not _GROUP.fullmatch(name):
+        raise ConfigurationError(
+            f"{option}: no log group can have the name {quoted(name)}; give 1 to 512 "
+            "letters, digits and _ / . # -",
+            code="invalid-log-group",
+        )
 
 
 class ContainerLogs:

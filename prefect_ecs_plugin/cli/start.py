@@ -7,35 +7,52 @@ import sys
 import traceback
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, ClassVar, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Callable, ClassVar, Dict, Iterator, List, Mapping, Optional
 
 import click
 from prefect import config
 from prefect.cli.agent import COMMON_START_OPTIONS, start_agent
 from prefect.exceptions import AuthorizationError, ClientError
-from prefect.utilities.cli import add_options
 
 from .. import errors, settings
 from .._startup import REMEDY, stand_in
-from ..aws import secret_arn
+from ..aws import container_logs, secret_arn
 from ..errors import ConfigurationError, PrefectECSError
 from ..observability import log_formats
 from ..observability.redaction import Secrets
-from .click_types import FiniteFloat, NamedCommand, NamedGroup, check_values
+from .click_types import (
+    FiniteFloat,
+    Integer,
+    NamedCommand,
+    NamedGroup,
+    OffFlag,
+    check_values,
+    option_group,
+)
+from .option_sources import name_in
 
 
-def _check_secret_arn(
-    ctx: click.Context, param: click.Parameter, value: Optional[str]
-) -> Optional[str]:
-    try:
-        if value is not None:
-            secret_arn.parse(param.opts[0], value)
-    except ConfigurationError as error:
-        raise click.UsageError(str(error), ctx) from error
-    return value
+def _checked_by(check: Callable[[str, str], object]) -> Callable[..., Optional[str]]:
+    """A callback that refuses the values which a check of the agent refuses.
+
+    Args:
+        check: Takes the option and its value; raises a ConfigurationError.
+    """
+
+    def checked(
+        ctx: click.Context, param: click.Parameter, value: Optional[str]
+    ) -> Optional[str]:
+        try:
+            if value is not None:
+                check(name_in(ctx, param), value)
+        except ConfigurationError as error:
+            raise click.UsageError(str(error), ctx) from error
+        return value
+
+    return checked
 
 
-_START_OPTIONS: Any = [
+_AWS_OPTIONS: Any = [
     click.option(
         "--cluster",
         help="The cluster's name or ARN. Default: the account's cluster `default`.",
@@ -56,6 +73,16 @@ _START_OPTIONS: Any = [
         "names one.",
     ),
     click.option(
+        "--flow-log-group",
+        metavar="NAME",
+        callback=_checked_by(container_logs.check_group),
+        help="The CloudWatch log group of flow runs: containers of a rendered "
+        "definition that have no logConfiguration log there, with awslogs.",
+    ),
+]
+
+_LAUNCH_OPTIONS: Any = [
+    click.option(
         "--task-definition",
         "task_definition_path",
         metavar="PATH",
@@ -66,7 +93,8 @@ _START_OPTIONS: Any = [
         "--run-task-kwargs",
         "run_task_kwargs_path",
         metavar="PATH",
-        help="A YAML file with further arguments for ECS's RunTask, local or remote.",
+        help="A YAML file with further arguments for ECS's RunTask, local or remote, "
+        "or env://NAME: the environment variable NAME holds the YAML itself.",
     ),
     click.option(
         "--template-host",
@@ -86,30 +114,35 @@ _START_OPTIONS: Any = [
         "--launch-timeout",
         type=FiniteFloat(min=0),
         default=settings.DEFAULT_LAUNCH_TIMEOUT,
-        show_default=True,
         help="How long to keep retrying a launch that ECS refuses, in seconds. 0: no "
         "retries.",
     ),
     click.option(
+        "--max-delay",
+        type=FiniteFloat(min=0),
+        default=settings.DEFAULT_MAX_DELAY,
+        help="Seconds after its scheduled start in which a run is launched for the "
+        "first time. A run that is found later is Cancelled. 0: no limit.",
+    ),
+]
+
+_WATCH_OPTIONS: Any = [
+    click.option(
         "--no-watch",
         "watch",
-        is_flag=True,
-        default=True,
-        flag_value=False,
+        cls=OffFlag,
         help="Do not watch tasks after their launch.",
     ),
     click.option(
         "--start-attempts",
-        type=click.IntRange(min=1),
+        type=Integer(min=1),
         default=settings.DEFAULT_START_ATTEMPTS,
-        show_default=True,
         help="How many times to start a task that never ran before the run is Failed.",
     ),
     click.option(
         "--start-deadline",
         type=FiniteFloat(min=0),
         default=settings.DEFAULT_START_DEADLINE,
-        show_default=True,
         help="Seconds from a task's creation until it has to be RUNNING. A later task "
         "is stopped and its run launched again. 0: no limit.",
     ),
@@ -117,54 +150,40 @@ _START_OPTIONS: Any = [
         "--max-runtime",
         type=FiniteFloat(min=0),
         default=settings.DEFAULT_MAX_RUNTIME,
-        show_default=True,
         help="Seconds for which a task may run, unless PREFECT_ECS_MAX_RUNTIME in its "
         "run's env says otherwise. Then it is stopped and the run Failed. 0: no limit.",
-    ),
-    click.option(
-        "--max-delay",
-        type=FiniteFloat(min=0),
-        default=settings.DEFAULT_MAX_DELAY,
-        show_default=True,
-        help="Seconds after its scheduled start in which a run is launched for the "
-        "first time. A run that is found later is Cancelled. 0: no limit.",
     ),
     click.option(
         "--on-interruption",
         type=click.Choice(settings.ON_INTERRUPTION),
         default=settings.DEFAULT_ON_INTERRUPTION,
-        show_default=True,
         help="What to do when AWS interrupts a run's task. resume: the run goes on if "
         "the task runs that were running have retries left. resume-all: without "
         "retries too. fail: the run is Failed.",
     ),
     click.option(
         "--max-interruptions",
-        type=click.IntRange(min=0),
+        type=Integer(min=0),
         default=settings.DEFAULT_MAX_INTERRUPTIONS,
-        show_default=True,
         help="How many times one run goes on after an interruption.",
     ),
     click.option(
         "--spot-patience",
         type=FiniteFloat(min=0),
         default=settings.DEFAULT_SPOT_PATIENCE,
-        show_default=True,
         help="Seconds without Spot capacity after which a run on FARGATE_SPOT alone "
         "is launched on FARGATE.",
     ),
     click.option(
         "--no-spot-fallback",
         "spot_fallback",
-        is_flag=True,
-        default=True,
-        flag_value=False,
+        cls=OffFlag,
         help="Keep runs on FARGATE_SPOT: neither a lack of capacity nor interruptions "
         "move them to FARGATE.",
     ),
     click.option(
         "--max-memory",
-        type=click.IntRange(min=1),
+        type=Integer(min=1),
         metavar="MIB",
         help="When a task on Fargate is killed for memory, its run goes on with twice "
         "as much, up to this. Default: the run is Failed.",
@@ -173,7 +192,6 @@ _START_OPTIONS: Any = [
         "--cancel-grace",
         type=FiniteFloat(min=0),
         default=settings.DEFAULT_CANCEL_GRACE,
-        show_default=True,
         help="Seconds between the cancellation of a run and StopTask, in which the "
         "flow can end by itself.",
     ),
@@ -181,28 +199,32 @@ _START_OPTIONS: Any = [
         "--shutdown-grace",
         type=FiniteFloat(min=0),
         default=settings.DEFAULT_SHUTDOWN_GRACE,
-        show_default=True,
         help="How long the agent may take to shut down after SIGTERM, in seconds.",
     ),
+]
+
+_SECRET_OPTIONS: Any = [
     click.option(
         "--api-key-secret-arn",
         metavar="ARN",
-        callback=_check_secret_arn,
+        callback=_checked_by(secret_arn.parse),
         help="The Secrets Manager secret (a JSON key is allowed) or SSM parameter from "
         "which flow runs get their API key. Default: the key is passed in plain text.",
     ),
     click.option(
         "--key-from-secret",
         metavar="ARN",
-        callback=_check_secret_arn,
+        callback=_checked_by(secret_arn.parse),
         help="The secret or parameter from which the agent reads its own API key at "
         "its start, instead of --key.",
     ),
+]
+
+_OUTPUT_OPTIONS: Any = [
     click.option(
         "--log-format",
         type=click.Choice(log_formats.FORMATS),
         default="text",
-        show_default=True,
         help="The format of the agent's own log: as in Prefect's configuration, or "
         "one JSON object per line.",
     ),
@@ -210,7 +232,6 @@ _START_OPTIONS: Any = [
         "--prices",
         type=click.Choice(settings.PRICES),
         default=settings.DEFAULT_PRICES,
-        show_default=True,
         help="Where the prices of tasks come from. table: the package. aws: AWS's "
         "Price List, once a day (pricing:GetProducts). off: no prices.",
     ),
@@ -261,9 +282,12 @@ def ecs() -> None:
 
 
 @ecs.command(cls=NamedCommand)
-# Prefect says Option where it means the decorators that click.option makes.
-@add_options(COMMON_START_OPTIONS)  # type: ignore[arg-type]
-@add_options(_START_OPTIONS)
+@option_group("Prefect", COMMON_START_OPTIONS)
+@option_group("AWS", _AWS_OPTIONS)
+@option_group("Launching", _LAUNCH_OPTIONS)
+@option_group("Watching", _WATCH_OPTIONS)
+@option_group("Secrets", _SECRET_OPTIONS)
+@option_group("Output", _OUTPUT_OPTIONS)
 def start(**options: Any) -> None:
     """Start an agent that runs flows as ECS tasks.
 

@@ -1,4 +1,4 @@
-"""YAML mappings from a path, S3, Google Cloud Storage or http(s).
+"""YAML mappings from a path, S3, Google Cloud Storage, http(s) or a variable.
 
 A file that a run config names is read within bounds: at most 1 MiB, in at most ten
 seconds from the first call to the last byte, and never more of it in memory.
@@ -6,6 +6,7 @@ seconds from the first call to the last byte, and never more of it in memory.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from concurrent.futures import Future
@@ -47,10 +48,12 @@ def load_mapping(
 
     Args:
         path: A local path, `agent://` (local to the agent), `s3://bucket/key`,
-            `gs://bucket/key` (also `gcs://`) or `http(s)://`.
+            `gs://bucket/key` (also `gcs://`), `http(s)://`, or `env://NAME`: the
+            environment variable NAME of the agent holds the YAML itself.
         client: Makes the S3 client.
         hosts: For a path of a run config: the http(s) hosts that it may name; empty
-            allows all. None for the agent's own files.
+            allows all. None for the agent's own files; only these may be in the
+            agent's environment.
 
     Returns:
         The mapping that the file holds.
@@ -73,7 +76,7 @@ def load_mapping(
 
 def is_remote(path: str) -> bool:
     """Whether another machine has to be asked for a file, which may take a while."""
-    return parse_path(path).scheme in _READERS.keys() - {"file", "agent"}
+    return parse_path(path).scheme in _READERS.keys() - _LOCAL
 
 
 class _Source:
@@ -119,17 +122,31 @@ class _Source:
             raise _too_slow() from error
 
     def _read(self) -> bytes:
-        read = _READERS.get(self._parsed.scheme)
+        readers = dict(_READERS)
+        if self._hosts is not None:  # the agent's environment has secrets
+            del readers["env"]
+        read = readers.get(self._parsed.scheme)
         if read is None:
             raise SourceError(
                 f"unknown scheme {quoted(self._parsed.scheme)}; use one of "
-                f"{', '.join(sorted(_READERS))}",
+                f"{', '.join(sorted(readers))}",
                 code="unknown-scheme",
             )
         return read(self)
 
     def _read_local(self) -> bytes:
         return read_file(self._parsed.path)
+
+    def _read_variable(self) -> bytes:
+        name = self._parsed.netloc + self._parsed.path
+        content = os.environ.get(name)
+        if content is None:
+            raise SourceError(
+                f"the agent's environment has no variable {quoted(name)}; set it to "
+                "the YAML itself",
+                code="missing-variable",
+            )
+        return os.fsencode(content)
 
     def _read_s3(self) -> bytes:
         bucket, key = self._parsed.netloc, self._parsed.path.lstrip("/")
@@ -194,12 +211,16 @@ def _too_slow() -> SourceError:
 _READERS: Dict[str, Callable[[_Source], bytes]] = {
     "file": _Source._read_local,
     "agent": _Source._read_local,
+    "env": _Source._read_variable,
     "s3": _Source._read_s3,
     "gs": _Source._read_gcs,
     "gcs": _Source._read_gcs,
     "http": _Source._read_http,
     "https": _Source._read_http,
 }
+
+#: Schemes that ask no other machine.
+_LOCAL = frozenset({"file", "agent", "env"})
 
 
 # -- Reading in threads of its own --------------------------------------------------

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from .. import kwargs, template
+from ..aws.ecs import region_of
 from ..config.sources import Reader
 from ..errors import RunConfigError
 from ..flow_run import FlowRun
@@ -196,7 +197,10 @@ class Requests:
         return replace(flow_run, attempt=1, **names)
 
     def _render(self, plan: Plan, source: Mapping[str, Any]) -> _Rendered:
-        facts = (source, plan.flow_run, plan.run_config, self._settings())
+        settings = self._settings()
+        region = region_of(str(plan.merged.get("cluster"))) or settings.region
+        settings = replace(settings, region=region)
+        facts = (source, plan.flow_run, plan.run_config, settings)
         definition = template.build(*facts, plan.merged)
         request, moved = overflow.move_env_to_definition(
             self._request(plan, definition), definition

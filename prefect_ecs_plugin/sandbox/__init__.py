@@ -7,6 +7,8 @@
 - `environment`: the whole environment of the sandbox's children.
 - `children`: the child processes, started, and stopped in any case.
 - `faults`: what AWS does wrong if a user asks for it.
+- `flow_files`: the files that a user gives, their flows and parameters (pure).
+- `load_flows`: a program that finds out which flows some files have.
 - `flows`: flows registered, runs created and read back.
 - `interruptions`: tasks that are interrupted, if a user asks for it.
 - `display`: what has happened so far, as lines or as a table (pure).

@@ -11,6 +11,8 @@ import click
 from prefect_ecs_plugin.cli.click_types import FiniteFloat
 from prefect_ecs_plugin.cli.start_options import WithStartOptions, explicit_options
 from prefect_ecs_plugin.errors import with_code
+from prefect_ecs_plugin.sandbox import flow_files
+from prefect_ecs_plugin.sandbox.flow_files import Param
 from prefect_ecs_plugin.sandbox.interruptions import INTERRUPTIONS
 
 if TYPE_CHECKING:
@@ -39,31 +41,34 @@ FAULTS = (*INTERRUPTIONS, "stuck-start")
 HELP = """\
 Run flows as ECS tasks on this machine: no AWS account, no Prefect server.
 
-Starts a Prefect API and an AWS on loopback, registers the flows in each FLOW.py (by
-default an example), runs every one once through `prefect agent ecs start`, and shows
-what happens. Options are those of the agent.
+Starts a Prefect API and an AWS on loopback, registers the flows in each FLOW.py or
+folder (by default an example), runs every one once through `prefect agent ecs start`,
+and shows what happens. The options of `start` are for that agent.
 
 \b
   prefect agent ecs sandbox
+  prefect agent ecs sandbox flows/ --param day=2022-01-31 --param etl:rows=10
   prefect agent ecs sandbox my_flow.py --task-definition template.yaml
   prefect agent ecs sandbox --keep-running
 
 A task is a local process: the command of its `flow` container, run by this Python
 with the environment that ECS would give it. What AWS would refuse is refused. This
-Python's packages are the image; modules of your own are found if PYTHONPATH says where.
+Python's packages are the image; modules beside a flow's file are found too, which on
+AWS have to be in the image.
 
 What it is not: images are not pulled, sidecars do not run, roles and permissions are
 not checked, CPU and memory are not limited, and there is one machine only.
 
 Nothing outside this machine is touched: your AWS and Prefect settings, profiles, keys
-and proxies are not seen by anything the sandbox starts. Exit code 0 if every flow run
-ended Success.
+and proxies are not seen by anything the sandbox starts.
+
+A file or flow that cannot run is reported and skipped. Exit code 0 if none was skipped
+and every flow run ended Success; 2 for bad values, before anything starts.
 """
 
-NOTICE = (
-    "A sandbox, not AWS: images are not pulled, roles are not checked, CPU and memory "
-    "are not limited, one machine."
-)
+NOTICE = """\
+A sandbox, not AWS: images are not pulled, roles are not checked, CPU and memory
+are not limited, one machine."""
 
 
 def missing(version: Tuple[int, int] = sys.version_info[:2]) -> Optional[str]:
@@ -95,8 +100,34 @@ def screen() -> Screen:
     return Lines(click.echo)
 
 
+def _refuse_empty_folders(
+    ctx: click.Context, param: click.Parameter, paths: Tuple[str, ...]
+) -> Tuple[str, ...]:
+    for path in paths:
+        if not flow_files.expanded([path]):
+            raise click.BadParameter(
+                f"the folder {path} has no *.py file [no-flow-files]", ctx, param
+            )
+    return paths
+
+
 @click.command("sandbox", cls=WithStartOptions, refused=REFUSED, help=HELP)
-@click.argument("paths", metavar="[FLOW.py]...", nargs=-1)
+@click.argument(
+    "paths",
+    metavar="[FLOW.py|FOLDER]...",
+    nargs=-1,
+    type=click.Path(exists=True),
+    callback=_refuse_empty_folders,
+)
+@click.option(
+    "--param",
+    "params",
+    callback=lambda ctx, param, texts: tuple(map(flow_files.param, texts)),
+    metavar="[FLOW:]NAME=JSON",
+    multiple=True,
+    help="A value for the parameter NAME, of all flows that have it or of the one "
+    "named FLOW; repeatable. Text that is not JSON is taken as a string.",
+)
 @click.option(
     "--keep-running",
     is_flag=True,
@@ -128,6 +159,7 @@ def screen() -> Screen:
 )
 def sandbox(
     paths: Tuple[str, ...],
+    params: Tuple[Param, ...],
     keep_running: bool,
     timeout: float,
     faults: Tuple[str, ...],
@@ -138,10 +170,14 @@ def sandbox(
     if reason is not None:
         click.echo(reason, err=True)
         sys.exit(1)
+    click.echo(NOTICE)
+    shown = screen()
+    shown.busy("Looking at the flows.", 0.0)
     from prefect_ecs_plugin.sandbox.session import Plan, run
 
     plan = Plan(
         paths=paths,
+        params=params,
         agent_arguments=explicit_options(click.get_current_context()),
         labels=values.get("label") or (),
         api_key_secret_arn=values.get("api_key_secret_arn"),
@@ -151,5 +187,4 @@ def sandbox(
         fault_after=fault_after,
         verbose=str(values.get("log_level")).upper() == "DEBUG",
     )
-    click.echo(NOTICE)
-    sys.exit(run(plan, screen()))
+    sys.exit(run(plan, shown))

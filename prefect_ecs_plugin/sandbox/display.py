@@ -9,6 +9,7 @@ Times are seconds since the sandbox was started.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
@@ -260,17 +261,50 @@ def table(rows: Rows, now: float, lines: int, width: int) -> Table:
     return result
 
 
-def summary(rows: Rows, calls: Mapping[str, int], now: float) -> List[str]:
+#: What Prefect says of a run whose tasks failed. It does not say why.
+TASKS_FAILED = "Some reference tasks failed."
+
+#: The same of a task, before the exception.
+TASK_FAILED = "Error during execution of task: "
+
+#: How many characters of an exception are shown.
+LONGEST_CAUSE = 200
+
+
+def cause(slug: str, message: str, failed: int) -> str:
+    """Return why a run failed, in one line.
+
+    Args:
+        slug: The first failed task, as Prefect has it: `load-1`.
+        message: That task run's state message.
+        failed: How many task runs failed.
+    """
+    text = " ".join(message.split())
+    if text.startswith(TASK_FAILED):
+        text = text[len(TASK_FAILED) :]
+    if len(text) > LONGEST_CAUSE:
+        text = f"{text[:LONGEST_CAUSE]}..."
+    others = f" (and {failed - 1} more)" if failed > 1 else ""
+    return f"task {re.sub('-[0-9]+$', '', slug)!r}{others}: {text}"
+
+
+def summary(
+    rows: Rows,
+    calls: Mapping[str, int],
+    now: float,
+    causes: Mapping[str, str] = {},
+) -> List[str]:
     """Return the last lines: each run's end, and the calls to AWS.
 
     Args:
         rows: All the runs.
         calls: How often each operation was called, as `ecs.RunTask`.
         now: The time at which those that are not finished were given up.
+        causes: Why tasks of a run failed, by the run's id.
     """
     lines = [
         f"{row.title}: {row.state}, {_task(row)}, {row.seconds(now):.1f} s"
-        + _complaint(row.state, row.message)
+        + _complaint(row.state, _message(row, causes))
         for row in rows.values()
     ]
     ecs = {name[4:]: n for name, n in calls.items() if name.startswith("ecs.")}
@@ -279,6 +313,12 @@ def summary(rows: Rows, calls: Mapping[str, int], now: float) -> List[str]:
     if others:
         lines.append("Other AWS calls: " + _listed(others))
     return lines
+
+
+def _message(row: Row, causes: Mapping[str, str]) -> str:
+    """The message of a run's state, or the exception where that says nothing."""
+    is_vague = row.message == TASKS_FAILED
+    return (causes.get(row.run_id) if is_vague else "") or row.message
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -304,12 +344,21 @@ class Screen:
             if text is not None and self.prints(event):
                 self.say([text])
 
+    def busy(self, text: str, now: float) -> None:
+        """Show what is being started."""
+        raise NotImplementedError
+
     def prints(self, event: Event) -> bool:
         """Whether an event gets a line of its own."""
         return True
 
-    def say(self, texts: Sequence[str]) -> None:
-        """Print lines that are no events."""
+    def say(self, texts: Sequence[str], whole: bool = False) -> None:
+        """Print lines that are no events.
+
+        Args:
+            texts: The lines.
+            whole: Leave long lines as they are, for a user who copies them.
+        """
         raise NotImplementedError
 
     def close(self) -> None:
@@ -327,7 +376,10 @@ class Lines(Screen):
         super().__init__()
         self._write = write
 
-    def say(self, texts: Sequence[str]) -> None:
+    def busy(self, text: str, now: float) -> None:
+        self._write(_stamped(now, text))
+
+    def say(self, texts: Sequence[str], whole: bool = False) -> None:
         for text in texts:
             self._write(text)
 
@@ -353,21 +405,29 @@ class LiveTable(Screen):
         super().__init__()
         self._console = console
         self._live = Live(console=console, auto_refresh=False)
+        self._status = console.status("")
+
+    def busy(self, text: str, now: float) -> None:
+        if not self.rows:  # the table moves by itself
+            self._status.update(text)
+            self._status.start()
 
     def show(self, events: Iterable[Event], now: float) -> None:
         super().show(events, now)
         if self.rows:
             lines = max(self._console.height - self.SPARED_LINES, 1)
             width = min(self._console.width - self.SPARED_COLUMNS, self.MOST_COLUMNS)
+            self._status.stop()  # rich shows one of the two at a time
             self._live.start()
             self._live.update(table(self.rows, now, lines, width), refresh=True)
 
     def prints(self, event: Event) -> bool:
         return isinstance(event, (LogLine, Note))
 
-    def say(self, texts: Sequence[str]) -> None:
+    def say(self, texts: Sequence[str], whole: bool = False) -> None:
         for text in texts:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(text, markup=False, highlight=False, soft_wrap=whole)
 
     def close(self) -> None:
+        self._status.stop()
         self._live.stop()

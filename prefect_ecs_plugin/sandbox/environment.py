@@ -14,7 +14,7 @@ import shlex
 import site
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 REGION = "us-east-1"
 PROJECT = "sandbox"
@@ -36,11 +36,13 @@ KEPT = frozenset(
 #: The script is read by `sh` first, which hands it to Python: a `#!` line has space
 #: for neither a long path nor one with a space in it. The plugin is found and its
 #: command attached here too, for where it is not installed or start-up files are
-#: skipped: never must the sandbox run Prefect's own ECS agent instead.
+#: skipped: never must the sandbox run Prefect's own ECS agent instead. A task finds the
+#: modules beside its flow's file, as `python FILE` does; see `remember_folder`.
 PREFECT_SCRIPT = """\
 #!/bin/sh
 '''exec' {python} "$0" "$@"
 ' '''
+import os
 import sys
 
 sys.path.append({root!r})
@@ -48,6 +50,9 @@ sys.argv[0] = "prefect"
 
 from prefect.cli import cli
 
+flow_id = os.environ.get("PREFECT__CONTEXT__FLOW_ID")
+if flow_id:
+    sys.path.insert(0, os.path.realpath(os.path.join({folders!r}, flow_id)))
 if sys.argv[1:2] == ["agent"]:
     from prefect_ecs_plugin.cli.start import ecs
 
@@ -169,15 +174,39 @@ def prefect_home(home: os.PathLike[str] | str) -> Dict[str, str]:
 def furnish(home: os.PathLike[str] | str) -> None:
     """Fill a new directory with what `sandbox_environment` points to."""
     home = Path(home)
-    for name in ("bin", "tmp", ".aws", ".prefect"):
+    for name in ("bin", "tmp", "folders", ".aws", ".prefect"):
         (home / name).mkdir()
     for name in ("config", "credentials", "boto.cfg"):
         (home / ".aws" / name).touch()
     prefect = home / "bin" / "prefect"
     root = str(Path(__file__).parents[2])
-    script = PREFECT_SCRIPT.format(python=shlex.quote(sys.executable), root=root)
+    script = PREFECT_SCRIPT.format(
+        python=shlex.quote(sys.executable), root=root, folders=str(home / "folders")
+    )
     prefect.write_text(script, encoding="utf-8")
     prefect.chmod(0o755)
+
+
+def remember_folder(home: os.PathLike[str] | str, flow_id: str, path: str) -> None:
+    """Let the tasks of a flow import the modules beside the flow's file.
+
+    Args:
+        home: The sandbox's own directory, as `furnish` leaves it.
+        flow_id: The registered flow.
+        path: Its file.
+    """
+    (Path(home) / "folders" / flow_id).symlink_to(Path(path).resolve().parent)
+
+
+def load_command(report: os.PathLike[str] | str, paths: Sequence[str]) -> List[str]:
+    """Return how a child finds out which flows some files have.
+
+    Args:
+        report: The file to write it to.
+        paths: The files to look at.
+    """
+    script = Path(__file__).with_name("load_flows.py")
+    return [sys.executable, str(script), str(report), *paths]
 
 
 def prefect_command(home: os.PathLike[str] | str) -> List[str]:

@@ -13,14 +13,10 @@ import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-from prefect_ecs_plugin.errors import PrefectECSError
 from prefect_ecs_plugin.sandbox.environment import PROJECT
-
-
-class FlowError(PrefectECSError):
-    """A flow cannot be registered or run."""
+from prefect_ecs_plugin.sandbox.flow_files import FlowError
 
 
 @dataclass(frozen=True)
@@ -34,8 +30,9 @@ class Flow:
 
 def register_arguments(paths: Sequence[str]) -> List[str]:
     """Return the arguments with which `prefect` registers the flows in some files."""
-    # A schedule's runs would be due some time; here each flow runs once, at once.
-    arguments = ["register", "--project", PROJECT, "--no-schedule"]
+    # A schedule's runs would be due some time; here each flow runs once, at once. With
+    # --force a flow that equals one of another file has an id of its own.
+    arguments = ["register", "--project", PROJECT, "--no-schedule", "--force"]
     for path in paths:
         # Prefect takes a path as a pattern.
         arguments += ["--path", glob.escape(path)]
@@ -44,53 +41,52 @@ def register_arguments(paths: Sequence[str]) -> List[str]:
 
 def registered(
     paths: Sequence[str], exit_code: int, output: Sequence[str]
-) -> List[str]:
-    """Return the ids of the flows that `prefect register` has registered.
+) -> Tuple[List[Tuple[str, str]], List[FlowError]]:
+    """Return what `prefect register` has registered, and what it could not.
+
+    Up to an "Error" the output says what was being registered. A traceback follows,
+    whose last line is the reason, and then a blank line.
 
     Args:
         paths: The files it was given.
         exit_code: Its exit code.
         output: All its lines.
 
-    Raises:
-        FlowError: A file cannot be loaded, a flow cannot be registered, or there is
-            none in one of the files.
+    Returns:
+        Pairs of a path and the id of a flow in it; and the problems.
     """
-    if exit_code != 0:
-        said = output or [f"prefect register ended with exit code {exit_code}"]
-        subject, reason = _complaint(paths, said)
-        raise FlowError(
-            f"{subject} cannot be registered: {reason}", code="flow-not-registered"
-        )
-    for path in paths:
-        if not any(
-            line.startswith("Processing ") and repr(path) in line for line in output
-        ):
-            raise FlowError(
-                f"There is no flow in {path}. Assign the flow to a variable of the "
-                "module.",
-                code="no-flow",
-            )
-    found = (re.search(r"\bID: ([0-9a-f-]{36})$", line) for line in output)
-    return [match.group(1) for match in found if match]
-
-
-def _complaint(paths: Sequence[str], output: Sequence[str]) -> Tuple[str, str]:
-    """The file or flow that `prefect register` failed on, and the reason.
-
-    Up to the first "Error" the output says what was being registered. A traceback
-    follows, whose last line is the reason, and then lines about other files.
-    """
-    subject, reason, wrong = ", ".join(paths), output[-1], False
+    ids: List[Tuple[str, str]] = []
+    reasons: Dict[str, str] = {}
+    path = subject = failed = ""
     for line in output:
-        match = re.search(r"(?:Error loading|Processing|Registering) '(.+?)'", line)
-        if match and not wrong:
-            subject = match.group(1)
-        if wrong and not line.strip():
-            break
-        wrong = wrong or "Error" in line
-        reason = line.strip()
-    return subject, reason
+        file = re.search(r"(?:Error loading|Processing) '(.+?)'", line)
+        flow = re.search(r"Registering '(.+?)'", line)
+        found = re.search(r"\bID: ([0-9a-f-]{36})$", line)
+        if file:
+            path = subject = file[1]
+        elif flow:
+            subject = f"Flow {flow[1]!r} of {path}"
+        elif found:
+            ids.append((path, found[1]))
+        if failed and line.strip():
+            reasons[failed] = line.strip()
+        elif failed:
+            failed = ""
+        # After "Error building storage" the same error stands at each flow.
+        elif "Error" in line and path not in reasons:
+            failed = subject
+    end = f"prefect register ended with exit code {exit_code}"
+    for each in paths:
+        # A file that cannot be loaded, though it could before, keeps the others out.
+        if f"Processing {each!r}:" not in output:
+            reasons.setdefault(each, end if reasons or not output else output[-1])
+    return ids, [
+        FlowError(
+            f"{subject} is skipped, since it cannot be registered: {reason}",
+            code="flow-not-registered",
+        )
+        for subject, reason in reasons.items()
+    ]
 
 
 class API:
@@ -123,13 +119,19 @@ class API:
         labels = (data["run_config"] or {}).get("labels") or []
         return Flow(flow_id, data["name"], tuple(sorted(labels)))
 
-    def create_run(self, flow: Flow, labels: Sequence[str]) -> str:
+    def create_run(
+        self, flow: Flow, labels: Sequence[str], parameters: Mapping[str, Any]
+    ) -> str:
         """Create a run of a flow that is due at once and return its id.
 
         Raises:
-            FlowError: The API refuses it, for a parameter without a value say.
+            FlowError: The API refuses it.
         """
-        values = {"flow_id": flow.id, "labels": list(labels)}
+        values = {
+            "flow_id": flow.id,
+            "labels": list(labels),
+            "parameters": dict(parameters),
+        }
         try:
             data = self._ask(
                 "mutation ($input: create_flow_run_input!) "
@@ -138,7 +140,8 @@ class API:
             )
         except FlowError as error:
             raise FlowError(
-                f"Flow {flow.name!r} cannot be run: {error.message}",
+                f"Flow {flow.name!r} is skipped, since it cannot be run: "
+                f"{error.message}",
                 code="flow-not-runnable",
             ) from error
         return str(data["create_flow_run"]["id"])

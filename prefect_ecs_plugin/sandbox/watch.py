@@ -38,6 +38,15 @@ AGENT_LINE = re.compile(r"\[.+?\] (?P<level>[A-Z]+) - (?P<name>.+?) \| (?P<text>
 #: What no line of the agent's banner has.
 WORD = re.compile(r"[A-Za-z0-9]")
 
+#: A link into the AWS console, and what leads to it: its tasks are not there.
+CONSOLE_LINK = re.compile(
+    r"(?:; logs: |: | \()https://[\w.-]+\.console\.(?:aws\.amazon\.com|amazonaws[\w.-]+)"
+    r"/[^\s);]*\)?"
+)
+
+#: What a task says whose image lacks a module.
+NO_MODULE = re.compile(r"ModuleNotFoundError\W+No module named '([\w.]+)'")
+
 #: Seconds between two looks at what has happened.
 TICK = 0.1
 
@@ -70,6 +79,7 @@ class Watch:
         self._seen: Set[str] = set()
         self._agent_is_heard = verbose
         self._given_up: Set[str] = set()
+        self._missing_modules: Set[str] = set()
         self._looked: Optional[float] = None
 
     @property
@@ -95,9 +105,18 @@ class Watch:
 
     def log(self, run_id: str, name: str, level: str, message: str) -> None:
         """Take a line of a flow run's log, if it is the flow's or important."""
+        message = without_console_links(message)
         is_routine = RUNNER.search(name) and ROUTINE.match(message)
         if self._verbose or level in LOUD or (level != "DEBUG" and not is_routine):
             self._events.put(LogLine(self.now, run_id, level, message))
+        no_module = NO_MODULE.search(message)
+        if no_module and no_module[1] not in self._missing_modules:
+            self._missing_modules.add(no_module[1])
+            self.note(
+                f"No module {no_module[1]!r}: the sandbox's tasks find modules of this "
+                "Python, of PYTHONPATH and of the folder of a file that the sandbox "
+                "has registered. On AWS the image has to have them."
+            )
 
     def task(
         self,
@@ -119,6 +138,7 @@ class Watch:
         What it says of a flow run stands in the run's own log. A line that is no log
         line belongs to the one before it, unless it is of the agent's banner.
         """
+        text = without_console_links(text)
         match = AGENT_LINE.match(text)
         if match:
             of_a_run = any(run_id in text for run_id in self._seen.copy())
@@ -185,6 +205,11 @@ class Watch:
             if waited > most and not is_known:
                 self._given_up.add(row.run_id)
                 self.note(_stuck(row, waited), "ERROR")
+
+
+def without_console_links(text: str) -> str:
+    """Return a line of a log without links into the AWS console."""
+    return CONSOLE_LINK.sub("", text)
 
 
 def _stuck(row: Row, waited: float) -> str:

@@ -9,6 +9,7 @@ import re
 import socket
 import string
 import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +30,26 @@ from sandbox_aws import ec2_cluster
 from world import World
 
 from prefect_ecs_plugin.aws.secret_arn import SecretARN
-from prefect_ecs_plugin.cli.check import identity, network, output, runner, secrets
+from prefect_ecs_plugin.cli.check import (
+    flows,
+    identity,
+    network,
+    output,
+    runner,
+    secrets,
+)
 from prefect_ecs_plugin.cli.check.aws_client import AWS, skew_of
 from prefect_ecs_plugin.cli.check.context import CheckContext
-from prefect_ecs_plugin.cli.check.findings import Finding, Status, failed, ok
+from prefect_ecs_plugin.cli.check.findings import (
+    Finding,
+    Status,
+    depends,
+    failed,
+    folded,
+    ok,
+    skipped,
+)
+from prefect_ecs_plugin.cli.check.flow_files import flow_files_of
 from prefect_ecs_plugin.cli.check.images import ECRImage, is_public
 from prefect_ecs_plugin.cli.start import ecs, start
 from prefect_ecs_plugin.errors import without_code
@@ -213,6 +230,21 @@ def test_a_healthy_setup_exits_0(world: World, check: Check) -> None:
     assert re.search(r"^\d skipped, \d+ ok\.$", result.stdout.splitlines()[-1])
 
 
+def test_it_says_what_came_from_where(check: Check, tmp_path: Path) -> None:
+    path = write(tmp_path / "agent.yaml", {"start": {"max-runtime": 60}})
+    variables = {"PREFECT_ECS_LABEL": "a b", "PREFECT_ECS_LABLE": "c"}
+    result = check("--cluster", "default", "--config", path, **variables)
+    assert lines(result, "ok")[:3] == [
+        "options: from the command line: --cluster default",
+        "options: from the environment: PREFECT_ECS_LABEL a b",
+        f"options: from {path}: max-runtime 60",
+    ]
+    (told,) = lines(result, "warning")
+    assert code_of(told) == "unknown-variable"
+    assert "PREFECT_ECS_LABLE" in told
+    assert "PREFECT_ECS_LABEL" in told
+
+
 def test_a_healthy_cluster_of_ec2_exits_0(
     account: Account, check: Check, tmp_path: Path
 ) -> None:
@@ -244,8 +276,9 @@ def test_it_takes_the_options_of_start() -> None:
     assert command is not None
     with click.Context(command) as context:
         own = [param.name for param in command.get_params(context)]
-    assert own[2:-1] == [param.name for param in start.params]
-    assert own[:2] == ["flow_path", "as_json"]
+    shared = [param.name for param in start.params]
+    assert own[3:-4] == shared  # but --config and those that print and exit
+    assert own[:3] == ["flow_files", "verbose", "as_json"]
 
 
 # -- Broken set-ups, each named ----------------------------------------------------
@@ -388,10 +421,7 @@ BROKEN = {
         variables={"PREFECT__CLOUD__API": "htp://x"},
     ),
     "AWS that does not answer": Broken(
-        {
-            "default network": (None, "Could not connect"),
-            "cluster (default)": ("aws-unreachable", "Could not connect"),
-        },
+        {"AWS identity": ("aws-unreachable", "Could not connect.*connection")},
         variables={"AWS_ENDPOINT_URL": f"http://127.0.0.1:{closed_port()}"},
     ),
     "no permission to ask EC2": Broken(
@@ -401,10 +431,6 @@ BROKEN = {
     "profile of no such name": Broken(
         {"AWS settings": (None, r"\(nope\).*AWS_PROFILE")},
         variables={"AWS_PROFILE": "nope"},
-    ),
-    "agent address without a port": Broken(
-        {"agent address": (None, "http://127.0.0.1")},
-        ["--agent-address", "http://127.0.0.1"],
     ),
     "S3 key missing": Broken(
         {"template": (None, r"s3://templates/absent\.yaml: NoSuchKey")},
@@ -426,14 +452,7 @@ BROKEN = {
         {"AWS settings": (None, "AWS_DEFAULT_REGION")}, variables=in_region("")
     ),
     "credentials that are over": Broken(
-        {
-            "AWS identity": ("invalid-credentials", "ExpiredToken: over.*sso login"),
-            "default network": (None, "networkConfiguration"),
-            "cluster (default)": (
-                "invalid-credentials",
-                "ExpiredToken: over.*sso login",
-            ),
-        },
+        {"AWS identity": ("invalid-credentials", "ExpiredToken: over.*sso login")},
         spoil=let_credentials_expire,
     ),
     "tenant of no such name": Broken(
@@ -497,12 +516,39 @@ def test_an_agent_address_that_is_in_use(check: Check) -> None:
 def test_what_depends_on_a_failed_check_is_skipped_and_the_rest_is_made(
     check: Check,
 ) -> None:
-    result = check("--api", f"http://127.0.0.1:{closed_port()}")
+    result = check("--verbose", "--api", f"http://127.0.0.1:{closed_port()}")
     skipped = dict(map(_parted, lines(result, "skipped")))
     for name in ("API key", "tenant"):
         assert code_of(skipped[name]) == "depends-on-failed-check"
         assert "Prefect API" in skipped[name]
     assert any(line.startswith("requests: both") for line in lines(result, "ok"))
+
+
+def test_one_mistake_is_one_line_and_what_depends_on_it_another(
+    check: Check, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "t.yaml", {"networkmode": "awsvpc"})
+    document = json.loads(check("--task-definition", path, "--json").stdout)
+    blocked = [
+        each["check"]
+        for each in document["checks"]
+        if each["code"] == "depends-on-failed-check"
+    ]
+    assert {"default network", "requests", "permissions"} < set(blocked)
+    result = check("--task-definition", path)
+    at = [line.partition(":")[0] for line in result.stdout.splitlines()].index("failed")
+    # The file of run-task kwargs is read all the same.
+    folded = result.stdout.splitlines()[at + 2]
+    assert folded.startswith(f"skipped: {len(blocked)} checks: ")
+    assert "template" in folded
+    assert "--verbose" in folded
+    assert [code_of(line) for line in lines(result, "skipped")] == [
+        "depends-on-failed-check"
+    ]
+    *_, summary, _ = result.stdout.splitlines()
+    told = f"1 failed: template; {len(blocked)} not checked because of it; "
+    assert summary.startswith(told)
+    assert "skipped" not in summary
 
 
 def test_a_value_that_cannot_be_is_clicks_own_error(check: Check) -> None:
@@ -1350,9 +1396,9 @@ def test_flows_are_shown_as_yaml_after_the_checks(check: Check, tmp_path: Path) 
 @pytest.mark.parametrize(
     "text, check_name, code, value",
     [
-        ("1 / 0", "flow", "flow-file-error", "flow.py.*ZeroDivisionError: division by"),
-        ("x = 1", "flow", "no-flow-in-file", "flow.py"),
-        ("exit(3)", "flow", "flow-file-error", "flow.py.*SystemExit: 3"),
+        ("1 / 0", "flow ({path})", "flow-file-error", "ZeroDivisionError: division by"),
+        ("x = 1", "flow ({path})", "no-flow-in-file", "variable"),
+        ("exit(3)", "flow ({path})", "flow-file-error", "SystemExit: 3"),
         (
             "from prefect import Flow\nfrom prefect.run_configs import LocalRun\n"
             "f = Flow('f', run_config=LocalRun())",
@@ -1391,7 +1437,9 @@ def test_a_flow_that_cannot_run_is_named(
     code: Optional[str],
     value: str,
 ) -> None:
-    result = check("--flow", write_flow(tmp_path, text))
+    path = write_flow(tmp_path, text)
+    check_name = check_name.format(path=path)
+    result = check("--flow", path)
     assert result.exit_code == 1
     found = failures(result)
     assert found.keys() == {check_name}
@@ -1423,12 +1471,177 @@ def test_a_flow_without_labels_is_not_for_an_agent_with_some(
 ) -> None:
     result = check("--label", "prod", "--flow", write_flow(tmp_path))
     found = {name: code_of(text) for name, text in failures(result).items()}
-    assert found == dict.fromkeys(
-        ["labels (etl)", "labels (in docker)"], "flow-without-labels"
-    )
+    assert found == {"labels (etl, in docker)": "flow-without-labels"}
+
+
+# -- Several files of flows --------------------------------------------------------
+
+ONE = """
+from prefect import Flow
+from prefect.run_configs import {run_config}
+from prefect.storage import S3
+import helpers
+
+flow = Flow({name!r}, storage=S3(bucket=helpers.BUCKET), run_config={run_config}())
+"""
+OTHERS = """
+from prefect import Flow
+from prefect.run_configs import UniversalRun
+from prefect.storage import S3
+import helpers
+
+storage = S3(bucket=helpers.BUCKET_OF_TEAM)
+etl, plain = Flow("etl", storage=storage), Flow("plain", storage=storage)
+universal = Flow("universal", storage=storage, run_config=UniversalRun())
+"""
+FOLDER = {
+    "flows/.hidden/broken.py": "import prefect, absent",
+    "flows/broken.py": "import prefect, absent",
+    "flows/etl.py": ONE.format(name="etl", run_config="ECSRun"),
+    "flows/helpers.py": "BUCKET = 'flows'",
+    "flows/local.py": ONE.format(name="local", run_config="LocalRun"),
+    "flows/notes.txt": "prefect",
+    "flows/shared.py": "import prefect",
+    "flows/team/helpers.py": "BUCKET_OF_TEAM = 'team'",
+    "flows/team/several.py": OTHERS,
+    "flows/venv/pyvenv.cfg": "",
+    "flows/venv/lib/broken.py": "import prefect, absent",
+    "empty/notes.txt": "",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in FOLDER.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_each_file_and_each_flow_of_a_folder_has_its_findings(
+    folder: Path, check: Check
+) -> None:
+    loaded = set(sys.modules)
+    result = check("--json", "--flow", "flows", "--flow", "flows/team/helpers.py")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    files = {
+        each["about"]: (each["status"], each["code"])
+        for each in document["checks"]
+        if each["check"] == "flow"
+    }
+    assert files == {
+        "flows/broken.py": ("failed", "flow-file-error"),
+        "flows/etl.py": ("ok", ""),
+        "flows/helpers.py": ("skipped", "flow-file-not-run"),
+        "flows/local.py": ("ok", ""),
+        "flows/shared.py": ("skipped", "no-flow-in-file"),
+        "flows/team/helpers.py": ("failed", "no-flow-in-file"),
+        "flows/team/several.py": ("ok", ""),
+    }
+    ours, others = "etl in flows/etl.py", "etl in flows/team/several.py"
+    requests = document["requests"]
+    assert set(requests) == {ours, others, "plain", "universal"}
+    assert requests["plain"] == requests["universal"]
+    found = {
+        (each["check"], *each["flows"]): each["code"]
+        for each in document["checks"]
+        if each["flows"] and each["status"] == "failed"
+    }
+    assert found == {("requests", "local"): "unsupported-run-config"}
+    (twice,) = [each for each in document["checks"] if each["check"] == "flow name"]
+    assert (twice["about"], twice["code"]) == ("etl", "same-flow-name")
+    assert "helpers" not in set(sys.modules) - loaded
+
+
+def test_equal_findings_of_several_flows_are_one_line(
+    folder: Path, check: Check
+) -> None:
+    result = check("--flow", "flows/*.py", "--flow", "flows/team")
+    assert failures(result).keys() == {"flow (flows/broken.py)", "requests (local)"}
+    oks = lines(result, "ok")
+    assert "labels (5 flows): none, as the agent" in oks
+    assert sum(line.startswith("requests") for line in oks) == 1
+    not_run = "flow (flows/helpers.py, flows/team/helpers.py)"
+    assert dict(map(_parted, lines(result, "skipped"))).keys() >= {not_run}
+    assert "\nRegisterTaskDefinition:" not in result.stdout
+    verbose = check("--flow", "flows/*.py", "--flow", "flows/team", "--verbose")
+    assert "labels (plain): none, as the agent" in lines(verbose, "ok")
+    assert verbose.stdout.count("\nRegisterTaskDefinition:") == 4
+
+
+def test_modules_beside_a_flow_are_forgotten_and_packages_are_kept(
+    tmp_path: Path,
+) -> None:
+    packages = tmp_path / "venv" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "installed_for_this_test.py").touch()
+    (tmp_path / "beside_for_this_test.py").touch()
+    text = f"import sys\nsys.path.append({str(packages)!r})\n"
+    text += "import installed_for_this_test, beside_for_this_test"
+    flows.load(write_flow(tmp_path, text))
+    assert "beside_for_this_test" not in sys.modules
+    assert str(packages) not in sys.path
+    del sys.modules["installed_for_this_test"]
+
+
+@pytest.mark.parametrize(
+    "values, found",
+    [
+        (["flows/etl.py", "./flows/etl.py"], [("./flows/etl.py", True)]),
+        (["flows/e*.py", "flows/etl.py"], [("flows/etl.py", True)]),
+        (["flows/[ns]*"], ["flows/notes.txt", "flows/shared.py"]),
+        (["flows/te*"], ["flows/team/helpers.py", "flows/team/several.py"]),
+        (["**/team/s*.py"], ["flows/team/several.py"]),
+        (["empty"], None),
+        (["flows", "absent*.py"], None),
+    ],
+)
+def test_the_files_of_the_option(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    values: List[str],
+    found: Optional[List[Any]],
+) -> None:
+    monkeypatch.chdir(folder)
+    if found is None:
+        with pytest.raises(click.BadParameter) as raised:
+            flow_files_of(values)
+        assert code_of(str(raised.value)) == "no-flow-file"
+        return
+    wanted = [(each, False) if isinstance(each, str) else each for each in found]
+    assert [(each.path, each.is_named) for each in flow_files_of(values)] == wanted
+
+
+def test_a_file_that_does_not_exist_is_a_usage_error(check: Check) -> None:
+    result = check("--flow", "absent.py")
+    assert result.exit_code == 2
+    assert code_of(result.output.rstrip()) == "no-flow-file"
 
 
 # -- How it is shown ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "found, told",
+    [
+        ([ok("a"), ok("b")], ["a", "b"]),
+        ([depends("x").of("a")], ["a"]),
+        ([depends("x").of("a"), depends("x").of("b")], ["2 checks"]),
+        ([depends("x").of("a"), depends("y").of("b")], ["a", "b"]),
+        ([ok("a").of("c", flows=("f",)), ok("a").of("c", flows=("g",))], ["c (f, g)"]),
+        ([ok("a").of("c", flows=("f",)), ok("b").of("c", flows=("g",))], None),
+        ([skipped("a", code="x").of("c", "i"), skipped("a", code="x").of("c", "j")], 1),
+        ([failed("a", code="x").of("c", "i"), failed("a", code="x").of("c", "j")], 2),
+    ],
+)
+def test_what_becomes_one_finding(found: List[Finding], told: Any) -> None:
+    titles = [each.title or each.message for each in folded(found)]
+    if told is None or isinstance(told, int):
+        assert len(titles) == (told or len(found))
+    else:
+        assert titles == told
 
 
 def test_json_is_one_document(check: Check) -> None:
@@ -1443,6 +1656,7 @@ def test_json_is_one_document(check: Check) -> None:
     assert set(found) == {
         "check",
         "about",
+        "flows",
         "status",
         "code",
         "message",
@@ -1507,13 +1721,15 @@ def on_a_terminal(world: World, **variables: str) -> str:
     return shown.decode()
 
 
-def test_the_last_line_names_what_failed(check: Check, tmp_path: Path) -> None:
+def test_the_last_lines_say_what_failed(check: Check, tmp_path: Path) -> None:
     """What would be sent for some flows is long, and the table above it gone."""
     result = check("--flow", write_flow(tmp_path), "--label", "prod")
-    *_, last = result.stdout.splitlines()
+    *_, summary, first = result.stdout.splitlines()
+    failed = "labels (etl, in docker)"
     assert re.fullmatch(
-        r"2 failed: labels \(etl\), labels \(in docker\); \d skipped, \d+ ok\.", last
+        rf"2 failed: {re.escape(failed)}; \d skipped, \d+ ok\.", summary
     )
+    assert first == f"Begin with {failed}: {failures(result)[failed]}"
 
 
 def test_a_terminal_gets_a_table_in_colours_unless_no_color_is_set(
@@ -1548,7 +1764,7 @@ def test_a_check_that_breaks_off_is_skipped_and_the_next_is_made() -> None:
 
     checks = [
         runner.Check("first", breaks),
-        runner.Check("second", lambda context: iter([ok("fine")])),
+        runner.Check("second", lambda context: iter([ok("fine")]), (), ("aws",)),
         runner.Check("third", lambda context: iter([ok("fine")]), ("aws",)),
     ]
     context = CheckContext({}, PrefectSettings("server", ""))

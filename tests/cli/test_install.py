@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import http.server
 import json
+import logging
 import os
 import re
 import shlex
@@ -36,7 +37,12 @@ VPC = "vpc-0123456789abcdef0"
 SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prefect-AbCdEf"
 PARAMETER = "arn:aws:ssm:eu-west-1:123456789012:parameter/prefect/key"
 CLUSTER = "arn:aws:ecs:eu-west-1:123456789012:cluster/flows"
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:alarms"
+ECR_IMAGE = (
+    "210987654321.dkr.ecr.us-east-1.amazonaws.com/team/agent@sha256:" + "0a" * 32
+)
 ROLE = "arn:aws:iam::123456789012:role/{}".format
+FLOW_GROUPS = ["--flow-security-groups", "sg-0123456789abcdef1"]
 NETWORK = ["--vpc-id", VPC, "--subnets", SUBNETS]
 ROLES = [
     "--agent-role-arn",
@@ -67,13 +73,35 @@ CASES: Dict[str, List[str]] = {
         *("--task-role-arn", ROLE("flow"), "--execution-role-arn", ROLE("ecs")),
         *("--pass-role", ROLE("path/other"), "--family", "etl", "--family", "team-*"),
         *("--flow-log-group", "/ecs/flows", "--cluster", CLUSTER),
+        *("--read-log-group", "/ecs/etl", "--tag", "team=data", "--alarm-topic", TOPIC),
     ],
+    "a network for flows": [
+        *NETWORK,
+        *("--flow-subnets", "subnet-0123456789abcdef1"),
+        *("--flow-security-groups", "sg-0123456789abcdef1"),
+        *("--flow-assign-public-ip", "DISABLED", "--flow-repository", "flows/*"),
+    ],
+    "private subnets": [*NETWORK, "--assign-public-ip", "DISABLED"],
+    "flows on EC2": ["--launch-type", "EC2", "--image", ECR_IMAGE, *NETWORK],
     "text that could mean something": [
         *("--label", '${AWS::Region} "%{if}"', "--env", "A=${var.x} %{ b } \\ 'c'\n"),
         *("--env", "B=yes", "--launches-per-second", "5", "--no-cloud-logs"),
     ],
 }
 
+#: Those that differ in their resources and parameters, for slow linters.
+DIFFERING = [
+    "nothing given",
+    "a secret's JSON key",
+    "security groups",
+    "roles and families",
+    "a network for flows",
+    "text that could mean something",
+]
+
+each_kind = pytest.mark.parametrize(
+    "options", [CASES[name] for name in DIFFERING], ids=DIFFERING
+)
 every_case = pytest.mark.parametrize("options", CASES.values(), ids=CASES.keys())
 
 
@@ -155,6 +183,9 @@ def test_the_task_definition_in_full() -> None:
                     "--name=prefect-agent",
                     "--cluster=default",
                     "--agent-address=http://127.0.0.1:8080",
+                    "--log-format=json",
+                    "--flow-log-group=/ecs/prefect-flows",
+                    "--run-task-kwargs=env://FLOW_RUN_TASK_KWARGS",
                     f"--execution-role-arn={ROLE('execution')}",
                     f"--api-key-secret-arn={SECRET}",
                     *("--label=prod", "--label=eu", "--launch-type=EC2"),
@@ -162,6 +193,12 @@ def test_the_task_definition_in_full() -> None:
                 "environment": [
                     {"name": "HOME", "value": "/tmp"},
                     {"name": "PREFECT__BACKEND", "value": "cloud"},
+                    {
+                        "name": "FLOW_RUN_TASK_KWARGS",
+                        "value": "{networkConfiguration: {awsvpcConfiguration: "
+                        "{subnets: [SUBNET], securityGroups: [FLOW_SECURITY_GROUP], "
+                        "assignPublicIp: DISABLED}}}",
+                    },
                 ],
                 "secrets": [{"name": "PREFECT__CLOUD__API_KEY", "valueFrom": SECRET}],
                 "healthCheck": {
@@ -188,6 +225,7 @@ def test_the_task_definition_in_full() -> None:
             }
         ],
         "volumes": [{"name": "tmp"}],
+        "tags": [{"key": "prefect:agent", "value": "prefect-agent"}],
     }
 
 
@@ -220,8 +258,8 @@ def test_the_agent_takes_its_command_line(options: List[str]) -> None:
 
 
 def test_the_format_of_the_log_is_passed_on() -> None:
-    command = definition("--log-format", "json")["containerDefinitions"][0]["command"]
-    assert command[-1] == "--log-format=json"
+    command = definition("--log-format", "text")["containerDefinitions"][0]["command"]
+    assert [word for word in command if "log-format" in word] == ["--log-format=text"]
 
 
 def test_every_option_of_the_agent_is_taken_or_refused() -> None:
@@ -242,16 +280,27 @@ def test_the_commands_that_go_with_the_definition() -> None:
     result = run(
         *("--format", "task-definition", "--cluster", CLUSTER, *ROLES),
         *("--api-key-secret-arn", SECRET, *NETWORK, "--assign-public-ip", "DISABLED"),
+        *("--alarm-topic", TOPIC),
     )
+    assert "SECURITY_GROUP, FLOW_SECURITY_GROUP in it" in result.stderr
     lines = result.stderr.replace("\\\n", " ").split("\n\n")[1:]
     words = [shlex.split(line) for line in lines]
     assert [word[:3] for word in words] == [
-        ["aws", "logs", "create-log-group"],
+        *(["aws", "logs", "create-log-group"], ["aws", "logs", "put-retention-policy"]),
+        *(["aws", "logs", "create-log-group"], ["aws", "logs", "put-retention-policy"]),
         ["aws", "ecs", "register-task-definition"],
         ["aws", "ecs", "create-service"],
+        ["aws", "cloudwatch", "put-metric-alarm"],
     ]
-    options = dict(zip(words[2][3::2], words[2][4::2]))
+    assert "/ecs/prefect-flows" in words[2]
+    alarm = dict(zip(words[6][3::2], words[6][4::2]))
+    assert (alarm["--metric-name"], alarm["--threshold"]) == ("CPUUtilization", "1")
+    assert (alarm["--alarm-actions"], alarm["--ok-actions"]) == (TOPIC, TOPIC)
+    words[5].remove("--enable-ecs-managed-tags")
+    options = dict(zip(words[5][3::2], words[5][4::2]))
     assert options == {
+        "--propagate-tags": "SERVICE",
+        "--tags": '[{"key": "prefect:agent", "value": "prefect-agent"}]',
         "--region": "eu-west-1",
         "--cluster": "flows",
         "--service-name": "prefect-agent",
@@ -421,7 +470,8 @@ def test_the_policy_in_full() -> None:
                 "Action": ["logs:GetLogEvents"],
                 "Resource": [
                     "arn:aws:logs:eu-west-1:123456789012:"
-                    "log-group:/ecs/flows:log-stream:*"
+                    f"log-group:/ecs/{group}:log-stream:*"
+                    for group in ("flows", "etl")
                 ],
             },
         ],
@@ -448,7 +498,12 @@ def _place() -> Placeholders:
         memory="512",
         agent_role_arn=ROLE("agent"),
         execution_role_arn=ROLE("execution"),
+        flow_execution_role_arn=ROLE("flow-execution"),
         log_group="/ecs/prefect-agent",
+        flow_log_group="/ecs/prefect-flows",
+        flow_subnets=SUBNETS,
+        flow_security_groups="sg-0123456789abcdef1",
+        flow_public_ip="DISABLED",
         api_key_arn=SECRET,
     )
 
@@ -487,9 +542,10 @@ LINTERS = "pip install 'prefect-ecs-plugin[dev]' brings the linters"
         policy.agent(_FULL, _place()),
         policy.execution(_FULL, _place()),
         policy.execution(_PARAMETER, replace(_place(), api_key_arn=PARAMETER)),
+        policy.flow_execution(_FULL, _place()),
         agent_policy(),
     ],
-    ids=["agent", "execution", "execution, parameter", "agent, any account"],
+    ids=["agent", "execution", "execution, parameter", "flows", "agent, any account"],
 )
 def test_the_iam_linter_finds_nothing(document: Dict[str, Any]) -> None:
     parliament = pytest.importorskip("parliament", reason=LINTERS)
@@ -757,7 +813,8 @@ def test_the_template_says_what_the_policy_has_to_name(world: Any) -> None:
     ]
     assert by_sid["PassRolesToTasks"]["Resource"] == [ROLE("flow"), ROLE("ecs")]
     assert by_sid["ReadTaskLogs"]["Resource"] == [
-        "arn:aws:logs:us-east-1:*:log-group:/ecs/flows:log-stream:*"
+        f"arn:aws:logs:us-east-1:*:log-group:/ecs/{group}:log-stream:*"
+        for group in ("prefect-flows", "flows")
     ]
     assert by_sid["ReadTemplates"]["Resource"] == ["arn:aws:s3:::templates/etl.yaml"]
     assert "FindDefaultVpc" in by_sid
@@ -781,6 +838,76 @@ def test_the_default_vpc_is_looked_for_only_where_no_network_is_given(
     assert ("FindDefaultVpc" in sids) is infers
 
 
+def test_flows_run_in_the_subnets_of_the_service() -> None:
+    sids = [statement["Sid"] for statement in agent_policy(*NETWORK)["Statement"]]
+    assert "FindDefaultVpc" not in sids
+    for options, network in (
+        (
+            [],
+            "[SUBNET], securityGroups: [FLOW_SECURITY_GROUP], assignPublicIp: ENABLED",
+        ),
+        (
+            [*NETWORK, *FLOW_GROUPS, "--assign-public-ip", "DISABLED"],
+            f"[{SUBNETS}], securityGroups: [sg-0123456789abcdef1], "
+            "assignPublicIp: DISABLED",
+        ),
+        (
+            CASES["a network for flows"],
+            "[subnet-0123456789abcdef1], securityGroups: [sg-0123456789abcdef1], "
+            "assignPublicIp: DISABLED",
+        ),
+    ):
+        assert _kwargs_of_flows(*options) == (
+            "{networkConfiguration: {awsvpcConfiguration: {subnets: " + network + "}}}"
+        )
+
+
+def test_the_agent_reads_the_network_of_its_flows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It asks AWS for no other: no client is needed."""
+    from prefect_ecs_plugin.config import configuration
+
+    (container,) = definition(*NETWORK)["containerDefinitions"]
+    for entry in container["environment"]:
+        monkeypatch.setenv(entry["name"], entry["value"])
+    (path,) = (
+        word.partition("=")[2]
+        for word in container["command"]
+        if word.startswith("--run-task-kwargs=")
+    )
+    read = configuration.settings_reader(
+        lambda service: pytest.fail(f"asks {service}"),
+        logging.getLogger("test"),
+        run_task_kwargs_path=path,
+    )
+    assert read().run_task_kwargs == {
+        "networkConfiguration": {
+            "awsvpcConfiguration": {
+                "subnets": SUBNETS.split(","),
+                "securityGroups": ["FLOW_SECURITY_GROUP"],
+                "assignPublicIp": "ENABLED",
+            }
+        }
+    }
+
+
+def _kwargs_of_flows(*options: str) -> Optional[str]:
+    (container,) = definition(*options)["containerDefinitions"]
+    variables = {entry["name"]: entry["value"] for entry in container["environment"]}
+    return variables.get("FLOW_RUN_TASK_KWARGS")
+
+
+def test_run_task_kwargs_of_the_user_are_the_network_of_flows(world: Any) -> None:
+    body = yaml.safe_dump({"enableExecuteCommand": True})
+    world.aws.client("s3").put_object(Bucket="templates", Key="kwargs", Body=body)
+    options = ["--run-task-kwargs", "s3://templates/kwargs"]
+    assert _kwargs_of_flows(*options) is None
+    assert "FlowSecurityGroup" not in template(*options)["Resources"]
+    (line,) = run(*options).stderr.splitlines()
+    assert code_of(line) == "flows-in-default-vpc"
+
+
 def test_a_file_that_would_stop_the_agent_stops_the_install(world: Any) -> None:
     s3 = world.aws.client("s3")
     s3.put_object(Bucket="templates", Key="bad", Body=b"netWorkMode: awsvpc")
@@ -800,7 +927,7 @@ def test_a_file_that_cannot_be_read_from_here_is_told(world: Any, path: str) -> 
     assert result.exit_code == 0
     (line,) = result.stderr.splitlines()
     assert code_of(line) == "policy-without-file"
-    for value in ("--task-definition", path, "--family", "--flow-log-group"):
+    for value in ("--task-definition", path, "--family", "--read-log-group"):
         assert value in line
     command = yaml.load(result.stdout, Loader=_Loader)["Resources"]["TaskDefinition"]
     properties = command["Properties"]["ContainerDefinitions"][0]
@@ -815,6 +942,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _long_form(loader: Any, suffix: str, node: Any) -> Any:
+    if isinstance(node, yaml.SequenceNode):
+        return {f"Fn::{suffix}": loader.construct_sequence(node, deep=True)}
     value = loader.construct_scalar(node)
     if suffix == "GetAtt":
         return {"Fn::GetAtt": value.split(".")}
@@ -843,9 +972,12 @@ def resolved(value: Any, names: Mapping[str, str]) -> Any:
         if name == "Fn::GetAtt":
             return names[".".join(argument)]
         if name == "Fn::Sub":
-            return re.sub(r"\$\{([^}]+)\}", lambda found: names[found[1]], argument)
-        if name == "Fn::Join":
-            return argument[0].join(argument[1])
+            text, lists = (argument, {}) if isinstance(argument, str) else argument
+            known = {**names, **resolved(lists, names)}
+            return re.sub(r"\$\{([^}]+)\}", lambda found: known[found[1]], text)
+        if name == "Fn::Join":  # lists in `names` are joined already
+            values = resolved(argument[1], names)
+            return values if isinstance(values, str) else argument[0].join(values)
     return {key: resolved(item, names) for key, item in value.items()}
 
 
@@ -857,6 +989,10 @@ def names_of(body: Mapping[str, Any]) -> Dict[str, Any]:
     }
     return {
         **defaults,
+        "Subnets": defaults["Subnets"] or "SUBNET",
+        "FlowSecurityGroup.GroupId": "FLOW_SECURITY_GROUP",
+        "FlowExecutionRole.Arn": ROLE("execution"),  # the JSON formats have one role
+        "FlowLogGroup": "/ecs/prefect-flows",
         "AWS::Partition": "aws",
         "AWS::Region": "eu-west-1",
         "AWS::AccountId": "123456789012",
@@ -877,7 +1013,7 @@ def cfn_lint() -> Callable[[str], List[str]]:
     return lambda text: [str(found) for found in api.lint(text, rules, config=config)]
 
 
-@every_case
+@each_kind
 def test_cfn_lint_finds_nothing(
     options: List[str], cfn_lint: Callable[[str], List[str]]
 ) -> None:
@@ -912,7 +1048,7 @@ def test_the_same_policy_in_every_format(options: List[str]) -> None:
     properties = body["Resources"]["AgentRole"]["Properties"]
     document = resolved(properties["Policies"][0]["PolicyDocument"], names_of(body))
     place = ["--agent-execution-role-arn", ROLE("execution"), "--region", "eu-west-1"]
-    assert document == agent_policy(*options, *place)
+    assert document == agent_policy(*options, *place, "--subnets", SUBNETS)
 
 
 def test_yaml_and_data_are_the_same() -> None:
@@ -930,30 +1066,50 @@ def test_the_stack_brings_up_service_network_and_roles(world: Any) -> None:
     text = printed(*network, "--api-key-secret-arn", SECRET, "--label", "prod")
     cloudformation_client = world.aws.client("cloudformation")
     cloudformation_client.create_stack(
-        StackName="agent", TemplateBody=text, Capabilities=["CAPABILITY_IAM"]
+        StackName="agent",
+        TemplateBody=text,
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[  # moto splits lists that are given, but not those of a Default
+            {"ParameterKey": "Subnets", "ParameterValue": ",".join(subnets)}
+        ],
     )
     (stack,) = cloudformation_client.describe_stacks(StackName="agent")["Stacks"]
     assert stack["StackStatus"] == "CREATE_COMPLETE"
     outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in stack["Outputs"]}
     assert sorted(outputs) == [
-        *("AgentRoleArn", "ExecutionRoleArn", "LogGroupName"),
+        *("AgentRoleArn", "ExecutionRoleArn", "FlowExecutionRoleArn"),
+        *("FlowLogGroupName", "FlowSecurityGroupId", "LogGroupName"),
         *("SecurityGroupId", "ServiceName"),
     ]
     ecs = world.aws.client("ecs")
     (service,) = ecs.describe_services(services=["prefect-agent"])["services"]
     assert (service["status"], service["desiredCount"]) == ("ACTIVE", 1)
     assert service["taskDefinition"].endswith(":task-definition/prefect-agent:1")
-    (group,) = world.aws.client("logs").describe_log_groups()["logGroups"]
-    assert (group["logGroupName"], group["retentionInDays"]) == (
-        "/ecs/prefect-agent",
-        30,
-    )
+    groups = world.aws.client("logs").describe_log_groups()["logGroups"]
+    assert [(each["logGroupName"], each["retentionInDays"]) for each in groups] == [
+        ("/ecs/prefect-agent", 30),
+        ("/ecs/prefect-flows", 30),
+    ]
     roles = {role["Arn"] for role in world.aws.client("iam").list_roles()["Roles"]}
     assert {outputs["AgentRoleArn"], outputs["ExecutionRoleArn"]} <= roles
     (made,) = ec2.describe_security_groups(GroupIds=[outputs["SecurityGroupId"]])[
         "SecurityGroups"
     ]
     assert (made["VpcId"], made["IpPermissions"]) == (vpc, [])
+    from moto.ecs.models import ecs_backends  # the sandbox has definitions of its own
+
+    backend = ecs_backends["123456789012"]["us-east-1"]
+    (container,) = backend.task_definitions["prefect-agent"][1].container_definitions
+    variables = {entry["name"]: entry["value"] for entry in container["environment"]}
+    assert yaml.safe_load(variables["FLOW_RUN_TASK_KWARGS"]) == {
+        "networkConfiguration": {
+            "awsvpcConfiguration": {
+                "subnets": subnets,
+                "securityGroups": [outputs["FlowSecurityGroupId"]],
+                "assignPublicIp": "ENABLED",
+            }
+        }
+    }
 
 
 def test_ecs_takes_definition_and_service_of_the_template(world: Any) -> None:
@@ -992,7 +1148,8 @@ def test_no_agent_starts_before_its_key_is_there() -> None:
     body = template(*NETWORK)
     assert body["Parameters"]["DesiredCount"]["Default"] == 0
     assert body["Resources"]["ApiKeySecret"]["Properties"] == {
-        "Description": "The API key of the Prefect agent prefect-agent"
+        "Description": "The API key of the Prefect agent prefect-agent",
+        "Tags": [{"Key": "prefect:agent", "Value": "prefect-agent"}],
     }
     assert "ApiKeySecretArn" in body["Outputs"]
     assert "put-secret-value" in printed(*NETWORK)
@@ -1007,7 +1164,7 @@ def test_a_server_needs_no_key() -> None:
     ][0]
     assert "Secrets" not in container
     backend = {"Name": "PREFECT__BACKEND", "Value": "server"}
-    assert container["Environment"] == [{"Name": "HOME", "Value": "/tmp"}, backend]
+    assert container["Environment"][:2] == [{"Name": "HOME", "Value": "/tmp"}, backend]
 
 
 def test_the_security_group_lets_nothing_in_and_https_and_the_api_out() -> None:
@@ -1024,8 +1181,8 @@ def test_the_security_group_lets_nothing_in_and_https_and_the_api_out() -> None:
 
 
 def test_every_parameter_and_output_is_described() -> None:
-    for options in CASES.values():
-        body = template(*options)
+    for name in DIFFERING:
+        body = template(*CASES[name])
         for entry in (*body["Parameters"].values(), *body["Outputs"].values()):
             assert entry["Description"].endswith(".")
 
@@ -1040,10 +1197,11 @@ SAME: Dict[str, Tuple[str, ...]] = {
     "AWS::EC2::SecurityGroup": ("aws_security_group",),
     "AWS::ECS::TaskDefinition": ("aws_ecs_task_definition",),
     "AWS::ECS::Service": ("aws_ecs_service",),
+    "AWS::CloudWatch::Alarm": ("aws_cloudwatch_metric_alarm",),
 }
 
 
-@every_case
+@each_kind
 def test_terraform_fmt_changes_nothing(options: List[str], tmp_path: Path) -> None:
     terraform = shutil.which("terraform")
     if terraform is None:
@@ -1060,7 +1218,7 @@ def test_terraform_fmt_changes_nothing(options: List[str], tmp_path: Path) -> No
     assert (done.returncode, done.stdout) == (0, "")
 
 
-@every_case
+@each_kind
 def test_terraform_makes_the_same_resources(options: List[str]) -> None:
     parsed = _parsed(printed("--format", "terraform", *options))
     kinds = {_bare(kind) for block in parsed["resource"] for kind in block}
@@ -1138,9 +1296,9 @@ CONFLICT = "conflicting-options"
         (["--pass-role", "*"], FORM, ["--pass-role", "'*'"]),
         (["--family", "a/b"], FORM, ["--family", "'a/b'"]),
         (["--log-kms-key", "alias/logs"], FORM, ["--log-kms-key", "'alias/logs'"]),
-        (["--agent-address", "8080"], FORM, ["'8080'", "http://127.0.0.1:PORT"]),
+        (["--agent-address", "8080"], "no-port", ["'8080'"]),
         (["--agent-address", "http://10.0.0.1:80"], FORM, ["'http://10.0.0.1:80'"]),
-        (["--agent-address", "http://127.0.0.1:99999"], "invalid-url", ["99999"]),
+        (["--agent-address", "http://127.0.0.1:99999"], "no-port", ["99999"]),
         (["--task-definition", "t.yaml"], "local-file", ["--task-definition: t.yaml"]),
         (["--run-task-kwargs", "file:///k"], "local-file", ["file:///k"]),
         (["--task-definition", "ftp://x/y"], "unknown-scheme", ["'ftp'", "s3, gs"]),
@@ -1149,8 +1307,26 @@ CONFLICT = "conflicting-options"
         (["--api", "htp://x"], FORM, ["--api", "'htp://x'"]),
         (["--tenant-id", "acme"], FORM, ["--tenant-id", "'acme'"]),
         (["--image", "agent 1"], FORM, ["--image", "'agent 1'"]),
-        (["--flow-log-group", ""], FORM, ["--flow-log-group", "''"]),
-        (["--flow-log-group", "a b"], FORM, ["--flow-log-group", "'a b'"]),
+        (["--image", "agent@sha256:12"], FORM, ["--image", "'agent@sha256:12'"]),
+        (["--tag", "team"], FORM, ["--tag", "'team'"]),
+        (["--tag", "aws:team=a"], FORM, ["--tag", "'aws:team=a'"]),
+        (["--alarm-topic", "alarms"], FORM, ["--alarm-topic", "'alarms'"]),
+        (["--flow-repository", "A b"], FORM, ["--flow-repository", "'A b'"]),
+        (["--read-log-group", ""], FORM, ["--read-log-group", "''"]),
+        (["--flow-subnets", "subnet-1"], FORM, ["'subnet-1'", "subnet-01234"]),
+        (
+            ["--flow-subnets", SUBNETS, "--run-task-kwargs", "s3://b/k"],
+            CONFLICT,
+            ["--flow-subnets", "--run-task-kwargs"],
+        ),
+        (
+            ["--flow-assign-public-ip", "ENABLED", "--launch-type", "EC2"],
+            CONFLICT,
+            ["--flow-assign-public-ip", "--launch-type EC2"],
+        ),
+        (["--diff", "/no/such/file"], "unreadable-file", ["/no/such/file"]),
+        (["--flow-log-group", ""], "invalid-log-group", ["--flow-log-group", "''"]),
+        (["--flow-log-group", "/a*"], "invalid-log-group", ["'/a*'"]),
         (["--format", "policy", "--region", "eu west"], FORM, ["'eu west'"]),
         (
             ["--format", "policy", "--region", "us-east-1", "--cluster", CLUSTER],
@@ -1251,9 +1427,14 @@ def test_fargate_does_not_wait_for_ever() -> None:
             ["--api http://localhost:4200"],
         ),
         (
-            [*CASES["security groups"], "--vpc-id", VPC],
+            [*CASES["security groups"], "--vpc-id", VPC, *FLOW_GROUPS],
             "unused-option",
-            ["--vpc-id", "--security-groups"],
+            ["--vpc-id"],
+        ),
+        (
+            ["--execution-role-arn", ROLE("ecs"), "--name", "etl"],
+            "role-writes-log",
+            ["--execution-role-arn", "/ecs/etl-flows"],
         ),
         (["--format", "policy"], "no-roles-to-pass", ["--pass-role"]),
     ],
@@ -1263,8 +1444,7 @@ def test_a_probable_mistake_is_a_warning(
 ) -> None:
     result = run(*options)
     assert result.exit_code == 0
-    (line,) = result.stderr.splitlines()
-    assert code_of(line) == code
+    (line,) = [each for each in result.stderr.splitlines() if code_of(each) == code]
     for value in values:
         assert value in line
 
@@ -1315,6 +1495,10 @@ def test_the_docs_build_the_image_that_the_templates_name() -> None:
     assert f"/{plan.IMAGE_REPOSITORY}:" in text
     dockerfile = (docs / "Dockerfile").read_text(encoding="utf-8")
     assert "ARG BASE=prefecthq/prefect:1.4.1" in dockerfile
+    ignored = (docs / "Dockerfile.dockerignore").read_text(encoding="utf-8")
+    for line in ignored.splitlines():
+        if line.startswith("!") and "*" not in line:
+            assert (docs.parent / line[1:]).exists(), line
 
 
 @pytest.mark.parametrize(
@@ -1327,9 +1511,15 @@ def test_the_docs_build_the_image_that_the_templates_name() -> None:
         re.MULTILINE,
     ),
 )
-def test_the_commands_of_the_docs_work(command: str) -> None:
+def test_the_commands_of_the_docs_work(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = shlex.split(command.replace("\\\n", " "))
     options = words[: words.index(">")] if ">" in words else words
+    monkeypatch.chdir(tmp_path)
+    if "--diff" in options:
+        *before, _, file = options
+        Path(file).write_text(printed(*before), encoding="utf-8")
     assert run(*options).exit_code == 0
 
 
@@ -1373,3 +1563,193 @@ def test_roles_are_taken_on_for_tasks_of_the_account_only() -> None:
     own = {"StringEquals": {"aws:SourceAccount": "123456789012"}}
     tasks = {"ArnLike": {"aws:SourceArn": "arn:aws:ecs:eu-west-1:123456789012:*"}}
     assert trusted == [own, {**own, **tasks}]
+
+
+# -- What differs ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "output, case",
+    [
+        ("cloudformation", "roles and families"),
+        ("cloudformation", "text that could mean something"),
+        ("terraform", "text that could mean something"),
+        ("policy", "roles and families"),
+    ],
+)
+def test_what_is_printed_does_not_differ_from_itself(
+    output: str, case: str, tmp_path: Path
+) -> None:
+    options = CASES[case]
+    file = tmp_path / "printed"
+    file.write_text(printed("--format", output, *options), encoding="utf-8")
+    result = run("--format", output, *options, "--diff", str(file))
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_layout_comments_and_order_do_not_differ(tmp_path: Path) -> None:
+    data = yaml.load(printed(*NETWORK), Loader=_Loader)
+    file = tmp_path / "agent.json"  # CloudFormation takes JSON too
+    file.write_text(json.dumps(data, sort_keys=True), encoding="utf-8")
+    result = run(*NETWORK, "--diff", str(file))
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "output, old, new",
+    [
+        ("cloudformation", "-            - --label=prod", "+            - --label=dev"),
+        ("terraform", '-        "--label=prod",', '+        "--label=dev",'),
+    ],
+)
+def test_the_diff_in_full(output: str, old: str, new: str, tmp_path: Path) -> None:
+    file = tmp_path / "printed"
+    text = printed("--format", output, "--label", "prod", *NETWORK)
+    file.write_text("# Another head\n" + text, encoding="utf-8")
+    result = run(*("--format", output, "--label", "dev", *NETWORK, "--diff", str(file)))
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[:2] == [f"--- {file}", "+++ now"]
+    assert [line for line in lines[2:] if line[0] in "+-"] == [old, new]
+
+
+def test_the_old_output_can_come_from_a_pipe() -> None:
+    result = _runner().invoke(install, [*NETWORK, "--diff", "-"], input=printed())
+    assert result.exit_code == 1
+    assert "-   Default: vpc" not in result.stdout
+    assert f"+    Default: {VPC}" in result.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "content, output",
+    [
+        (b"[1]", "cloudformation"),
+        (b"a: [1", "cloudformation"),
+        (b"a: !Ref {b: c}\nd: [", "cloudformation"),
+        (b"not json", "policy"),
+    ],
+)
+def test_a_file_that_cannot_be_compared_is_an_error(
+    content: bytes, output: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "printed"
+    file.write_bytes(content)
+    result = run("--format", output, "--diff", str(file))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert code_of(result.stderr.splitlines()[-1]) == "not-this-format"
+
+
+def test_other_errors_of_a_diff_are_no_difference(tmp_path: Path) -> None:
+    file = tmp_path / "printed"
+    file.write_bytes(b"\xff\xfe")
+    for options in (["--image", "a b"], ["--format", "terraform"], ["--name", "a b"]):
+        assert run(*options, "--diff", str(file)).exit_code == 2
+
+
+# -- What flows may do -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "image, repository",
+    [
+        (
+            None,
+            "arn:aws:ecr:eu-west-1:123456789012:repository/prefect-ecs-agent",
+        ),
+        (ECR_IMAGE, "arn:aws:ecr:us-east-1:210987654321:repository/team/agent"),
+        ("prefecthq/prefect:1.4.1", None),
+    ],
+)
+def test_ecs_pulls_the_agents_image_and_no_other(
+    image: Optional[str], repository: Optional[str]
+) -> None:
+    statements = policy.execution(replace(_FULL, image=image), _place())["Statement"]
+    pulling = [
+        resource
+        for statement in statements
+        for resource in statement["Resource"]
+        if statement["Sid"] in ("PullImages", "LogInToRegistry")
+    ]
+    assert pulling == (["*", repository] if repository else [])
+
+
+def test_the_execution_role_of_flows_in_full() -> None:
+    plan = replace(_FULL, flow_repositories=("flows/*",))
+    arn = "arn:aws:{}:123456789012:{}".format
+    assert policy.flow_execution(plan, _place())["Statement"] == [
+        {
+            "Sid": "LogInToRegistry",
+            "Effect": "Allow",
+            "Action": ["ecr:GetAuthorizationToken"],
+            "Resource": ["*"],
+        },
+        {
+            "Sid": "PullImages",
+            "Effect": "Allow",
+            "Action": [
+                "ecr:BatchCheckLayerAvailability",
+                "ecr:BatchGetImage",
+                "ecr:GetDownloadUrlForLayer",
+            ],
+            "Resource": [arn("ecr:*", "repository/flows/*")],
+        },
+        {
+            "Sid": "WriteLogs",
+            "Effect": "Allow",
+            "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
+            "Resource": [
+                arn("logs:eu-west-1", f"log-group:/ecs/{group}:log-stream:*")
+                for group in ("prefect-flows", "flows")
+            ],
+        },
+        {
+            "Sid": "ReadApiKey",
+            "Effect": "Allow",
+            "Action": ["secretsmanager:GetSecretValue"],
+            "Resource": [SECRET],
+        },
+    ]
+
+
+def test_the_alarm_in_full() -> None:
+    alarm = template("--alarm-topic", TOPIC, *NETWORK)["Resources"]["Alarm"]
+    assert alarm == {
+        "Type": "AWS::CloudWatch::Alarm",
+        "Condition": "IsRunning",
+        "Properties": {
+            "AlarmName": "prefect-agent",
+            "AlarmDescription": "Agents of prefect-agent have been missing for 5 "
+            "minutes.",
+            "Namespace": "AWS/ECS",
+            "MetricName": "CPUUtilization",
+            "Statistic": "SampleCount",
+            "Period": 60,
+            "EvaluationPeriods": 5,
+            "ComparisonOperator": "LessThanThreshold",
+            "TreatMissingData": "breaching",
+            "Dimensions": [
+                {"Name": "ClusterName", "Value": {"Ref": "Cluster"}},
+                {"Name": "ServiceName", "Value": {"Fn::GetAtt": ["Service", "Name"]}},
+            ],
+            "Threshold": {"Ref": "DesiredCount"},
+            "AlarmActions": [{"Ref": "AlarmTopic"}],
+            "OKActions": [{"Ref": "AlarmTopic"}],
+            "Tags": [{"Key": "prefect:agent", "Value": "prefect-agent"}],
+        },
+    }
+
+
+def test_everything_has_the_tags() -> None:
+    resources = template("--tag", "team=data", *NETWORK)["Resources"]
+    tags = [
+        {"Key": "prefect:agent", "Value": "prefect-agent"},
+        {"Key": "team", "Value": "data"},
+    ]
+    assert all(each["Properties"]["Tags"] == tags for each in resources.values())
+    assert resources["Service"]["Properties"]["PropagateTags"] == "SERVICE"
+    blocks = _parsed(printed("--format", "terraform", *NETWORK))["resource"]
+    for block in blocks:
+        ((kind, named),) = block.items()
+        (resource,) = named.values()
+        is_tagged = resource.get("tags") == "${local.tags}"
+        assert is_tagged is (_bare(kind) != "aws_iam_role_policy")

@@ -138,7 +138,12 @@ HERE = placeholders.Placeholders(
     memory="512",
     agent_role_arn="",
     execution_role_arn="",
+    flow_execution_role_arn="",
     log_group="/ecs/prefect-agent",
+    flow_log_group="/ecs/prefect-flows",
+    flow_subnets="",
+    flow_security_groups="",
+    flow_public_ip="",
     api_key_arn="",
 )
 
@@ -162,7 +167,7 @@ def test_a_plan_that_needs_everything_has_a_statement_for_each_action() -> None:
 
 def test_what_a_plan_does_not_need_is_not_granted() -> None:
     document = json.dumps(_policy(infers_network=False))
-    optional = (On.ROLES, On.NETWORK, On.LOGS, On.FILES)
+    optional = (On.ROLES, On.NETWORK, On.FILES)
     for each in permissions.AGENT:
         assert (f'"{each.action}"' in document) is (each.on not in optional), each
 

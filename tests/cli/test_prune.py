@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -170,6 +171,20 @@ def test_without_yes_it_lists_and_changes_nothing(world: World, prune: Prune) ->
     assert world.states() == before
     reading = re.compile(r"ecs\.(Describe|List)\w+$")
     assert [name for name in world.aws.calls if not reading.match(name)] == []
+
+
+def test_as_json(world: World, prune: Prune) -> None:
+    nothing = {"definitions": [], "changed": False, "not_deleted": []}
+    assert json.loads(prune("--json", "--yes").stdout) == nothing
+    arn = world.register(family(1))
+    listed = json.loads(prune("--json").stdout)
+    (found,) = map(dict, listed["definitions"])
+    registered_at = datetime.fromisoformat(found.pop("registered_at"))
+    assert (datetime.now(timezone.utc) - registered_at).days == 40
+    assert found == {"name": f"{family(1)}:1", "arn": arn, "status": "ACTIVE"}
+    assert listed["changed"] is False
+    done = json.loads(prune("--json", "--yes").stdout)
+    assert done == {**listed, "changed": True}
 
 
 def test_with_yes_exactly_what_was_listed_goes(world: World, prune: Prune) -> None:

@@ -28,6 +28,19 @@ def test_local_paths(tmp_path: Path, scheme: str) -> None:
     assert load_mapping(f"{scheme}{file}", no_client) == CONTENT
 
 
+def test_a_variable_of_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOW_TEMPLATE", TEMPLATE.decode())
+    assert load_mapping("env://FLOW_TEMPLATE", no_client) == CONTENT
+
+
+def test_a_run_config_cannot_read_the_environment_of_the_agent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FLOW_TEMPLATE", TEMPLATE.decode())
+    with raises_code("unknown-scheme", SourceError):
+        load_mapping("env://FLOW_TEMPLATE", no_client, hosts=())
+
+
 @pytest.mark.parametrize(
     "text, code",
     [(b"", "empty-file"), (b"- a\n", "not-a-mapping"), (b"b: [1\n", "invalid-yaml")],
@@ -47,6 +60,7 @@ def test_files_without_a_mapping(tmp_path: Path, text: bytes, code: str) -> None
         ("/null\0byte.yaml", "unreadable-file", "null "),
         ("ftp://host/template.yaml", "unknown-scheme", "'ftp'"),
         ("gs://b/k", "no-google-storage", "prefect[gcp]"),
+        ("env://NO_SUCH_VARIABLE", "missing-variable", "'NO_SUCH_VARIABLE'"),
     ],
 )
 def test_files_that_cannot_be_read(path: str, code: str, words: str) -> None:

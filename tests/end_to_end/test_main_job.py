@@ -21,6 +21,8 @@ from world import World, eventually
 
 from prefect_ecs_plugin import ECSRun, __version__
 
+ROLE = "arn:aws:iam::123456789012:role/execution"
+
 #: More than a RunTask request takes.
 LARGE = {"A": "a" * 5, "B": "b" * 5000, "C": "c" * 6000}
 
@@ -59,6 +61,11 @@ def flows(world: World) -> Dict[str, str]:
         found = [f"{name}={len(os.environ.get(name, ''))}" for name in "ABC"]
         prefect.context.logger.info("sizes %s", " ".join(found))
 
+    @task
+    def die() -> None:
+        print("the last line", flush=True)
+        os._exit(3)
+
     with Flow("mapped") as mapped:
         total(twice.map(Parameter("numbers", default=[1, 2, 3])))
     mapped.run_config = ECSRun(cpu=512, memory=1024, env={"WHO": "ours"})
@@ -74,7 +81,10 @@ def flows(world: World) -> Dict[str, str]:
     with Flow("large") as large:
         sizes()
     large.run_config = ECSRun(env=LARGE)
-    every = (mapped, failing, retrying, plain, large)
+    with Flow("dying") as dying:
+        die()
+    dying.run_config = ECSRun()
+    every = (mapped, failing, retrying, plain, large, dying)
     return {flow.name: world.register(flow) for flow in every}
 
 
@@ -87,7 +97,8 @@ def agent(world: World) -> Iterator[Any]:
 def test_flows_run_as_ecs_tasks(
     world: World, flows: Dict[str, str], agent: Any
 ) -> None:
-    runs = {name: world.run(flow_id) for name, flow_id in flows.items()}
+    names = ("mapped", "failing", "retrying", "plain", "large")
+    runs = {name: world.run(flows[name]) for name in names}
     with_parameters = world.run(flows["mapped"], parameters={"numbers": [10, 20]})
     states = world.finished([*runs.values(), with_parameters])
     assert dict(zip([*runs, "with parameters"], states)) == {
@@ -297,11 +308,15 @@ def test_configured_by_the_environment_alone(
         "PREFECT__CLOUD__AGENT__LABELS": "['label1', 'label2']",
         "PREFECT__CLOUD__AGENT__LEVEL": "DEBUG",
         "PREFECT__CLOUD__AGENT__NAME": "from-env",
+        "PREFECT_ECS_FLOW_LOG_GROUP": "/ecs/flows",
+        "PREFECT_ECS_EXECUTION_ROLE_ARN": ROLE,
     }
     run_id = world.run(flows["plain"], labels=["label2"])
-    with world.agent(**variables) as agent:
-        assert world.finished([run_id]) == ["Success"]
+    dying = world.run(flows["dying"], labels=["label1"])
+    with world.quick_agent(**variables) as agent:
+        assert world.finished([run_id, dying]) == ["Success", "Failed"]
         assert any("from-env" in line for line in agent.lines)
+    assert any("the last line" in line for line in world.log(dying))
     (request,) = [
         params
         for operation, params in world.aws.requests

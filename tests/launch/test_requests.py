@@ -6,6 +6,7 @@ import copy
 import logging
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -138,6 +139,23 @@ def test_a_request_without_a_remembered_one_is_that_of_the_pure_functions(
     )
     assert definition == template.build(TEMPLATE, *facts, merged)
     assert request == kwargs.build(merged, definition, *facts, maker.prefect)
+
+
+@pytest.mark.parametrize(
+    "cluster, region",
+    [
+        ("prod", "us-east-1"),
+        ("arn:aws:ecs:eu-west-1:123456789012:cluster/prod", "eu-west-1"),
+    ],
+)
+def test_the_log_group_is_in_the_region_of_the_task(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch, cluster: str, region: str
+) -> None:
+    agent = replace(AGENT, flow_log_group="/ecs/flows", region="us-east-1")
+    monkeypatch.setattr(maker.requests, "_settings", lambda: agent)
+    definition, _ = maker.make(row(ecs_run(run_task_kwargs={"cluster": cluster})))
+    logs = [each["logConfiguration"] for each in definition["containerDefinitions"]]
+    assert [log["options"]["awslogs-region"] for log in logs] == [region] * 2
 
 
 @pytest.mark.parametrize(

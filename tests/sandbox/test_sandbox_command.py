@@ -18,13 +18,13 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import click
 import forking
 import pytest
 from click.testing import CliRunner
-from codes import code_of, raises_code
+from codes import code_of
 from deadlines import DEADLINE
 from shell import Shell, without_looks
 
@@ -95,6 +95,9 @@ def test_the_agent_gets_the_options_as_given(
         (["--agent-address", "http://:80"], "--agent-address cannot be used here"),
         (["--log-format", "json"], "--log-format cannot be used here"),
         (["--timeout", "0"], "--timeout"),
+        (["no.py"], "'no.py' does not exist"),
+        (["--param", "x"], "[invalid-option-value]"),
+        (["--param", "x=[1"], "[invalid-option-value]"),
         (["--fault", "rain"], "--fault"),
         (["--nothing"], "No such option"),
     ],
@@ -106,8 +109,13 @@ def test_an_option_that_cannot_apply_is_refused_in_a_sentence(
     assert (result.exit_code, message in result.output) == (2, True), result.output
 
 
+def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(command.sandbox, [str(tmp_path)])
+    assert (result.exit_code, code_of(result.output.strip())) == (2, "no-flow-files")
+
+
 def test_help_shows_an_example_and_says_what_it_is_not() -> None:
-    result = CliRunner().invoke(command.sandbox, ["--help"])
+    result = CliRunner().invoke(command.sandbox, ["--help-all"])
     assert result.exit_code == 0
     for text in (
         "prefect agent ecs sandbox my_flow.py --task-definition template.yaml",
@@ -207,59 +215,51 @@ Processing 'a.py':
 """.splitlines()
 
 
-def test_the_ids_of_registered_flows() -> None:
-    assert flows.registered(["a.py"], 0, REGISTERED) == [ID]
+OTHER = REGISTERED[1:5] + [line.replace("'a'", "'c'") for line in REGISTERED[3:6]]
 
 
 @pytest.mark.parametrize(
-    "paths, exit_code, output, message",
+    "exit_code, output, ids, problems",
     [
+        (0, REGISTERED, ["a.py"], {}),
+        (0, REGISTERED[:1] + OTHER, ["a.py", "a.py"], {}),
         (
-            ["a.py", "b.py"],
             1,
             NOT_LOADED,
-            "b.py cannot be registered: ModuleNotFoundError: No module named 'nothing'",
+            [],
+            {
+                "b.py": "ModuleNotFoundError: No module named 'nothing'",
+                "a.py": "prefect register ended with exit code 1",
+            },
         ),
+        (1, NOT_BUILT, [], {"a.py": "ValueError: no docker here"}),
         (
-            ["a.py"],
             1,
-            NOT_BUILT,
-            "a.py cannot be registered: ValueError: no docker here",
+            NOT_BUILT + REGISTERED[1:6],
+            ["a.py"],
+            {"a.py": "ValueError: no docker here"},
         ),
         (
-            ["a.py"],
             1,
             NOT_REGISTERED,
-            "a cannot be registered: prefect.exceptions.ClientError: "
-            "[{'message': 'no'}]",
-        ),
-        (
-            ["no.py"],
-            1,
-            ["Collecting flows...", "Path 'no.py' doesn't exist"],
-            "no.py cannot be registered: Path 'no.py' doesn't exist",
-        ),
-        (
-            ["a.py", "empty.py"],
-            0,
-            REGISTERED,
-            "There is no flow in empty.py.",
-        ),
-        (
-            ["a.py"],
-            -9,
             [],
-            "a.py cannot be registered: prefect register ended with exit code -9",
+            {"Flow 'a' of a.py": "prefect.exceptions.ClientError: [{'message': 'no'}]"},
         ),
+        (1, ["Collecting flows...", "Not found"], [], {"a.py": "Not found"}),
+        (-9, [], [], {"a.py": "prefect register ended with exit code -9"}),
     ],
 )
-def test_a_flow_that_cannot_be_registered_is_one_line(
-    paths: List[str], exit_code: int, output: List[str], message: str
+def test_what_prefect_register_did(
+    exit_code: int, output: List[str], ids: List[str], problems: Dict[str, str]
 ) -> None:
-    code = "no-flow" if exit_code == 0 else "flow-not-registered"
-    with raises_code(code, flows.FlowError) as caught:
-        flows.registered(paths, exit_code, output)
-    assert message in str(caught.value)
+    paths = ["a.py", "b.py"] if "b.py" in problems else ["a.py"]
+    pairs, errors = flows.registered(paths, exit_code, output)
+    assert pairs == [(path, ID) for path in ids]
+    assert {code_of(error) for error in errors} <= {"flow-not-registered"}
+    assert [error.message for error in errors] == [
+        f"{subject} is skipped, since it cannot be registered: {reason}"
+        for subject, reason in problems.items()
+    ]
 
 
 # What is shown -----------------------------------------------------------------------
@@ -289,6 +289,7 @@ def started(watch: Watch, state: str) -> None:
         watch.run_state("r1", "cat", "f", name, "")
 
 
+CONSOLE = "https://us-east-1.console.aws.amazon.com"
 STAMP = "[2022-01-01 00:00:00,000]"
 
 AGENT = [
@@ -297,7 +298,7 @@ AGENT = [
     f"{STAMP} WARNING - agent | Cluster 'x' is INACTIVE",
     "  its second line",
     " ____            __           _        _                    _",
-    f"{STAMP} INFO - agent | Deploying flow run r1",
+    f"{STAMP} INFO - agent | Deploying flow run r1 ({CONSOLE}/ecs/v2)",
     f"{STAMP} ERROR - agent | Flow run r1 cannot be launched",
     "  for this reason",
     "",
@@ -366,6 +367,38 @@ def test_the_flows_own_log_lines_are_shown(
         watch.log("r1", name, level, message)
         watch.refresh(0)
         assert any(message in line for line in written) is expected
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        (f"Task arn:x ({CONSOLE}/ecs/v2/a?region=r)", "Task arn:x"),
+        (
+            f"Task arn:x ({CONSOLE}/ecs); logs: {CONSOLE}/b#logsV2:log$252F",
+            "Task arn:x",
+        ),
+        (f"Task arn:x: {CONSOLE}/ecs/v2/a?region=r", "Task arn:x"),
+        ("see https://example.com/console", "see https://example.com/console"),
+    ],
+)
+def test_no_link_leads_to_a_console_that_knows_nothing(text: str, shown: str) -> None:
+    assert watch.without_console_links(text) == shown
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Traceback:\n  x\nModuleNotFoundError: No module named 'mine.x'\n",
+        """Failed: ModuleNotFoundError("No module named 'mine.x'")""",
+    ],
+)
+def test_a_module_that_a_task_lacks_is_explained_once(message: str) -> None:
+    watch, written, _ = watching()
+    started(watch, "Running")
+    for _ in range(2):
+        watch.log("r1", TASK_RUNNER, "ERROR", message)
+    watch.refresh(0)
+    assert len([line for line in written if "No module 'mine.x': the" in line]) == 1
 
 
 def test_a_run_to_which_nothing_happens_is_given_up_once() -> None:
@@ -500,12 +533,43 @@ with Flow("crash") as flow:
     crash()
 """
 
+SIBLING = """
+import os
+from prefect import Flow, task
+from prefect.storage import Local
+from helpers import double
+
+@task(log_stdout=True)
+def show():
+    import later
+    print("twice", double(later.NUMBER))
+
+with Flow("script") as script:
+    show()
+with Flow(f"pickled{os.getpid()}", storage=Local()) as pickled:  # another each time
+    show()
+"""
+
 NEEDS = """
 from prefect import Flow, Parameter
 
 with Flow("needs") as flow:
     Parameter("x") + 1
 """
+
+BROKEN = "import nothing_like_this"
+
+#: The files of a folder.
+FOLDER = {
+    "cr[a]sh": CRASH,
+    "fail": FAIL,
+    "siblings": SIBLING,
+    "helpers": "def double(n): return 2 * n",
+    "later": "NUMBER = 21",
+    "needs": NEEDS,
+    "lacking": NEEDS.replace("needs", "lacking").replace('"x"', '"who"'),
+    "broken": BROKEN,
+}
 
 SLOW = """
 import subprocess, time
@@ -574,13 +638,17 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(
 ) -> None:
     # A task that failed without a word is waited for but a moment.
     monkeypatch.setattr(watch, "LAST_WORDS", 1.0)
-    for name, text in (("greet", GREET), ("fail", FAIL), ("cr[a]sh", CRASH)):
-        in_shell.write(f"{name}.py", text)
-    files = ("greet.py", "fail.py", "cr[a]sh.py")
+    in_shell.write("greet.py", GREET)
+    folder = in_shell.work / "my flows"
+    folder.mkdir()
+    for name, text in FOLDER.items():
+        (folder / f"{name}.py").write_text(text)
     role = "arn:aws:iam::123456789012:role/ecs"
     options = ["--label", "l", "--env", "GREETING=hello", "--execution-role-arn", role]
+    params = ["--param", "x=1", "--param", "needs:x=2", "--param", "lost=3"]
     done = CliRunner().invoke(
-        command.sandbox, [*files, *options, "--api-key-secret-arn", SECRET]
+        command.sandbox,
+        ["greet.py", folder.name, *options, *params, "--api-key-secret-arn", SECRET],
     )
     assert done.exit_code == 1, done.output
     for pattern in (
@@ -591,13 +659,23 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(
         r"crash/\S+ \| task \| last words\n",
         r"ERROR crash/\S+: nothing has happened for \d+ s\. The run is Running, its "
         r"task is STOPPED with exit code 7 \(Essential container in task exited\)\.",
+        r"siblings\.py imports helpers from its folder",
+        r"script/\S+ \| 42\n",
+        r"pickled\d+/\S+ \| 42\n",
+        r"No flow that was loaded has the parameter lost\.",
         r"^greet/\S+: Success, task STOPPED, exit code 0, ",
-        r"^fail/\S+: Failed, task STOPPED, exit code 0, ",
+        r"^needs/\S+: Success, ",
+        r"^fail/\S+: Failed, .* s: task 'fail': ValueError\('as it should'\)$",
         r"^crash/\S+: Running, task STOPPED, exit code 7, ",
-        r"^ECS calls: RunTask 3, .*\bDescribeClusters 1, ",
+        r"^ECS calls: RunTask 6, .*\bDescribeClusters 1, ",
+        r"^my flows/broken\.py is skipped.*'nothing_like_this' \(line 1\) "
+        r"\[flow-not-loaded\]$",
+        r"^Flow 'lacking' .* --param who=JSON \[missing-parameter\]$",
     ):
         shown = without_looks(done.output)
         assert re.search(pattern, shown, re.MULTILINE), pattern + done.output
+    assert "console" not in done.output
+    assert "helpers.py" not in done.output  # it is no file of flows
     assert in_shell.left_behind() == []
 
 
@@ -644,36 +722,43 @@ def test_the_latest_task_of_each_run_is_interrupted_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "paths, message",
+    "arguments, exit_code, codes",
     [
-        (
-            ["no.py"],
-            "no.py cannot be registered: Path 'no.py' doesn't exist",
-        ),
-        (
-            ["greet.py", "broken.py"],
-            "broken.py cannot be registered: ModuleNotFoundError: No module named "
-            "'nothing_like_this'",
-        ),
-        (
-            ["needs.py"],
-            "Flow 'needs' cannot be run: Required parameters are missing: ['x']",
-        ),
+        (["broken.py", "typo.py"], 1, ["flow-not-loaded", "flow-not-loaded"]),
+        (["ends.py"], 1, ["flow-not-loaded"]),
+        (["empty.py", "folder"], 1, ["no-flow"]),
+        (["folder"], 1, ["no-flow"]),
+        (["needs.py"], 1, ["missing-parameter"]),
+        (["needs.py", "--param", "y=1"], 2, []),
+        (["needs.py", "--param", "needs:y=1", "--param", "x=1"], 2, []),
+        (["needs.py", "--param", "other:x=1", "--param", "x=1"], 2, []),
     ],
 )
-def test_what_cannot_begin_ends_with_the_reason(
+def test_files_are_looked_at_before_a_server_starts(
     in_shell: Shell,
+    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-    paths: List[str],
-    message: str,
+    arguments: List[str],
+    exit_code: int,
+    codes: List[str],
 ) -> None:
-    in_shell.write("greet.py", GREET)
-    in_shell.write("broken.py", "import nothing_like_this")
-    in_shell.write("needs.py", NEEDS)
-    code, shown = used_here(*paths)
-    assert code == 1
-    assert f" s  {message} [flow-not-" in shown
-    assert "Traceback" not in shown
+    from prefect_ecs_plugin.sandbox import session
+
+    monkeypatch.setattr(session.prefect_api, "PrefectAPI", None)
+    (in_shell.work / "folder").mkdir()
+    for name, text in (
+        *(("broken", BROKEN), ("typo", "with Flow(:"), ("needs", NEEDS)),
+        *(("empty", "print('hello')"), ("folder/module", "")),
+        ("ends", "import os; os._exit(3)"),
+    ):
+        in_shell.write(f"{name}.py", text)
+    done = CliRunner().invoke(command.sandbox, arguments)
+    assert isinstance(done.exception, SystemExit), done.exception
+    assert done.exit_code == exit_code, done.output
+    errors = [line for line in done.output.splitlines() if " ERROR " in line]
+    assert [code_of(line) for line in errors] == codes, done.output
+    if exit_code == 2:
+        assert code_of(done.output.strip()) == "unknown-parameter"
     assert capfd.readouterr() == ("", "")
     assert in_shell.left_behind() == []
 
@@ -751,7 +836,7 @@ def test_another_terminal_joins_a_sandbox_that_keeps_running(
     deadline.append(process)
     heard: List[str] = []
     lines_until(r"example/.* Success +task STOPPED, exit code 0", process, heard)
-    script = re.findall(r"^or, all of them at once:  \. (\S+)$", "".join(heard), re.M)
+    script = re.findall(r"^  \. (\S+)$", "".join(heard), re.M)
     done = subprocess.run(
         ["/bin/sh", "-c", OTHER_TERMINAL.format(script=script[0])],
         env={**shell.environment, "PYTHON": sys.executable, "AWS_PROFILE": "unknown"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from functools import reduce
 from typing import Any, Dict, List, Optional
 
@@ -19,6 +20,7 @@ from prefect_ecs_plugin.sandbox.display import (
     RunState,
     TaskStatus,
     apply,
+    cause,
     cells,
     fitting,
     line,
@@ -277,6 +279,60 @@ def test_the_summary_counts_what_aws_was_asked() -> None:
         "Other AWS calls: ec2.DescribeVpcs 1",
     ]
     assert summary({}, {}, 9.0) == ["ECS calls: none"]
+
+
+def test_a_run_whose_tasks_failed_ends_with_the_exception() -> None:
+    rows = {
+        name: Row(name, "n", name, 0.0, 0.0, "Failed", message, ended=1.0)
+        for name, message in (
+            ("r1", "Some reference tasks failed."),
+            ("r2", "The task needs more memory."),
+            ("r3", "Some reference tasks failed."),
+        )
+    }
+    causes = {"r1": "task 'a': ValueError()", "r2": "task 'b': ValueError()", "r3": ""}
+    assert [line.split(" s: ")[1] for line in summary(rows, {}, 9.0, causes)[:3]] == [
+        "task 'a': ValueError()",
+        "The task needs more memory.",
+        "Some reference tasks failed.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "message, failed, expected",
+    [
+        (
+            "Error during execution of task: ValueError('no')",
+            1,
+            "task 'load-2': ValueError('no')",
+        ),
+        (
+            "Execution\ntimed out.",
+            3,
+            "task 'load-2' (and 2 more): Execution timed out.",
+        ),
+        ("x" * 201, 1, f"task 'load-2': {'x' * 200}..."),
+    ],
+)
+def test_the_exception_is_one_line(message: str, failed: int, expected: str) -> None:
+    assert cause("load-2-1", message, failed) == expected
+
+
+def test_what_is_being_started_moves_on_a_terminal_only() -> None:
+    console = rich_console.Console(file=io.StringIO(), width=80, force_terminal=True)
+    screen = LiveTable(console)
+    screen.busy("Starting.", 0.0)
+    screen.say(["a word " * 20])
+    screen.show(SUCCESS, now=5.0)  # the table takes its place
+    screen.busy("Late.", 5.0)
+    screen.close()
+    text = console.file.getvalue()
+    assert re.search("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] Starting", re.sub(r"\x1b\[[0-9;]*m", "", text))
+    assert "Late." not in text
+    assert max(len(line) for line in text.splitlines() if "word" in line) < 100
+    written: List[str] = []
+    Lines(written.append).busy("Starting.", 1.0)
+    assert written == ["   1.0 s  Starting."]
 
 
 def test_lines_prints_each_event_once() -> None:

@@ -13,7 +13,7 @@ from .aws_client import (
     names_of,
 )
 from .context import CheckContext, LaunchPreview
-from .findings import Finding, failed, ok, skipped, warning
+from .findings import Finding, depends, failed, ok, skipped, warning
 from .identity import NEW_CREDENTIALS
 
 _ENABLE_REGION = (
@@ -24,7 +24,10 @@ _ENABLE_REGION = (
 def clusters(context: CheckContext) -> Iterator[Finding]:
     """Whether each cluster that runs are sent to exists and is ACTIVE."""
     for name in context.clusters():
-        yield _active(context, context.known_aws, name).of("", name)
+        flows = [each.flow for each in context.launches if each.cluster == name]
+        is_common = len(flows) == len(context.launches)
+        finding = _active(context, context.known_aws, name)
+        yield finding.of("", name, () if is_common else tuple(flows))
 
 
 def _active(context: CheckContext, aws: AWS, name: str) -> Finding:
@@ -85,10 +88,7 @@ def capacity(context: CheckContext, launch: LaunchPreview) -> Iterator[Finding]:
         yield skipped(f"The cluster cannot be described: {error}.", code=error.code)
         return
     if cluster.get("status") != "ACTIVE":
-        yield skipped(
-            "It depends on: cluster, which is not ACTIVE.",
-            code="depends-on-failed-check",
-        )
+        yield depends("cluster")
         return
     strategy = launch.request.get("capacityProviderStrategy")
     launch_type = launch.request.get("launchType")

@@ -37,7 +37,8 @@ class LaunchPreview:
     """The two requests that a run would send to ECS.
 
     Attributes:
-        flow: The flow's name; empty for the made-up flow without settings for ECS.
+        flow: The flow's name, with its file if several flows have this name; empty for
+            the made-up flow without settings for ECS.
         request: The RunTask request without `taskDefinition`.
         definition: The task definition: the request that would register it, or ECS's
             description of a registered one.
@@ -119,15 +120,17 @@ class CheckContext:
     """The options, and what earlier checks have found out; None if unknown.
 
     Attributes:
-        options: The options of the command: those of `start`, and `flow_path`.
+        options: The options of the command: those of `start`, and `flow_files`; as
+            `sources` what came from where.
         prefect: The settings that a run would get about its API.
         env_vars: The variables that `--env` and the Prefect config add to every run.
         now: The time, in seconds since 1970.
         api: The Prefect API, once it has answered.
         aws: The AWS client, once there are settings for it.
+        aws_is_usable: Whether AWS answers and does not reject the credentials.
         identity: The agent's identity at AWS.
         settings: The agent's settings.
-        rows: The flow runs to render, as the API would send them.
+        rows: The flow runs to render, as the API would send them, by flow.
         launches: The requests of each flow run.
     """
 
@@ -137,9 +140,10 @@ class CheckContext:
     now: Callable[[], float] = time.time
     api: Optional[API] = None
     aws: Optional[AWS] = None
+    aws_is_usable: bool = False
     identity: Optional[Identity] = None
     settings: Optional[AgentSettings] = None
-    rows: Optional[List[Dict[str, Any]]] = None
+    rows: Optional[Dict[str, Dict[str, Any]]] = None
     launches: List[LaunchPreview] = field(default_factory=list)
 
     # The runner skips a check whose `needs` are unknown, so a check may rely on these.

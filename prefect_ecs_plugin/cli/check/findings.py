@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Iterable
+from itertools import groupby
+from typing import Dict, Iterable, Iterator, List, Tuple
 
 from ...errors import PrefectECSError, code_of, with_code, without_code
 
@@ -27,8 +28,9 @@ class Finding:
         message: What was found; for a skipped check, why it was skipped.
         advice: What to do; empty if there is nothing to do.
         check: The check's name.
-        about: The flow, role or image in question, where there may be several.
+        about: The file, role or image in question, where there may be several.
         code: The kind of problem; empty for `ok`.
+        flows: The flows in question; empty if it is all flows, or the agent itself.
     """
 
     status: Status
@@ -37,11 +39,16 @@ class Finding:
     check: str = ""
     about: str = ""
     code: str = ""
+    flows: Tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
-        """The check's name and the object in question."""
-        return f"{self.check} ({self.about})" if self.about else self.check
+        """The check's name and the objects in question."""
+        flows = ", ".join(self.flows)
+        if self.status is Status.OK and len(self.flows) > 2:
+            flows = f"{len(self.flows)} flows"
+        what = ", for ".join(filter(None, [self.about, flows]))
+        return f"{self.check} ({what})" if what else self.check
 
     @property
     def text(self) -> str:
@@ -49,9 +56,14 @@ class Finding:
         line = " ".join(f"{self.message} {self.advice}".split())
         return with_code(line, self.code)
 
-    def of(self, check: str, about: str = "") -> Finding:
-        """A copy with a check's name, unless the finding has one already."""
-        return replace(self, check=self.check or check, about=self.about or about)
+    def of(self, check: str, about: str = "", flows: Tuple[str, ...] = ()) -> Finding:
+        """A copy with what the finding does not have yet."""
+        return replace(
+            self,
+            check=self.check or check,
+            about=self.about or about,
+            flows=self.flows or flows,
+        )
 
 
 def sentence(text: object) -> str:
@@ -80,6 +92,13 @@ def skipped(message: str, advice: str = "", about: str = "", *, code: str) -> Fi
     return Finding(Status.SKIPPED, message, advice, about=about, code=code)
 
 
+def depends(*checks: str) -> Finding:
+    """The check could not be made because others failed."""
+    return skipped(
+        f"Not checked because of: {', '.join(checks)}.", code="depends-on-failed-check"
+    )
+
+
 def failed_with(error: PrefectECSError, advice: str = "", about: str = "") -> Finding:
     """The error with which a run, or the agent, will fail."""
     return failed(sentence(error.message), advice, about, code=error.code)
@@ -95,17 +114,87 @@ def has_failed(findings: Iterable[Finding]) -> bool:
     return any(finding.status is Status.FAILED for finding in findings)
 
 
+# -- For people --------------------------------------------------------------------
+
+
+def folded(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Make one finding of those of a check that say the same.
+
+    What could not be checked because of another check becomes a number of checks. An
+    equal result for several flows, or about several things that cannot be checked,
+    becomes one finding that names them.
+    """
+    for series, group in groupby(findings, _series):
+        if not series:
+            yield from group
+            continue
+        alike: Dict[Finding, List[Finding]] = {}
+        for finding in group:
+            alike.setdefault(_common(finding), []).append(finding)
+        yield from map(_folded, alike.values())
+
+
+def _series(finding: Finding) -> str:
+    """What is the same in successive findings of which some may become one."""
+    if _depends(finding):
+        return finding.message
+    is_skipped = finding.status is Status.SKIPPED and finding.about
+    return finding.check if finding.flows or is_skipped else ""
+
+
+def _common(finding: Finding) -> Finding:
+    """A finding without that in which those that become one may differ."""
+    if _depends(finding):
+        return replace(finding, check="", about="", flows=())
+    if finding.status is Status.SKIPPED:
+        return replace(finding, about="", flows=())
+    return replace(finding, flows=())
+
+
+def _folded(alike: List[Finding]) -> Finding:
+    first = alike[0]
+    if len(alike) == 1:
+        return first
+    if _depends(first):
+        return replace(
+            first,
+            check=f"{len(alike)} checks",
+            about="",
+            flows=(),
+            advice="--verbose lists them.",
+        )
+    about = dict.fromkeys(each.about for each in alike)
+    flows = dict.fromkeys(flow for each in alike for flow in each.flows)
+    return replace(first, about=", ".join(about), flows=tuple(flows))
+
+
+def _depends(finding: Finding) -> bool:
+    return finding.code == "depends-on-failed-check"
+
+
 def tally(findings: Iterable[Finding]) -> str:
-    """Counts by status, worst first: `1 failed: cluster; 2 warnings, 9 ok`."""
+    """The failures, then counts by status.
+
+    Such as `1 failed: template; 11 not checked because of it; 2 warnings, 9 ok`.
+    """
     found = list(findings)
-    statuses = [finding.status for finding in found]
-    counts = {status: statuses.count(status) for status in Status}
-    plural = "s" if counts[Status.WARNING] > 1 else ""
-    others = ", ".join(
-        f"{counts[status]} {status.value}{plural * (status is Status.WARNING)}"
-        for status in (Status.WARNING, Status.SKIPPED, Status.OK)
-        if counts[status]
+    failures = [each for each in found if each.status is Status.FAILED]
+    dependent = [each for each in found if failures and _depends(each)]
+    # Equal failures of several flows have one title.
+    titles = dict.fromkeys(each.title for each in folded(failures))
+    worst = f"{len(failures)} failed: {', '.join(titles)}" if failures else ""
+    cause = "it" if len(failures) == 1 else "them"
+    consequence = (
+        f"{len(dependent)} not checked because of {cause}" if dependent else ""
     )
-    failures = [each.title for each in found if each.status is Status.FAILED]
-    worst = f"{len(failures)} failed: {', '.join(failures)}" if failures else ""
-    return "; ".join(filter(None, [worst, others]))
+    rest = [each.status for each in found if each not in dependent]
+    others = ", ".join(
+        f"{rest.count(status)} {word}"
+        for status, word in (
+            (Status.WARNING, "warning" + "s" * (rest.count(Status.WARNING) > 1)),
+            (Status.SKIPPED, "skipped"),
+            (Status.OK, "ok"),
+        )
+        if status in rest
+    )
+    return "; ".join(filter(None, [worst, consequence, others]))

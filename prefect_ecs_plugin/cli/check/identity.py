@@ -64,12 +64,31 @@ def identity(context: CheckContext) -> Iterator[Finding]:
         )
         return
     except AWSUnavailable as error:
-        yield skipped(
-            f"AWS STS does not name the agent's identity: {error}.", code=error.code
-        )
+        context.aws_is_usable = _ecs_answers(context.known_aws)
+        if context.aws_is_usable:
+            yield skipped(
+                f"AWS STS does not name the agent's identity: {error}.", code=error.code
+            )
+        else:
+            yield failed(
+                f"Neither STS nor ECS can be reached: {error}.",
+                "Check AWS_DEFAULT_REGION, the proxy's settings and the connection "
+                "from here to AWS.",
+                code="aws-unreachable",
+            )
         return
+    context.aws_is_usable = True
     context.identity = Identity(str(answer["Account"]), str(answer["Arn"]))
     yield ok(f"account {context.identity.account}, {context.identity.arn}")
+
+
+def _ecs_answers(aws: AWS) -> bool:
+    """Whether ECS answers at all: a network may reach ECS without STS."""
+    try:
+        aws.ask("ecs", "describe_clusters", clusters=["default"])
+    except AWSUnavailable as error:
+        return error.code != "aws-unreachable"
+    return True
 
 
 def clock(context: CheckContext) -> Iterator[Finding]:

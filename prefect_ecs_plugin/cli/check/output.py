@@ -7,12 +7,13 @@ import os
 import shutil
 import sys
 import textwrap
-from typing import Any, Callable, List, Mapping, Sequence
+from itertools import islice
+from typing import Any, Callable, Iterable, List, Mapping, Sequence
 
 import click
 import yaml
 
-from .findings import Finding, Status, has_failed, tally
+from .findings import Finding, Status, folded, has_failed, tally
 
 _COLOURS = {
     Status.OK: "green",
@@ -34,21 +35,45 @@ class Lines:
 
     Args:
         echo: Prints a line.
+        verbose: Whether to show each finding, and the requests of several files' flows.
     """
 
-    def __init__(self, echo: Callable[[str], object] = click.echo) -> None:
+    def __init__(
+        self, echo: Callable[[str], object] = click.echo, verbose: bool = False
+    ) -> None:
         self._echo = echo
+        self._verbose = verbose
+
+    def show_all(self, findings: Iterable[Finding]) -> None:
+        """Print the findings as they come."""
+        for finding in findings if self._verbose else folded(findings):
+            self.show(finding)
 
     def show(self, finding: Finding) -> None:
         """Print a finding at once."""
         self._echo(f"{finding.status.value}: {finding.title}: {finding.text}")
 
-    def end(self, findings: Sequence[Finding], requests: Requests) -> None:
-        """Print the requests and the tally."""
-        for flow, sent in requests.items():
+    def end(
+        self, findings: Sequence[Finding], requests: Requests, of_one_file: bool
+    ) -> None:
+        """Print the requests and the tally.
+
+        Args:
+            findings: All of them.
+            requests: The requests of each flow.
+            of_one_file: Whether the flows are in one file. The requests of several
+                files' flows would hide the findings.
+        """
+        are_shown = of_one_file or self._verbose
+        if requests and not are_shown:
+            self._echo(f"\n--verbose shows the requests for {len(requests)} flows.")
+        for flow, sent in requests.items() if are_shown else ():
             text = yaml.safe_dump(sent, sort_keys=False, allow_unicode=True).rstrip()
             self._echo(f"\nRequests for flow {flow!r}:\n{text}")
         self._end_with(f"{tally(findings)}.")
+        failures = (each for each in findings if each.status is Status.FAILED)
+        for first in islice(folded(failures), 1):  # it may have left the screen
+            self._end_with(f"Begin with {first.title}: {first.text}")
 
     def _end_with(self, line: str) -> None:
         self._echo(line)
@@ -60,12 +85,16 @@ class Table(Lines):
     Args:
         echo: Prints a line.
         width: Columns of the terminal.
+        verbose: As of `Lines`.
     """
 
     def __init__(
-        self, echo: Callable[[str], object] = click.echo, width: int = 80
+        self,
+        echo: Callable[[str], object] = click.echo,
+        width: int = 80,
+        verbose: bool = False,
     ) -> None:
-        super().__init__(echo)
+        super().__init__(echo, verbose)
         self._width = max(width, _STATUS + _TITLE + 20)
         self._echo(click.style(_row("RESULT", "CHECK", "FINDING"), bold=True))
 
@@ -107,12 +136,15 @@ class JSON(Lines):
     def show(self, finding: Finding) -> None:
         """Print nothing yet."""
 
-    def end(self, findings: Sequence[Finding], requests: Requests) -> None:
+    def end(
+        self, findings: Sequence[Finding], requests: Requests, of_one_file: bool
+    ) -> None:
         """Print the document."""
         checks = [
             {
                 "check": finding.check,
-                "about": finding.about,
+                "about": finding.about or ", ".join(finding.flows),
+                "flows": list(finding.flows),
                 "status": finding.status.value,
                 "code": finding.code,
                 "message": finding.message,
@@ -128,14 +160,14 @@ class JSON(Lines):
         self._echo(json.dumps(document, indent=2))
 
 
-def screen(as_json: bool) -> Lines:
+def screen(as_json: bool, verbose: bool) -> Lines:
     """The format for stdout: JSON if asked for, a table on a terminal, else lines."""
     if as_json:
         return JSON()
     if not sys.stdout.isatty():
-        return Lines()
+        return Lines(verbose=verbose)
 
     def echo(text: str) -> None:  # https://no-color.org
         click.echo(text, color=False if os.environ.get("NO_COLOR") else None)
 
-    return Table(echo, shutil.get_terminal_size().columns)
+    return Table(echo, shutil.get_terminal_size().columns, verbose)

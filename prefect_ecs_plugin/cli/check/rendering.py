@@ -24,18 +24,18 @@ _NO_TASK = "arn:aws:ecs:nowhere:000000000000:task/none/0"
 
 def launches(context: CheckContext) -> Iterator[Finding]:
     """Whether a run of each flow could be sent to ECS."""
-    has_file = context.options.get("flow_path") is not None
-    own = "the flow's run config, " if has_file else ""
-    for row in context.rows or []:
-        name = str(row["flow"]["name"]) if has_file else ""
+    for name, row in (context.rows or {}).items():
+        flows = (name,) if name else ()
         try:
             launch = render(row, name, context)
         except PrefectECSError as error:
+            own = "the flow's run config, " if name else ""
             advice = f"Correct it in {own}the template or the run-task kwargs."
-            yield failed_with(error, advice, name)
+            yield failed_with(error, advice).of("", flows=flows)
             continue
         context.launches.append(launch)
-        yield from _evaluate(launch)
+        for finding in _evaluate(launch):
+            yield finding.of("", flows=flows)
 
 
 def render(row: Mapping[str, Any], name: str, context: CheckContext) -> LaunchPreview:
@@ -88,11 +88,10 @@ def _evaluate(launch: LaunchPreview) -> Iterator[Finding]:
         where = f"{problem.place}: " if problem.place else ""
         yield warning(
             f"ECS may refuse this: {where}{problem.message}.",
-            about=launch.flow,
             code=problem.code,
         )
     if not problems:
-        yield ok("both requests fit ECS's model and rules", about=launch.flow)
+        yield ok("both requests fit ECS's model and rules")
 
 
 @dataclass

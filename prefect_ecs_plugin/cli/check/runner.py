@@ -25,7 +25,7 @@ from . import (
 )
 from .aws_client import AWSUnavailable
 from .context import CheckContext, LaunchPreview
-from .findings import Finding, has_failed, skipped
+from .findings import Finding, Status, depends, has_failed, skipped
 from .output import Lines
 
 
@@ -37,11 +37,13 @@ class Check:
         name: Its name.
         make: Yields findings, and stores what it finds out in the context.
         needs: The attributes of the context without which the check is skipped.
+        gives: The attributes of the context that the check sets and others need.
     """
 
     name: str
     make: Callable[[CheckContext], Iterator[Finding]]
     needs: Tuple[str, ...] = ()
+    gives: Tuple[str, ...] = ()
 
 
 def of_each_launch(
@@ -59,26 +61,30 @@ def of_each_launch(
                 found.setdefault(finding, []).append(launch.flow)
         for finding, names in found.items():
             is_common = len(names) == len(context.launches)
-            yield finding.of("", "" if is_common else ", ".join(names))
+            yield finding if is_common else finding.of("", flows=tuple(names))
 
     return made
 
 
+_USABLE = ("aws_is_usable",)
+_OF_IDENTITY = ("aws_is_usable", "identity")
+
 #: A check comes after those that it depends on.
 CHECKS = (
-    Check("Prefect API", api.reachable),
+    Check("options", settings.options),
+    Check("Prefect API", api.reachable, gives=("api",)),
     Check("API key", api.key, ("api",)),
     Check("tenant", api.tenant, ("api",)),
     Check("agent config", api.agent_config, ("api",)),
-    Check("AWS settings", identity.settings),
+    Check("AWS settings", identity.settings, gives=("aws",)),
     Check("AWS region", identity.region, ("aws",)),
-    Check("AWS identity", identity.identity, ("aws",)),
+    Check("AWS identity", identity.identity, ("aws",), _OF_IDENTITY),
     Check("clock", identity.clock),
     Check("agent address", settings.agent_address),
-    Check("agent settings", settings.settings, ("aws",)),
-    Check("flow", flows.runs),
-    Check("requests", rendering.launches, ("settings", "rows")),
-    Check("cluster", cluster.clusters, ("aws",)),
+    Check("agent settings", settings.settings, _USABLE, ("settings",)),
+    Check("flow", flows.runs, gives=("rows",)),
+    Check("requests", rendering.launches, ("settings", "rows"), gives=("launches",)),
+    Check("cluster", cluster.clusters, _USABLE),
     Check("capacity", of_each_launch(cluster.capacity), ("launches",)),
     Check("subnets", of_each_launch(network.subnets), ("launches",)),
     Check("security groups", of_each_launch(network.groups), ("launches",)),
@@ -93,16 +99,6 @@ CHECKS = (
 #: Options that are secrets of AWS.
 _AWS_SECRETS = ("aws_secret_access_key", "aws_session_token")
 
-#: The check that sets each attribute of the context.
-_FOUND_BY = {
-    "api": "Prefect API",
-    "aws": "AWS settings",
-    "identity": "AWS identity",
-    "settings": "template, run-task kwargs and default network",
-    "rows": "flow",
-    "launches": "requests",
-}
-
 
 def findings(
     context: CheckContext, checks: Iterable[Check] = CHECKS
@@ -114,19 +110,38 @@ def findings(
         checks: In their order.
 
     Yields:
-        The findings of each check. A check that lacks its needs, or raises an error, is
-        skipped.
+        The findings of each check. A check that raises an error is skipped. After a
+        check that did not find out what others need, those are reported as skipped.
     """
-    for check in checks:
-        missing = [need for need in check.needs if not getattr(context, need)]
-        if missing:
-            yield skipped(
-                f"It depends on: {_FOUND_BY[missing[0]]}.",
-                code="depends-on-failed-check",
-            ).of(check.name)
-            continue
+    waiting = list(checks)
+    while waiting:
+        check = waiting.pop(0)
+        made: List[Finding] = []
         for finding in guarded(check.make(context)):
-            yield finding.of(check.name)
+            made.append(finding.of(check.name))
+            yield made[-1]
+        missing = {each for each in check.gives if not getattr(context, each)}
+        blocked = _dependent(waiting, missing)
+        waiting = [each for each in waiting if each not in blocked]
+        because = depends(*_causes(made) or [check.name])
+        for each in blocked:
+            yield because.of(each.name)
+
+
+def _causes(made: Iterable[Finding]) -> List[str]:
+    """The names of the checks that failed."""
+    failures = [each.check for each in made if each.status is Status.FAILED]
+    return list(dict.fromkeys(failures))
+
+
+def _dependent(checks: Iterable[Check], missing: Iterable[str]) -> List[Check]:
+    """The checks that need what is missing, or what another of them would give."""
+    lost, found = set(missing), []
+    for check in checks:
+        if lost.intersection(check.needs):
+            found.append(check)
+            lost.update(check.gives)
+    return found
 
 
 def guarded(made: Iterator[Finding]) -> Iterator[Finding]:
@@ -182,23 +197,24 @@ class CheckRunner:
 
     def start(self) -> None:
         """Make all checks and show their findings without secrets."""
-        shown = []
-        for finding in findings(self._context):
-            known = self._secrets()
-            shown.append(
-                replace(
-                    finding,
-                    message=redact_text(finding.message, known),
-                    advice=redact_text(finding.advice, known),
-                )
-            )
-            self._screen.show(shown[-1])
+        shown: List[Finding] = []
+
+        def redacted() -> Iterator[Finding]:
+            for finding in findings(self._context):
+                known = self._secrets()
+                message = redact_text(finding.message, known)
+                advice = redact_text(finding.advice, known)
+                shown.append(replace(finding, message=message, advice=advice))
+                yield shown[-1]
+
+        self._screen.show_all(redacted())
         requests = {
             launch.flow: redact(plain(launch.sent()), self._secrets())
             for launch in self._context.launches
             if launch.flow
         }
-        self._screen.end(shown, requests)
+        files = self._context.options.get("flow_files") or ()
+        self._screen.end(shown, requests, len(files) < 2)
         self.has_failed = has_failed(shown)
 
     def _secrets(self) -> List[str]:
@@ -210,7 +226,7 @@ class CheckRunner:
             {"env": context.env_vars},
             settings.task_definition,
             settings.run_task_kwargs,
-            [row.get("run_config") for row in context.rows or ()],
+            [row.get("run_config") for row in (context.rows or {}).values()],
             [launch.sent() for launch in context.launches],
         )
         given = (context.options.get(each) for each in _AWS_SECRETS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
+import os
 from typing import Any, Iterator, List, Mapping
 
 from ...config.configuration import settings_reader
@@ -11,8 +11,9 @@ from ...errors import ConfigurationError
 from ...launch import api_key
 from ...observability.health import listen
 from ...settings import AgentSettings
+from ..option_sources import unknown_variables
 from .context import CheckContext
-from .findings import Finding, failed_with, ok, skipped, warned_with
+from .findings import Finding, depends, failed_with, ok, warned_with, warning
 
 #: The agent's files: the check's name, the text if no file is given, and the option.
 _FILES = {
@@ -21,9 +22,21 @@ _FILES = {
 }
 
 
+def options(context: CheckContext) -> Iterator[Finding]:
+    """What came from where, and variables that look like options and are none."""
+    for source, given in context.options["sources"].items():
+        yield ok(f"from {source}: {', '.join(given)}")
+    for name, meant in unknown_variables(sorted(os.environ)).items():
+        yield warning(
+            f"The variable {name} belongs to no option.",
+            f"Did you mean {' or '.join(meant)}?" if meant else "Remove it.",
+            code="unknown-variable",
+        )
+
+
 def settings(context: CheckContext) -> Iterator[Finding]:
     """Whether the agent would start with its files and the default VPC."""
-    known = set(inspect.signature(settings_reader).parameters) - {"clients", "logger"}
+    known = set(inspect.signature(settings_reader).parameters)
     given = {name: value for name, value in context.options.items() if name in known}
     options = {**dict.fromkeys(_FILES), **given, "env": context.env_vars}
     logged: List[str] = []
@@ -63,14 +76,8 @@ def _read(
     context: CheckContext, options: Mapping[str, Any], logged: List[str]
 ) -> AgentSettings:
     """Read the settings; the warnings that the agent would log go into `logged`."""
-
-    class Keeping(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            logged.append(record.getMessage())
-
-    logger = logging.Logger("prefect_ecs_plugin.cli.check", logging.WARNING)
-    logger.addHandler(Keeping())
-    return settings_reader(context.known_aws.clients, logger, **options)()
+    clients = context.known_aws.clients
+    return settings_reader(clients, logged.append, **options)()
 
 
 def _failures(
@@ -90,11 +97,7 @@ def _failures(
             ).of(check)
         else:
             yield _accepted(name, options)
-    finding = failed_with(error)
-    if broken:
-        finding = skipped(
-            f"It depends on: {' and '.join(broken)}.", code="depends-on-failed-check"
-        )
+    finding = depends(*broken) if broken else failed_with(error)
     yield finding.of("default network")
 
 

@@ -52,7 +52,6 @@ def _age(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
     "--since",
     callback=_age,
     default="30d",
-    show_default=True,
     metavar="AGE",
     help="Tasks that stopped in this time: a number of hours, days or weeks, such as "
     "12h, 30d or 4w.",
@@ -62,7 +61,6 @@ def _age(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
     "kind",
     type=click.Choice(KINDS),
     default="flow",
-    show_default=True,
     help="What to add up by. Days are those of UTC.",
 )
 @click.option(
@@ -72,7 +70,7 @@ def _age(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
     help="An agent's log in JSON, or - for stdin. Default: the logs of the flow runs "
     "at the Prefect API.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")
 def costs(since: timedelta, kind: str, log: Optional[TextIO], as_json: bool) -> None:
     began = datetime.now(timezone.utc) - since
     with one_line_errors():

@@ -1,6 +1,7 @@
 """`prefect agent ecs install`: prints templates that run the agent as an ECS service.
 
     command           the options, the output and the warnings
+    diff              what differs from an earlier output            (pure)
     flows             the resources that the agent's own files name
     plan              the options, checked and frozen                (pure)
     placeholders      account, region and roles in a format's terms  (pure)

@@ -14,10 +14,23 @@ import yaml
 from . import policy, service
 from .parameters import Parameter, outputs, parameters, pascal_case
 from .placeholders import Placeholders, Reference
-from .plan import IMAGE_REPOSITORY, Plan
+from .plan import AS_THE_AGENT, IMAGE_REPOSITORY, Plan, comment
 
 #: Members whose keys are not ECS's own, so they are not converted.
 _MAPS = frozenset({"options"})
+
+#: The condition of the alarm, and the number of agents.
+_IS_RUNNING = "IsRunning"
+_COUNT = {"Ref": "DesiredCount"}
+
+_EVERYWHERE = (("CidrIp", "0.0.0.0/0"), ("CidrIpv6", "::/0"))
+
+#: Names in a `Reference` for parameters that are lists, joined by commas.
+_JOINED = {
+    "SubnetIds": "Subnets",
+    "FlowSubnetIds": "FlowSubnets",
+    "FlowSecurityGroupIds": "FlowSecurityGroups",
+}
 
 _HEADER = """\
 # The Prefect agent {name} as an Amazon ECS service, by prefect-ecs-plugin {version}.
@@ -25,6 +38,8 @@ _HEADER = """\
 #
 #   aws cloudformation deploy --stack-name {name} --template-file {name}.yaml \\
 #     --capabilities CAPABILITY_IAM{overrides}
+#
+{flows}
 """
 
 _NEXT_STEPS = """\
@@ -50,6 +65,7 @@ def text(plan: Plan) -> str:
         name=plan.name,
         version=plan.version,
         overrides=" \\\n#     --parameter-overrides" + overrides if missing else "",
+        flows=comment(plan.flows_in_words),
     )
     return header + (_NEXT_STEPS if plan.makes_secret else "") + dump(body)
 
@@ -62,6 +78,7 @@ def template(plan: Plan) -> Dict[str, Any]:
         "Parameters": {
             pascal_case(each.name): _parameter(each) for each in parameters(plan)
         },
+        "Conditions": {_IS_RUNNING: {"Fn::Not": [{"Fn::Equals": [_COUNT, 0]}]}},
         "Resources": _resources(plan, _placeholders(plan)),
         "Outputs": {
             pascal_case(each.name): {
@@ -74,6 +91,11 @@ def template(plan: Plan) -> Dict[str, Any]:
 
 
 def _placeholders(plan: Plan) -> Placeholders:
+    network = plan.flow_network or AS_THE_AGENT
+    flow_group = "${FlowSecurityGroup.GroupId}"
+    if network.security_groups:
+        flow_group = "${FlowSecurityGroupIds}"
+    own_ip = network.assign_public_ip is not None
     registry = "${AWS::AccountId}.dkr.ecr.${AWS::Region}.${AWS::URLSuffix}"
     built = f"{registry}/{IMAGE_REPOSITORY}:${{ImageTag}}"
     return Placeholders(
@@ -86,7 +108,12 @@ def _placeholders(plan: Plan) -> Placeholders:
         memory=Reference("${Memory}"),
         agent_role_arn=Reference("${AgentRole.Arn}"),
         execution_role_arn=Reference("${ExecutionRole.Arn}"),
+        flow_execution_role_arn=Reference("${FlowExecutionRole.Arn}"),
         log_group="${LogGroup}",
+        flow_log_group=plan.flow_log_group or "${FlowLogGroup}",
+        flow_subnets="${FlowSubnetIds}" if network.subnets else "${SubnetIds}",
+        flow_security_groups=flow_group,
+        flow_public_ip="${FlowAssignPublicIp}" if own_ip else "${AssignPublicIp}",
         api_key_arn="${ApiKeySecret}" if plan.makes_secret else "${ApiKeySecretArn}",
     )
 
@@ -111,21 +138,11 @@ def _parameter(each: Parameter) -> Dict[str, Any]:
 
 
 def _resources(plan: Plan, names: Placeholders) -> Dict[str, Any]:
-    definition = service.task_definition(plan, names)
-    return {
-        "LogGroup": {
-            "Type": "AWS::Logs::LogGroup",
-            "DeletionPolicy": "Delete",
-            "UpdateReplacePolicy": "Delete",
-            "Properties": {
-                "LogGroupName": f"/ecs/{plan.name}",
-                "RetentionInDays": {"Ref": "LogRetentionInDays"},
-                **({"KmsKeyId": plan.log_kms_key} if plan.log_kms_key else {}),
-            },
-        },
+    resources = {
+        "LogGroup": _log_group(plan, f"/ecs/{plan.name}"),
         **_secret(plan),
         "ExecutionRole": _role(
-            f"Execution role of the Prefect agent {plan.name} and of its flow runs.",
+            f"Execution role of the Prefect agent {plan.name}.",
             policy.execution(plan, names),
             policy.trust(names, by_ecs_itself=True),
         ),
@@ -135,11 +152,56 @@ def _resources(plan: Plan, names: Placeholders) -> Dict[str, Any]:
             policy.trust(names),
         ),
         **_security_group(plan),
+        **_for_flows(plan, names),
         "TaskDefinition": {
             "Type": "AWS::ECS::TaskDefinition",
-            "Properties": _resolved(pascal(definition)),
+            "Properties": _resolved(pascal(service.task_definition(plan, names))),
         },
         "Service": {"Type": "AWS::ECS::Service", "Properties": _service(plan)},
+        "Alarm": _alarm(plan),
+    }
+    tags = [{"Key": key, "Value": value} for key, value in plan.tags.items()]
+    for resource in resources.values():
+        resource["Properties"]["Tags"] = tags
+    return resources
+
+
+def _for_flows(plan: Plan, names: Placeholders) -> Dict[str, Any]:
+    """The log group, the execution role and the security group of flow runs."""
+    made: Dict[str, Any] = {}
+    if plan.makes_flow_log_group:
+        made["FlowLogGroup"] = _log_group(plan, plan.flow_log_group_name)
+    if plan.makes_flow_role:
+        made["FlowExecutionRole"] = _role(
+            f"Execution role of flow runs of the Prefect agent {plan.name}.",
+            policy.flow_execution(plan, names),
+            policy.trust(names, by_ecs_itself=True),
+        )
+    if plan.makes_flow_security_group:
+        made["FlowSecurityGroup"] = {
+            "Type": "AWS::EC2::SecurityGroup",
+            "Properties": {
+                "GroupDescription": f"Flow runs of {plan.name}: nothing in",
+                "VpcId": {"Ref": "VpcId"},
+                "SecurityGroupEgress": [
+                    {"IpProtocol": "-1", network: everywhere}
+                    for network, everywhere in _EVERYWHERE
+                ],
+            },
+        }
+    return made
+
+
+def _log_group(plan: Plan, name: str) -> Dict[str, Any]:
+    return {
+        "Type": "AWS::Logs::LogGroup",
+        "DeletionPolicy": "Delete",
+        "UpdateReplacePolicy": "Delete",
+        "Properties": {
+            "LogGroupName": name,
+            "RetentionInDays": {"Ref": "LogRetentionInDays"},
+            **({"KmsKeyId": plan.log_kms_key} if plan.log_kms_key else {}),
+        },
     }
 
 
@@ -155,6 +217,23 @@ def _secret(plan: Plan) -> Dict[str, Any]:
                 "Description": f"The API key of the Prefect agent {plan.name}"
             },
         }
+    }
+
+
+def _alarm(plan: Plan) -> Dict[str, Any]:
+    topic = [{"Ref": "AlarmTopic"}]
+    return {
+        "Type": "AWS::CloudWatch::Alarm",
+        "Condition": _IS_RUNNING,
+        "Properties": {
+            **pascal(service.alarm(plan)),
+            "Dimensions": [
+                {"Name": "ClusterName", "Value": {"Ref": "Cluster"}},
+                {"Name": "ServiceName", "Value": {"Fn::GetAtt": ["Service", "Name"]}},
+            ],
+            "Threshold": _COUNT,
+            **({"AlarmActions": topic, "OKActions": topic} if plan.alarm_topic else {}),
+        },
     }
 
 
@@ -194,10 +273,7 @@ def _security_group(plan: Plan) -> Dict[str, Any]:
                         "Description": "Prefect API, AWS and templates",
                     }
                     for port in plan.ports
-                    for network, everywhere in (
-                        ("CidrIp", "0.0.0.0/0"),
-                        ("CidrIpv6", "::/0"),
-                    )
+                    for network, everywhere in _EVERYWHERE
                 ],
             },
         }
@@ -256,7 +332,13 @@ def _resolved(value: Any) -> Any:
 def _function(reference: Reference) -> Any:
     alone = re.fullmatch(r"\$\{([\w:]+)(?:\.(\w+))?\}", reference)
     if alone is None:
-        return {"Fn::Sub": str(reference)} if "${" in reference else str(reference)
+        lists = {
+            name: {"Fn::Join": [",", {"Ref": parameter}]}
+            for name, parameter in _JOINED.items()
+            if f"${{{name}}}" in reference
+        }
+        text = str(reference)
+        return {"Fn::Sub": [text, lists] if lists else text} if "${" in text else text
     name, attribute = alone.groups()
     return {"Fn::GetAtt": [name, attribute]} if attribute else {"Ref": name}
 
@@ -275,6 +357,8 @@ def _represent_dict(dumper: yaml.SafeDumper, data: Dict[str, Any]) -> yaml.Node:
     name, value = next(iter(data.items())) if len(data) == 1 else ("", "")
     if name == "Fn::GetAtt":
         return dumper.represent_scalar("!GetAtt", ".".join(value))
+    if name == "Fn::Sub" and isinstance(value, list):
+        return dumper.represent_sequence("!Sub", value)
     if name in ("Ref", "Fn::Sub"):
         return dumper.represent_scalar("!" + name.rpartition("::")[2], value)
     return dumper.represent_dict(data.items())

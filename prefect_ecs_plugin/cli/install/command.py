@@ -8,17 +8,31 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+import sys
+from contextlib import contextmanager
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import click
 
+from ...aws import container_logs
 from ...aws.secret_arn import parse
 from ...errors import ConfigurationError
+from ...observability import log_formats
 from ...observability.secret_names import is_secret_name
 from ..click_types import check_values, one_line_errors
 from ..start_options import WithStartOptions, explicit_options
 from . import plan as planning
-from .plan import Plan
+from .plan import FlowNetwork, Plan
 
 #: Options of `prefect agent ecs start` that this command refuses, and why.
 REFUSED: Dict[str, str] = {
@@ -30,7 +44,12 @@ REFUSED: Dict[str, str] = {
 }
 
 #: Options of `start` that `service.command` writes itself.
-_PLACED = frozenset({"name", "cluster", "agent_address", "api_key_secret_arn"})
+_PLACED = frozenset(
+    {
+        *("name", "cluster", "agent_address", "api_key_secret_arn"),
+        *("log_format", "flow_log_group"),
+    }
+)
 
 _KEY_OPTION = "--api-key-secret-arn"
 
@@ -39,9 +58,10 @@ Print a template that runs the agent as an ECS service.
 
 The command changes nothing: review its output, and apply it with AWS's own tools. By
 default it prints one CloudFormation template with the service, the agent's task
-definition, log group, roles with only the permissions that the agent needs, and a
-security group without inbound rules. It also takes the options of
-`prefect agent ecs start`, and the service starts the agent with them.
+definition, log groups, roles with only the permissions that the agent needs, security
+groups without inbound rules, and an alarm. Flows run in the agent's subnets. It also
+takes the options of `prefect agent ecs start`, and the service starts the agent with
+them.
 
 \b
   prefect agent ecs install --label prod --vpc-id vpc-0123456789abcdef0 \\
@@ -52,6 +72,12 @@ security group without inbound rules. It also takes the options of
 
 The output never contains the API key: it stays in the secret that --api-key-secret-arn
 names.
+
+With --diff it prints what has changed since a file was printed with the same options,
+and exits with 0 for no difference, 1 for a difference and 2 for an error:
+
+\b
+  prefect agent ecs install --label prod --diff prefect-agent.yaml
 """
 
 
@@ -116,7 +142,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option(
     "--vpc-id",
     callback=_ids("vpc"),
-    help="The VPC of the subnets, for the agent's security group.",
+    help="The VPC of the subnets, for the new security groups.",
 )
 @click.option(
     "--subnets",
@@ -138,9 +164,28 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     help="DISABLED behind NAT or VPC endpoints.",
 )
 @click.option(
+    "--flow-subnets",
+    multiple=True,
+    callback=_ids("subnet"),
+    help="The subnets of flow runs, in the same VPC. Default: the agent's subnets.",
+)
+@click.option(
+    "--flow-security-groups",
+    multiple=True,
+    callback=_ids("sg"),
+    help="The security groups of flow runs. Default: a new one, open to the outside "
+    "only.",
+)
+@click.option(
+    "--flow-assign-public-ip",
+    type=click.Choice(["ENABLED", "DISABLED"], case_sensitive=False),
+    help="Whether flow runs get a public IP. Default: as the agent.",
+)
+@click.option(
     "--image",
-    help="The agent's image. Default: prefect-ecs-agent:VERSION in the account's own "
-    "registry, as docs/production.md builds it.",
+    help="The agent's image, REPOSITORY:TAG or REPOSITORY@sha256:... Default: "
+    "prefect-ecs-agent:VERSION in the account's own registry, as docs/production.md "
+    "builds it.",
 )
 @click.option(
     "--cpu", default="256", show_default=True, help="The agent's own CPU units."
@@ -166,7 +211,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 )
 @click.option(
     "--log-kms-key",
-    help="The ARN of a KMS key that encrypts the agent's own log.",
+    help="The ARN of a KMS key that encrypts the new log groups.",
 )
 @click.option(
     "--family",
@@ -182,8 +227,39 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 )
 @click.option(
     "--flow-log-group",
+    metavar="NAME",
+    help="An existing CloudWatch log group for flow runs whose task definition names "
+    "none. Default: a new one, such as /ecs/prefect-flows.",
+)
+@click.option(
+    "--read-log-group",
     multiple=True,
-    help="CloudWatch log groups of flow runs, for the last lines of failed tasks.",
+    help="Log groups that run configs name, for the last lines of failed tasks.",
+)
+@click.option(
+    "--flow-repository",
+    multiple=True,
+    help="The account's ECR repositories with the images of flows; * is a wildcard. "
+    "Default: all.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(log_formats.FORMATS),
+    default="json",
+    show_default=True,
+    help="The format of the agent's own log.",
+)
+@click.option(
+    "--alarm-topic",
+    metavar="ARN",
+    help="The SNS topic that is told when agents are missing for five minutes.",
+)
+@click.option(
+    "--tag",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A tag for all resources and for the agent's tasks; repeat the option for "
+    "several tags.",
 )
 @click.option(
     "--region",
@@ -202,18 +278,56 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     show_default=True,
     help="The URL of the agent's health check.",
 )
+@click.option(
+    "--diff",
+    metavar="FILE",
+    help="Print what differs from this file, an earlier output; - is stdin. Exit "
+    "status: 0 no difference, 1 difference, 2 error.",
+)
 @click.pass_context
 def install(ctx: click.Context, /, **values: Any) -> None:
     check_values(values)
-    with one_line_errors():
+    with _as_diff_exits(values["diff"] is not None), one_line_errors():
         _check_combinations(values)
         _check_forms(values)
         plan = _plan(ctx, values)
         text, next_steps = _output(plan, values)
         _warn(plan, values)
+        if values["diff"] is not None:
+            _print_diff(values["diff"], text, values["output_format"])
+            return
         for step in next_steps:
             tell(step)
         click.echo(text, nl=False)
+
+
+@contextmanager
+def _as_diff_exits(is_diff: bool) -> Iterator[None]:
+    """Exit with 2 after an error of --diff, as 1 means a difference."""
+    try:
+        yield
+    except click.ClickException as error:
+        if not is_diff:
+            raise
+        error.show()
+        sys.exit(2)
+
+
+def _print_diff(file: str, text: str, output_format: str) -> None:
+    """Print what differs between a file and the text, and exit with 1 if they do."""
+    from . import diff
+
+    try:
+        with click.open_file(file, encoding="utf-8") as stream:
+            old = stream.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"--diff: cannot read {file}: {error}.", code="unreadable-file"
+        ) from error
+    found = diff.lines(old, text, output_format, file)
+    for line in found:
+        click.echo(line)
+    sys.exit(1 if found else 0)
 
 
 def tell(line: str) -> None:
@@ -243,7 +357,10 @@ def _output(plan: Plan, values: Mapping[str, Any]) -> Tuple[str, List[str]]:
         return plain.agent_policy(plan, account), []
     definition = plain.task_definition(plan, account)
     commands = [f"\n{command}" for command in plain.commands(plan, account)]
-    return definition, [f"Save it as {plan.name}.json, then run:", *commands]
+    words = plain.to_replace(plan)
+    replacing = f" Replace {', '.join(words)} in it and below." if words else ""
+    first = f"Save it as {plan.name}.json.{replacing} Then run:"
+    return definition, [first, *commands]
 
 
 def _region(values: Mapping[str, Any], plan: Plan) -> Optional[str]:
@@ -285,6 +402,7 @@ def _check_combinations(values: Mapping[str, Any]) -> None:
                 f"{option} and --format {output_format} exclude each other: {reason}.",
                 code="conflicting-options",
             )
+    _check_flow_network(values)
     if values["backend"] == "server" and not values["api"]:
         raise ConfigurationError(
             "--backend server requires --api, the URL at which tasks reach the server.",
@@ -294,6 +412,30 @@ def _check_combinations(values: Mapping[str, Any]) -> None:
         raise ConfigurationError(
             "--backend server and --tenant-id exclude each other: an API key selects "
             "the tenant, and a Prefect Server has no API keys.",
+            code="conflicting-options",
+        )
+
+
+#: The options of `FlowNetwork`.
+_FLOW_NETWORK = (
+    "--flow-subnets",
+    "--flow-security-groups",
+    "--flow-assign-public-ip",
+)
+
+
+def _check_flow_network(values: Mapping[str, Any]) -> None:
+    given = [option for option in _FLOW_NETWORK if values[_parameter(option)]]
+    if given and values["run_task_kwargs_path"]:
+        raise ConfigurationError(
+            f"{given[0]} and --run-task-kwargs exclude each other: write the network "
+            "of flow runs into that file.",
+            code="conflicting-options",
+        )
+    if values["launch_type"] == "EC2" and values["flow_assign_public_ip"] == "ENABLED":
+        raise ConfigurationError(
+            "--flow-assign-public-ip ENABLED and --launch-type EC2 exclude each other: "
+            "only tasks on Fargate can get a public IP.",
             code="conflicting-options",
         )
 
@@ -312,8 +454,11 @@ def _check_forms(values: Mapping[str, Any]) -> None:
         planning.check_no_password(option, values[parameter])
     for option in ("--image", "--tenant-id", "--api"):
         _checked(option, values)
-    for group in values["flow_log_group"]:
-        planning.checked("--flow-log-group", group)
+    for option in ("--read-log-group", "--flow-repository", "--tag"):
+        for value in values[_parameter(option)]:
+            planning.checked(option, value)
+    if values["flow_log_group"] is not None:
+        container_logs.check_group("--flow-log-group", values["flow_log_group"])
     if values["vpc_id"][1:]:
         raise ConfigurationError(
             "--vpc-id: give one VPC only; a service cannot use several.",
@@ -323,10 +468,12 @@ def _check_forms(values: Mapping[str, Any]) -> None:
 
 def _warn(plan: Plan, values: Mapping[str, Any]) -> None:
     """Warn of options that are valid but probably a mistake."""
-    if values["vpc_id"] and values["security_groups"]:
+    if values["vpc_id"] and not (
+        plan.makes_security_group or plan.makes_flow_security_group
+    ):
         tell(
-            "--vpc-id has no effect: --security-groups replaces the new security group "
-            "in that VPC [unused-option]"
+            "--vpc-id has no effect: no new security group is needed in that VPC "
+            "[unused-option]"
         )
     for entry in values["env"]:
         name = entry.partition("=")[0]
@@ -345,6 +492,12 @@ def _warn(plan: Plan, values: Mapping[str, Any]) -> None:
         tell(
             "--execution-role-arn: ECS reads the API key of flow runs with this role, "
             f"so the role needs {plan.reads_key} on the key's secret [role-reads-key]"
+        )
+    if plan.execution_role_arn:
+        tell(
+            "--execution-role-arn: ECS writes the log of flow runs with this role, so "
+            "the role needs logs:CreateLogStream and logs:PutLogEvents on the log "
+            f"group {plan.flow_log_group_name} [role-writes-log]"
         )
     if not plan.flow_roles and values["output_format"] == "policy":
         tell(
@@ -373,6 +526,8 @@ def _plan(ctx: click.Context, values: Mapping[str, Any]) -> Plan:
     ]
     roles = [planning.checked(option, arn) for option, arn in named if arn]
     found = flows.read(values, tell)
+    network = _flow_network(values, found.infers_network)
+    tags = [entry.partition("=") for entry in values["tag"]]
     files = [values["task_definition_path"], values["run_task_kwargs_path"]]
     return Plan(
         name=values["name"],
@@ -394,11 +549,40 @@ def _plan(ctx: click.Context, values: Mapping[str, Any]) -> Plan:
         execution_role_arn=values["execution_role_arn"],
         flow_roles=_unique(roles, found.roles),
         families=_unique(found.families, values["family"]),
-        log_groups=_unique(found.log_groups, values["flow_log_group"]),
+        flow_network=network,
+        flow_log_group=values["flow_log_group"],
+        log_groups=_unique(found.log_groups, values["read_log_group"]),
+        flow_repositories=_unique(values["flow_repository"]) or ("*",),
         objects=_unique(*(planning.s3_object(file) for file in files)),
-        infers_network=found.infers_network,
+        infers_network=found.infers_network and network is None,
         key_kms_key=_checked("--api-key-kms-key", values),
         log_kms_key=_checked("--log-kms-key", values),
+        log_format=values["log_format"],
+        alarm_topic=_checked("--alarm-topic", values),
+        own_tags=tuple((key, value) for key, _, value in tags),
+    )
+
+
+def _flow_network(
+    values: Mapping[str, Any], infers_network: bool
+) -> Optional[FlowNetwork]:
+    """The network of flow runs; None where the files of the agent have it, and where
+    no network is needed.
+
+    A policy without subnets is for an agent that does not run as this service.
+    """
+    given = any(values[_parameter(option)] for option in _FLOW_NETWORK)
+    is_service = values["output_format"] != "policy" or values["subnets"]
+    is_placed = given or (infers_network and is_service)
+    if values["run_task_kwargs_path"] or not is_placed:
+        return None
+    public_ip = values["flow_assign_public_ip"]
+    if values["launch_type"] == "EC2":  # ECS refuses a public IP there
+        public_ip = "DISABLED"
+    return FlowNetwork(
+        subnets=values["flow_subnets"],
+        security_groups=values["flow_security_groups"],
+        assign_public_ip=public_ip == "ENABLED" if public_ip else None,
     )
 
 

@@ -33,7 +33,7 @@ class Flows:
         families: The families that the agent's template names.
         roles: The roles that the template and the kwargs name.
         log_groups: The log groups of the template's containers.
-        infers_network: Whether the agent will look for the default VPC.
+        infers_network: Whether the agent would look for the default VPC.
     """
 
     families: Tuple[str, ...] = ()
@@ -64,6 +64,13 @@ def read(options: Mapping[str, Any], tell: Tell) -> Flows:
         run_task_kwargs=run_task_kwargs,
         launch_type=options.get("launch_type"),
     )
+    infers_network = configuration.infers_network(settings)
+    if run_task_kwargs and infers_network:
+        tell(
+            f"--run-task-kwargs: {path} has no networkConfiguration, so flows run in "
+            "the default VPC; add one, or omit the option and give flows the agent's "
+            "subnets [flows-in-default-vpc]"
+        )
     roles = [
         holder.get(key)
         for holder in (definition, run_task_kwargs.get("overrides") or {})
@@ -82,7 +89,7 @@ def read(options: Mapping[str, Any], tell: Tell) -> Flows:
         families=tuple(filter(None, [definition.get("family")])),
         roles=tuple(plan.checked("a role in the file", arn) for arn in roles if arn),
         log_groups=tuple(dict.fromkeys(groups)),
-        infers_network=configuration.infers_network(settings),
+        infers_network=infers_network,
     )
 
 
@@ -101,7 +108,7 @@ def _content(
         tell(
             f"{option}: {error.message.rstrip('.')}. Therefore the policy does not "
             "cover the resources that it names: give them with --family, --pass-role "
-            "and --flow-log-group [policy-without-file]"
+            "and --read-log-group [policy-without-file]"
         )
         return {}
     try:

@@ -11,6 +11,14 @@ from .plan import IMAGE_REPOSITORY, Plan
 #: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653)
 
+#: CloudFormation's types and values of network parameters.
+_SUBNETS = "List<AWS::EC2::Subnet::Id>"
+_SECURITY_GROUPS = "List<AWS::EC2::SecurityGroup::Id>"
+_SWITCH = {"AllowedValues": ["ENABLED", "DISABLED"]}
+
+#: The days for which logs are kept by default.
+DEFAULT_RETENTION = 30
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -64,8 +72,14 @@ def parameters(plan: Plan) -> Iterator[Parameter]:
         constraints={"AllowedPattern": "[A-Za-z0-9_-]{1,255}"},
     )
     yield from _network(plan)
+    yield from _flow_network(plan)
     if plan.image:
-        yield Parameter("image", "The agent's image.", plan.image)
+        yield Parameter(
+            "image",
+            "The agent's image, as REPOSITORY:TAG or REPOSITORY@DIGEST. The agent's "
+            "execution role can pull it from the repository of the default only.",
+            plan.image,
+        )
     else:
         description = f"The tag of {IMAGE_REPOSITORY} in this account's registry."
         yield Parameter("image_tag", description, plan.image_tag)
@@ -98,19 +112,25 @@ def parameters(plan: Plan) -> Iterator[Parameter]:
     )
     yield Parameter(
         "log_retention_in_days",
-        "The number of days to keep the agent's own log.",
-        30,
+        "The number of days to keep the logs of the agent and of flow runs.",
+        DEFAULT_RETENTION,
         "number",
         "Number",
         {"AllowedValues": list(RETENTIONS)},
     )
+    if plan.alarm_topic:
+        yield Parameter(
+            "alarm_topic",
+            "The ARN of the SNS topic that is told when agents are missing.",
+            plan.alarm_topic,
+        )
 
 
 def _network(plan: Plan) -> Iterator[Parameter]:
-    if plan.makes_security_group:
+    if plan.makes_security_group or plan.makes_flow_security_group:
         yield Parameter(
             "vpc_id",
-            "The VPC of the subnets, for the agent's security group.",
+            "The VPC of the subnets, for the new security groups.",
             plan.vpc_id,
             cloudformation="AWS::EC2::VPC::Id",
         )
@@ -119,7 +139,7 @@ def _network(plan: Plan) -> Iterator[Parameter]:
         "The agent's subnets, with a route to the Prefect API and to AWS.",
         list(plan.subnets),
         "list(string)",
-        "List<AWS::EC2::Subnet::Id>",
+        _SUBNETS,
     )
     if not plan.makes_security_group:
         yield Parameter(
@@ -128,7 +148,7 @@ def _network(plan: Plan) -> Iterator[Parameter]:
             "inbound.",
             list(plan.security_groups),
             "list(string)",
-            "List<AWS::EC2::SecurityGroup::Id>",
+            _SECURITY_GROUPS,
         )
     yield Parameter(
         "assign_public_ip",
@@ -136,8 +156,39 @@ def _network(plan: Plan) -> Iterator[Parameter]:
         "internet gateway, and none behind NAT or VPC endpoints.",
         plan.assign_public_ip,
         "bool",
-        constraints={"AllowedValues": ["ENABLED", "DISABLED"]},
+        constraints=_SWITCH,
     )
+
+
+def _flow_network(plan: Plan) -> Iterator[Parameter]:
+    """What differs from the agent's network."""
+    network = plan.flow_network
+    if network is None:
+        return
+    if network.subnets:
+        yield Parameter(
+            "flow_subnets",
+            "The subnets of flow runs, with a route to the Prefect API and to AWS.",
+            list(network.subnets),
+            "list(string)",
+            _SUBNETS,
+        )
+    if network.security_groups:
+        yield Parameter(
+            "flow_security_groups",
+            "The security groups of flow runs. They must allow outbound HTTPS.",
+            list(network.security_groups),
+            "list(string)",
+            _SECURITY_GROUPS,
+        )
+    if network.assign_public_ip is not None:
+        yield Parameter(
+            "flow_assign_public_ip",
+            "Whether flow runs get a public IP address.",
+            network.assign_public_ip,
+            "bool",
+            constraints=_SWITCH,
+        )
 
 
 def outputs(plan: Plan) -> Iterator[Output]:
@@ -156,7 +207,7 @@ def outputs(plan: Plan) -> Iterator[Output]:
     )
     yield Output(
         "execution_role_arn",
-        "The execution role of the agent, and of flow runs that name none.",
+        "The agent's execution role.",
         "aws_iam_role.execution.arn",
         {"Fn::GetAtt": ["ExecutionRole", "Arn"]},
     )
@@ -179,4 +230,29 @@ def outputs(plan: Plan) -> Iterator[Output]:
             "The agent's security group.",
             "aws_security_group.agent.id",
             {"Fn::GetAtt": ["SecurityGroup", "GroupId"]},
+        )
+    yield from _flow_outputs(plan)
+
+
+def _flow_outputs(plan: Plan) -> Iterator[Output]:
+    if plan.makes_flow_role:
+        yield Output(
+            "flow_execution_role_arn",
+            "The execution role of flow runs that name none.",
+            "aws_iam_role.flow_execution.arn",
+            {"Fn::GetAtt": ["FlowExecutionRole", "Arn"]},
+        )
+    if plan.makes_flow_log_group:
+        yield Output(
+            "flow_log_group_name",
+            "The log of flow runs whose task definition names no other.",
+            "aws_cloudwatch_log_group.flows.name",
+            {"Ref": "FlowLogGroup"},
+        )
+    if plan.makes_flow_security_group:
+        yield Output(
+            "flow_security_group_id",
+            "The security group of flow runs. Databases and the like have to admit it.",
+            "aws_security_group.flows.id",
+            {"Fn::GetAtt": ["FlowSecurityGroup", "GroupId"]},
         )

@@ -29,7 +29,12 @@ class Placeholders:
         memory: MiB, as a string.
         agent_role_arn: The agent's role.
         execution_role_arn: The agent's execution role.
+        flow_execution_role_arn: The execution role of flow runs that name none.
         log_group: The log group of the agent's own log.
+        flow_log_group: The log group of flow runs.
+        flow_subnets: Their subnets, separated by commas.
+        flow_security_groups: Their security groups, separated by commas.
+        flow_public_ip: `ENABLED` or `DISABLED`, for them.
         api_key_arn: The secret that contains the API key; empty if there is none.
     """
 
@@ -42,7 +47,12 @@ class Placeholders:
     memory: str
     agent_role_arn: str
     execution_role_arn: str
+    flow_execution_role_arn: str
     log_group: str
+    flow_log_group: str
+    flow_subnets: str
+    flow_security_groups: str
+    flow_public_ip: str
     api_key_arn: str
 
     def arn(self, service: str, resource: str) -> Reference:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from dataclasses import dataclass
-from typing import Iterable, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
 from ...aws.secret_arn import GET_SECRET, SecretARN
 from ...errors import ConfigurationError
+from ...template import AGENT_TAG
 from ...validation import rules
 from ...validation.rules.fargate import MAX_STOP_TIMEOUT
 
@@ -38,14 +40,33 @@ _ROLE = (
 _FORMS = {
     "--region": (r"[a-z]{2,}(-[a-z]+)+-\d+", "a region, such as eu-west-1"),
     "--cluster": (_CLUSTER.pattern, "the name or the ARN of a cluster"),
-    "--image": (r"\S{1,255}", "the name of an image, which has no spaces"),
+    # https://github.com/distribution/reference
+    "--image": (
+        r"[A-Za-z0-9][\w.-]*(:\d+(?=/))?(/[a-z0-9][a-z0-9._-]*)*"
+        r"(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+        "an image: REPOSITORY:TAG or REPOSITORY@sha256: with 64 hex digits",
+    ),
     "--family": (
         r"[A-Za-z0-9_*-]{1,255}",
         "a family of task definitions: letters, digits, - and _, and * as a wildcard",
     ),
-    "--flow-log-group": (
+    "--read-log-group": (
         r"[A-Za-z0-9_./#*-]{1,512}",
         "a log group: letters, digits, . - _ / and #, and * as a wildcard",
+    ),
+    "--flow-repository": (
+        r"[a-z0-9*][a-z0-9._/*-]{0,255}",
+        "a repository of ECR: small letters, digits, . - _ and /, and * as a wildcard",
+    ),
+    "--alarm-topic": (
+        r"arn:aws[\w-]*:sns:[\w-]+:\d{12}:[\w.-]{1,256}",
+        "the ARN of an SNS topic, such as arn:aws:sns:eu-west-1:123456789012:NAME",
+    ),
+    # https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html
+    "--tag": (
+        r"(?!aws:)[\w .:/+@-]{1,128}=[\w .:/=+@-]{0,256}",
+        "a tag KEY=VALUE of at most 128 and 256 letters, digits, spaces and . : / + - "
+        "_ @; keys that begin with aws: are AWS's own",
     ),
     "--tenant-id": (r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}", "a UUID"),
     "--api": (r"https?://[^/\s]+(/\S*)?", "an http:// or https:// URL"),
@@ -74,6 +95,23 @@ class Cluster(NamedTuple):
 DEFAULT_CLUSTER = Cluster("default")
 
 
+class FlowNetwork(NamedTuple):
+    """The network that the service gives to flow runs.
+
+    Attributes:
+        subnets: Their subnets; empty for the agent's.
+        security_groups: Their security groups; empty to create one.
+        assign_public_ip: Whether they get a public IP address; None: as the agent.
+    """
+
+    subnets: Tuple[str, ...] = ()
+    security_groups: Tuple[str, ...] = ()
+    assign_public_ip: Optional[bool] = None
+
+
+AS_THE_AGENT = FlowNetwork()
+
+
 @dataclass(frozen=True)
 class Plan:
     """The service to print.
@@ -98,11 +136,18 @@ class Plan:
         execution_role_arn: The default for flow runs; None for the service's own.
         flow_roles: The roles that the agent may pass to tasks.
         families: The families of task definitions that it may run.
-        log_groups: The log groups of flow runs.
+        flow_network: The network of flow runs; None if the agent's own files or the
+            default VPC are their network.
+        flow_log_group: The log group of flow runs without one; None to create it.
+        log_groups: Further log groups of flow runs.
+        flow_repositories: The account's repositories with the images of flows.
         objects: `bucket/key` of the files that it reads from S3.
         infers_network: Whether it looks for the default VPC.
         key_kms_key: The ARN of the KMS key that encrypts the API key's secret.
-        log_kms_key: The ARN of the KMS key that encrypts the agent's own log.
+        log_kms_key: The ARN of the KMS key that encrypts the new log groups.
+        log_format: The format of the agent's own log.
+        alarm_topic: The ARN of the SNS topic that is told of the alarm.
+        own_tags: The user's tags for all resources.
     """
 
     name: str
@@ -124,11 +169,17 @@ class Plan:
     execution_role_arn: Optional[str] = None
     flow_roles: Tuple[str, ...] = ()
     families: Tuple[str, ...] = ()
+    flow_network: Optional[FlowNetwork] = AS_THE_AGENT
+    flow_log_group: Optional[str] = None
     log_groups: Tuple[str, ...] = ()
+    flow_repositories: Tuple[str, ...] = ("*",)
     objects: Tuple[str, ...] = ()
     infers_network: bool = True
     key_kms_key: Optional[str] = None
     log_kms_key: Optional[str] = None
+    log_format: str = "json"
+    alarm_topic: Optional[str] = None
+    own_tags: Tuple[Tuple[str, str], ...] = ()
 
     @property
     def has_api_key(self) -> bool:
@@ -154,6 +205,46 @@ class Plan:
     def makes_security_group(self) -> bool:
         """Whether to create a security group for the service."""
         return not self.security_groups
+
+    @property
+    def makes_flow_security_group(self) -> bool:
+        """Whether to create a security group for flow runs."""
+        return self.flow_network is not None and not self.flow_network.security_groups
+
+    @property
+    def makes_flow_role(self) -> bool:
+        """Whether to create an execution role for flow runs."""
+        return not self.execution_role_arn
+
+    @property
+    def makes_flow_log_group(self) -> bool:
+        """Whether to create a log group for flow runs."""
+        return not self.flow_log_group
+
+    @property
+    def flow_log_group_name(self) -> str:
+        """The log group of flow runs: `/ecs/prefect-flows` for `prefect-agent`."""
+        stem = re.sub("(?<=.)-agent$", "", self.name)
+        return self.flow_log_group or f"/ecs/{stem}-flows"
+
+    @property
+    def tags(self) -> Dict[str, str]:
+        """The tags of all resources."""
+        return {AGENT_TAG: self.name, **dict(self.own_tags)}
+
+    @property
+    def flows_in_words(self) -> str:
+        """Where flow runs run and write their log, for the head of the output."""
+        network = self.flow_network
+        if network is None:
+            where = "Flows run where their run-task kwargs say."
+        else:
+            subnets = "their own subnets" if network.subnets else "the agent's subnets"
+            groups = "with the security groups of --flow-security-groups"
+            if self.makes_flow_security_group:
+                groups = "with a new security group: nothing in, everything out"
+            where = f"Flows run in {subnets}, {groups}."
+        return f"{where} Their log is in {self.flow_log_group_name}."
 
     @property
     def desired_count(self) -> int:
@@ -187,6 +278,11 @@ def checked(option: str, text: str) -> str:
     raise ConfigurationError(
         f"{option}: {text!r} is not {wanted}.", code="invalid-option-value"
     )
+
+
+def comment(text: str) -> str:
+    """A sentence as the comment of a template."""
+    return textwrap.fill(text, 88, initial_indent="# ", subsequent_indent="# ")
 
 
 def cluster(text: str) -> Cluster:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..permissions import AGENT, ECS_TASKS, Condition, On
 from .placeholders import Placeholders, Reference
-from .plan import Plan, family_patterns
+from .plan import IMAGE_REPOSITORY, Plan, family_patterns
 
 #: The definitions of runs whose template names no family: prefect-<image>-<digest>.
 _OWN_FAMILIES = "prefect-*-" + "?" * 16 + ":*"
+
+#: Images in ECR: account, region and repository.
+#: https://docs.aws.amazon.com/AmazonECR/latest/userguide/Registries.html
+_ECR_IMAGE = re.compile(
+    r"(\d{12})\.dkr\.ecr(?:-fips)?\.([\w-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)"
+)
 
 
 def document(statements: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
@@ -35,28 +42,60 @@ def agent(plan: Plan, names: Placeholders) -> Dict[str, Any]:
 
 
 def execution(plan: Plan, names: Placeholders) -> Dict[str, Any]:
-    """The policy of the execution role: ECS pulls images, writes logs, reads the key.
+    """The policy of the agent's execution role: ECS pulls the agent's image, writes its
+    log and reads the key."""
+    repositories = [Reference(arn) for arn in _repository(plan, names)]
+    return _execution(plan, names, repositories, [names.log_group])
 
-    Flow runs that name no execution role use this one too, so it allows all images of
-    the account's registry and the flow runs' log groups.
-    """
-    streams = _streams(names, [names.log_group, *plan.log_groups])
-    repositories = Reference(
-        f"arn:{names.partition}:ecr:*:{names.account}:repository/*"
-    )
+
+def flow_execution(plan: Plan, names: Placeholders) -> Dict[str, Any]:
+    """The policy of the execution role of flow runs that name none: ECS pulls images of
+    the account's registry, writes the flows' logs and reads the key."""
+    repositories = [
+        Reference(f"arn:{names.partition}:ecr:*:{names.account}:repository/{name}")
+        for name in plan.flow_repositories
+    ]
+    return _execution(plan, names, repositories, _flow_log_groups(plan, names))
+
+
+def _execution(
+    plan: Plan,
+    names: Placeholders,
+    repositories: Sequence[str],
+    log_groups: Sequence[str],
+) -> Dict[str, Any]:
+    logging = ["logs:CreateLogStream", "logs:PutLogEvents"]
     pulling = [
         "ecr:BatchCheckLayerAvailability",
         "ecr:BatchGetImage",
         "ecr:GetDownloadUrlForLayer",
     ]
+    pulls = [
+        _allow("LogInToRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
+        _allow("PullImages", pulling, repositories),
+    ]
     return document(
         [
-            _allow("LogInToRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
-            _allow("PullImages", pulling, [repositories]),
-            _allow("WriteLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], streams),
+            *(pulls if repositories else []),
+            _allow("WriteLogs", logging, _streams(names, log_groups)),
             *_reading_key(plan, names),
         ]
     )
+
+
+def _repository(plan: Plan, names: Placeholders) -> List[str]:
+    """The ARN of the repository of the agent's image, if it is in ECR."""
+    if plan.image is None:
+        return [names.arn("ecr", f"repository/{IMAGE_REPOSITORY}")]
+    found = _ECR_IMAGE.match(plan.image)
+    if found is None:
+        return []
+    account, region, repository = found.groups()
+    return [f"arn:{names.partition}:ecr:{region}:{account}:repository/{repository}"]
+
+
+def _flow_log_groups(plan: Plan, names: Placeholders) -> List[str]:
+    return list(dict.fromkeys([names.flow_log_group, *plan.log_groups]))
 
 
 def trust(names: Placeholders, *, by_ecs_itself: bool = False) -> Dict[str, Any]:
@@ -109,7 +148,7 @@ def _resources(plan: Plan, names: Placeholders) -> Mapping[On, Sequence[str]]:
         On.CLUSTER: [names.cluster_arn],
         On.ROLES: _roles(plan, names),
         On.NETWORK: ["*"] if plan.infers_network else [],
-        On.LOGS: _streams(names, plan.log_groups),
+        On.LOGS: _streams(names, _flow_log_groups(plan, names)),
         On.FILES: [
             Reference(f"arn:{names.partition}:s3:::{name}") for name in plan.objects
         ],
@@ -124,9 +163,9 @@ def _families(plan: Plan, names: Placeholders) -> List[Reference]:
 
 
 def _roles(plan: Plan, names: Placeholders) -> List[str]:
-    if plan.execution_role_arn or not names.execution_role_arn:
+    if not plan.makes_flow_role or not names.flow_execution_role_arn:
         return list(plan.flow_roles)
-    return [*plan.flow_roles, Reference(names.execution_role_arn)]
+    return [*plan.flow_roles, Reference(names.flow_execution_role_arn)]
 
 
 def _streams(names: Placeholders, groups: Sequence[str]) -> List[Reference]:

@@ -18,6 +18,9 @@ USER = "10001:10001"
 #: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/bind-mounts.html
 _SCRATCH, _SCRATCH_PATH = "tmp", "/tmp"
 
+#: The variable that holds the run-task kwargs of flow runs, as one line of YAML.
+_KWARGS = "FLOW_RUN_TASK_KWARGS"
+
 #: Every image of the agent has Python. urllib would use a proxy.
 _HEALTH = (
     "import http.client, sys; "
@@ -51,6 +54,7 @@ def task_definition(plan: Plan, names: Placeholders) -> Dict[str, Any]:
         "executionRoleArn": names.execution_role_arn,
         "containerDefinitions": [_container(plan, names)],
         "volumes": [{"name": _SCRATCH}],
+        "tags": _tags(plan),
     }
 
 
@@ -63,6 +67,7 @@ def _container(plan: Plan, names: Placeholders) -> Dict[str, Any]:
         "environment": [
             {"name": "HOME", "value": _SCRATCH_PATH},
             {"name": "PREFECT__BACKEND", "value": plan.backend},
+            *_flow_network(plan, names),
         ],
         **_secrets(plan, names),
         "healthCheck": {
@@ -96,12 +101,32 @@ def command(plan: Plan, names: Placeholders) -> List[str]:
         f"--name={plan.name}",
         Reference(f"--cluster={names.cluster}"),
         f"--agent-address={plan.agent_address}",
+        f"--log-format={plan.log_format}",
+        Reference(f"--flow-log-group={names.flow_log_group}"),
     ]
-    if not plan.execution_role_arn:
-        own.append(Reference(f"--execution-role-arn={names.execution_role_arn}"))
+    if plan.flow_network is not None:
+        own.append(f"--run-task-kwargs=env://{_KWARGS}")
+    if plan.makes_flow_role:
+        own.append(Reference(f"--execution-role-arn={names.flow_execution_role_arn}"))
     if plan.has_api_key:
         own.append(Reference(f"--api-key-secret-arn={_key(plan, names)}"))
     return ["prefect", "agent", "ecs", "start", *own, *plan.arguments]
+
+
+def _flow_network(plan: Plan, names: Placeholders) -> List[Dict[str, str]]:
+    if plan.flow_network is None:
+        return []
+    awsvpc = (
+        f"subnets: [{names.flow_subnets}], "
+        f"securityGroups: [{names.flow_security_groups}], "
+        f"assignPublicIp: {names.flow_public_ip}"
+    )
+    network = f"{{networkConfiguration: {{awsvpcConfiguration: {{{awsvpc}}}}}}}"
+    return [{"name": _KWARGS, "value": Reference(network)}]
+
+
+def _tags(plan: Plan) -> List[Dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in plan.tags.items()]
 
 
 def _secrets(plan: Plan, names: Placeholders) -> Dict[str, Any]:
@@ -130,4 +155,27 @@ def create_service(
                 "assignPublicIp": "ENABLED" if plan.assign_public_ip else "DISABLED",
             }
         },
+        "enableECSManagedTags": True,
+        "propagateTags": "SERVICE",
+        "tags": _tags(plan),
+    }
+
+
+def alarm(plan: Plan) -> Dict[str, Any]:
+    """The PutMetricAlarm request without the dimensions and the threshold.
+
+    Each running task of a service is one sample of its CPUUtilization in a minute, also
+    without Container Insights. The threshold is the number of agents:
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/cloudwatch-metrics.html
+    """
+    return {
+        "alarmName": plan.name,
+        "alarmDescription": f"Agents of {plan.name} have been missing for 5 minutes.",
+        "namespace": "AWS/ECS",
+        "metricName": "CPUUtilization",
+        "statistic": "SampleCount",
+        "period": 60,
+        "evaluationPeriods": 5,
+        "comparisonOperator": "LessThanThreshold",
+        "treatMissingData": "breaching",
     }

@@ -14,11 +14,13 @@ from typing import Any, Iterable, Iterator, List, Mapping, Sequence, Tuple
 from . import policy, service
 from .parameters import outputs, parameters
 from .placeholders import Placeholders, Reference
-from .plan import IMAGE_REPOSITORY, Plan
+from .plan import AS_THE_AGENT, IMAGE_REPOSITORY, Plan, comment
 
 _HEADER = """\
 # The Prefect agent {name} as an Amazon ECS service, by prefect-ecs-plugin {version}.
 # Review it, then apply it: terraform init && terraform apply
+#
+{flows}
 """
 
 _NEXT_STEPS = """\
@@ -62,15 +64,17 @@ data "aws_region" "current" {
 """
 
 _LOG_GROUP = """\
-resource "aws_cloudwatch_log_group" "agent" {
+resource "aws_cloudwatch_log_group" "@label" {
   name              = @log_group
   retention_in_days = var.log_retention_in_days
+  tags              = local.tags
 """
 
 _SECRET = """\
 resource "aws_secretsmanager_secret" "api_key" {
   name_prefix = @prefix
   description = @description
+  tags        = local.tags
 }
 """
 
@@ -78,6 +82,7 @@ resource "aws_secretsmanager_secret" "api_key" {
 _ROLE = """\
 resource "aws_iam_role" "@role" {
   name_prefix = @prefix
+  tags        = local.tags
   assume_role_policy = jsonencode(@trust)
 }
 
@@ -89,10 +94,11 @@ resource "aws_iam_role_policy" "@role" {
 """
 
 _SECURITY_GROUP = """\
-resource "aws_security_group" "agent" {
+resource "aws_security_group" "@label" {
   name_prefix = @prefix
   description = @description
   vpc_id      = var.vpc_id
+  tags        = local.tags
 """
 
 _EGRESS = """\
@@ -107,6 +113,17 @@ _EGRESS = """\
   }
 """
 
+_EGRESS_ANYWHERE = """\
+
+  egress {
+    protocol         = "-1"
+    from_port        = 0
+    to_port          = 0
+    cidr_blocks      = ["0.0.0.0/0"]
+    ipv6_cidr_blocks = ["::/0"]
+  }
+"""
+
 _TASK_DEFINITION = """\
 resource "aws_ecs_task_definition" "agent" {
   family                   = @family
@@ -116,6 +133,7 @@ resource "aws_ecs_task_definition" "agent" {
   memory                   = @memory
   task_role_arn            = @taskRoleArn
   execution_role_arn       = @executionRoleArn
+  tags                     = local.tags
   container_definitions = jsonencode(@containerDefinitions)
 
   runtime_platform {
@@ -138,12 +156,12 @@ resource "aws_ecs_service" "agent" {
   desired_count                      = var.desired_count
   launch_type                        = @launchType
   wait_for_steady_state              = true
+  enable_ecs_managed_tags            = @enableECSManagedTags
+  propagate_tags                     = @propagateTags
+  tags                               = local.tags
   deployment_minimum_healthy_percent = @minimumHealthyPercent
   deployment_maximum_percent         = @maximumPercent
-  depends_on = [
-    aws_iam_role_policy.agent,
-    aws_iam_role_policy.execution,
-  ]
+  depends_on = @policies
 
   deployment_circuit_breaker {
     enable   = @enable
@@ -158,6 +176,29 @@ resource "aws_ecs_service" "agent" {
 }
 """
 
+_ALARM = """\
+resource "aws_cloudwatch_metric_alarm" "agent" {
+  count               = var.desired_count > 0 ? 1 : 0
+  alarm_name          = @alarmName
+  alarm_description   = @alarmDescription
+  namespace           = @namespace
+  metric_name         = @metricName
+  statistic           = @statistic
+  period              = @period
+  evaluation_periods  = @evaluationPeriods
+  comparison_operator = @comparisonOperator
+  threshold           = var.desired_count
+  treat_missing_data  = @treatMissingData
+  alarm_actions       = @topics
+  ok_actions          = @topics
+  tags                = local.tags
+  dimensions = {
+    ClusterName = var.cluster
+    ServiceName = aws_ecs_service.agent.name
+  }
+}
+"""
+
 _OUTPUT = """\
 output "@name" {
   description = @description
@@ -168,19 +209,15 @@ output "@name" {
 
 def text(plan: Plan) -> str:
     """The configuration, with the commands to apply it at its top."""
-    header = _HEADER.format(name=plan.name, version=plan.version)
+    header = _HEADER.format(
+        name=plan.name, version=plan.version, flows=comment(plan.flows_in_words)
+    )
     header += _NEXT_STEPS if plan.makes_secret else ""
     return "\n".join([header, *_sections(plan)])
 
 
 def _sections(plan: Plan) -> Iterator[str]:
     names = _placeholders(plan)
-    execution_trust = policy.trust(names, by_ecs_itself=True)
-    roles = (
-        ("execution", policy.execution(plan, names), execution_trust),
-        ("agent", policy.agent(plan, names), policy.trust(names)),
-    )
-    key = "  kms_key_id        = @key\n" if plan.log_kms_key else ""
     yield _VERSIONS
     for each in parameters(plan):
         has_default = each.default not in (None, [])
@@ -192,30 +229,87 @@ def _sections(plan: Plan) -> Iterator[str]:
             default=each.default,
         )
     yield _DATA
-    yield _filled(
-        _LOG_GROUP + key + "}\n", log_group=f"/ecs/{plan.name}", key=plan.log_kms_key
-    )
+    yield "\n".join(["locals {", *_indented(_attributes(_locals(plan))), "}", ""])
+    yield _log_group(plan, "agent", f"/ecs/{plan.name}")
+    if plan.makes_flow_log_group:
+        yield _log_group(plan, "flows", plan.flow_log_group_name)
     if plan.makes_secret:
         description = f"The API key of the Prefect agent {plan.name}"
         yield _filled(_SECRET, prefix=f"{plan.name}-api-key-", description=description)
+    yield from _roles(plan, names)
+    if plan.makes_security_group:
+        egress = "".join(_filled(_EGRESS, port=port) for port in plan.ports)
+        description = f"Prefect agent {plan.name}: nothing in"
+        yield _security_group(plan, "agent", description, egress)
+    if plan.makes_flow_security_group:
+        description = f"Flow runs of {plan.name}: nothing in"
+        yield _security_group(plan, "flows", description, _EGRESS_ANYWHERE)
+    yield from _service(plan, names)
+    for output in outputs(plan):
+        yield _filled(
+            _OUTPUT,
+            name=_Expression(output.name),
+            description=output.description,
+            value=_Expression(output.terraform),
+        )
+
+
+def _locals(plan: Plan) -> Iterator[Tuple[str, Any]]:
+    """What quotes would break inside of a text, and the tags."""
+    yield "tags", plan.tags
+    network = plan.flow_network
+    if network is None:
+        return
+    is_own = network.assign_public_ip is not None
+    switch = "var.flow_assign_public_ip" if is_own else "var.assign_public_ip"
+    subnets = "var.flow_subnets" if network.subnets else "var.subnets"
+    yield "flow_public_ip", _Expression(f'{switch} ? "ENABLED" : "DISABLED"')
+    yield "flow_subnets", _Expression(f'join(",", {subnets})')
+    if network.security_groups:
+        joined = _Expression('join(",", var.flow_security_groups)')
+        yield "flow_security_groups", joined
+
+
+def _log_group(plan: Plan, label: str, name: str) -> str:
+    key = "  kms_key_id        = @key\n" if plan.log_kms_key else ""
+    return _filled(
+        _LOG_GROUP + key + "}\n",
+        label=_Expression(label),
+        log_group=name,
+        key=plan.log_kms_key,
+    )
+
+
+def _roles(plan: Plan, names: Placeholders) -> Iterator[str]:
+    by_ecs = policy.trust(names, by_ecs_itself=True)
+    roles = [
+        ("execution", policy.execution(plan, names), by_ecs),
+        ("agent", policy.agent(plan, names), policy.trust(names)),
+    ]
+    if plan.makes_flow_role:
+        roles.append(("flow_execution", policy.flow_execution(plan, names), by_ecs))
     for role, document, trust in roles:
         yield _filled(
             _ROLE,
             role=_Expression(role),
-            prefix=f"{plan.name[:24]}-{role}-",
+            prefix=f"{plan.name[:22]}-{role.replace('_', '-')}-",
             trust=trust,
             document=document,
         )
-    if plan.makes_security_group:
-        yield (
-            _filled(
-                _SECURITY_GROUP,
-                prefix=f"{plan.name}-",
-                description=f"Prefect agent {plan.name}: nothing in",
-            )
-            + "".join(_filled(_EGRESS, port=port) for port in plan.ports)
-            + "}\n"
-        )
+
+
+def _security_group(plan: Plan, label: str, description: str, egress: str) -> str:
+    head = _filled(
+        _SECURITY_GROUP,
+        label=_Expression(label),
+        prefix=f"{plan.name}-",
+        description=description,
+    )
+    return head + egress + "}\n"
+
+
+def _service(plan: Plan, names: Placeholders) -> Iterator[str]:
+    """The task definition, the service and its alarm."""
     definition = service.task_definition(plan, names)
     (volume,) = definition["volumes"]
     yield _filled(
@@ -226,6 +320,7 @@ def _sections(plan: Plan) -> Iterator[str]:
     )
     request = service.create_service(plan, (), ())
     deployment = request["deploymentConfiguration"]
+    roles = ["agent", "execution", *(["flow_execution"] * plan.makes_flow_role)]
     groups: Any = _Expression("var.security_groups")
     if plan.makes_security_group:
         groups = [_Expression("aws_security_group.agent.id")]
@@ -236,17 +331,17 @@ def _sections(plan: Plan) -> Iterator[str]:
         **deployment["deploymentCircuitBreaker"],
         cluster=names.cluster_arn,
         groups=groups,
+        policies=[_Expression(f"aws_iam_role_policy.{role}") for role in roles],
     )
-    for output in outputs(plan):
-        yield _filled(
-            _OUTPUT,
-            name=_Expression(output.name),
-            description=output.description,
-            value=_Expression(output.terraform),
-        )
+    topics = [_Expression("var.alarm_topic")] if plan.alarm_topic else []
+    yield _filled(_ALARM, **service.alarm(plan), topics=topics)
 
 
 def _placeholders(plan: Plan) -> Placeholders:
+    network = plan.flow_network or AS_THE_AGENT
+    flow_groups = "${aws_security_group.flows.id}"
+    if network.security_groups:
+        flow_groups = "${local.flow_security_groups}"
     account = "${data.aws_caller_identity.current.account_id}"
     region = "${data.aws_region.current.id}"
     suffix = "${data.aws_partition.current.dns_suffix}"
@@ -263,7 +358,12 @@ def _placeholders(plan: Plan) -> Placeholders:
         memory=Reference("${var.memory}"),
         agent_role_arn=Reference("${aws_iam_role.agent.arn}"),
         execution_role_arn=Reference("${aws_iam_role.execution.arn}"),
+        flow_execution_role_arn=Reference("${aws_iam_role.flow_execution.arn}"),
         log_group="${aws_cloudwatch_log_group.agent.name}",
+        flow_log_group=plan.flow_log_group or "${aws_cloudwatch_log_group.flows.name}",
+        flow_subnets="${local.flow_subnets}",
+        flow_security_groups=flow_groups,
+        flow_public_ip="${local.flow_public_ip}",
         api_key_arn=made if plan.makes_secret else "${var.api_key_secret_arn}",
     )
 

@@ -1,7 +1,8 @@
-"""`prefect agent ecs prune`: the options, the list, the progress."""
+"""`prefect agent ecs prune`: the options, the list or the document, the progress."""
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import datetime, timedelta, timezone
 from typing import (
@@ -68,8 +69,14 @@ rate limits, one definition every two seconds, so that it does not delay agents.
     is_flag=True,
     help="Also delete them, and those that were deregistered earlier.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")
 def prune(
-    older_than: float, name: Optional[str], all_agents: bool, yes: bool, delete: bool
+    older_than: float,
+    name: Optional[str],
+    all_agents: bool,
+    yes: bool,
+    delete: bool,
+    as_json: bool,
 ) -> None:
     with one_line_errors():
         from ...aws.session import AWSClients
@@ -79,18 +86,16 @@ def prune(
         agent = None if all_agents else agent_tag(agent_name(name))["value"]
         pinned = pinned_definitions(lambda line: click.echo(line, err=True))
         found = find(account, timedelta(days=older_than), delete, agent, pinned)
-        if not found:
-            click.echo("There is nothing to prune.")
-        elif not yes:
-            verb = "deletes" if delete else "deregisters"
-            click.echo(f"Nothing was changed; --yes {verb} {_count(len(found))}.")
+        if found and not as_json:
+            click.echo(_table(found))
+        kept = remove(account, found, delete) if yes and found else []
+        for reason in kept:
+            click.echo(f"Not deleted: {reason} [definition-not-deleted]", err=True)
+        if as_json:
+            click.echo(_document(found, kept, changed=yes and bool(found)))
         else:
-            kept = remove(account, found, delete)
-            for reason in kept:
-                click.echo(f"Not deleted: {reason} [definition-not-deleted]", err=True)
-            verb = "Deleted" if delete else "Deregistered"
-            click.echo(f"{verb} {_count(len(found) - len(kept))}.")
-            sys.exit(1 if kept else 0)
+            click.echo(_summary(len(found), len(kept), yes, delete))
+        sys.exit(1 if kept else 0)
 
 
 def find(
@@ -100,7 +105,7 @@ def find(
     agent: Optional[str] = None,
     pinned: AbstractSet[str] = frozenset(),
 ) -> List[Definition]:
-    """Find the definitions that may be removed, and list them.
+    """Find the definitions that may be removed.
 
     Args:
         account: The account to search.
@@ -116,17 +121,12 @@ def find(
         described = [account.described(arn) for arn in shown]
     used = account.used()  # after the long search, so that no new task is missed
     now = datetime.now(timezone.utc)
-    found = [
+    return [
         each
         for each in described
         if definitions.is_prunable(each, used, now, age, agent)
         and not definitions.is_pinned(each, pinned)
     ]
-    if found:
-        click.echo(_row("REGISTERED", "STATUS", "TASK DEFINITION"))
-    for definition in found:
-        click.echo(_line(definition, now))
-    return found
 
 
 def remove(account: Account, found: Sequence[Definition], delete: bool) -> List[str]:
@@ -156,12 +156,42 @@ def _progress(items: List[str], label: str) -> ContextManager[Iterable[str]]:
     return click.progressbar(items, label=label, file=sys.stderr)
 
 
-def _line(definition: Definition, now: datetime) -> str:
+def _document(found: Sequence[Definition], kept: List[str], changed: bool) -> str:
+    listed = [
+        {
+            "name": each.name,
+            "arn": each.arn,
+            "status": each.status,
+            "registered_at": _registered_at(each).isoformat(),
+        }
+        for each in found
+    ]
+    document = {"definitions": listed, "changed": changed, "not_deleted": kept}
+    return json.dumps(document, indent=2)
+
+
+def _summary(found: int, kept: int, yes: bool, delete: bool) -> str:
+    if not found:
+        return "There is nothing to prune."
+    if not yes:
+        verb = "deletes" if delete else "deregisters"
+        return f"Nothing was changed; --yes {verb} {_count(found)}."
+    return f"{'Deleted' if delete else 'Deregistered'} {_count(found - kept)}."
+
+
+def _table(found: Sequence[Definition]) -> str:
+    now = datetime.now(timezone.utc)
+    rows = [_row("REGISTERED", "STATUS", "TASK DEFINITION")]
+    for each in found:
+        days = (now - _registered_at(each)).days
+        ago = f"{days} day{'' if days == 1 else 's'} ago" if days else "today"
+        rows.append(_row(f"{ago:>13}", each.status, each.name))
+    return "\n".join(rows)
+
+
+def _registered_at(definition: Definition) -> datetime:
     assert definition.registered_at is not None  # is_prunable requires it
-    days = (now - definition.registered_at).days
-    ago = f"{days} day{'' if days == 1 else 's'} ago" if days else "today"
-    state = "ACTIVE" if definition.is_active else "INACTIVE"
-    return _row(f"{ago:>13}", state, definition.name)
+    return definition.registered_at
 
 
 def _row(registered: str, status: str, name: str) -> str:

@@ -53,6 +53,11 @@ class Definition:
         """`family:revision`."""
         return name_of(self.arn)
 
+    @property
+    def status(self) -> str:
+        """As ECS writes it."""
+        return "ACTIVE" if self.is_active else "INACTIVE"
+
 
 def name_of(arn: str) -> str:
     """`family:revision` of a definition's ARN."""
