@@ -8,8 +8,7 @@ import time
 from datetime import datetime, timezone
 from typing import Callable, Dict, Mapping, Optional
 
-from ..errors import ConfigurationError, reason
-from ..settings import PRICES
+from ..errors import reason
 from . import fargate_prices
 from .costs import Platform, Prices, PricesOf, Rate
 
@@ -34,15 +33,7 @@ def source_of(prices: str, read: Read, logger: logging.Logger) -> PricesOf:
         prices: `table`: those in the package; `aws`: those that AWS says; `off`: none.
         read: Asks AWS for the prices of a region.
         logger: The agent's own log.
-
-    Raises:
-        ConfigurationError: if the option is none of these.
     """
-    if prices not in PRICES:
-        raise ConfigurationError(
-            f"The prices {prices!r} are not known; use {', '.join(PRICES)}.",
-            code="unknown-prices",
-        )
     if prices == "off":
         return lambda region: None
     if prices == "table":
