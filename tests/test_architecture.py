@@ -21,7 +21,16 @@ DOCS = ROOT / "docs" / "architecture.md"
 MODULES = sorted(
     path.parent if path.stem == "__init__" else path
     for path in PACKAGE.rglob("*.py")
-    if not {"sandbox", "check", "explain", "install", "prune", "rules", "status"}
+    if not {
+        "sandbox",
+        "check",
+        "costs",
+        "explain",
+        "install",
+        "prune",
+        "rules",
+        "status",
+    }
     & set(path.relative_to(PACKAGE).parts[:-1])
     and path.parent != PACKAGE.parent
 )
