@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import time
@@ -28,7 +29,9 @@ from prefect_ecs_plugin.cli.explain.account import Explanation
 from prefect_ecs_plugin.cli.explain.seen import Line, Seen, moment
 from prefect_ecs_plugin.cli.explain.timeline import Phase
 from prefect_ecs_plugin.launch_record import LaunchRecord
+from prefect_ecs_plugin.monitoring import costs, fargate_prices, phases
 from prefect_ecs_plugin.monitoring.stop_reasons import STOP_REASONS, StopReason
+from prefect_ecs_plugin.observability import counters
 from prefect_ecs_plugin.sandbox.aws import Fault, StartFailure
 
 # -- Through the servers ------------------------------------------------------------
@@ -126,6 +129,7 @@ def test_the_page_of_a_killed_run(world: RecordedRuns) -> None:
     assert "[out-of-memory]" in shown
     assert "ECSRun(memory='1 GB')" in shown
     assert "<- longest" in shown
+    assert "  cost   It used 0.004167 vCPU hours and 0.008333 GB hours of" in shown
     assert PASSWORD not in shown
     assert "\x1b" not in shown
     too_long = [line for line in shown.splitlines() if len(line) > 80]
@@ -576,6 +580,26 @@ TIMELINES = {
         ],
     ),
 }
+
+
+def test_what_the_tasks_of_a_run_cost() -> None:
+    """As an agent wrote, who may have asked AWS; else by the table of prices."""
+    tasks = [
+        {**task(name, 6, 16, 50, 52, 91, 376), "launchType": "FARGATE"}
+        for name in ("0a", "0b")
+    ]
+    priced = costs.cost_of(tasks[0], lambda region: None)
+    assert priced is not None
+    told = dataclasses.replace(priced, dollars=2.5, source="a contract")
+    line = phases.line(tasks[0], {counters.Phase.RUN: 5.0}, costs.sentence(told))
+    states = [state("Submitted", 5, attempt=1), state("Success", 90)]
+    given = seen(999, states, *tasks, said=[Line(at(95).timestamp(), "INFO", line)])
+    explained = account.explain(given, 10)
+    first, second = explained.costs
+    assert (first.dollars, first.source) == (2.5, "a contract")
+    assert second == costs.cost_of(tasks[1], fargate_prices.prices_of)
+    assert "  cost   $2.50" in page.page(explained)
+    assert "for 2 tasks" in page.page(explained)
 
 
 def test_a_run_of_two_days() -> None:

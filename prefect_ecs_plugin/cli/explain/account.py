@@ -8,6 +8,8 @@ from datetime import datetime, timezone
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ...aws import console_links
+from ...monitoring import costs, fargate_prices, phases
+from ...monitoring.costs import Cost
 from ...monitoring.decision import Task
 from ...observability import redaction
 from . import causes
@@ -63,6 +65,7 @@ class Explanation:
         task_runs: Its task runs, those that failed or took longest first.
         task_run_states: How many of them are in which state.
         tasks: Its ECS tasks: facts by their names, the oldest first.
+        costs: What those that have stopped used and cost, as far as it is known.
         log: The last lines of its log.
         log_source: Where they are.
         requests: What ECS shows of the two requests that made its last task.
@@ -78,6 +81,7 @@ class Explanation:
     task_runs: Tuple[TaskRun, ...]
     task_run_states: Mapping[str, int]
     tasks: Tuple[Mapping[str, Any], ...]
+    costs: Tuple[Cost, ...]
     log: Tuple[str, ...]
     log_source: str
     requests: Mapping[str, Any]
@@ -111,6 +115,7 @@ def explain(seen: Seen, log_lines: int) -> Explanation:
             Counter(str(each["state"]) for each in seen.row.get("task_runs") or ())
         ),
         tasks=tuple(map(_task, seen.tasks)),
+        costs=tuple(_costs(seen)),
         log=log,
         log_source=log_source,
         requests=_requests(seen),
@@ -204,6 +209,22 @@ def _task(task: Task) -> Dict[str, Any]:
             for each in task.get("containers") or ()
         ],
     }
+
+
+def _costs(seen: Seen) -> Iterator[Cost]:
+    """What agents wrote about the costs of tasks, else what the table of prices says.
+
+    An agent may have asked AWS for the prices, and ECS may have forgotten the task.
+    """
+    found: Dict[str, Optional[Cost]] = {}
+    for task in seen.tasks:
+        name = str(task["taskArn"]).rpartition("/")[2]
+        found[name] = costs.cost_of(task, fargate_prices.prices_of)
+    for line in seen.said:
+        told = phases.read(line.message)
+        if told:
+            found[told[0]] = costs.read(line.message) or found.get(told[0])
+    yield from filter(None, found.values())
 
 
 def _log(seen: Seen, count: int) -> Tuple[Tuple[str, ...], str]:

@@ -10,6 +10,7 @@ from typing import Any, Iterator, List, Mapping, Sequence, Tuple
 import click
 import yaml
 
+from ...monitoring.costs import Cost, price_tag, sentence
 from ...validation.excerpt import shortened
 from ..terminal import WIDTH, spoken, wrapped
 from .account import Explanation
@@ -95,12 +96,22 @@ def _head(explained: Explanation) -> Iterator[str]:
         size = f"cpu {task['cpu']}, memory {task['memory']}"
         where = f"in cluster {task['cluster']}, {task['region']}"
         yield from _fact("task", f"{task['id']} {where}; {task['provider']}, {size}")
+    if explained.costs:
+        yield from _fact("cost", _cost(explained.costs))
     if spans:
         begin, end = _at(spans[0].begin), _at(spans[-1].end)
         same_day = "%H:%M:%S" if begin.date() == end.date() else "%Y-%m-%d %H:%M:%S"
         until = "now" if spans[-1].is_open else f"{end:{same_day}}"
         took = spoken(explained.seconds)
         yield from _fact("time", f"{took}: {begin:%Y-%m-%d %H:%M:%S} to {until} UTC")
+
+
+def _cost(costs: Sequence[Cost]) -> str:
+    """What all tasks of the run cost; of a single one, also what it used."""
+    dollars = [each.dollars for each in costs if each.dollars is not None]
+    if len(costs) == 1 or len(dollars) < len(costs):
+        return "; ".join(map(sentence, costs))
+    return f"{price_tag(sum(dollars))} for {len(costs)} tasks"
 
 
 def _fact(name: str, text: str) -> List[str]:
