@@ -104,6 +104,16 @@ class RecordedRuns:
         """Wait until a task has stopped; its AWS moves tasks in a thread."""
         until(lambda: self.aws.task(task_arn).last_status == "STOPPED")
 
+    def running(self, task_arn: str) -> None:
+        """Wait until a task is RUNNING."""
+        until(lambda: self.aws.task(task_arn).last_status == "RUNNING")
+
+    def finish(self, task_arn: str, *how: Any) -> None:
+        """End a task once it is RUNNING, as `AWS.finish`; wait for its stop."""
+        self.running(task_arn)
+        self.aws.finish(task_arn, *how)
+        self.stopped(task_arn)
+
     @property
     def environment(self) -> Dict[str, str]:
         keys = (self.aws.access_key, self.aws.secret_key)

@@ -19,7 +19,6 @@ from stopped_tasks import EXITED, FAILED_TO_START, OUT_OF_MEMORY, ran
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
 from recorded_runs import PASSWORD, RecordedRuns, recorded_runs
-from sandbox_prefect import until
 
 from prefect_ecs_plugin.aws import console_links
 from prefect_ecs_plugin.cli import exec as exec_module
@@ -90,8 +89,7 @@ def test_every_stop_reason_is_named(
         world.stopped(world.launch(run_id))
     else:
         arn = world.launch(run_id)
-        world.aws.finish(arn, how.exit_code)
-        world.stopped(arn)
+        world.finish(arn, how.exit_code)
     world.aws.calls.clear()
     explained = explain(run_id)
     assert explained.cause is not None
@@ -108,8 +106,7 @@ def test_the_page_of_a_killed_run(world: RecordedRuns) -> None:
     world.say(run_id, f"Connecting with {PASSWORD}", name="prefect.CloudTaskRunner")
     arn = world.launch(run_id, enableExecuteCommand=False)
     world.set_state(run_id, "Running")
-    world.aws.finish(arn, 137, OUT_OF_MEMORY)
-    world.stopped(arn)
+    world.finish(arn, 137, OUT_OF_MEMORY)
     world.aws.calls.clear()
     result = world.command("explain", run_id)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -214,8 +211,7 @@ def test_a_flow_that_fails_by_itself(world: RecordedRuns, explain: Explain) -> N
     change = {"task_run_id": task_run.id, "state": failed}
     world.store.set_task_run_states([change])
     world.set_state(run_id, "Failed", "Some reference tasks failed.")
-    world.aws.finish(arn, 0)
-    world.stopped(arn)
+    world.finish(arn, 0)
     explained = explain(run_id)
     assert explained.cause is not None
     assert explained.cause.code == ""
@@ -228,8 +224,7 @@ def test_a_run_that_the_server_gave_up(world: RecordedRuns, explain: Explain) ->
     run_id = world.claimed()
     arn = world.launch(run_id)
     world.set_state(run_id, "Running")
-    world.aws.finish(arn, 1)
-    world.stopped(arn)
+    world.finish(arn, 1)
     world.set_state(run_id, "Failed", "No heartbeat detected from the remote task; ...")
     assert _cause(explain(run_id)) == "flow-exited"
 
@@ -239,8 +234,7 @@ def test_a_run_that_succeeded(world: RecordedRuns, explain: Explain) -> None:
     arn = world.launch(run_id)
     world.set_state(run_id, "Running")
     world.set_state(run_id, "Success")
-    world.aws.finish(arn, 0)
-    world.stopped(arn)
+    world.finish(arn, 0)
     explained = explain(run_id)
     assert (explained.cause, explained.waits_for, explained.unseen[1:]) == (
         None,
@@ -278,7 +272,7 @@ def test_what_a_run_waits_for(world: RecordedRuns, explain: Explain) -> None:
     arn = world.launch(running)
     world.set_state(running, "Running")
     assert explain(running).waits_for.startswith("Its task is RUNNING")
-    world.aws.finish(arn, 0)
+    world.finish(arn, 0)
 
 
 def test_what_aws_does_not_show_is_said(world: RecordedRuns, explain: Explain) -> None:
@@ -663,7 +657,7 @@ def test_logs_of_a_run(world: RecordedRuns, logged: str) -> None:
     assert "line 10\n" not in explained
     result = world.command("logs", logged, "--container", "proxy")
     assert code_of(result.stderr.strip()) == "no-such-container"
-    world.aws.finish(arn, 0)
+    world.finish(arn, 0)
 
 
 def test_logs_of_a_task_that_ecs_has_forgotten(world: RecordedRuns) -> None:
@@ -687,7 +681,7 @@ def test_logs_of_a_run_that_has_none(world: RecordedRuns) -> None:
     assert code_of(world.command("logs", run_id).stderr.strip()) == "no-task"
     arn = world.launch(run_id)
     assert code_of(world.command("logs", run_id).stderr.strip()) == "no-awslogs"
-    world.aws.finish(arn, 0)
+    world.finish(arn, 0)
 
 
 def test_following_logs(
@@ -702,8 +696,7 @@ def test_following_logs(
             write(world, arn, "first", "second")
         if len(pauses) == 7:
             write(world, arn, "last")
-            world.aws.finish(arn, 0)
-            world.stopped(arn)
+            world.finish(arn, 0)
 
     monkeypatch.setattr(logs, "time", SimpleNamespace(sleep=sleep))
     result = world.command("logs", logged, "--follow")
@@ -719,7 +712,7 @@ def test_no_right_to_read_logs(world: RecordedRuns, logged: str) -> None:
     world.aws.fault = lambda asked, _: denied if asked.startswith("logs.") else None
     result, explained = (world.command(name, logged) for name in ("logs", "explain"))
     world.aws.fault = None
-    world.aws.finish(arn, 0)
+    world.finish(arn, 0)
     assert result.exit_code == 1
     assert code_of(result.stderr.strip()) == "missing-permission"
     assert "logs:GetLogEvents" in result.stderr
@@ -748,7 +741,7 @@ def test_exec(world: RecordedRuns, plugin: List[List[str]]) -> None:
     run_id = world.claimed()
     arn = world.launch(run_id, enableExecuteCommand=True)
     task_id = arn.rpartition("/")[2]
-    until_running(world, arn)
+    world.running(arn)
     folder = str(world.home / "plugin")
     result = world.command("exec", run_id, "--", "ps", "a b", PATH=folder)
     assert result.exit_code == 0, result.output
@@ -776,8 +769,7 @@ def test_exec(world: RecordedRuns, plugin: List[List[str]]) -> None:
     assert "ecs:ExecuteCommand" in result.stderr
     result = world.command("exec", run_id, "--container", "proxy", PATH=folder)
     assert code_of(result.stderr.strip()) == "no-such-container"
-    world.aws.finish(arn, 0)
-    world.stopped(arn)
+    world.finish(arn, 0)
     result = world.command("exec", run_id, PATH=folder)
     assert code_of(result.stderr.strip()) == "task-not-running"
     assert len(plugin) == 1
@@ -790,10 +782,10 @@ def test_exec_in_a_task_that_does_not_allow_it(
     result = world.command("exec", run_id)
     assert (result.exit_code, code_of(result.stderr.strip())) == (1, "no-task")
     arn = world.launch(run_id)
-    until_running(world, arn)
+    world.running(arn)
     result = world.command("exec", run_id)
     assert (result.exit_code, code_of(result.stderr.strip())) == (1, "exec-not-enabled")
-    world.aws.finish(arn, 0)
+    world.finish(arn, 0)
     assert plugin == []
 
 
@@ -809,10 +801,6 @@ def test_exec_in_a_task_whose_agent_for_it_has_stopped() -> None:
     assert exec_module.ready_task(given, "flow")["taskArn"] == f"{ARN}a"
 
 
-def until_running(world: RecordedRuns, arn: str) -> None:
-    until(lambda: world.aws.task(arn).last_status == "RUNNING")
-
-
 # -- Permissions --------------------------------------------------------------------
 
 
@@ -820,12 +808,12 @@ def test_the_table_has_all_permissions_that_a_person_needs(
     world: RecordedRuns, logged: str, plugin: List[List[str]]
 ) -> None:
     arn = world.launch(logged, enableExecuteCommand=True)
-    until_running(world, arn)
+    world.running(arn)
     write(world, arn, "a line")
     world.aws.calls.clear()
     for command in ("explain", "logs", "exec"):
         result = world.command(command, logged, PATH=str(world.home / "plugin"))
         assert result.exit_code == 0, result.output
     called = set(world.aws.calls)
-    world.aws.finish(arn, 0)
+    world.finish(arn, 0)
     assert called == {each.action.replace(":", ".") for each in permissions.PERSON}

@@ -102,7 +102,7 @@ def test_clusters_are_read_with_one_call_a_second(world: RecordedRuns) -> None:
             clock.now += 1
     assert calls == [2, 2, 4, 4, 6]
     assert unseen == []
-    world.aws.finish(arn, 0)
+    world.finish(arn, 0)
 
 
 def test_watch_and_json_exclude_each_other(world: RecordedRuns) -> None:
