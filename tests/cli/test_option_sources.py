@@ -235,6 +235,20 @@ def test_a_file_that_cannot_be_read_is_one_line(
     assert result.output.count("\n") == 1
 
 
+def test_a_file_on_s3_without_credentials_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    result = CliRunner().invoke(ecs, ["prune", "--config", "s3://bucket/start.yaml"])
+    assert result.exit_code == 1
+    assert code_of(result.output.rstrip()) == "no-credentials"
+    assert result.output.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "variable, text",
     [
