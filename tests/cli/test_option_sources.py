@@ -155,7 +155,8 @@ def test_commands_with_the_options_of_start_read_its_section(
     config: Callable[[str], str],
 ) -> None:
     path = config(SEVERAL)
-    found = {name: parsed(name, "--config", path).params for name in ALL}
+    names = ("check", "install", "sandbox", "prune")
+    found = {name: parsed(name, "--config", path).params for name in names}
     assert found["check"]["key"] == "k3y"
     assert found["install"]["cluster"] == "other"
     assert found["install"]["vpc_id"] == ("vpc-0123456789abcdef0",)

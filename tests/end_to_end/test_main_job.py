@@ -313,7 +313,7 @@ def test_configured_by_the_environment_alone(
     }
     run_id = world.run(flows["plain"], labels=["label2"])
     dying = world.run(flows["dying"], labels=["label1"])
-    with world.agent(**variables) as agent:
+    with world.quick_agent(**variables) as agent:
         assert world.finished([run_id, dying]) == ["Success", "Failed"]
         assert any("from-env" in line for line in agent.lines)
     assert any("the last line" in line for line in world.log(dying))
