@@ -552,8 +552,9 @@ with Flow(f"pickled{os.getpid()}", storage=Local()) as pickled:  # another each 
 
 NEEDS = """
 from prefect import Flow, Parameter
+from prefect.storage import S3
 
-with Flow("needs") as flow:
+with Flow("needs", storage=S3("a-bucket-of-the-user")) as flow:
     Parameter("x") + 1
 """
 
@@ -644,7 +645,8 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(
     for name, text in FOLDER.items():
         (folder / f"{name}.py").write_text(text)
     role = "arn:aws:iam::123456789012:role/ecs"
-    options = ["--label", "l", "--env", "GREETING=hello", "--execution-role-arn", role]
+    options = ["--label", "l", "--env", "GREETING=hello"]
+    options += ["--execution-role-arn", role, "--task-role-arn", role]
     params = ["--param", "x=1", "--param", "needs:x=2", "--param", "lost=3"]
     done = CliRunner().invoke(
         command.sandbox,
