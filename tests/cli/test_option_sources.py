@@ -284,6 +284,13 @@ def test_sources_show_no_secret(config: Callable[[str], str]) -> None:
     assert set(shown["the command line"]) == {"--env ***", "--api http://me:***@host/"}
 
 
+def test_sources_show_the_files_of_flows_by_their_paths(tmp_path: Path) -> None:
+    file = tmp_path / "flow.py"
+    file.touch()
+    shown = sources(parsed("check", "--flow", str(file)))
+    assert shown == {"the command line": [f"--flow {file}"]}
+
+
 def test_a_variable_of_no_option_is_told_with_the_likely_one() -> None:
     given = ["PREFECT_ECS_LABLE", "PREFECT_ECS_OLDER_THAN", "PREFECT_ECS_CONFIG", "A"]
     assert unknown_variables([*given, "PREFECT_ECS_QQQQQQ"]) == {
