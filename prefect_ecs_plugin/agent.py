@@ -6,6 +6,7 @@ private methods of Prefect, which is frozen. The tests run with Prefect 1.0 and 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import os
@@ -13,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import (
@@ -39,7 +41,7 @@ from .aws.ecs import ECS
 from .aws.rate_limiter import RateLimiter, limits_for
 from .aws.retrying import AWSCallError, Verdict
 from .aws.session import AWSClients
-from .config import configuration
+from .config import configuration, options, summary
 from .config.sources import Reader
 from .errors import RateLimited, without_code
 from .flow_run import plain
@@ -65,6 +67,7 @@ from .scheduling.steps import Steps, in_thread, run_blocking
 from .settings import AgentSettings, PrefectSettings, ResumeSettings
 from .submission import Submission
 from .validation import coercion
+from .validation.arguments import listed
 from .version import installed_version
 
 #: Threads. RunTask takes about 0.4 s and the call to Prefect's API about 0.05 s, so
@@ -91,6 +94,10 @@ _RETURNING = 0.8
 
 #: How long flushing the agent's own log may take when the process ends, in seconds.
 _FLUSHING = 1.0
+
+#: How long the line that begins the log waits for ECS to describe the cluster, whose
+#: ARN has the account in it, in seconds. Meanwhile the agent launches nothing.
+_DESCRIBING = 1.0
 
 CREDENTIALS = "The AWS credentials cannot be refreshed [credentials-not-refreshed]"
 QUEUE = "The queue of flow runs cannot be read from the Prefect API [queue-unreadable]"
@@ -183,10 +190,12 @@ class ECSAgent(Agent):
 
     Raises:
         ConfigurationError: one line that says what to set, if an argument is wrong or
-            misses something.
+            misses something. `config.options` says what each may be; that is checked
+            before AWS is asked.
     """
 
     client: AgentClient
+    _cluster: Future[clusters.Cluster]
 
     def __init__(
         self,
@@ -227,7 +236,11 @@ class ECSAgent(Agent):
         spot_patience: float = settings.DEFAULT_SPOT_PATIENCE,
         max_memory: Optional[int] = None,
     ) -> None:
-        log_formats.check_format(log_format)
+        labels, template_hosts = listed(labels), listed(template_hosts)
+        given, configured = dict(locals()), prefect.config.cloud.agent
+        for argument in ("labels", "env_vars", "agent_address"):  # as Prefect does
+            given[argument] = given[argument] or configured.get(argument)
+        options.check(given, inspect.signature(ECSAgent).parameters)
         self._log_format = log_format
         if log_format == "json":  # before Prefect adds a handler for text
             logger_name = name or prefect.config.cloud.agent.get("name", "agent")
@@ -235,7 +248,7 @@ class ECSAgent(Agent):
         super().__init__(
             agent_config_id=agent_config_id,
             name=name,
-            labels=labels,
+            labels=list(labels or ()),
             env_vars=env_vars,
             max_polls=max_polls,
             agent_address=agent_address,
@@ -268,9 +281,10 @@ class ECSAgent(Agent):
         self.ecs_client = self._clients("ecs")
         coercion.use(self.ecs_client.meta.service_model)
         hosts = tuple(template_hosts)
+        self._start_warnings: List[str] = []
         read_settings = configuration.settings_reader(
             self._clients,
-            self.logger,
+            self._start_warnings.append,
             task_definition_path=task_definition_path,
             run_task_kwargs_path=run_task_kwargs_path,
             launch_type=launch_type,
@@ -282,6 +296,7 @@ class ECSAgent(Agent):
             template_hosts=hosts,
             flow_log_group=flow_log_group,
             agent_name=self.name,
+            on_files=self._describe_cluster,
         )
 
         def read() -> AgentSettings:
@@ -448,23 +463,54 @@ class ECSAgent(Agent):
         """
         self._first_look = self._look()
         settings = self._settings.result()
+        self._log_start(settings)
         self._dispatcher.start(self._recovery.recover(), background=True)
-        has_key = bool(self.flow_run_api_key)
-        for warning in api_key.warnings(settings, has_key):
+        for warning in (
+            *self._start_warnings,
+            *api_key.warnings(settings, bool(self.flow_run_api_key)),
+            *configuration.warnings(settings),
+        ):
             self.logger.warning(warning)
-        for warning in configuration.warnings(settings):
-            self.logger.warning(warning)
-        cluster = kwargs.agent_level(settings).get("cluster")
-        self._dispatcher.start(self._check_cluster(cluster), background=True)
+        self._dispatcher.start(self._check_cluster(), background=True)
         if self._watches:
             self._dispatcher.keep_running("task watcher", self._watcher.watch)
             self._dispatcher.keep_running(
                 "cancellation watcher", self._supervisor.watch_cancellations
             )
 
-    def _check_cluster(self, name: Optional[str]) -> Steps[None]:
-        yield from ()
-        problem = clusters.trouble(self.ecs_client, name)
+    def _describe_cluster(self, settings: AgentSettings) -> None:
+        """Have the cluster described in a thread, while the network is read."""
+        name = kwargs.agent_level(settings).get("cluster")
+        self._cluster = in_thread(
+            lambda: clusters.describe(self.ecs_client, name), "cluster"
+        )
+
+    def _log_start(self, settings: AgentSettings) -> None:
+        """Write the line that begins the agent's log: what it is and works with."""
+        account = summary.given_account(settings)
+        if account is None and wait([self._cluster], _DESCRIBING).done:
+            account = summary.account_of([self._cluster.result().arn])
+        if self._log_format == "text":
+            print(ascii_name)
+        self.logger.info(
+            "Starting ECSAgent of prefect-ecs-plugin %s: %s",
+            installed_version(),
+            summary.line(
+                settings,
+                PrefectSettings(
+                    prefect.config.backend,
+                    prefect.config.cloud.api,
+                    labels=tuple(self.labels),
+                ),
+                self.ecs_client.meta.region_name,
+                account,
+                self.agent_address,
+            ),
+        )
+
+    def _check_cluster(self) -> Steps[None]:
+        yield self._cluster
+        problem = self._cluster.result().problem
         if problem:
             self.logger.warning(problem)
 
@@ -519,21 +565,15 @@ class ECSAgent(Agent):
     # -- Prefect's private methods, overridden ----------------------------------
 
     def _show_startup_display(self) -> None:
-        """Name this agent; Prefect's own banner is the same for its own ECS agent."""
-        if self._log_format == "text":
-            print(ascii_name)
-        self.logger.info(
-            "Starting ECSAgent of prefect-ecs-plugin %s with labels %s",
-            installed_version(),
-            list(self.labels),
-        )
+        """Say that the agent is ready, in place of Prefect's banner for its own."""
         self.logger.info("Waiting for flow runs...")
 
     def _setup_api_connection(self) -> None:
         """Register with the API, and wait while it limits the rate of requests."""
         while True:
             try:
-                super()._setup_api_connection()
+                with self._only_warnings():
+                    super()._setup_api_connection()
                 return
             except Exception as error:
                 cause = error.__cause__ or error
@@ -541,6 +581,20 @@ class ECSAgent(Agent):
                     raise
                 self.logger.warning("The agent cannot register yet: %s", cause)
                 time.sleep(cause.retry_after)
+
+    @contextmanager
+    def _only_warnings(self) -> Iterator[None]:
+        """Leave out Prefect's two lines on registering, but at DEBUG.
+
+        They would stand before the line that says what the agent is.
+        """
+        level = self.logger.level
+        if level == logging.INFO:
+            self.logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            self.logger.setLevel(level)
 
     def _start_agent_api_server(self) -> None:
         """Do nothing: `start` has done it; Prefect's own server is always healthy."""

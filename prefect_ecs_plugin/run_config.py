@@ -40,8 +40,8 @@ from .errors import (
     UnsupportedRunConfig,
 )
 from .flow_run import FLOW_CONTAINER, plain
-from .validation import coercion, rules
-from .validation.excerpt import quoted, shortened
+from .validation import arguments, coercion, rules
+from .validation.excerpt import MAX_LINE, quoted, shortened
 from .validation.yaml_text import parse_mapping, read_file
 
 #: Schemes of paths that agents read.
@@ -52,21 +52,22 @@ _STRINGS = (
     "task_definition_path",
     "task_definition_arn",
     "image",
-    "cpu",
-    "memory",
     "task_role_arn",
     "execution_role_arn",
 )
-_MAPPINGS = ("task_definition", "env", "run_task_kwargs")
-_MEMBERS = _STRINGS + _MAPPINGS
+_SIZES = ("cpu", "memory")
+_MAPPINGS = ("task_definition", "run_task_kwargs")
+_MEMBERS = (*_STRINGS, *_SIZES, "env", *_MAPPINGS)
 
 #: Types of run configs that the agent supports, and the members that each of them has.
 _MEMBERS_OF = {"ECSRun": _MEMBERS, "UniversalRun": ("env",)}
 
-#: Members of a definition, and the arguments that set them.
+#: Members of the requests, and the arguments that set them.
 _ARGUMENTS = {
-    "taskRoleArn": "task_role_arn",
-    "executionRoleArn": "execution_role_arn",
+    "overrides.taskRoleArn": "task_role_arn",
+    "overrides.executionRoleArn": "execution_role_arn",
+    "overrides.cpu": "cpu",
+    "overrides.memory": "memory",
     "containerDefinitions[0].image": "image",
 }
 
@@ -79,8 +80,10 @@ class ECSRun(RunConfig):
     `task_definition_arn`, or else from the agent; `run_task_kwargs` are merged over
     the agent's.
 
-    Mistakes that ECS would refuse are errors here already. A key that is only
-    unknown is a warning, since the agent may have a newer botocore than the author.
+    Mistakes that ECS would refuse are errors here already. What ECS may accept is a
+    warning: a key that is only unknown, since the agent may have a newer botocore than
+    the author; a size that Fargate does not have, where neither `run_task_kwargs` nor
+    `task_definition` says where the flow runs; a role that is a name and no ARN.
 
     Args:
         task_definition (dict): the keyword arguments of `register_task_definition`.
@@ -131,8 +134,8 @@ class ECSRun(RunConfig):
         run_task_kwargs: Optional[Mapping[str, Any]] = None,
         labels: Optional[Iterable[str]] = None,
     ) -> None:
-        labels = _labels(labels)
-        super().__init__(env=env, labels=labels)  # type: ignore[arg-type]  # a dict
+        super().__init__(env=env)  # type: ignore[arg-type]  # a dict
+        self.labels = arguments.listed(labels)
         path: Any = task_definition_path
         self.task_definition = task_definition
         self.task_definition_path = (
@@ -214,8 +217,8 @@ class ECSRun(RunConfig):
         self = cls.__new__(cls)
         for name in _MEMBERS:
             setattr(self, name, data.get(name) if name in members else None)
+        vars(self)["labels"] = data.get("labels")
         try:
-            self.labels = _labels(data.get("labels"))
             self._check_types()
         except ConfigurationError as error:
             reason = error.message[len("ECSRun: ") :]
@@ -226,26 +229,11 @@ class ECSRun(RunConfig):
         return self
 
     def _check_types(self) -> None:
-        members = vars(self)
-        for name in ("cpu", "memory"):
-            size = members[name]
-            if isinstance(size, bool) or not isinstance(size, (int, str, type(None))):
-                raise _wrong_type(name, "an integer or a string", size)
-            members[name] = None if size is None else str(size)
-        for names, kind, wanted in (
-            (_STRINGS, str, "a string"),
-            (_MAPPINGS, Mapping, "a dict"),
-        ):
-            for name in names:
-                if not isinstance(members[name], (kind, type(None))):
-                    raise _wrong_type(name, wanted, members[name])
-        for key, value in (members["env"] or {}).items():
-            if not isinstance(key, str):
-                raise _wrong_type(f"env: the name {quoted(key)}", "a string", key)
-            if not isinstance(value, (str, bool, int, float, type(None))):
-                raise _wrong_type(
-                    f"env[{quoted(key)}]", "a string, number or boolean", value
-                )
+        rules.raise_certain(_wrong_types(vars(self)), ConfigurationError, "ECSRun: ")
+        self.labels = set(self.labels or ())
+        for name in _SIZES:
+            size = vars(self)[name]
+            vars(self)[name] = None if size is None else str(size)
         self._check_definition()
 
     def _check_definition(self) -> None:
@@ -261,6 +249,20 @@ class ECSRun(RunConfig):
                 "image of a registered task definition is fixed: remove one of the two",
                 code="fixed-image",
             )
+
+    def __repr__(self) -> str:
+        """The arguments that were set, without what may hold a secret.
+
+        The values of `env`, and what is nested in a definition or in kwargs, are `...`.
+        """
+        members = {name: vars(self)[name] for name in _MEMBERS}
+        members["labels"] = sorted(self.labels) or None
+        shown = (
+            f"{name}={_shown(name, value)}"
+            for name, value in members.items()
+            if value is not None
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __reduce_ex__(self, protocol: Any) -> Tuple[Any, ...]:
         # A flow carries its run config into the container, whose image may not have
@@ -283,30 +285,38 @@ class ECSRun(RunConfig):
         return twin
 
 
-def _labels(labels: Any) -> Any:
-    if labels is None:
-        return set()
-    if isinstance(labels, (str, bytes)):
-        raise ConfigurationError(
-            "ECSRun: labels must be a list of strings; write "
-            f"labels=[{quoted(labels)}]",
-            code="wrong-type",
-        )
-    try:
-        found = list(labels)
-    except TypeError:
-        found = [labels]
-    for label in found:
-        if not isinstance(label, str):
-            raise _wrong_type("labels", "a list of strings", label)
-    return set(found)
-
-
-def _wrong_type(name: str, wanted: str, value: Any) -> ConfigurationError:
-    return ConfigurationError(
-        f"ECSRun: {name} must be {wanted}, not {type(value).__name__}",
-        code="wrong-type",
+def _shown(name: str, value: Any) -> str:
+    """What `repr` shows of an argument."""
+    if not isinstance(value, Mapping):
+        return quoted(value, MAX_LINE)
+    entries = (
+        f"{quoted(key)}: "
+        + ("..." if name == "env" or _is_nested(each) else quoted(each))
+        for key, each in value.items()
     )
+    return f"{{{', '.join(entries)}}}"
+
+
+def _is_nested(value: object) -> bool:
+    return not isinstance(value, (str, int, float, type(None)))
+
+
+def _wrong_types(members: Mapping[str, Any]) -> Iterator[rules.Problem]:
+    for name in _SIZES:
+        size = members[name]
+        if isinstance(size, bool) or not isinstance(size, (int, str, type(None))):
+            yield arguments.wrong_type(name, "an integer or a string", size)
+    for names, kind, wanted in (
+        (_STRINGS, str, "a string"),
+        (_MAPPINGS, Mapping, "a dict"),
+    ):
+        for name in names:
+            if not isinstance(members[name], (kind, type(None))):
+                yield arguments.wrong_type(name, wanted, members[name])
+    if members["env"] is not None:
+        yield from arguments.variables("env", members["env"])
+    if members["labels"] is not None:
+        yield from arguments.strings("labels", members["labels"])
 
 
 # --- what ECS would refuse ------------------------------------------------------
@@ -327,21 +337,24 @@ def _problems(run: ECSRun) -> Iterator[rules.Problem]:
     for problem in rules.check_one_task(kwargs or {}):
         yield problem.within("run_task_kwargs")
     yield from _problems_of_arguments(run)
+    yield from _problems_of_size(run)
     if definition or kwargs:
         yield from _problems_of_requests(run, definition or {}, kwargs or {})
 
 
 def _problems_of_arguments(run: ECSRun) -> Iterator[rules.Problem]:
-    """Check the arguments as members of a definition."""
+    """Check the arguments as members of both requests."""
     container = {"name": FLOW_CONTAINER, "image": run.image or None}
-    as_definition = {
+    overrides = {
         "taskRoleArn": run.task_role_arn,
         "executionRoleArn": run.execution_role_arn,
         "cpu": run.cpu,
         "memory": run.memory,
-        "containerDefinitions": [container],
     }
-    for problem in rules.check_definition(as_definition, partial=True):
+    for problem in (
+        *rules.check_definition({"containerDefinitions": [container]}, partial=True),
+        *rules.check_run_task({"overrides": overrides}, partial=True),
+    ):
         yield replace(problem, place=_ARGUMENTS.get(problem.place, problem.place))
 
 
@@ -372,10 +385,28 @@ def _problems_of_requests(
     )
     yield from (problem.within("task_definition") for problem in problems)
     yield from (problem.within("run_task_kwargs") for problem in request_problems)
-    required = "FARGATE" in written.items("requiresCompatibilities")
-    if on_fargate or (on_fargate is None and required):
-        yield from rules.check_fargate_size(
-            run.cpu or overrides.get("cpu"),
-            run.memory or overrides.get("memory"),
-            "cpu and memory" if run.cpu or run.memory else "run_task_kwargs.overrides",
-        )
+
+
+def _problems_of_size(run: ECSRun) -> Iterator[rules.Problem]:
+    """A size that Fargate does not have; a warning if the flow may run elsewhere."""
+    kwargs = rules.Part("", run.run_task_kwargs or {})
+    definition = rules.Part("", run.task_definition or {})
+    compatibilities = definition.items("requiresCompatibilities")
+    on_fargate = rules.placed_on_fargate(kwargs.value)
+    if on_fargate is None and compatibilities:
+        on_fargate = "FARGATE" in compatibilities
+    if on_fargate is False:
+        return
+    overrides = kwargs.part("overrides")
+    cpu = run.cpu or overrides.get("cpu")
+    memory = run.memory or overrides.get("memory")
+    place = "run_task_kwargs.overrides" if cpu or memory else "task_definition"
+    if run.cpu or run.memory:
+        place = " and ".join(filter(None, (cpu and "cpu", memory and "memory")))
+    if on_fargate:  # the size of the definition itself is checked with the definition
+        yield from rules.check_fargate_size(cpu, memory, place)
+        return
+    cpu, memory = cpu or definition.get("cpu"), memory or definition.get("memory")
+    for problem in rules.check_fargate_size(cpu, memory, place):
+        hint = "for other launch types, set launchType in run_task_kwargs"
+        yield replace(problem, message=f"{problem.message}; {hint}", certain=False)

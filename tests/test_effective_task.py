@@ -8,7 +8,6 @@ generated inputs here and asserted in test_template.py and test_kwargs.py.
 from __future__ import annotations
 
 import copy
-import logging
 import os
 from pathlib import Path
 from typing import Any, Dict
@@ -287,7 +286,7 @@ def test_an_inferred_network_equals_that_of_prefects_own_agent(
     path.write_text(file, encoding="utf-8")
     theirs = PrefectECSAgent(run_task_kwargs_path=str(path), **keys).run_task_kwargs
     agent = configuration.settings_reader(
-        AWSClients(**keys), logging.getLogger("agent"), run_task_kwargs_path=str(path)
+        AWSClients(**keys), [].append, run_task_kwargs_path=str(path)
     )()
     ours = kwargs.build(
         kwargs.agent_level(agent),

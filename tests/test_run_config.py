@@ -18,7 +18,7 @@ import cloudpickle
 import prefect
 import pytest
 from box import Box
-from codes import raises_code
+from codes import code_of, raises_code
 from prefect.run_configs import ECSRun as PrefectECSRun
 from prefect.run_configs import KubernetesRun, UniversalRun
 from prefect.serialization.run_config import RunConfigSchema
@@ -138,34 +138,44 @@ ONE_PATH = {"task_definition_path": "s3://b/k"}
 
 MISTAKES: Dict[str, Tuple[Dict[str, Any], List[str], str]] = {
     "labels is a string": ({"labels": "prod"}, ["wrong-type"], "labels=['prod']"),
-    "a label is a number": ({"labels": [1]}, ["wrong-type"], "labels .*int"),
-    "labels is a number": ({"labels": 1}, ["wrong-type"], "labels .*int"),
-    "env is a list": ({"env": ["A=1"]}, ["wrong-type"], "env .*dict, not list"),
-    "a name in env": ({"env": {1: "a"}}, ["wrong-type"], "env: .*1 .*int"),
+    "a label is a number": ({"labels": [1]}, ["wrong-type"], "labels: .*int"),
+    "labels is a number": ({"labels": 1}, ["wrong-type"], "labels: .*int"),
+    "env is a list": ({"env": ["A=1"]}, ["wrong-type"], "env: .*dict, not list"),
+    "a name in env": ({"env": {1: "a"}}, ["wrong-type"], "env: .*1: .*int"),
     "a value in env": (
         {"env": {"A": {"b": 1}}},
         ["wrong-type"],
-        "env['A'] .*not dict",
+        "env['A']: .*not dict",
     ),
-    "cpu is a float": ({"cpu": 0.5}, ["wrong-type"], "cpu .*not float"),
+    "several wrong types": (
+        {"cpu": 0.5, "labels": "prod", "env": []},
+        ["wrong-type", "wrong-type", "wrong-type"],
+        "cpu: .*; env: .*; labels: .*",
+    ),
+    "cpu is a float": ({"cpu": 0.5}, ["wrong-type"], "cpu: .*not float"),
     "an invalid cpu": ({"cpu": "1 core"}, ["invalid-cpu"], "cpu: .*'1 core'"),
     "an invalid memory": ({"memory": "2 GiB"}, ["invalid-memory"], "memory: .*'2 GiB'"),
-    "image is a list": ({"image": ["a"]}, ["wrong-type"], "image .*not list"),
+    "image is a list": ({"image": ["a"]}, ["wrong-type"], "image: .*not list"),
     "image has spaces": ({"image": "a b"}, ["invalid-image"], "image: .*'a b'"),
     "an invalid role": (
         {"task_role_arn": "arn:aws:iam::123456789012:user/me"},
         ["invalid-role"],
         "task_role_arn: .*'arn:aws:iam::123456789012:user/me'",
     ),
+    "a role with a space": (
+        {"execution_role_arn": "my role"},
+        ["invalid-role"],
+        "execution_role_arn: .*'my role'",
+    ),
     "task_definition is a path": (
         {"task_definition": "s3://bucket/flow.yaml"},
         ["wrong-type"],
-        "task_definition .*dict, not str",
+        "task_definition: .*dict, not str",
     ),
     "run_task_kwargs is a list": (
         {"run_task_kwargs": []},
         ["wrong-type"],
-        "run_task_kwargs .*dict, not list",
+        "run_task_kwargs: .*dict, not list",
     ),
     "two ways of giving a definition": (
         {"task_definition": {}, "task_definition_arn": "f:1"},
@@ -343,15 +353,150 @@ def test_a_size_that_fargate_does_not_have(
     assert "cpu 256 and memory 8192: " in str(raised.value)
 
 
+@pytest.mark.parametrize("size", [{"cpu": 300}, {"memory": 300}, {"memory": "0.25 GB"}])
+@pytest.mark.parametrize(
+    "where",
+    [FARGATE, SPOT, {}, {"cluster": "flows"}],
+    ids=["type", "spot", "", "kwargs"],
+)
+def test_one_half_of_a_size_that_fargate_does_not_have(
+    size: Dict[str, Any], where: Dict[str, Any]
+) -> None:
+    (place,) = size
+    if where in (FARGATE, SPOT):
+        with raises_code("fargate-size", ConfigurationError) as raised:
+            ECSRun(**size, run_task_kwargs=where)
+        assert str(raised.value).startswith(f"ECSRun: {place}: ")
+    else:
+        assert warned_of(**size, run_task_kwargs=where) == [
+            (f"ECSRun: {place}", "fargate-size")
+        ]
+
+
+def warned_of(**arguments: Any) -> List[Tuple[str, str]]:
+    """The place and the code of each warning about a run config."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        ECSRun(**arguments)
+    assert {each.filename for each in warned} <= {__file__}
+    lines = [str(each.message) for each in warned]
+    assert not [line for line in lines if "\n" in line]
+    return [(": ".join(line.split(": ")[:2]), code_of(line)) for line in lines]
+
+
+NAMED = {"task_role_arn": "flows", "execution_role_arn": "team/ecs"}
+UNSURE: Tuple[Tuple[Dict[str, Any], List[Tuple[str, str]]], ...] = (
+    (SMALL, [("ECSRun: cpu and memory", "fargate-size")]),
+    ({"cpu": 300, "memory": 512}, [("ECSRun: cpu and memory", "fargate-size")]),
+    ({"cpu": 256, "memory": "64 GB"}, [("ECSRun: cpu and memory", "fargate-size")]),
+    (
+        {**SMALL, "task_definition_arn": "flows:1"},
+        [("ECSRun: cpu and memory", "fargate-size")],
+    ),
+    ({"task_definition": SMALL}, [("ECSRun: task_definition", "fargate-size")]),
+    (
+        {"task_definition": {"cpu": 256, "memory": 512}, "memory": 8192},
+        [("ECSRun: memory", "fargate-size")],
+    ),
+    (
+        {"run_task_kwargs": {"overrides": SMALL}},
+        [("ECSRun: run_task_kwargs.overrides", "fargate-size")],
+    ),
+    # AWS may have added this size.
+    (
+        {"cpu": 32768, "memory": 65536, "run_task_kwargs": FARGATE},
+        [("ECSRun: cpu and memory", "fargate-size")],
+    ),
+    (
+        NAMED,
+        [
+            ("ECSRun: task_role_arn", "invalid-role"),
+            ("ECSRun: execution_role_arn", "invalid-role"),
+        ],
+    ),
+    (
+        {"run_task_kwargs": {**FARGATE, "overrides": {"taskRoleArn": "flows"}}},
+        [("ECSRun: run_task_kwargs.overrides.taskRoleArn", "invalid-role")],
+    ),
+    ({"task_definition": {"taskRoleArn": "flows"}}, []),
+)
+
+
+@pytest.mark.parametrize("arguments, expected", UNSURE)
+def test_what_ecs_may_refuse_is_a_warning_where_the_flow_is_written(
+    arguments: Dict[str, Any], expected: List[Tuple[str, str]]
+) -> None:
+    assert warned_of(**arguments) == expected
+
+
+@pytest.mark.parametrize("arguments, _", UNSURE)
+def test_what_was_stored_is_read_without_a_warning(
+    arguments: Dict[str, Any], _: Any
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = ECSRun(**arguments)
+        stored = run.serialize()
+    assert stored == PrefectECSRun(**arguments).serialize()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", module="prefect_ecs_plugin")
+        warnings.filterwarnings("error", message="ECSRun")
+        assert vars(ECSRun.from_serialized(stored)) == vars(run)
+        RunConfigSchema().load(stored)
+        pickle.loads(pickle.dumps(run))
+        copy.deepcopy(copy.copy(run))
+
+
+@pytest.mark.parametrize(
+    "arguments, shown",
+    [
+        ({}, "ECSRun()"),
+        (
+            {"cpu": 256, "memory": "1 GB", "image": "i:1", "labels": ["b", "a"]},
+            "ECSRun(image='i:1', cpu='256', memory='1 GB', labels=['a', 'b'])",
+        ),
+        (
+            {"env": {"A": "x", "DB_PASSWORD": "hunter2"}, "task_role_arn": ROLE},
+            f"ECSRun(task_role_arn='{ROLE}', env={{'A': ..., 'DB_PASSWORD': ...}})",
+        ),
+        (
+            {
+                "task_definition": {
+                    "family": "f",
+                    "cpu": 512,
+                    "containerDefinitions": [
+                        {
+                            "name": "x",
+                            "environment": [{"name": "A", "value": "hunter2"}],
+                        }
+                    ],
+                },
+                "run_task_kwargs": {"cluster": "c", "launchType": None},
+            },
+            "ECSRun(task_definition={'family': 'f', 'cpu': 512, "
+            "'containerDefinitions': ...}, "
+            "run_task_kwargs={'cluster': 'c', 'launchType': None})",
+        ),
+    ],
+)
+def test_repr_shows_what_was_set_and_no_secret(
+    arguments: Dict[str, Any], shown: str
+) -> None:
+    assert repr(ECSRun(**arguments)) == shown
+
+
 FINE: Tuple[Dict[str, Any], ...] = (
-    SMALL,
     {**SMALL, "run_task_kwargs": {"launchType": "EC2"}},
     {
         **SMALL,
         "task_definition": REQUIRES_FARGATE,
         "run_task_kwargs": {"launchType": "EC2"},
     },
-    {"task_definition": SMALL},
+    # The flow runs on EC2, or the agent's size is replaced in part.
+    {"task_definition": {**SMALL, "requiresCompatibilities": ["EC2"]}},
+    {"task_definition": SMALL, "memory": 512},
+    {"cpu": 32768, "run_task_kwargs": {"launchType": "EC2"}},
+    {"memory": 30720},
     # The memory may come from the agent's kwargs.
     {"cpu": 256, "run_task_kwargs": FARGATE},
     # The argument replaces the override's cpu, and the pair is one of Fargate's.

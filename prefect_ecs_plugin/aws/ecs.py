@@ -59,7 +59,7 @@ _CONNECTION_ERRORS = (
 
 #: What a client raises when a call fails; RuntimeError is that of credentials that
 #: cannot be refreshed.
-_CALL_ERRORS = (ClientError, BotoCoreError, RuntimeError, *_CONNECTION_ERRORS)
+CALL_ERRORS = (ClientError, BotoCoreError, RuntimeError, *_CONNECTION_ERRORS)
 
 #: What is kept of a described task.
 Kept = TypeVar("Kept")
@@ -149,7 +149,7 @@ class ECS:
                 break
         try:
             answer = getattr(endpoint.client, xform_name(operation))(**request)
-        except _CALL_ERRORS as error:
+        except CALL_ERRORS as error:
             refused = AWSCallError(operation, answer_of(error))
             if refused.verdict is Verdict.THROTTLED:
                 endpoint.limiter.throttled(kind)

@@ -302,6 +302,13 @@ def check_values(options: Mapping[str, Any]) -> None:
     Raises:
         click.UsageError: with the option and the reason.
     """
+    from ..config.options import mistakes  # imports more than `--help` needs
+
+    ctx = click.get_current_context()
+    params = {param.name: param for param in ctx.command.get_params(ctx)}
+    for name, problem in mistakes(options):
+        message = f"{problem.message} [{problem.code}]"
+        raise click.BadParameter(message, ctx, params.get(name))
     for entry in options["env"]:
         if "=" not in entry or entry.startswith("="):
             raise click.BadParameter(

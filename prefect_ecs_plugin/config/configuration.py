@@ -6,17 +6,16 @@ one in an option or a local file at once, one elsewhere when it has been read.
 
 from __future__ import annotations
 
-import logging
-import re
+import os
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, Optional
 
 from .. import kwargs, template
-from ..aws import container_logs, network, secret_arn
+from ..aws import network
 from ..errors import ConfigurationError, PrefectECSError
 from ..settings import AgentSettings
-from ..validation.excerpt import quoted, shortened
+from ..validation.excerpt import shortened
 from .sources import ClientFactory, is_remote, load_mapping
 
 #: The template for agents and runs without their own.
@@ -24,13 +23,10 @@ DEFAULT_TASK_DEFINITION_PATH = str(
     Path(__file__).resolve().parents[1] / "task_definition.yaml"
 )
 
-#: A host name or an IP address.
-_HOST = re.compile(r"[A-Za-z0-9._-]+\Z|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\Z")
-
 
 def settings_reader(
     clients: ClientFactory,
-    logger: logging.Logger,
+    warn: Callable[[str], object],
     task_definition_path: Optional[str] = None,
     run_task_kwargs_path: Optional[str] = None,
     launch_type: Optional[str] = None,
@@ -42,12 +38,15 @@ def settings_reader(
     template_hosts: Iterable[str] = (),
     flow_log_group: Optional[str] = None,
     agent_name: str = "",
+    on_files: Callable[[AgentSettings], object] = lambda settings: None,
 ) -> Callable[[], AgentSettings]:
-    """Check the agent's options and its local files; the rest is read later.
+    """Read the agent's local files; the rest is read later.
+
+    The options are valid by `config.options`.
 
     Args:
         clients: Makes AWS clients.
-        logger: Gets a warning if only some runs will lack a network.
+        warn: Called with a sentence if only some runs will lack a network.
         task_definition_path: The template's path; None for the packaged one.
         run_task_kwargs_path: The path of the run_task kwargs; None for none.
         launch_type: `FARGATE` or `EC2` in any case; None if it was not given.
@@ -59,65 +58,48 @@ def settings_reader(
         template_hosts: The http(s) hosts from which run configs may read a template.
         flow_log_group: The log group of containers without a log configuration.
         agent_name: The agent's name.
+        on_files: Called with the settings once all files are read, before the default
+            VPC is.
 
     Returns:
         Reads the files that are elsewhere and the default VPC, which may take a while,
         and returns the settings. It raises a ConfigurationError too.
 
     Raises:
-        ConfigurationError: One line with the file or option and what to do.
+        ConfigurationError: One line with the file and what to do.
     """
-    if api_key_secret_arn is not None:
-        secret_arn.parse("api_key_secret_arn", api_key_secret_arn)
-    hosts = tuple(template_hosts)
-    for host in hosts:
-        if not _HOST.match(host):
-            raise ConfigurationError(
-                f"--template-host: invalid host name {quoted(host)}; give one such as "
-                "templates.example.com, without scheme, port and path.",
-                code="invalid-host",
-            )
-    if flow_log_group is not None:
-        container_logs.check_group("flow_log_group", flow_log_group)
-    if launch_type is not None:
-        launch_type = launch_type.upper()
-        if launch_type not in ("FARGATE", "EC2"):
-            raise ConfigurationError(
-                f"Unknown launch type {launch_type!r}; use FARGATE or EC2, or a "
-                "capacityProviderStrategy in the file of --run-task-kwargs.",
-                code="unknown-launch-type",
-            )
     definition = _file(
-        task_definition_path or DEFAULT_TASK_DEFINITION_PATH,
+        os.fspath(task_definition_path or DEFAULT_TASK_DEFINITION_PATH),
         clients,
         template.coerce_template,
     )
     run_task_kwargs: Callable[[], Dict[str, Any]] = dict
     if run_task_kwargs_path:
-        run_task_kwargs = _file(run_task_kwargs_path, clients, kwargs.check)
+        run_task_kwargs = _file(os.fspath(run_task_kwargs_path), clients, kwargs.check)
 
     def read() -> AgentSettings:
         settings = AgentSettings(
             task_definition=definition(),
             run_task_kwargs=run_task_kwargs(),
-            launch_type=launch_type,
+            launch_type=launch_type and launch_type.upper(),
             cluster=cluster,
             task_role_arn=task_role_arn,
             execution_role_arn=execution_role_arn,
             env=env or {},
             api_key_secret_arn=api_key_secret_arn,
-            template_hosts=hosts,
+            template_hosts=tuple(template_hosts),
             flow_log_group=flow_log_group,
             region=clients("ecs").meta.region_name if flow_log_group else "",
             agent_name=agent_name,
         )
-        return _with_network(settings, clients, logger)
+        on_files(settings)
+        return _with_network(settings, clients, warn)
 
     return read
 
 
 def _with_network(
-    settings: AgentSettings, clients: ClientFactory, logger: logging.Logger
+    settings: AgentSettings, clients: ClientFactory, warn: Callable[[str], object]
 ) -> AgentSettings:
     """The settings with the default VPC's subnets, where runs may need them."""
     if not infers_network(settings):
@@ -129,7 +111,7 @@ def _with_network(
         # runs can bring a network or another network mode.
         if _is_on_fargate(settings):
             raise
-        logger.warning("Runs in network mode awsvpc will fail: %s", error)
+        warn(f"Runs in network mode awsvpc will fail: {error}")
         return settings
 
 

@@ -199,6 +199,29 @@ class AgentServer:
         handler.write(content)
 
 
+def parse_address(address: str) -> Tuple[str, int]:
+    """The host, empty for all, and the port of the agent's own address.
+
+    Args:
+        address: Such as `http://0.0.0.0:8080`.
+
+    Raises:
+        ConfigurationError: if it has no port.
+    """
+    try:
+        parsed = urlparse(address if "//" in address else f"//{address}")
+        port = parsed.port
+    except ValueError:
+        port = None
+    if not port:
+        raise ConfigurationError(
+            f"the agent's address {address!r} names no port; give one such as "
+            "http://127.0.0.1:8080.",
+            code="no-port",
+        )
+    return parsed.hostname or "", port
+
+
 def listen(address: str) -> List[socket.socket]:
     """Listen on the address at which the agent is asked for its health.
 
@@ -208,19 +231,9 @@ def listen(address: str) -> List[socket.socket]:
     Raises:
         ConfigurationError: if it has no port, or cannot be listened on.
     """
+    host, port = parse_address(address)
     try:
-        parsed = urlparse(address if "//" in address else f"//{address}")
-        port = parsed.port
-    except ValueError:
-        port = None
-    if not port:
-        raise ConfigurationError(
-            f"--agent-address {address!r} names no port; give one such as "
-            "http://127.0.0.1:8080.",
-            code="no-port",
-        )
-    try:
-        return bind_sockets(port, address=parsed.hostname or "")
+        return bind_sockets(port, address=host)
     except OSError as error:
         raise ConfigurationError(
             f"The agent cannot listen on {address}: {error.strerror or error}; "

@@ -432,10 +432,6 @@ BROKEN = {
         {"AWS settings": (None, r"\(nope\).*AWS_PROFILE")},
         variables={"AWS_PROFILE": "nope"},
     ),
-    "agent address without a port": Broken(
-        {"agent address": (None, "http://127.0.0.1")},
-        ["--agent-address", "http://127.0.0.1"],
-    ),
     "S3 key missing": Broken(
         {"template": (None, r"s3://templates/absent\.yaml: NoSuchKey")},
         ["--task-definition", "s3://templates/absent.yaml"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 from typing import Any, Callable, Dict, List
@@ -10,18 +9,19 @@ from typing import Any, Callable, Dict, List
 import pytest
 from codes import code_of, codes_of, raises_code
 
-from prefect_ecs_plugin.aws.cluster import trouble
+from prefect_ecs_plugin.aws.cluster import Cluster, describe
 from prefect_ecs_plugin.config import configuration
 from prefect_ecs_plugin.config.configuration import settings_reader
 from prefect_ecs_plugin.errors import ConfigurationError
 
-LOGGER = logging.getLogger("agent")
+WARNINGS: List[str] = []
 AWSVPC = "networkMode: awsvpc\ncpu: 256\nmemory: 512\n"
 
 
 @pytest.fixture
 def configure(tmp_path: Path, client_of: Callable[..., Any]) -> Any:
     """Settings from options; `template` and `kwargs` are the content of files."""
+    WARNINGS.clear()
 
     def configure(template: Any = None, kwargs: Any = None, **options: Any) -> Any:
         for option, content in (
@@ -32,7 +32,7 @@ def configure(tmp_path: Path, client_of: Callable[..., Any]) -> Any:
                 path = tmp_path / f"{option}.yaml"
                 path.write_text(content)
                 options[option] = str(path)
-        return settings_reader(client_of, LOGGER, **options)()
+        return settings_reader(client_of, WARNINGS.append, **options)()
 
     return configure
 
@@ -120,11 +120,9 @@ def test_no_default_vpc_on_fargate(configure: Any) -> None:
 
 
 @pytest.mark.usefixtures("no_default_vpc")
-def test_no_default_vpc_on_ec2_is_a_warning(
-    configure: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_default_vpc_on_ec2_is_a_warning(configure: Any) -> None:
     assert configure(launch_type="EC2", template=AWSVPC).subnets == ()
-    assert "no default VPC" in caplog.text
+    assert codes_of(WARNINGS) == ["no-default-vpc"]
 
 
 def test_missing_permission_to_read_the_vpc(aws: Any, configure: Any) -> None:
@@ -138,8 +136,6 @@ def test_missing_permission_to_read_the_vpc(aws: Any, configure: Any) -> None:
 @pytest.mark.parametrize(
     "options, code, message",
     [
-        ({"flow_log_group": "a b"}, "invalid-log-group", r"^flow_log_group.*'a b'"),
-        ({"flow_log_group": ""}, "invalid-log-group", r"^flow_log_group.*''"),
         (
             {"template": "a: [1\n"},
             "invalid-yaml",
@@ -178,7 +174,6 @@ def test_missing_permission_to_read_the_vpc(aws: Any, configure: Any) -> None:
             r"run_task_kwargs_path\.yaml.*networkConfiguration",
         ),
         ({"kwargs": "count: 2\n"}, "one-task", r"run_task_kwargs_path\.yaml: count"),
-        ({"launch_type": "LAMBDA"}, "unknown-launch-type", "'LAMBDA'"),
     ],
 )
 def test_guarantee_6_what_is_wrong_is_one_line_with_its_place(
@@ -192,12 +187,16 @@ def test_guarantee_6_what_is_wrong_is_one_line_with_its_place(
 # -- The cluster -------------------------------------------------------------------
 
 
+CLUSTER = "arn:aws:ecs:us-east-1:123456789012:cluster"
+
+
 def test_an_active_cluster_is_accepted(client_of: Callable[..., Any]) -> None:
-    assert trouble(client_of("ecs"), None) is None
+    assert describe(client_of("ecs"), None) == Cluster(f"{CLUSTER}/default")
 
 
 def test_a_missing_cluster(client_of: Callable[..., Any]) -> None:
-    sentence = trouble(client_of("ecs"), "prod")
+    arn, sentence = describe(client_of("ecs"), "prod")
+    assert arn == f"{CLUSTER}/prod"
     assert code_of(sentence) == "no-cluster"
     assert "'prod'" in str(sentence)
     assert "us-east-1" in str(sentence)
@@ -207,7 +206,8 @@ def test_an_inactive_cluster(client_of: Callable[..., Any]) -> None:
     ecs = client_of("ecs")
     ecs.create_cluster(clusterName="old")
     ecs.delete_cluster(cluster="old")
-    sentence = trouble(ecs, "old")
+    arn, sentence = describe(ecs, "old")
+    assert arn == f"{CLUSTER}/old"
     assert code_of(sentence) == "no-cluster"
     assert "'old'" in str(sentence)
 
@@ -218,4 +218,4 @@ def test_a_cluster_that_cannot_be_described_is_accepted(
     from prefect_ecs_plugin.sandbox.aws import Fault
 
     aws.fault = lambda *_: Fault(error_code="AccessDeniedException", message="no")
-    assert trouble(client_of("ecs"), None) is None
+    assert describe(client_of("ecs"), None) == Cluster()

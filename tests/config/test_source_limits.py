@@ -21,7 +21,6 @@ from yaml_bombs import bomb
 
 from prefect_ecs_plugin import kwargs, template
 from prefect_ecs_plugin.config import sources
-from prefect_ecs_plugin.config.configuration import settings_reader
 from prefect_ecs_plugin.config.http_source import is_here
 from prefect_ecs_plugin.config.sources import Reader, load_mapping
 from prefect_ecs_plugin.errors import (
@@ -489,14 +488,6 @@ def test_slow_files_do_not_delay_others(
     slow = [next(reader.mapping(f"{site.url}/drip")) for _ in range(5)]
     assert run_blocking(reader.mapping(str(file)), time.sleep) == CONTENT
     assert not any(each.done() for each in slow)  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("host", ["https://a.example", "a.example/x", "a:80", ""])
-def test_a_template_host_is_a_name(host: str) -> None:
-    error = refusal(
-        lambda: settings_reader(no_client, None, template_hosts=(host,))  # type: ignore[arg-type]
-    )
-    assert error.code == "invalid-host"
 
 
 # -- Google Cloud Storage ----------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
+from importlib.metadata import version
 from typing import Any, Iterator
 
 import pytest
@@ -127,3 +129,37 @@ def test_a_run_that_the_agent_claims_while_it_starts_is_not_recovered(
         tasks_of(world, other, 1)
     assert not [line for line in agent.lines if "Looking after" in line]
     world.api.store.set_flow_run_state(other, {"type": "Failed"})
+
+
+@pytest.mark.parametrize("describing", ["answered", "denied", "held"])
+def test_the_first_line_says_what_the_agent_works_with(
+    world: World, run_id: str, describing: str
+) -> None:
+    """It comes before the warnings, and waits a moment only for the account."""
+    launched, denied = (
+        threading.Event(),
+        Fault(error_code="AccessDeniedException", message="no"),
+    )
+
+    def fault(operation: str, _: Any) -> Any:
+        if operation != "ecs.DescribeClusters" or describing == "answered":
+            return None
+        if describing == "held":
+            launched.wait(DEADLINE)
+        return denied
+
+    world.aws.fault = fault
+    variables = {"PREFECT__CLOUD__API_KEY": "a-key"}
+    with world.agent("--log-format", "json", **variables) as agent:
+        tasks_of(world, run_id, 1)
+        launched.set()
+        eventually(lambda: "Waiting" in " ".join(agent.lines))
+    records = [json.loads(each) for each in agent.lines]
+    assert records[0]["level"] == "INFO"
+    account = "123456789012" if describing == "answered" else "unknown"
+    assert records[0]["message"] == (
+        f"Starting ECSAgent of prefect-ecs-plugin {version('prefect-ecs-plugin')}: "
+        f"labels [], API {world.api.url} (server), cluster default in "
+        f"{world.aws.region}, account {account}, launch type FARGATE, no health address"
+    )
+    assert "plain-text-api-key" in codes_of(each["message"] for each in records)

@@ -229,4 +229,5 @@ def test_an_embedded_agent_refuses_a_bad_arn_too(world: World) -> None:
         encoding="utf-8",
         check=False,
     )
-    assert "ConfigurationError: api_key_secret_arn's value is not" in ended.stderr
+    assert "ConfigurationError: ECSAgent: api_key_secret_arn's value" in ended.stderr
+    assert code_of(ended.stderr.strip()) == "not-a-secret-arn"

@@ -257,6 +257,11 @@ DEFINITIONS = {
             executionRoleArn="arn:aws-us-gov:iam::123456789012:role/path/name",
         ),
     ),
+    "role name": Case(
+        a_definition(executionRoleArn="my flows"),
+        [Found("executionRoleArn", "invalid-role")],
+        a_definition(executionRoleArn="team/my-flows"),
+    ),
     "host ports with awsvpc": Case(
         a_definition(container(portMappings=[{"containerPort": 80, "hostPort": 8080}])),
         [Found(f"{FIRST}.portMappings[0].hostPort", "host-port")],
@@ -374,6 +379,21 @@ FARGATE_DEFINITIONS = {
         on_fargate(cpu="1000", memory="2048"),
         [Found("memory", "fargate-size")],
         a_definition(cpu="1000", memory="2048"),
+    ),
+    "a cpu alone": Case(
+        without(on_fargate(container(memory=512), cpu="1000"), "memory"),
+        [Found("memory", "no-task-size"), Found("memory", "fargate-size")],
+        on_fargate(cpu="1024"),
+    ),
+    "a memory alone": Case(
+        without(on_fargate(memory="300"), "cpu"),
+        [Found("cpu", "no-task-size"), Found("memory", "fargate-size")],
+        on_fargate(memory="3072"),
+    ),
+    "a memory alone that may be new": Case(
+        without(on_fargate(memory="245760"), "cpu"),
+        [Found("cpu", "no-task-size"), Found("memory", "fargate-size", certain=False)],
+        on_fargate(memory="3072"),
     ),
     "a size that may be new": Case(
         on_fargate(cpu="32768", memory="245760"),
@@ -710,6 +730,11 @@ REQUESTS = {
         a_request(overrides={"taskRoleArn": "arn:aws:iam:role"}),
         [Found("overrides.taskRoleArn", "invalid-role")],
         a_request(overrides={"taskRoleArn": ROLE}),
+    ),
+    "override roles by name": Case(
+        a_request(overrides={"executionRoleArn": "flows"}),
+        [Found("overrides.executionRoleArn", "invalid-role", certain=False)],
+        a_request(overrides={"executionRoleArn": ""}),
     ),
     "override pair": Case(
         a_request(launchType="FARGATE", overrides={"cpu": "256", "memory": "4096"}),

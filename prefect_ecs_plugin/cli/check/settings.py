@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 from typing import Any, Iterator, List, Mapping
 
@@ -37,7 +36,7 @@ def options(context: CheckContext) -> Iterator[Finding]:
 
 def settings(context: CheckContext) -> Iterator[Finding]:
     """Whether the agent would start with its files and the default VPC."""
-    known = set(inspect.signature(settings_reader).parameters) - {"clients", "logger"}
+    known = set(inspect.signature(settings_reader).parameters)
     given = {name: value for name, value in context.options.items() if name in known}
     options = {**dict.fromkeys(_FILES), **given, "env": context.env_vars}
     logged: List[str] = []
@@ -77,14 +76,8 @@ def _read(
     context: CheckContext, options: Mapping[str, Any], logged: List[str]
 ) -> AgentSettings:
     """Read the settings; the warnings that the agent would log go into `logged`."""
-
-    class Keeping(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            logged.append(record.getMessage())
-
-    logger = logging.Logger("prefect_ecs_plugin.cli.check", logging.WARNING)
-    logger.addHandler(Keeping())
-    return settings_reader(context.known_aws.clients, logger, **options)()
+    clients = context.known_aws.clients
+    return settings_reader(clients, logged.append, **options)()
 
 
 def _failures(

@@ -36,6 +36,8 @@ _SIZE = _GUIDE + "task_definition_parameters.html#task_size"
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
 _ROLE_ARN = re.compile(r"arn:[\w-]+:iam::\w+:role/\S+\Z", re.ASCII)
+#: https://docs.aws.amazon.com/IAM/latest/APIReference/API_Role.html
+_ROLE_NAME = re.compile(r"[\w+=,.@/-]+\Z", re.ASCII)
 
 
 def check_definition(
@@ -116,17 +118,31 @@ def task_size(task: Part) -> Iterator[Problem]:
         )
 
 
-def roles(task: Part) -> Iterator[Problem]:
-    """ARNs of a task or of its overrides that are not ARNs of roles."""
+def roles(task: Part, takes_names: bool = True) -> Iterator[Problem]:
+    """What cannot be the role of a task.
+
+    Args:
+        task: A definition, or the overrides of a task.
+        takes_names: Whether AWS documents that a name is enough, as it does for
+            definitions. Whether overrides take names is not known.
+    """
     # "Role is not valid."
     for key in ("taskRoleArn", "executionRoleArn"):
-        role = task.text(key) or ""
-        if role.startswith("arn:") and not _ROLE_ARN.match(role):
-            yield task.problem(
-                key,
-                f"invalid role {quoted(role)}: use arn:aws:iam::ACCOUNT:role/NAME",
-                code="invalid-role",
-            )
+        role = task.text(key)
+        if not role or _ROLE_ARN.match(role):
+            continue
+        is_name = _ROLE_NAME.match(role) is not None
+        if is_name and takes_names:
+            continue
+        lead = (
+            f"{quoted(role)} is no ARN" if is_name else f"invalid role {quoted(role)}"
+        )
+        yield task.problem(
+            key,
+            f"{lead}: use arn:aws:iam::ACCOUNT:role/NAME",
+            code="invalid-role",
+            certain=not is_name,
+        )
 
 
 # --- its containers -----------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, Iterator, Optional
 
 from ..excerpt import quoted
 from .request import Part, Problem, Rule, in_range
-from .sizes import beyond_the_table, cpu_units, fits_fargate, memory_mib, sizes_near
+from .sizes import beyond_the_table, may_be_on_fargate, sizes_near
 
 GUIDE = (
     "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/"
@@ -86,18 +86,24 @@ def _size(definition: Part) -> Iterator[Problem]:
 
 
 def size(cpu: Any, memory: Any, place: str) -> Iterator[Problem]:
-    """A readable cpu and memory that Fargate does not have together."""
+    """A readable cpu and memory that Fargate does not have, alone or together.
+
+    Args:
+        cpu: As it was written; None if it is not known.
+        memory: Likewise.
+        place: Where they are.
+    """
     # "No Fargate configuration exists for given values."
-    if cpu_units(cpu) is None or memory_mib(memory) is None:
+    if may_be_on_fargate(cpu, memory):
         return
-    if not fits_fargate(cpu, memory):
-        yield Problem(
-            place,
-            f"Fargate has no task size with cpu {cpu} and memory {memory}: "
-            f"{sizes_near(cpu)}",
-            code="fargate-size",
-            certain=not beyond_the_table(cpu),
-        )
+    given = {"cpu": cpu, "memory": memory}
+    found = [f"{key} {each}" for key, each in given.items() if each is not None]
+    yield Problem(
+        place,
+        f"Fargate has no task size with {' and '.join(found)}: {sizes_near(cpu)}",
+        code="fargate-size",
+        certain=not beyond_the_table(cpu, memory),
+    )
 
 
 def _unsupported_members(definition: Part) -> Iterator[Problem]:

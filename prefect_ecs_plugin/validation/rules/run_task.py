@@ -274,9 +274,10 @@ def _overrides(request: Part) -> Iterator[Problem]:
     yield from each_once(overrides, "containerOverrides", certain=False)
     yield from unnamed_variables(overrides.parts("containerOverrides"))
     yield from task_size(overrides)
-    yield from roles(overrides)
-    if placed_on_fargate(request.value):
-        cpu, memory = overrides.get("cpu"), overrides.get("memory")
+    yield from roles(overrides, takes_names=False)
+    cpu, memory = overrides.get("cpu"), overrides.get("memory")
+    # One without the other goes with the definition's, see `_effective_size`.
+    if placed_on_fargate(request.value) and cpu and memory:
         yield from fargate.size(cpu, memory, "overrides")
 
 

@@ -64,10 +64,31 @@ def fits_fargate(cpu: Size, memory: Size) -> bool:
     return units is not None and mib in FARGATE_SIZES.get(units, ())
 
 
-def beyond_the_table(cpu: Size) -> bool:
-    """Whether `cpu` exceeds all sizes known here, so that AWS may have added it."""
-    units = cpu_units(cpu)
-    return units is not None and units > max(FARGATE_SIZES)
+def may_be_on_fargate(cpu: Size, memory: Size) -> bool:
+    """Whether Fargate has a size with a cpu, a memory, or both.
+
+    Args:
+        cpu: As it was written; None if it is not known.
+        memory: Likewise.
+
+    Returns:
+        True too for what ECS cannot read: another rule reports that.
+    """
+    units, mib = cpu_units(cpu), memory_mib(memory)
+    if (cpu is not None and units is None) or (memory is not None and mib is None):
+        return True
+    return any(
+        units in (None, each) and (mib is None or mib in sizes)
+        for each, sizes in FARGATE_SIZES.items()
+    )
+
+
+def beyond_the_table(cpu: Size, memory: Size) -> bool:
+    """Whether one exceeds all sizes known here, so that AWS may have added it."""
+    most = max(size for sizes in FARGATE_SIZES.values() for size in sizes)
+    return (cpu_units(cpu) or 0) > max(FARGATE_SIZES) or (
+        cpu is None and (memory_mib(memory) or 0) > most
+    )
 
 
 def more_memory(cpu: Size, memory: Size, most: int) -> Optional[Tuple[int, int]]:
@@ -115,6 +136,8 @@ def container_memory(
 
 def sizes_near(cpu: Size) -> str:
     """Which sizes Fargate has for `cpu`, as words for a message."""
+    if cpu is None:
+        return "memory must be one that goes with a cpu, such as 512, 2048 or 8192"
     memories = FARGATE_SIZES.get(cpu_units(cpu) or 0)
     if memories is None:
         return f"cpu must be one of {', '.join(map(str, FARGATE_SIZES))}"
