@@ -446,13 +446,16 @@ class Hung:
     alive: int
 
 
-def hang(runs: int, deadline: float = 1800.0, found: bool = False) -> Hung:
-    """Have every hundredth task hang for ever.
+def hang(
+    runs: int, deadline: float = 1800.0, found: bool = False, each: int = 100
+) -> Hung:
+    """Have some tasks hang for ever.
 
     Args:
         runs: How many runs.
         deadline: The agent's `start_deadline`, in seconds.
         found: Whether an earlier process had launched the tasks, half the deadline ago.
+        each: Which tasks hang: by default every hundredth.
     """
     world = World(task_seconds=4 * deadline)
     with world.running():
@@ -461,13 +464,13 @@ def hang(runs: int, deadline: float = 1800.0, found: bool = False) -> Hung:
             mine = world.api.store.register_agent(type="Agent", name="agent")
             run_ids = [_claimed(world, flow_id, mine) for _ in range(runs)]
             for number, run_id in enumerate(run_ids):
-                state = "PENDING" if number % 100 == 50 else "RUNNING"
+                state = "PENDING" if number % each == each // 2 else "RUNNING"
                 ecs.add_task(run_id, state)
                 if state == "RUNNING":
                     world.api.store.set_flow_run_state(run_id, {"type": "Running"})
             world.simulation.run_until(deadline / 2)
         else:
-            ecs.hangs = lambda number: number < runs and number % 100 == 50
+            ecs.hangs = lambda number: number < runs and number % each == each // 2
             run_ids = [world.run(flow_id) for _ in range(runs)]
         world.agent(start_deadline=deadline)
         world.simulation.run_until(deadline + runs / 15 + 90.0)

@@ -16,6 +16,7 @@ import threading
 import time
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from functools import partial
 from queue import SimpleQueue
 from typing import (
     Any,
@@ -36,6 +37,7 @@ from prefect.utilities.graphql import GraphQLResult
 
 from . import kwargs, settings
 from .aws import cluster as clusters
+from .aws import price_list
 from .aws.container_logs import ContainerLogs
 from .aws.ecs import ECS
 from .aws.rate_limiter import RateLimiter, limits_for
@@ -50,6 +52,7 @@ from .launch.claims import Claims
 from .launch.launcher import AWS, Launcher, Started
 from .launch.other_tasks import OtherTasks
 from .monitoring.deadlines import Deadlines
+from .monitoring.prices import source_of
 from .monitoring.recovery import Recovery
 from .monitoring.resumer import Resumer
 from .monitoring.supervisor import Supervisor
@@ -187,6 +190,8 @@ class ECSAgent(Agent):
         spot_patience: Seconds without Spot capacity after which it is. Default 300.
         max_memory: How many MiB a task may have after one was killed for memory; a
             run may say otherwise. Default None: the run is Failed.
+        prices: Where the prices of tasks come from: `table`, the one in the package
+            (the default); `aws`, AWS's Price List; or `off`.
 
     Raises:
         ConfigurationError: one line that says what to set, if an argument is wrong or
@@ -235,6 +240,7 @@ class ECSAgent(Agent):
         spot_fallback: bool = True,
         spot_patience: float = settings.DEFAULT_SPOT_PATIENCE,
         max_memory: Optional[int] = None,
+        prices: str = settings.DEFAULT_PRICES,
     ) -> None:
         labels, template_hosts = listed(labels), listed(template_hosts)
         given, configured = dict(locals()), prefect.config.cloud.agent
@@ -323,6 +329,9 @@ class ECSAgent(Agent):
         self._first_look: Optional[_Look] = None
         self._deadlines = Deadlines(start_deadline, max_runtime)
         self._max_delay = max_delay
+        self._prices_of = source_of(
+            prices, partial(price_list.read, self._clients), self.logger
+        )
         self._build_components(
             Reader(self._clients, hosts),
             launches_per_second,
@@ -434,6 +443,7 @@ class ECSAgent(Agent):
             counts=counts,
             secrets_of=self._secrets.of,
             forget=self._forget_ended,
+            prices_of=self._prices_of,
         )
         self._watcher = self._supervisor.watcher
         self._recovery = Recovery(

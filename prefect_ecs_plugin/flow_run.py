@@ -38,6 +38,7 @@ class FlowRun:
         flow_id: The UUID of the flow's registered version.
         flow_name: The flow's name.
         flow_version: The number of that registration, from 1.
+        project: The name of the flow's project, if known.
         core_version: The Prefect version that registered the flow, if known.
         docker_image: The image of the flow's Docker storage, else None.
         has_docker_storage: Whether the flow lives in Docker storage.
@@ -55,6 +56,7 @@ class FlowRun:
     flow_id: str
     flow_name: str
     flow_version: int
+    project: str = ""
     core_version: Optional[str] = None
     docker_image: Optional[str] = None
     has_docker_storage: bool = False
@@ -87,6 +89,7 @@ class FlowRun:
             flow_id=str(flow["id"]),
             flow_name=str(flow.get("name") or ""),
             flow_version=int(flow.get("version") or 0),
+            project=str((flow.get("project") or {}).get("name") or ""),
             core_version=flow.get("core_version") or None,
             docker_image=image,
             has_docker_storage=is_docker,

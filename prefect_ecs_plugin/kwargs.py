@@ -15,7 +15,9 @@ from .flow_run import FLOW_CONTAINER, MAX_RUNTIME, RUN_ID, FlowRun, plain, secon
 from .settings import AgentSettings, PrefectSettings, environment_entries
 from .template import (
     API_KEY_NAMES,
+    FLOW_NAME,
     FLOW_RUN_ID,
+    PROJECT,
     STARTED_BY,
     brings_api_key,
     leave_out_variables,
@@ -420,4 +422,9 @@ def _tags(flow_run: FlowRun, merged: Mapping[str, Any]) -> List[Dict[str, str]]:
     theirs = merged.get("startedBy")
     if theirs is not None:
         tags.append({"key": STARTED_BY, "value": rules.as_tag_value(str(theirs))})
-    return tags
+    names = {FLOW_NAME: flow_run.flow_name, PROJECT: flow_run.project}
+    return tags + [
+        {"key": key, "value": rules.as_tag_value(name)}
+        for key, name in names.items()
+        if name
+    ]

@@ -16,6 +16,10 @@ DEFAULT_START_ATTEMPTS = 3
 DEFAULT_CANCEL_GRACE = 60.0
 DEFAULT_SHUTDOWN_GRACE = 25.0
 
+#: Where the agent gets the prices of tasks from, see `monitoring.prices`.
+PRICES = ("table", "aws", "off")
+DEFAULT_PRICES = "table"
+
 #: What the agent does about interrupted runs, see `ResumeSettings`.
 ON_INTERRUPTION = ("resume", "resume-all", "fail")
 DEFAULT_ON_INTERRUPTION = "resume"

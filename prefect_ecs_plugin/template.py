@@ -33,6 +33,10 @@ AGENT_TAG = "prefect:agent"
 #: The tag of a task that names its flow run.
 FLOW_RUN_ID = "prefect:flow-run-id"
 
+#: The tags of a task that name its flow and its project; AWS's Cost Explorer groups by
+#: them.
+FLOW_NAME, PROJECT = "prefect:flow-name", "prefect:project"
+
 #: The tag of a task that keeps the user's own `startedBy`.
 STARTED_BY = "prefect:started-by"
 
@@ -47,6 +51,8 @@ OWN_TAGS = frozenset(
         "prefect:flow-id",
         "prefect:flow-version",
         FLOW_RUN_ID,
+        FLOW_NAME,
+        PROJECT,
         STARTED_BY,
     }
 )

@@ -41,6 +41,7 @@ def set_up_hypothesis() -> None:
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
+gc.disable()  # until all tests are collected: nearly all that is made then stays
 set_up_hypothesis()
 forking.share_botocores_models()
 
@@ -58,9 +59,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Have the garbage collector look seldom at what stays to the end."""
-    gc.collect()
+    """Have the garbage collector pass over what stays to the end."""
     gc.freeze()
+    gc.enable()
     gc.set_threshold(10_000, 20, 50)
 
 

@@ -27,6 +27,7 @@ import sys
 import tempfile
 import threading
 import types
+from importlib import metadata
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 #: Whether it can be done: what the server imports needs Python 3.10.
@@ -226,7 +227,6 @@ def _import_what_is_wanted() -> None:
         importlib.import_module(name)
     share_botocores_models()
     from prefect_ecs_plugin.aws.session import AWSClients
-    from prefect_ecs_plugin.version import installed_version
 
     clients = AWSClients(
         aws_access_key_id="x", aws_secret_access_key="x", region_name="us-east-1"
@@ -234,7 +234,11 @@ def _import_what_is_wanted() -> None:
     for service in SERVICES:
         client = clients(service)
         client.can_paginate(next(iter(client.meta.method_to_api_mapping)))
-    installed_version()  # is looked for in all directories
+    # A version is looked for in all directories and read from a file with the README.
+    metadata.version = functools.lru_cache(maxsize=None)(metadata.version)
+    for distribution in ("prefect-ecs-plugin", "boto3", "botocore"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            metadata.version(distribution)
     gc.collect()
     gc.freeze()  # what is here already concerns no program
 

@@ -21,7 +21,7 @@ DOCS = ROOT / "docs" / "architecture.md"
 MODULES = sorted(
     path.parent if path.stem == "__init__" else path
     for path in PACKAGE.rglob("*.py")
-    if not {"sandbox", "check", "install", "prune", "rules"}
+    if not {"sandbox", "check", "costs", "install", "prune", "rules"}
     & set(path.relative_to(PACKAGE).parts[:-1])
     and path.parent != PACKAGE.parent
 )

@@ -187,7 +187,7 @@ def test_a_command_that_is_shown_can_be_given(
         if word.endswith("/"):
             (tmp_path / word).mkdir()
             (tmp_path / word / "flow.py").touch()
-        elif word.endswith(".py"):
+        elif word.endswith((".py", ".log")):
             (tmp_path / word).touch()
     with suppress(click.exceptions.Exit):  # --help ends it
         command.make_context(words[0], arguments)

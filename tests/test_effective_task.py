@@ -29,7 +29,10 @@ from prefect_ecs_plugin.run_config import ECSRun
 from prefect_ecs_plugin.settings import AgentSettings, PrefectSettings
 
 NETWORK = {"awsvpcConfiguration": {"subnets": ["s"], "assignPublicIp": "ENABLED"}}
-OURS = ("prefect:flow-id", "prefect:flow-version", "prefect:flow-run-id")
+OURS = (
+    *("prefect:flow-id", "prefect:flow-version", "prefect:flow-run-id"),
+    *("prefect:flow-name", "prefect:project"),
+)
 
 words = st.sampled_from(["a", "b", "c"])
 env = st.dictionaries(

@@ -97,6 +97,7 @@ def test_packaged_request_whole(
             {"key": "prefect:flow-id", "value": flow_run.flow_id},
             {"key": "prefect:flow-version", "value": "3"},
             {"key": "prefect:flow-run-id", "value": flow_run.id},
+            {"key": "prefect:flow-name", "value": flow_run.flow_name},
         ],
     }
 
@@ -191,6 +192,7 @@ def test_everything_given_whole(
             {"key": "prefect:flow-id", "value": flow_run.flow_id},
             {"key": "prefect:flow-version", "value": "3"},
             {"key": "prefect:flow-run-id", "value": flow_run.id},
+            {"key": "prefect:flow-name", "value": flow_run.flow_name},
         ],
     }
 
@@ -864,6 +866,31 @@ def test_tags_of_the_run_replace_those_of_the_agent_and_ours_fit_in(
         "prefect:flow-version",
     ]
     assert len(request["tags"]) == 50
+
+
+@pytest.mark.parametrize(
+    "flow, project, tags",
+    [
+        ("etl daily", "data", {"flow-name": "etl daily", "project": "data"}),
+        # Characters, a beginning and a length that ECS refuses.
+        ("a{b}\n#1", "aws:x", {"flow-name": "a_b___1", "project": "aws_x"}),
+        ("東京" + 300 * "x", "", {"flow-name": "東京" + 254 * "x"}),
+        ("", "", {}),
+    ],
+)
+def test_tags_name_the_flow_and_its_project(
+    build: Any, flow_run: FlowRun, flow: str, project: str, tags: Dict[str, str]
+) -> None:
+    request = build(run=replace(flow_run, flow_name=flow, project=project))
+    named = {key: value for key, value in tags_of(request).items() if "-id" not in key}
+    named.pop("prefect:flow-version")
+    assert named == {f"prefect:{key}": value for key, value in tags.items()}
+
+
+def test_the_users_own_tag_of_that_name_stays(build: Any) -> None:
+    own = [{"key": "prefect:project", "value": "mine"}]
+    request = build(ECSRun(run_task_kwargs={"tags": own}))
+    assert tags_of(request)["prefect:project"] == "mine"
 
 
 def test_an_override_of_the_run_for_an_unknown_container(build: Any) -> None:

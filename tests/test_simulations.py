@@ -56,18 +56,18 @@ def test_guarantee_2_an_outage_loses_no_run_and_is_logged_once(
 
 
 def test_agents_share_runs_that_each_need_a_new_definition() -> None:
-    found = simulations.register(200)
+    found = simulations.register(120)
 
     assert (found.lost, found.doubled, found.failed) == (0, 0, 0)
-    assert sum(found.launched) == 200
-    assert min(found.launched) > 60
+    assert sum(found.launched) == 120
+    assert min(found.launched) > 30
     assert max(found.most) <= 45  # 15 s of launches, and a window of 25
     assert found.last < 1.15 * found.floor
 
 
 @pytest.mark.parametrize("found", [False, True])
 def test_guarantee_1_and_2_tasks_that_hang_are_replaced_one_by_one(found: bool) -> None:
-    hung = simulations.hang(300, found=found)
+    hung = simulations.hang(120, found=found, each=40)
 
     assert (hung.hung, hung.lost, hung.alive) == (3, 0, 1)
     assert 1800.0 < hung.started < 1860.0

@@ -414,6 +414,7 @@ OURS = [
     for key in (
         *("prefect:registered-by", "prefect:agent", "prefect:flow-id"),
         *("prefect:flow-version", "prefect:flow-run-id", "prefect:started-by"),
+        *("prefect:flow-name", "prefect:project"),
     )
 ]
 THEIRS = {"key": "team", "value": "data"}

@@ -275,8 +275,10 @@ def _observe_throttles(endpoint: _Endpoint) -> None:
     """Tell a limiter of throttles that botocore is about to retry by itself."""
 
     def observe(response: Any, operation: Any, **_: Any) -> None:
-        answer = Answer.from_response(response[1] if response else {})
-        if classify(answer).verdict is Verdict.THROTTLED:
+        parsed = response[1] if response else {}
+        if "Error" not in parsed:  # botocore asks after every answer
+            return
+        if classify(Answer.from_response(parsed)).verdict is Verdict.THROTTLED:
             kind = (
                 "RunTask on Fargate" if operation.name == "RunTask" else operation.name
             )

@@ -32,9 +32,10 @@ MEMBERS: Mapping[str, Tuple[str, ...]] = {
     "Task": (
         *("taskArn", "taskDefinitionArn", "startedBy", "overrides", "containers"),
         *("createdAt", "pullStartedAt", "pullStoppedAt", "startedAt"),
-        *("stoppingAt", "executionStoppedAt", "stopCode", "stoppedReason"),
+        *("stoppingAt", "executionStoppedAt", "stoppedAt"),
+        *("stopCode", "stoppedReason"),
         *("lastStatus", "desiredStatus", "launchType", "capacityProviderName"),
-        *("cpu", "memory"),
+        *("cpu", "memory", "ephemeralStorage", "platformFamily", "attributes"),
     ),
     "Container": ("name", "image", "lastStatus", "runtimeId", "exitCode", "reason"),
 }

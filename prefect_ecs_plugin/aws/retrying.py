@@ -82,6 +82,9 @@ def _failure_sentence(failure: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+_FLAGS = re.IGNORECASE | re.DOTALL
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of the table: the answers that it matches, and what they mean.
@@ -106,10 +109,9 @@ class Row:
 
     def matches(self, answer: Answer) -> bool:
         """Whether an answer falls under this row; upper and lower case are equal."""
-        flags = re.IGNORECASE | re.DOTALL
         return bool(
-            re.fullmatch(self.error_code, answer.code, flags)
-            and re.search(self.pattern, answer.message, flags)
+            re.fullmatch(self.error_code, answer.code, _FLAGS)
+            and re.search(self.pattern, answer.message, _FLAGS)
         )
 
 

@@ -228,6 +228,13 @@ _OUTPUT_OPTIONS: Any = [
         help="The format of the agent's own log: as in Prefect's configuration, or "
         "one JSON object per line.",
     ),
+    click.option(
+        "--prices",
+        type=click.Choice(settings.PRICES),
+        default=settings.DEFAULT_PRICES,
+        help="Where the prices of tasks come from. table: the package. aws: AWS's "
+        "Price List, once a day (pricing:GetProducts). off: no prices.",
+    ),
 ]
 
 
@@ -236,6 +243,7 @@ class _Lazy(NamedGroup):
 
     modules: ClassVar[Dict[str, str]] = {
         "check": "prefect_ecs_plugin.cli.check.command",
+        "costs": "prefect_ecs_plugin.cli.costs.command",
         "install": "prefect_ecs_plugin.cli.install.command",
         "prune": "prefect_ecs_plugin.cli.prune.command",
         "sandbox": "prefect_ecs_plugin.sandbox.command",

@@ -18,7 +18,7 @@ from typing import Any, Callable, Iterator, Mapping, Tuple, Union
 from ..aws import container_logs, secret_arn
 from ..errors import ConfigurationError
 from ..observability import health, log_formats
-from ..settings import ON_INTERRUPTION
+from ..settings import ON_INTERRUPTION, PRICES
 from ..validation import rules
 from ..validation.arguments import strings, variables, wrong_type
 from ..validation.excerpt import quoted
@@ -88,13 +88,16 @@ def _launch_type(name: str, value: Any) -> Iterator[Problem]:
         )
 
 
-def _on_interruption(name: str, value: Any) -> Iterator[Problem]:
-    if value not in ON_INTERRUPTION:
-        yield Problem(
-            name,
-            f"cannot be {quoted(value)}; use one of {', '.join(ON_INTERRUPTION)}",
-            code="unknown-choice",
-        )
+def _one_of(choices: Tuple[str, ...]) -> Check:
+    def check(name: str, value: Any) -> Iterator[Problem]:
+        if value not in choices:
+            yield Problem(
+                name,
+                f"cannot be {quoted(value)}; use one of {', '.join(choices)}",
+                code="unknown-choice",
+            )
+
+    return check
 
 
 def _role(name: str, value: Any) -> Iterator[Problem]:
@@ -166,11 +169,12 @@ CHECKS: Mapping[str, Check] = {
     "log_format": _parsed(lambda _, name: log_formats.check_format(name)),
     "template_hosts": _hosts,
     "flow_log_group": _parsed(container_logs.check_group),
-    "on_interruption": _on_interruption,
+    "on_interruption": _one_of(ON_INTERRUPTION),
     "max_interruptions": Number(is_whole=True),
     "spot_fallback": _SWITCH,
     "spot_patience": Number(),
     "max_memory": Number(1, is_whole=True),
+    "prices": _one_of(PRICES),
 }
 
 

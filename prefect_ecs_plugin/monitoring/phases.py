@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import pendulum
 
@@ -32,6 +32,14 @@ _ON_EC2 = (
 )
 
 _ECR = re.compile(r"\d{12}\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.")
+
+#: How the line in the run's log begins; the command `costs` finds it by that.
+BEGINNING = "What took how long in ECS task "
+
+_LINE = re.compile(
+    BEGINNING + r"(?P<task>[\w-]+): (?P<phases>.+?)(?:\. |\Z)", re.DOTALL
+)
+_TAKEN = re.compile(r"([a-zA-Z ]+?) ([\d.]+) s(?:, |\Z)")
 
 #: What the run's log calls them.
 _NAMES: Mapping[Phase, str] = {
@@ -76,18 +84,43 @@ def of_task(task: Task, row: Mapping[str, Any], launch: Launch) -> Dict[Phase, f
     }
 
 
-def line(task: Task, phases: Mapping[Phase, float]) -> str:
-    """The line for the run's log; empty if nothing is known."""
+def line(task: Task, phases: Mapping[Phase, float], cost: str = "") -> str:
+    """The line for the run's log; empty if nothing is known.
+
+    Args:
+        task: As described.
+        phases: How long each phase took.
+        cost: The sentence of `costs` about what the task used.
+    """
     if not phases:
         return ""
     took = ", ".join(
         f"{_NAMES[phase]} {_rounded(taken)}" for phase, taken in phases.items()
     )
     name = str(task.get("taskArn")).rpartition("/")[2]
-    said = f"What took how long in ECS task {name}: {took}"
+    said = f"{BEGINNING}{name}: {took}"
+    if cost:
+        said = f"{said}. {cost}"
     if phases.get(Phase.PULL, 0.0) > LONG_PULL:
         said = f"{said}. For a shorter image pull, {pull_advice(task)}"
     return said
+
+
+def read(text: str) -> Optional[Tuple[str, Dict[Phase, float]]]:
+    """The task and its phases in a line that `line` made; None if it is another one.
+
+    Args:
+        text: The line, with anything before it.
+
+    Returns:
+        The task's id, and seconds by phase, as they were rounded.
+    """
+    found = _LINE.search(text)
+    if found is None:
+        return None
+    taken = {name: float(number) for name, number in _TAKEN.findall(found["phases"])}
+    phases = {phase: taken[name] for phase, name in _NAMES.items() if name in taken}
+    return found["task"], phases
 
 
 def pull_advice(task: Task) -> str:

@@ -43,7 +43,7 @@ from ..prefect_api.run_states import READING, RunStates
 from ..scheduling.dispatcher import Dispatcher
 from ..scheduling.steps import Cause, Pause, Steps
 from ..submission import Submission
-from . import phases
+from . import costs, phases
 from .deadlines import Deadlines, was_ended_by_stop
 from .decision import (
     CANCELLED,
@@ -103,6 +103,7 @@ class Supervisor:
         cancel_grace: Seconds that a cancelled flow has to end by itself.
         deadlines: How long tasks may take.
         counts: Counts what is done.
+        prices_of: The prices of a region.
 
     Attributes:
         watcher: Watches the tasks.
@@ -129,6 +130,7 @@ class Supervisor:
         counts: Optional[AgentCounters] = None,
         secrets_of: Callable[[str], Sequence[str]] = lambda run_id: (),
         forget: Callable[[str], object] = lambda run_id: None,
+        prices_of: costs.PricesOf = lambda region: None,
     ) -> None:
         self._client = client
         self._secrets_of = secrets_of
@@ -148,6 +150,7 @@ class Supervisor:
         self._start_attempts = start_attempts
         self._cancel_grace = cancel_grace
         self._counts = counts or AgentCounters()
+        self._prices_of = prices_of
         self._latest: Dict[str, str] = {}  # the latest known task, by run
         self._unsettled: Set[Tuple[str, str]] = set()  # runs and tasks to be settled
         self._starting: Set[str] = set()
@@ -289,13 +292,32 @@ class Supervisor:
     def _tell_phases(
         self, watched: Watched, task: Task, row: Mapping[str, Any]
     ) -> None:
-        """Say in the run's log how long each phase of a task took, and count that."""
+        """Say how long each phase of a task took and what it used, and count that."""
         taken = phases.of_task(task, row, watched.launch)
         for phase, seconds in taken.items():
             self._counts.task_phases[phase].observe(seconds)
-        line = phases.line(task, taken)
+        flow = row.get("flow") or {}
+        cost = costs.cost_of(task, self._prices_of)
+        if cost:
+            self._count_cost(flow.get("name") or "unknown", cost)
+        line = phases.line(task, taken, costs.sentence(cost) if cost else "")
         if line:
-            self._reporter.log(watched.flow_run_id, line)
+            run_id, project = watched.flow_run_id, flow.get("project") or {}
+            about = log_context(
+                run_id,
+                watched.task_arn,
+                flow=flow.get("name"),
+                project=project.get("name"),
+                labels=row.get("labels"),
+            )
+            self._reporter.log(run_id, line)
+            self._logger.info("Flow run %s: %s", run_id, line, extra=about)
+
+    def _count_cost(self, flow: str, cost: costs.Cost) -> None:
+        counts = self._counts
+        counts.task_vcpu_seconds.add(flow, amount=cost.vcpu_hours * 3600)
+        counts.task_gb_seconds.add(flow, amount=cost.gb_hours * 3600)
+        counts.task_dollars.add(flow, amount=cost.dollars or 0.0)
 
     def _decide(
         self, watched: Watched, task: Optional[Task]

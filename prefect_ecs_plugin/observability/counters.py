@@ -10,10 +10,13 @@ import bisect
 import enum
 import itertools
 import threading
-from typing import Dict, Iterable, Mapping, Sequence, Tuple
+from typing import Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
 #: The values of a counter's labels, in their order.
 Labels = Tuple[str, ...]
+
+#: Flows that a counter shows by name; tasks of further ones count for `OTHER`.
+MOST_FLOWS, OTHER = 100, "other"
 
 #: Seconds: from an agent with nothing to do to `--launch-timeout`'s half hour.
 DELAY_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
@@ -80,7 +83,7 @@ class Phase(str, enum.Enum):
 
 
 class Counter:
-    """How often something has happened; it only grows. Threads may share it.
+    """How often something has happened, or how much; it only grows. Threads share it.
 
     Args:
         name: Its name for Prometheus, without `prefect_ecs_` and `_total`.
@@ -88,6 +91,8 @@ class Counter:
         labels: The names of its labels.
         known: All values of its last label. What has not happened yet is shown as
             0, so that a rate sees it when it happens first.
+        most: How many different labels it may have; further ones count as `OTHER`.
+            None for any number.
     """
 
     def __init__(
@@ -96,30 +101,35 @@ class Counter:
         meaning: str,
         labels: Sequence[str] = (),
         known: Iterable[enum.Enum] = (),
+        most: Optional[int] = None,
     ) -> None:
         self.name, self.meaning, self.labels = name, meaning, tuple(labels)
         self._known = tuple(each.value for each in known)
+        self._most = most
         self._lock = threading.Lock()
-        self._values: Dict[Labels, int] = {}
+        self._values: Dict[Labels, float] = {}
         if len(labels) < 2:
             self._start_at_zero(())
 
-    def add(self, *labels: str) -> None:
-        """Count one more.
+    def add(self, *labels: str, amount: float = 1) -> None:
+        """Count one more, or some more.
 
         Args:
             labels: The labels' values, in the order of their names.
+            amount: How much.
         """
         with self._lock:
             if labels not in self._values:
+                if self._most is not None and len(self._values) >= self._most:
+                    labels = (OTHER,) * len(labels)
                 self._start_at_zero(labels[:-1])
-            self._values[labels] = self._values.get(labels, 0) + 1
+            self._values[labels] = self._values.get(labels, 0) + amount
 
-    def __getitem__(self, label: str) -> int:
+    def __getitem__(self, label: str) -> float:
         """How often it has happened with this value of its one label."""
         return self._values.get((label,), 0)
 
-    def items(self) -> Mapping[Labels, int]:
+    def items(self) -> Mapping[Labels, float]:
         """How often it has happened with each of its labels' values."""
         with self._lock:
             return dict(self._values)
@@ -192,6 +202,24 @@ class AgentCounters:
             "Tasks that have stopped, by what was done about their flow run.",
             ["outcome"],
             Ending,
+        )
+        self.task_vcpu_seconds = Counter(
+            "task_vcpu_seconds",
+            "vCPU seconds of tasks that have stopped, as Fargate bills them.",
+            ["flow"],
+            most=MOST_FLOWS,
+        )
+        self.task_gb_seconds = Counter(
+            "task_gb_seconds",
+            "GB seconds of memory of tasks that have stopped, as Fargate bills them.",
+            ["flow"],
+            most=MOST_FLOWS,
+        )
+        self.task_dollars = Counter(
+            "task_dollars",
+            "Dollars that tasks on Fargate cost which have stopped, where known.",
+            ["flow"],
+            most=MOST_FLOWS,
         )
         self.aws_requests = Counter(
             "aws_requests",

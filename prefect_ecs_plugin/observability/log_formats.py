@@ -28,16 +28,21 @@ FORMATS = ("text", "json")
 _CONTEXT = "prefect_ecs_context"
 
 
+#: What a line is about that has no secret in it.
+_IDS = frozenset({"flow_run_id", "task_arn"})
+
+
 def log_context(
-    run_id: Optional[str], task_arn: Optional[str] = None
+    run_id: Optional[str], task_arn: Optional[str] = None, **more: Any
 ) -> Dict[str, Any]:
     """What a line is about, to be given to a logger as `extra`.
 
     Args:
         run_id: The flow run, where it is known.
         task_arn: Its task, where there is one.
+        more: Further keys of a line in JSON.
     """
-    about = {"flow_run_id": run_id, "task_arn": task_arn}
+    about = {"flow_run_id": run_id, "task_arn": task_arn, **more}
     return {_CONTEXT: {key: value for key, value in about.items() if value}}
 
 
@@ -82,8 +87,14 @@ class RedactingFilter(logging.Filter):
         self.secrets = secrets
 
     def filter(self, record: logging.LogRecord) -> bool:
-        run_id = getattr(record, _CONTEXT, {}).get("flow_run_id")
+        about: Dict[str, Any] = getattr(record, _CONTEXT, {})
+        run_id = about.get("flow_run_id")
         redact = self.secrets.redact_text
+        for key in about.keys() - _IDS:  # names that users gave
+            value = about[key]
+            names = value if isinstance(value, list) else [value]
+            redacted = [redact(str(name), run_id) for name in names]
+            about[key] = redacted if isinstance(value, list) else redacted[0]
         trace, stack = _traceback(record), record.stack_info
         record.msg, record.args = redact(_message(record), run_id), ()
         record.exc_text = trace and redact(trace, run_id)
@@ -145,7 +156,7 @@ class JSONFormatter(logging.Formatter):
 
     The keys are `timestamp` (ISO 8601, UTC), `level`, `logger` and `message`, and
     where there are any `code` (that of the message), `flow_run_id`, `task_arn` and
-    `exception`.
+    `exception`. The line about a stopped task has `flow`, `project` and `labels` too.
     """
 
     def format(self, record: logging.LogRecord) -> str:

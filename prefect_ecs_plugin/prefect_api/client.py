@@ -85,6 +85,8 @@ _STATE_FIELDS = {
         ("id", "state", "version", "agent_id", "start_time", "heartbeat"), True
     ),
     **_LAUNCH_FIELDS,
+    "labels": True,
+    "flow": {"name": True, "project": {"name"}},
     with_args(
         "task_runs",
         {"where": {"state": {"_in": sorted(RESCHEDULED_STATES)}}, "limit": 1},
@@ -237,6 +239,8 @@ class AgentClient(Client):
         """
         headers = self._headers()
         if self._lean is None or self._lean_headers != headers:
+            if self._lean:
+                self._lean.close()
             timeout = prefect.context.config.cloud.request_timeout
             self._lean = LeanPost(self.api_server, headers, timeout, self._requests)
             self._lean_headers = headers
@@ -339,6 +343,27 @@ class AgentClient(Client):
         fields = {**_LAUNCH_FIELDS, **_row_fields(_CLAIMED)}
         rows = self._launch_rows(fields, {"id": {"_eq": run_id}})
         return rows[0] if rows else None
+
+    def log_lines(self, beginning: str, since: datetime) -> Iterator[Dict[str, Any]]:
+        """The lines of all runs' logs that begin with a text.
+
+        Each has its `message`, its `timestamp`, and its run's labels, flow and project.
+
+        Args:
+            beginning: The text, without `%` and `_`.
+            since: The time of the first line.
+        """
+        where = {
+            "timestamp": {"_gte": since.isoformat()},
+            "message": {"_like": f"{beginning}%"},
+            "flow_run": {"tenant_id": {"_eq": self.tenant_id}},
+        }
+        run = {"labels": True, "flow": {"name": True, "project": {"name"}}}
+        fields = {
+            **dict.fromkeys(("id", "timestamp", "message"), True),
+            "flow_run": run,
+        }
+        return self._paged(partial(self._select, "log", fields), where)
 
     # -- The states of runs -------------------------------------------------------
 
@@ -574,10 +599,11 @@ def _row_fields(task_runs: Mapping[str, Any]) -> Dict[str, Any]:
     """What a launch needs to know of a run, its flow and some of its task runs."""
     own = (
         *("id", "name", "version", "state", "serialized_state", "state_timestamp"),
-        *("run_config", "agent_id", "heartbeat"),
+        *("run_config", "agent_id", "heartbeat", "labels"),
     )
+    flow = dict.fromkeys(("id", "name", "version", "core_version", "storage"), True)
     return {
         **dict.fromkeys(own, True),
-        "flow": {"id", "name", "version", "core_version", "storage"},
+        "flow": {**flow, "project": {"name"}},
         with_args("task_runs", {"where": task_runs}): _TASK_RUN_FIELDS,
     }

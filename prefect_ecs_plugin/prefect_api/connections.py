@@ -160,6 +160,11 @@ class LeanPost:
             self._counter.add(Answered.OK)
         return answer
 
+    def close(self) -> None:
+        """Close the connection; the next request opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+
 
 def _was_closed(error: requests.ConnectionError) -> bool:
     """Whether the API closed the connection before it answered anything."""

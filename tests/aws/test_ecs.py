@@ -11,6 +11,7 @@ import pytest
 import urllib3.exceptions
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import ClientError
 from botocore.session import get_session
 
 from prefect_ecs_plugin.aws.ecs import ECS, region_of
@@ -315,3 +316,18 @@ def own_client(service: str, endpoint_url: Any = None, **config: Any) -> Any:
         aws_secret_access_key="sandbox",
         config=Config(retries={"total_max_attempts": 1}, **config),
     )
+
+
+def test_the_limiter_hears_of_throttles_that_botocore_would_retry_by_itself(
+    caller: Caller, aws: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect_ecs_plugin.sandbox.aws import Fault
+
+    heard: List[str] = []
+    monkeypatch.setattr(caller.pacers[0], "throttled", heard.append)
+    caller.client.list_tasks()
+    for code in ("ThrottlingException", "ServerException"):
+        aws.fault = lambda *_, code=code: Fault(code, "Rate exceeded")
+        with pytest.raises(ClientError, match=code):
+            caller.client.list_tasks()
+    assert heard == ["ListTasks"]

@@ -15,7 +15,7 @@ from prefect.utilities.configuration import set_temporary_config
 from prefect_ecs_plugin import ConfigurationError, ECSAgent
 from prefect_ecs_plugin.cli.start import ecs
 from prefect_ecs_plugin.config.options import CHECKS, Number, mistakes
-from prefect_ecs_plugin.settings import ON_INTERRUPTION
+from prefect_ecs_plugin.settings import ON_INTERRUPTION, PRICES
 
 PARAMETERS = inspect.signature(ECSAgent).parameters
 SECRET = "arn:aws:ssm:us-east-1:123456789012:parameter/key"
@@ -38,6 +38,7 @@ WRONG: Tuple[Tuple[str, Tuple[Any, ...], str], ...] = (
     ("log_format", ("xml", "", "JSON"), "unknown-log-format"),
     ("log_format", (1, None), "wrong-type"),
     ("on_interruption", ("stop", None, 1, True), "unknown-choice"),
+    ("prices", ("AWS", None, 1), "unknown-choice"),
     ("agent_address", ("http://localhost", "8080", "http://x:y"), "no-port"),
     ("agent_address", (8080,), "wrong-type"),
     ("api_key_secret_arn", ("my-key", ""), "not-a-secret-arn"),
@@ -75,6 +76,7 @@ RIGHT: Tuple[Tuple[str, Tuple[Any, ...]], ...] = (
     ("env_vars", (None, {}, {"A": "1", "B": 2, "C": True, "D": 0.5, "E": None})),
     ("launch_type", (None, "ec2", "FARGATE", "Fargate")),
     ("on_interruption", ON_INTERRUPTION),
+    ("prices", PRICES),
     ("agent_address", (None, "", "http://0.0.0.0:8080", "127.0.0.1:80")),
     ("api_key_secret_arn", (None, SECRET)),
     ("flow_log_group", (None, "/ecs/prefect-flows")),

@@ -26,9 +26,12 @@ from prefect_ecs_plugin.aws.rate_limiter import BUCKETS_OF, LIMITS, RateLimiter
 from prefect_ecs_plugin.monitoring.metrics import Metrics
 from prefect_ecs_plugin.observability.counters import (
     DELAY_BUCKETS,
+    MOST_FLOWS,
+    OTHER,
     PHASE_BUCKETS,
     AgentCounters,
     Answered,
+    Counter,
     Ending,
     Outcome,
     Phase,
@@ -141,6 +144,24 @@ def test_a_histogram_is_cumulative() -> None:
     assert seen[(f"{name}_sum", ())] == pytest.approx(10005.15)
 
 
+def of_flows(counts: AgentCounters) -> Tuple[Counter, ...]:
+    return counts.task_vcpu_seconds, counts.task_gb_seconds, counts.task_dollars
+
+
+def test_costs_are_counted_by_flow_up_to_a_hundred_flows() -> None:
+    agent = Agent()
+    for n in range(MOST_FLOWS + 5):
+        for counter in of_flows(agent.counts):
+            counter.add(f"flow-{n}", amount=0.5)
+            counter.add("flow-0", amount=0.25)
+    for counter in of_flows(agent.counts):
+        seen = by_label(agent.scrape(), f"prefect_ecs_{counter.name}_total")
+        assert len(seen) == MOST_FLOWS + 1
+        assert seen["flow-99"] == 0.5
+        assert seen[OTHER] == 2.5
+        assert sum(seen.values()) == 0.75 * (MOST_FLOWS + 5)
+
+
 def test_phases_are_histograms_of_one_metric() -> None:
     agent = Agent()
     agent.counts.task_phases[Phase.PULL].observe(45)
@@ -181,6 +202,8 @@ def exposed() -> str:
     """A scrape with at least one sample of everything."""
     agent = Agent()
     agent.counts.aws_requests.add("ecs", "RunTask", "ok")
+    for counter in of_flows(agent.counts):
+        counter.add("etl", amount=0.5)
     return agent.scrape()
 
 

@@ -119,3 +119,15 @@ ECR = "123456789012.dkr.ecr.{}.amazonaws.com/flows:1"
 )
 def test_the_advice_that_fits(image: str, more: Dict[str, Any], words: str) -> None:
     assert words in phases.pull_advice(task(image=image, **more))
+
+
+def test_what_is_said_can_be_read_again() -> None:
+    taken = phases.of_task(task(), row(), LAUNCH)
+    for cost in ("", "It used 1.5 vCPU hours"):
+        line = phases.line(task(), {**taken, Phase.PULL: 100.0}, cost)
+        assert cost in line
+        assert phases.read(f"Flow run x: {line}") == (
+            "0123abc",
+            {**taken, Phase.PULL: 100.0, Phase.WAITING: 0.4},
+        )
+    assert phases.read("The task has ended.") is None

@@ -35,7 +35,10 @@ from prefect_ecs_plugin.sandbox.aws import Fault
 from prefect_ecs_plugin.scheduling.steps import run_blocking
 
 ALWAYS = {"timestamp", "level", "logger", "message"}
-SOMETIMES = {"code", "flow_run_id", "task_arn", "exception"}
+SOMETIMES = {
+    *("code", "flow_run_id", "task_arn", "exception"),
+    *("flow", "project", "labels"),
+}
 
 #: What an agent is given, and must not say.
 SECRETS = {

@@ -153,6 +153,19 @@ def test_a_line_about_a_run_hides_the_secrets_of_this_run(
     ]
 
 
+def test_names_beside_a_line_are_redacted_too(logger: logging.Logger) -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JSONFormatter())
+    logger.addHandler(handler)
+    install_redaction(logger).learn("run-1", {"env": {"A_TOKEN": SECRET}})
+    names = {"flow": f"etl-{SECRET}", "labels": ["prod", SECRET], "project": None}
+    logger.info("ended", extra=log_context("run-1", "arn:1", **names))
+    line = json.loads(stream.getvalue())
+    assert (line["flow"], line["labels"]) == ("etl-***", ["prod", "***"])
+    assert (line["task_arn"], "project" in line) == ("arn:1", False)
+
+
 #: Fails in all ways, in a process that an agent has taken over.
 FAILS = """
 import logging, sys, threading

@@ -434,7 +434,9 @@ def test_health_says_in_fixed_words_that_credentials_are_gone(
         AWS_CONFIG_FILE=str(config),
     )
     assert eventually(lambda: is_well(address))
-    assert eventually(lambda: "ecs.DescribeClusters" in seen)  # the last of its start
+    # The last of its start.
+    assert eventually(lambda: any("Starting ECSAgent" in line for line in lines))
+    assert eventually(lambda: "ecs.DescribeClusters" in seen)
     broken.touch()
     problem = json.loads(get(f"{address}/api/health"))["problem"]
     assert code_of(problem) == "credentials-not-refreshed"

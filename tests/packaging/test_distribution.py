@@ -320,12 +320,16 @@ def run_torn(torn: Environment, *arguments: str) -> Any:
 
 #: Runs `prefect` with each command line that it reads, in processes of their own, but
 #: imports Prefect once: that takes most of the time, and the plugin waits for a module
-#: which each process imports by itself.
+#: which each process imports by itself. Python has not looked into the environment yet
+#: (-S); each process does, and so runs the start-up files as they are then.
 PREFECT_COMMANDS = """
-import json, os, sys, tempfile
-import prefect
+import json, os, site, sys, tempfile
 
-assert "prefect.cli" not in sys.modules
+libraries = sys.argv[1]
+sys.path.append(libraries)
+import prefect
+sys.path.remove(libraries)
+assert not {"prefect.cli", "prefect_ecs_plugin"} & set(sys.modules)
 
 def ended(arguments):
     streams = [tempfile.TemporaryFile(), tempfile.TemporaryFile()]
@@ -335,6 +339,7 @@ def ended(arguments):
             os.dup2(stream.fileno(), number)
         sys.argv = ["prefect", *arguments]
         try:
+            site.main()
             from prefect.cli import cli
             cli(prog_name="prefect")
         except SystemExit as end:
@@ -354,55 +359,44 @@ for line in sys.stdin:
 os._exit(0)
 """
 
+Runs = Callable[..., Any]
 
-class Prefect:
-    """The program `prefect` of an environment that is or will be damaged."""
 
-    def __init__(self, torn: Environment) -> None:
-        self._torn = torn
-        self._process: Optional[subprocess.Popen[str]] = None
+@pytest.fixture(scope="session")
+def prefect(torn: Environment) -> Iterator[Runs]:
+    """Runs `prefect` in the environment, which may be damaged by then."""
+    if not hasattr(os, "fork"):
+        yield lambda *arguments: run_torn(torn, "-m", "prefect", *arguments)
+        return
+    python, libraries = torn.scripts / "python", sysconfig.get_path("purelib")
+    process = subprocess.Popen(
+        [str(python), "-S", "-c", PREFECT_COMMANDS, libraries],
+        env=clean_environment(PYTHONDONTWRITEBYTECODE="1"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=str(Path(sys.prefix).anchor),
+    )
 
-    def __enter__(self) -> Prefect:
-        if hasattr(os, "fork"):
-            self._process = subprocess.Popen(
-                [str(self._torn.scripts / "python"), "-c", PREFECT_COMMANDS],
-                env=clean_environment(PYTHONDONTWRITEBYTECODE="1"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                cwd=str(Path(sys.prefix).anchor),
-            )
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self._process is not None:
-            self._process.communicate()
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        if self._process is None:
-            return run_torn(self._torn, "-m", "prefect", *arguments)
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps(arguments), file=self._process.stdin, flush=True)
-        ended = json.loads(self._process.stdout.readline())
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        print(json.dumps(arguments), file=process.stdin, flush=True)
+        ended = json.loads(process.stdout.readline())
         return subprocess.CompletedProcess(arguments, *ended)
 
+    yield run
+    process.communicate()
 
-def assert_only_our_command_suffers(torn: Environment) -> None:
+
+def assert_only_our_command_suffers(torn: Environment, prefect: Runs) -> None:
     """Other programs and other commands see nothing of it; ours says what to do."""
-    with Prefect(torn) as prefect:
-        assert_starts_and_only_our_command_suffers(torn, prefect)
-
-
-def assert_starts_and_only_our_command_suffers(
-    torn: Environment, prefect: Prefect
-) -> None:
     done = run_torn(torn, "-c", "pass", "agent", "ecs")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     for others in (["version"], ["agent", "local", "start", "--help"]):
-        done = prefect.run(*others)
+        done = prefect(*others)
         assert (done.returncode, without_warnings(done.stderr)) == (0, ""), others
-    assert_works_or_says_what_to_do(prefect.run("agent", "ecs", "--help"))
+    assert_works_or_says_what_to_do(prefect("agent", "ecs", "--help"))
 
 
 def without_warnings(stderr: str) -> str:
@@ -428,28 +422,28 @@ def assert_works_or_says_what_to_do(done: Any) -> None:
 @pytest.mark.parametrize("damage", ["deleted", "truncated", "overwritten"])
 @pytest.mark.parametrize("name", READ_AT_STARTS)
 def test_a_torn_install_breaks_nobody(
-    torn: Environment, name: str, damage: str
+    torn: Environment, prefect: Runs, name: str, damage: str
 ) -> None:
     with damaged(torn.site_packages / "prefect_ecs_plugin" / name, damage):
-        assert_only_our_command_suffers(torn)
+        assert_only_our_command_suffers(torn, prefect)
 
 
 @pytest.mark.parametrize("damage", ["deleted", "empty", "truncated", "zeroed"])
 @pytest.mark.parametrize("name", sorted(START_UP_FILES))
 def test_a_torn_start_up_file_breaks_nobody(
-    torn: Environment, name: str, damage: str
+    torn: Environment, prefect: Runs, name: str, damage: str
 ) -> None:
     """Bytes that are no text in it would stop Python itself before 3.12; so would they
     in any .pth file."""
     with damaged(torn.site_packages / name, damage):
         done = run_torn(torn, "-c", "pass")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        assert run_torn(torn, "-m", "prefect", "version").returncode == 0
+        assert prefect("version").returncode == 0
 
 
 @pytest.mark.parametrize("name", ["_startup.py", "_commands.py"])
 def test_a_file_that_was_cut_off_between_statements_is_noticed(
-    torn: Environment, name: str
+    torn: Environment, prefect: Runs, name: str
 ) -> None:
     """What is left is valid Python, but IS_WHOLE at its end is gone."""
     path = torn.site_packages / "prefect_ecs_plugin" / name
@@ -458,18 +452,20 @@ def test_a_file_that_was_cut_off_between_statements_is_noticed(
     assert ast.get_source_segment(content.decode(), last) == "IS_WHOLE = True"
     path.write_bytes(b"".join(content.splitlines(True)[: last.lineno - 1]))
     try:
-        assert_only_our_command_suffers(torn)
-        assert run_torn(torn, "-m", "prefect", "agent", "ecs").returncode == 1
+        assert_only_our_command_suffers(torn, prefect)
+        assert prefect("agent", "ecs").returncode == 1
     finally:
         path.write_bytes(content)
 
 
 @pytest.mark.parametrize("name", READ_AT_STARTS)
-def test_a_torn_cache_breaks_nobody(torn: Environment, name: str) -> None:
+def test_a_torn_cache_breaks_nobody(
+    torn: Environment, prefect: Runs, name: str
+) -> None:
     path = torn.site_packages / "prefect_ecs_plugin" / name
     cache = Path(py_compile.compile(str(path), doraise=True))
     with damaged(cache, "truncated"):
-        assert_only_our_command_suffers(torn)
+        assert_only_our_command_suffers(torn, prefect)
     cache.unlink()
 
 
@@ -490,18 +486,17 @@ def other_files(wheel: Path, damage: str) -> List[str]:
 @packaging
 @pytest.mark.parametrize("damage", ["deleted", "truncated", "random"])
 def test_whatever_file_is_torn_it_breaks_nobody(
-    torn: Environment, wheel: Path, damage: str
+    torn: Environment, prefect: Runs, wheel: Path, damage: str
 ) -> None:
-    with Prefect(torn) as unharmed:
-        for name in other_files(wheel, damage):
-            print(name)  # the last one is shown when it fails
-            # What is read by the libraries that Prefect imports needs a start anew.
-            is_read_first = ".dist-info/" in name
-            with damaged(torn.site_packages / name, damage):
-                if is_read_first:
-                    assert_only_our_command_suffers(torn)
-                else:
-                    assert_starts_and_only_our_command_suffers(torn, unharmed)
+    def starts_anew(*arguments: str) -> Any:
+        return run_torn(torn, "-m", "prefect", *arguments)
+
+    for name in other_files(wheel, damage):
+        print(name)  # the last one is shown when it fails
+        # Metadata are read by the libraries that Prefect imports.
+        runs = starts_anew if ".dist-info/" in name else prefect
+        with damaged(torn.site_packages / name, damage):
+            assert_only_our_command_suffers(torn, runs)
 
 
 # Fresh environments

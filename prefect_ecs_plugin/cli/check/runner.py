@@ -71,12 +71,13 @@ _OF_IDENTITY = ("aws_is_usable", "identity")
 
 #: A check comes after those that it depends on.
 CHECKS = (
-    Check("options", settings.options),
     Check("Prefect API", api.reachable, gives=("api",)),
     Check("API key", api.key, ("api",)),
     Check("tenant", api.tenant, ("api",)),
     Check("agent config", api.agent_config, ("api",)),
     Check("AWS settings", identity.settings, gives=("aws",)),
+    # After the AWS settings: with them the agent's secrets are known.
+    Check("options", settings.options),
     Check("AWS region", identity.region, ("aws",)),
     Check("AWS identity", identity.identity, ("aws",), _OF_IDENTITY),
     Check("clock", identity.clock),

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from botocore import loaders, model, validate
@@ -276,8 +277,7 @@ class Model:
     """What botocore's own model says a request may look like."""
 
     def __init__(self) -> None:
-        description = loaders.Loader().load_service_model("ecs", "service-2")
-        self._service = model.ServiceModel(description, "ecs")
+        self._service = _service_model()
         self._operations = frozenset(self._service.operation_names)
         self._validator = validate.ParamValidator()
 
@@ -293,3 +293,10 @@ class Model:
         report = self._validator.validate(params, shape)
         if report.has_errors():
             raise bad_parameter(" ".join(report.generate_report().split()))
+
+
+@lru_cache(maxsize=None)
+def _service_model() -> model.ServiceModel:
+    """Botocore's model of ECS, which takes longer to read than all the rest."""
+    description = loaders.Loader().load_service_model("ecs", "service-2")
+    return model.ServiceModel(description, "ecs")

@@ -88,6 +88,7 @@ class Moto:
     def reset(self) -> None:
         """Forget everything: clusters, networks, buckets, secrets, logs."""
         with self.lock:
+            self._get_backend("ec2").clear()  # moto would first make its networks anew
             self._get_backend("moto_api")["global"].reset()
 
     def respond(self, request: Request) -> Response:

@@ -141,14 +141,14 @@ class Task:
         storage = self.definition.get("ephemeralStorage", {"sizeInGiB": 20})
         on_fargate = {
             "ephemeralStorage": dict(overrides.get("ephemeralStorage", storage)),
-            "platformFamily": "Linux",
+            "platformFamily": _platform_family(self.definition),
             "platformVersion": (
                 "1.4.0" if platform_version == "LATEST" else platform_version
             ),
         }
         return {
             "attachments": [dict(self.attachment)] if self.attachment else [],
-            "attributes": [{"name": "ecs.cpu-architecture", "value": "x86_64"}],
+            "attributes": [_architecture(self.definition)],
             "availabilityZone": self.availability_zone or None,
             "capacityProviderName": self.capacity_provider,
             "clusterArn": self.cluster_arn,
@@ -216,6 +216,20 @@ class Task:
                 "privateIpv4Address": details["privateIPv4Address"],
             }
         ]
+
+
+def _platform_family(definition: Mapping[str, Any]) -> str:
+    """`Linux`, or a Windows as DescribeTasks spells it."""
+    family = definition.get("runtimePlatform", {}).get("operatingSystemFamily")
+    words = str(family or "LINUX").split("_")
+    return "_".join(word.capitalize() for word in words)
+
+
+def _architecture(definition: Mapping[str, Any]) -> Dict[str, str]:
+    """The attribute of a task that names its architecture."""
+    architecture = definition.get("runtimePlatform", {}).get("cpuArchitecture")
+    value = str(architecture or "x86_64").lower()
+    return {"name": "ecs.cpu-architecture", "value": value}
 
 
 def _text(value: Any) -> Optional[str]:

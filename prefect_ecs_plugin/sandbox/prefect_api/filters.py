@@ -11,6 +11,7 @@ line sends such ones for the options that were not given.
 
 from __future__ import annotations
 
+import re
 from operator import itemgetter
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
@@ -113,7 +114,13 @@ _OPERATORS: Dict[str, Callable[[Any, Any], bool]] = {
     "_lte": lambda value, operand: bool(value <= operand),
     "_gt": lambda value, operand: bool(value > operand),
     "_gte": lambda value, operand: bool(value >= operand),
+    "_like": lambda value, operand: _is_like(value, operand),
 }
+
+
+def _is_like(value: str, pattern: str) -> bool:
+    """SQL's LIKE, with `%` for any text; `_` is not needed here."""
+    return bool(re.fullmatch(re.escape(pattern).replace("%", ".*"), value, re.DOTALL))
 
 
 def compare(value: Any, comparison: Mapping[str, Any]) -> Truth:
