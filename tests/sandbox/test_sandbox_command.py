@@ -552,11 +552,14 @@ with Flow(f"pickled{os.getpid()}", storage=Local()) as pickled:  # another each 
 
 NEEDS = """
 from prefect import Flow, Parameter
-from prefect.storage import S3
 
-with Flow("needs", storage=S3("a-bucket-of-the-user")) as flow:
+with Flow("needs") as flow:
     Parameter("x") + 1
 """
+
+ON_S3 = "from prefect.storage import S3" + NEEDS.replace(
+    '"needs"', '"needs", storage=S3("a-bucket-of-the-user")'
+)
 
 BROKEN = "import nothing_like_this"
 
@@ -567,7 +570,7 @@ FOLDER = {
     "siblings": SIBLING,
     "helpers": "def double(n): return 2 * n",
     "later": "NUMBER = 21",
-    "needs": NEEDS,
+    "needs": ON_S3,
     "lacking": NEEDS.replace("needs", "lacking").replace('"x"', '"who"'),
     "broken": BROKEN,
 }
