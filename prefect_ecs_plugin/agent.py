@@ -148,8 +148,8 @@ class ECSAgent(Agent):
         execution_role_arn: The execution role likewise.
         botocore_config: Options of `botocore.config.Config`. Retries are in mode
             `standard` unless this, AWS_RETRY_MODE or the config file says otherwise.
-        launches_per_second: How many tasks a second to launch at most; default what
-            AWS documents, 20 on Fargate and 40 on EC2.
+        launches_per_second: The limit on tasks launched per second, of which the agent
+            uses 95%; default what AWS documents, 20 on Fargate and 40 on EC2.
         launch_timeout: How long to keep retrying a launch that ECS refuses, in seconds;
             0 to try once. Default 1800.
         watch: Whether to watch tasks once they are launched: to report those that never

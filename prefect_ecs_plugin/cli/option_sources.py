@@ -22,7 +22,7 @@ from typing import (
 import click
 from click.core import ParameterSource
 
-from ..errors import ConfigurationError, SourceError, without_code
+from ..errors import ConfigurationError, without_code
 from ..observability.redaction import redact_text
 from ..validation.excerpt import quoted
 
@@ -163,7 +163,7 @@ def _read_file(ctx: click.Context, _: click.Parameter, path: Optional[str]) -> N
 
     try:
         content = load_mapping(path, _client)
-    except SourceError as error:
+    except ConfigurationError as error:  # without AWS credentials too
         raise click.ClickException(f"--config: {error}") from error
     try:
         ctx.default_map = _values(ctx, path, content)

@@ -107,8 +107,8 @@ _LAUNCH_OPTIONS: Any = [
     click.option(
         "--launches-per-second",
         type=FiniteFloat(min=0, min_open=True),
-        help="Maximum number of tasks launched per second. Default: AWS's limit, 20 "
-        "on Fargate and 40 on EC2.",
+        help="The limit on tasks launched per second, of which the agent uses 95%. "
+        "Default: AWS's, 20 on Fargate and 40 on EC2.",
     ),
     click.option(
         "--launch-timeout",

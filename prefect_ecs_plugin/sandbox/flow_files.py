@@ -25,11 +25,13 @@ class LoadedFlow:
         name: Its name.
         parameters: The names of its parameters.
         required: Those of them that have no default.
+        bucket: The S3 bucket that it is stored in; empty for another storage.
     """
 
     name: str
     parameters: Tuple[str, ...] = ()
     required: Tuple[str, ...] = ()
+    bucket: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,12 @@ def _file(
     error: str = "",
 ) -> FlowFile:
     loaded = tuple(
-        LoadedFlow(flow["name"], tuple(flow["parameters"]), tuple(flow["required"]))
+        LoadedFlow(
+            flow["name"],
+            tuple(flow["parameters"]),
+            tuple(flow["required"]),
+            flow["bucket"],
+        )
         for flow in flows
     )
     return FlowFile(path, loaded, tuple(siblings), error)

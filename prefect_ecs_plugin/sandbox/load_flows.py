@@ -41,7 +41,15 @@ def _flow(flow: Any) -> Dict[str, Any]:
         "name": flow.name,
         "parameters": [parameter.name for parameter in parameters],
         "required": [each.name for each in parameters if each.required],
+        "bucket": _bucket(flow.storage),
     }
+
+
+def _bucket(storage: Any) -> str:
+    """The S3 bucket of a storage; empty for another kind of storage."""
+    from prefect.storage import S3
+
+    return str(storage.bucket) if isinstance(storage, S3) else ""
 
 
 def _one_line(error: BaseException, path: str) -> str:

@@ -217,6 +217,7 @@ class Session:
         self._start_servers()
         api = flows.API(self._api.url)
         api.create_project()
+        self._make_buckets()
         for path, flow_id in self._registered():
             env.remember_folder(self._home, flow_id, path)
             self._create_run(api, path, api.flow(flow_id))
@@ -261,6 +262,13 @@ class Session:
             self._home,
         )
         self.say(f"Prefect API on {self._api.address}, AWS on {self._aws.url}.")
+
+    def _make_buckets(self) -> None:
+        """Flows with S3 storage are stored in buckets that the user's account has."""
+        assert self._aws is not None
+        loaded = (flow for file in self._files.values() for flow in file.flows)
+        for bucket in {flow.bucket for flow in loaded if flow.bucket}:
+            self._aws.make_bucket(bucket)
 
     def _registered(self) -> Iterator[Tuple[str, str]]:
         """Register the flows of each file; pairs of a path and a flow's id."""

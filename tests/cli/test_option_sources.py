@@ -236,6 +236,20 @@ def test_a_file_that_cannot_be_read_is_one_line(
     assert result.output.count("\n") == 1
 
 
+def test_a_file_on_s3_without_credentials_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    result = CliRunner().invoke(ecs, ["prune", "--config", "s3://bucket/start.yaml"])
+    assert result.exit_code == 1
+    assert code_of(result.output.rstrip()) == "no-credentials"
+    assert result.output.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "variable, text",
     [
@@ -268,6 +282,13 @@ def test_sources_show_no_secret(config: Callable[[str], str]) -> None:
     shown = sources(context)
     assert "s3cret" not in str(shown)
     assert set(shown["the command line"]) == {"--env ***", "--api http://me:***@host/"}
+
+
+def test_sources_show_the_files_of_flows_by_their_paths(tmp_path: Path) -> None:
+    file = tmp_path / "flow.py"
+    file.touch()
+    shown = sources(parsed("check", "--flow", str(file)))
+    assert shown == {"the command line": [f"--flow {file}"]}
 
 
 def test_a_variable_of_no_option_is_told_with_the_likely_one() -> None:

@@ -557,6 +557,10 @@ with Flow("needs") as flow:
     Parameter("x") + 1
 """
 
+ON_S3 = "from prefect.storage import S3" + NEEDS.replace(
+    '"needs"', '"needs", storage=S3("a-bucket-of-the-user")'
+)
+
 BROKEN = "import nothing_like_this"
 
 #: The files of a folder.
@@ -566,7 +570,7 @@ FOLDER = {
     "siblings": SIBLING,
     "helpers": "def double(n): return 2 * n",
     "later": "NUMBER = 21",
-    "needs": NEEDS,
+    "needs": ON_S3,
     "lacking": NEEDS.replace("needs", "lacking").replace('"x"', '"who"'),
     "broken": BROKEN,
 }
@@ -644,7 +648,8 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(
     for name, text in FOLDER.items():
         (folder / f"{name}.py").write_text(text)
     role = "arn:aws:iam::123456789012:role/ecs"
-    options = ["--label", "l", "--env", "GREETING=hello", "--execution-role-arn", role]
+    options = ["--label", "l", "--env", "GREETING=hello"]
+    options += ["--execution-role-arn", role, "--task-role-arn", role]
     params = ["--param", "x=1", "--param", "needs:x=2", "--param", "lost=3"]
     done = CliRunner().invoke(
         command.sandbox,

@@ -22,6 +22,10 @@ class FlowFile:
     path: str
     is_named: bool
 
+    def __str__(self) -> str:
+        """The path, as the check of the options shows the values of `--flow`."""
+        return self.path
+
 
 def flow_files_of(values: Sequence[str]) -> List[FlowFile]:
     """The files that some values of `--flow` name, each once, in order.

@@ -123,6 +123,13 @@ class Moto:
                 "UnrecognizedClientException", f"There is no region {region!r}."
             ) from None
 
+    def make_bucket(self, name: str) -> None:
+        """Create a bucket, unless S3 refuses its name."""
+        from moto.s3.exceptions import S3ClientError
+
+        with self.lock, suppress(S3ClientError):
+            self.backend("s3", "aws").create_bucket(name, "us-east-1")
+
 
 class OtherServices:
     """What ECS asks the rest of AWS in its region.

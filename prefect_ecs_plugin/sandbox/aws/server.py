@@ -168,6 +168,10 @@ class AWS(Settings):
         """Let tasks get a value for a `valueFrom` of an account that is not here."""
         self._account.moto.made_up_secrets[value_from] = value
 
+    def make_bucket(self, name: str) -> None:
+        """Create an S3 bucket that an account has which is not here."""
+        self._account.moto.make_bucket(name)
+
     def interrupt(self, task_arn: str) -> None:
         """Take a Spot task's capacity away: SIGTERM, then SIGKILL after stopTimeout."""
         self._account.lifecycle.stop(
