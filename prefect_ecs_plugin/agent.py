@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from queue import SimpleQueue
 from typing import (
     Any,
@@ -25,6 +26,8 @@ from typing import (
     List,
     NamedTuple,
     Optional,
+    Sequence,
+    Union,
 )
 
 import prefect
@@ -34,12 +37,14 @@ from prefect.utilities.graphql import GraphQLResult
 
 from . import kwargs, settings
 from .aws import cluster as clusters
+from .aws import fargate_quota
 from .aws.container_logs import ContainerLogs
 from .aws.ecs import ECS
 from .aws.rate_limiter import RateLimiter, limits_for
 from .aws.retrying import AWSCallError, Verdict
 from .aws.session import AWSClients
 from .config.configuration import settings_reader
+from .config.limits_file import LimitsFile
 from .config.sources import Reader
 from .errors import RateLimited, without_code
 from .flow_run import plain
@@ -47,6 +52,9 @@ from .launch import api_key
 from .launch.claims import Claims
 from .launch.launcher import AWS, Launcher, Started
 from .launch.other_tasks import OtherTasks
+from .launch.quotas import Quotas
+from .launch.slots import Slots
+from .limits import QUOTA, Limit, vcpu_limits
 from .monitoring.deadlines import Deadlines
 from .monitoring.recovery import Recovery
 from .monitoring.resumer import Resumer
@@ -176,6 +184,12 @@ class ECSAgent(Agent):
         spot_patience: Seconds without Spot capacity after which it is. Default 300.
         max_memory: How many MiB a task may have after one was killed for memory; a
             run may say otherwise. Default None: the run is Failed.
+        limits: How many runs may be under way at once: `N`, `flow=NAME:N`,
+            `label=NAME:N` or `project=NAME:N`. Default: any number.
+        limits_path: A YAML file of further limits, as `task_definition_path`; it is
+            read again when it changes.
+        max_vcpus: How many vCPUs the tasks of all runs may ask for at once; `quota`
+            for what AWS's quotas of Fargate allow. Default None: any number.
 
     Raises:
         ConfigurationError: one line that says what to set, if an argument is wrong or
@@ -221,6 +235,9 @@ class ECSAgent(Agent):
         spot_fallback: bool = True,
         spot_patience: float = settings.DEFAULT_SPOT_PATIENCE,
         max_memory: Optional[int] = None,
+        limits: Iterable[str] = (),
+        limits_path: Optional[str] = None,
+        max_vcpus: Union[float, str, None] = None,
     ) -> None:
         log_formats.check_format(log_format)
         self._log_format = log_format
@@ -262,6 +279,11 @@ class ECSAgent(Agent):
         self._secrets.keep(*self._clients.secrets())
         self.ecs_client = self._clients("ecs")
         coercion.use(self.ecs_client.meta.service_model)
+        self._limits_path = limits_path
+        self._follows_quota = max_vcpus == QUOTA
+        self._limits_file = LimitsFile(
+            limits, limits_path, vcpu_limits(max_vcpus), self._clients, self.logger
+        )
         hosts = tuple(template_hosts)
         read_settings = settings_reader(
             self._clients,
@@ -364,6 +386,23 @@ class ECSAgent(Agent):
             region=self.ecs_client.meta.region_name,
             clock=dispatcher.clock,
         )
+        self._slots = Slots(
+            limits=self._limits,
+            client=self.client,
+            outages=self._outages,
+            log=self._reporter.log,
+            logger=logger,
+            start=dispatcher.start,
+            clock=dispatcher.clock,
+            size_of=lambda row: self._launcher.size_of(row),
+            agent_types={type(self).__name__, ECSAgent.__name__},
+        )
+        self._quotas = Quotas(
+            partial(fargate_quota.read, self._clients),
+            self._slots.vcpus_taken,
+            self._outages,
+            logger,
+        )
         self._launcher = Launcher(
             settings=self._settings.result,
             prefect_settings=self._prefect_settings,
@@ -379,6 +418,7 @@ class ECSAgent(Agent):
             outages=self._outages,
             other_tasks=other_tasks,
             resume_settings=resume_settings,
+            slots=self._slots,
             on_claimed=self._run_was_claimed,
             on_launched=self._task_was_launched,
             counts=counts,
@@ -440,18 +480,31 @@ class ECSAgent(Agent):
         Raises:
             ConfigurationError: if a file or the default VPC cannot be read.
         """
-        self._first_look = self._look()
+        if not self._has_limits():  # limits need the settings
+            self._first_look = self._look()
         settings = self._settings.result()
         self._dispatcher.start(self._recovery.recover(), background=True)
         for warning in api_key.warnings(settings, bool(self.flow_run_api_key)):
             self.logger.warning(warning)
         cluster = kwargs.agent_level(settings).get("cluster")
         self._dispatcher.start(self._check_cluster(cluster), background=True)
+        if self._limits_path:
+            watch = partial(self._limits_file.watch, self._limits_path)
+            self._dispatcher.keep_running("limits file", watch)
+        if self._follows_quota:
+            self._dispatcher.keep_running("quotas", self._quotas.watch)
         if self._watches:
             self._dispatcher.keep_running("task watcher", self._watcher.watch)
             self._dispatcher.keep_running(
                 "cancellation watcher", self._supervisor.watch_cancellations
             )
+
+    def _has_limits(self) -> bool:
+        """Whether there are limits, or may be later."""
+        return bool(self._limits_path or self._follows_quota or self._limits())
+
+    def _limits(self) -> Sequence[Limit]:
+        return (*self._limits_file.limits, *self._quotas.limits())
 
     def _check_cluster(self, name: Optional[str]) -> Steps[None]:
         yield from ()
@@ -551,6 +604,7 @@ class ECSAgent(Agent):
             pacer=self._rate_limiter,
             launcher=self._launcher,
             watcher=self._watcher,
+            limits=self._slots.uses,
         ).exposition
 
     def _stop_agent_api_server(self) -> None:
@@ -660,8 +714,10 @@ class ECSAgent(Agent):
         """Look at the queue; nothing is in it while the API does not answer."""
         began = time.monotonic()
         try:
-            seen = set(self.client.ready_runs(self.labels))
-            rows = self.client.runs_to_take(seen - self.submitting_flow_runs)
+            window = set(self.client.ready_runs(self.labels))
+            seen = window | self._slots.more(window, self.labels)
+            known = self.submitting_flow_runs | self._slots.waiting()
+            rows = self._slots.look(self.client.runs_to_take(seen - known))
         except Exception as error:
             self._outages.begin(QUEUE, error)
             if isinstance(error, RateLimited):
@@ -669,14 +725,16 @@ class ECSAgent(Agent):
             return _Look([], began, self._poll_interval.after_failure())
         self._outages.end(QUEUE)
         self._health.has_polled()
-        self._window = frozenset(seen if len(seen) >= WINDOW else ())
-        return _Look(rows, began, self._poll_interval.after(bool(rows)))
+        self._window = frozenset(window if len(window) >= WINDOW else ())
+        pause = self._slots.pause(self._poll_interval.after(bool(rows)))
+        return _Look(rows, began, pause)
 
     def _launch(self, row: Dict[str, Any], read: float) -> Steps[None]:
         try:
             yield from self._launcher.claim_and_launch(row, read)
         finally:
             self.submitting_flow_runs.discard(row["id"])
+            self._slots.done(row["id"])
 
     def _run_was_claimed(self, run_id: str) -> None:
         """If the API's window was full, poll again: there may be more runs.

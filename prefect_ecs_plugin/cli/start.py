@@ -7,7 +7,7 @@ import sys
 import traceback
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, ClassVar, Dict, Iterator, List, Mapping, Optional
+from typing import Any, ClassVar, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import click
 from prefect import config
@@ -15,7 +15,7 @@ from prefect.cli.agent import COMMON_START_OPTIONS, start_agent
 from prefect.exceptions import AuthorizationError, ClientError
 from prefect.utilities.cli import add_options
 
-from .. import errors, settings
+from .. import errors, limits, settings
 from .._startup import REMEDY, stand_in
 from ..aws import secret_arn
 from ..errors import ConfigurationError, PrefectECSError
@@ -30,6 +30,26 @@ def _check_secret_arn(
     try:
         if value is not None:
             secret_arn.parse(param.opts[0], value)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error), ctx) from error
+    return value
+
+
+def _check_limits(
+    ctx: click.Context, param: click.Parameter, value: Tuple[str, ...]
+) -> Tuple[str, ...]:
+    try:
+        limits.merged(map(limits.parse, value))
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+    return value
+
+
+def _check_vcpus(
+    ctx: click.Context, param: click.Parameter, value: Optional[str]
+) -> Optional[str]:
+    try:
+        limits.vcpu_limits(value)
     except ConfigurationError as error:
         raise click.UsageError(str(error), ctx) from error
     return value
@@ -168,6 +188,30 @@ _START_OPTIONS: Any = [
         metavar="MIB",
         help="When a task on Fargate is killed for memory, its run goes on with twice "
         "as much, up to this. Default: the run is Failed.",
+    ),
+    click.option(
+        "--limit",
+        "limits",
+        multiple=True,
+        metavar="LIMIT",
+        callback=_check_limits,
+        help="How many runs may be under way at once: N, flow=NAME:N, label=NAME:N or "
+        "project=NAME:N. Further runs stay Scheduled. Repeat the option for several "
+        "limits; give them to all agents. Default: any number.",
+    ),
+    click.option(
+        "--limits",
+        "limits_path",
+        metavar="PATH",
+        help="A YAML file with such limits, local or remote. It is read again when it "
+        "changes.",
+    ),
+    click.option(
+        "--max-vcpus",
+        metavar="N|quota",
+        callback=_check_vcpus,
+        help="How many vCPUs the tasks of all runs may ask for at once; quota: what "
+        "AWS's quotas of Fargate leave. Default: any number.",
     ),
     click.option(
         "--cancel-grace",

@@ -113,6 +113,8 @@ _OPERATORS: Dict[str, Callable[[Any, Any], bool]] = {
     "_lte": lambda value, operand: bool(value <= operand),
     "_gt": lambda value, operand: bool(value > operand),
     "_gte": lambda value, operand: bool(value >= operand),
+    "_has_key": lambda value, operand: operand in value,
+    "_contained_in": lambda value, operand: all(each in operand for each in value),
 }
 
 

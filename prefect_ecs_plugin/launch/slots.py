@@ -1,0 +1,521 @@
+"""Keeps limits: which runs may be claimed, and which claims are given back.
+
+An agent counts what is taken, claims what fits, and counts again before it launches
+anything. `limits` decides; docs/limits.md says why no limit is exceeded, with several
+agents too. A run that waits stays Scheduled and costs an agent a few hundred bytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import (
+    AbstractSet,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+from ..launch_record import LaunchRecord, latest_claim
+from ..limits import (
+    Admission,
+    Demand,
+    Kind,
+    Limit,
+    Taken,
+    Use,
+    Verdict,
+    admit,
+    is_too_large,
+    totals,
+    verdict,
+)
+from ..observability.log_formats import log_context
+from ..observability.outage_log import OutageLog, retry_until_success
+from ..prefect_api.client import AgentClient
+from ..prefect_api.reporter import seconds_until_start
+from ..scheduling.poll_interval import WINDOW
+from ..scheduling.steps import Pause, Steps, resolve
+from .claims import OVER_LIMIT
+from .sizes import Size
+
+#: Seconds between two looks while a run waits for a limit.
+WAITING = 0.5
+
+#: Seconds for which a run that has ended still counts: its container takes a moment to
+#: exit after the flow has told the API its end.
+LINGER = 0.75
+
+#: Seconds between two lists of runs that wait, beyond the 25 that the queue shows.
+_LIST = 10.0
+
+#: Runs that the agent looks at beyond those 25 at each look, and in such a list.
+_BEYOND, _LISTED = 100, 1000
+
+#: Seconds after a count until the next one is made for the metrics alone.
+_RECOUNT = 30.0
+
+#: Seconds for which runs are collected that are counted again with one query.
+_COLLECT = 0.02
+
+#: Seconds between two counts of a claim that waits for others to be given back; for how
+#: long one is not given back, because another agent may just claim the same run; and
+#: how many counts there are at most.
+_AGAIN, _HOLD, _COUNTS = 0.25, 1.0, 12
+
+#: Seconds for which the API refuses that a run is claimed a second time.
+_REFUSED = 31.0
+
+COUNTING = (
+    "The flow runs that are under way cannot be counted at the Prefect API "
+    "[runs-not-counted]"
+)
+
+
+class OverLimit(Exception):
+    """A run was claimed and is above a limit; it is to be given back."""
+
+    def __init__(self, limit: Limit) -> None:
+        super().__init__(f"the limit {limit} is reached")
+        self.limit = limit
+
+
+@dataclass
+class _Waiting:
+    """A run that waits, or that is not due yet.
+
+    Attributes:
+        demand: What it takes.
+        start: When it is due, in seconds since 1970.
+        found: When the agent saw it first, by the monotonic clock.
+        not_before: Until when it is not claimed, by the same clock.
+        seen_free: The limits that had something free while the run waited for others.
+    """
+
+    demand: Demand
+    start: float
+    found: float
+    not_before: float
+    seen_free: Set[Limit] = field(default_factory=set)
+
+
+class Slots:
+    """Decides which runs of the queue may be claimed now.
+
+    `look` and what it calls is for one thread, the poller; the rest is for any.
+
+    Args:
+        limits: Returns the limits that are valid now.
+        client: The client of the API.
+        outages: Logs when the API cannot be asked.
+        log: Writes a line into a run's log.
+        logger: The agent's own log.
+        start: Starts steps.
+        clock: Tells the time, in seconds.
+        size_of: Says what the task of a run asks for, given its row.
+        agent_types: The types of agents whose runs count.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Callable[[], Sequence[Limit]],
+        client: AgentClient,
+        outages: OutageLog,
+        log: Callable[[str, str], object],
+        logger: logging.Logger,
+        start: Callable[[Steps[None]], object],
+        clock: Callable[[], float],
+        size_of: Callable[[Mapping[str, Any]], Size],
+        agent_types: Iterable[str],
+    ) -> None:
+        self._limits = limits
+        self._client = client
+        self._outages = outages
+        self._log = log
+        self._logger = logger
+        self._start = start
+        self._clock = clock
+        self._size_of = size_of
+        self._agent_types = tuple(agent_types)
+        self._waiting: Dict[str, _Waiting] = {}
+        self._told: Set[str] = set()
+        self._recent: Dict[str, Tuple[Demand, float]] = {}
+        self._full: Sequence[Limit] = ()
+        self._uses: Sequence[Use] = ()
+        self._counted_at = self._listed_at = -1e9
+        self._lock = threading.Lock()
+        self._launching: Dict[str, _Waiting] = {}
+        self._questions: List[Future[Sequence[Taken]]] = []
+        self._is_asking = False
+
+    def uses(self) -> Sequence[Use]:
+        """The use of each limit when it was counted last."""
+        return self._uses
+
+    def vcpus_taken(self, capacity: str) -> float:
+        """How many vCPUs of a kind of capacity runs have taken."""
+        limit = Limit(Kind.VCPUS, capacity, 0)
+        return totals([limit], [each.demand for each in self._read([limit])])[0]
+
+    def of_vcpus(self) -> Optional[Limit]:
+        """A limit of vCPUs, if there is one."""
+        limits = (each for each in self._limits() if each.kind is Kind.VCPUS)
+        return next(limits, None)
+
+    # -- The poller ------------------------------------------------------------------
+
+    def more(self, seen: AbstractSet[str], labels: Iterable[str]) -> Set[str]:
+        """Runs in the queue beyond the 25 that the API shows, if some of those wait.
+
+        Args:
+            seen: The runs that it shows.
+            labels: The agent's.
+        """
+        if len(seen) < WINDOW:
+            for run_id in self._waiting.keys() - seen:
+                del self._waiting[run_id]
+            return set()
+        if self._waiting.keys().isdisjoint(seen):
+            return set()
+        now = self._clock()
+        if now - self._listed_at >= _LIST:
+            self._listed_at = now
+            rows = self._due(labels, (), _LISTED)
+            if len(rows) < _LISTED:
+                listed = {row["id"] for row in rows}
+                for run_id in self._waiting.keys() - listed - seen:
+                    del self._waiting[run_id]
+        else:
+            rows = self._due(labels, [_condition(each) for each in self._full], _BEYOND)
+        limits = self._limits()
+        for row in rows:
+            if row["state"] == "Scheduled" and row["id"] not in self._waiting:
+                self._keep(limits, row)
+        return {row["id"] for row in rows}
+
+    def _due(
+        self, labels: Iterable[str], blocked: Iterable[Mapping[str, Any]], limit: int
+    ) -> List[Dict[str, Any]]:
+        more = ("run_config",) if self.of_vcpus() else ()
+        return self._client.due_runs(labels, blocked, limit, more)
+
+    def waiting(self) -> AbstractSet[str]:
+        """The runs that wait, or that are not due yet, whose rows need not be read."""
+        return self._waiting.keys()
+
+    def look(self, rows: Sequence[Dict[str, Any]]) -> List[Dict[str, Any]]:
+        """The rows of runs to launch now: those without limits, and those that may go.
+
+        Args:
+            rows: Rows of runs in the queue that the agent has not seen before.
+        """
+        limits = self._limits()
+        if not limits:
+            return [*rows, *self._released()]
+        free: List[Dict[str, Any]] = []
+        fresh: Dict[str, Dict[str, Any]] = {}
+        for row in rows:
+            if row["state"] == "Scheduled" and self._keep(limits, row):
+                fresh[row["id"]] = row
+            else:
+                free.append(row)
+        due = self._due_now()
+        if not due:
+            if self._clock() - self._counted_at > _RECOUNT:
+                self._decide(limits, [])
+            return free
+        return [*free, *self._admitted(limits, due, fresh)]
+
+    def _released(self) -> List[Dict[str, Any]]:
+        """Rows of runs that waited until the last limit was removed."""
+        ids, self._full, self._uses = list(self._waiting), (), ()
+        self._waiting.clear()
+        return self._client.runs_to_take(ids)
+
+    def _keep(self, limits: Sequence[Limit], row: Mapping[str, Any]) -> bool:
+        """Keep a run among those that wait; False if no limit is about it."""
+        size = self._size_of(row) if self.of_vcpus() else Size()
+        demand = demand_of(row, size)
+        if not any(limit.amount(demand) for limit in limits):
+            return False
+        now = self._clock()
+        start = time.time() + seconds_until_start(row)
+        kept = _Waiting(demand, start, now, now + _refused_for(row))
+        self._waiting.setdefault(row["id"], kept)
+        return True
+
+    def _due_now(self) -> List[_Waiting]:
+        """The runs that wait for a limit, the earliest start first."""
+        due, now = time.time(), self._clock()
+        return sorted(
+            (
+                each
+                for each in self._waiting.values()
+                if each.start <= due and each.not_before <= now
+            ),
+            key=lambda each: (each.start, each.demand.run_id),
+        )
+
+    def _admitted(
+        self,
+        limits: Sequence[Limit],
+        due: Sequence[_Waiting],
+        fresh: Mapping[str, Dict[str, Any]],
+    ) -> List[Dict[str, Any]]:
+        """The rows of runs that may go, read again unless they are fresh."""
+        found = self._decide(limits, due)
+        admitted = found.admitted[:WINDOW]  # as many as the agent takes at a look
+        stale = [run_id for run_id in admitted if run_id not in fresh]
+        rows = {row["id"]: row for row in self._client.runs_to_take(stale)}
+        rows.update((each, fresh[each]) for each in admitted if each in fresh)
+        with self._lock:
+            for run_id in admitted:
+                kept = self._waiting.pop(run_id)
+                if run_id in rows:
+                    self._launching[run_id] = kept
+        self._told.intersection_update(self._waiting)
+        self._tell(limits, found)
+        return [rows[each] for each in admitted if each in rows]
+
+    def _decide(self, limits: Sequence[Limit], due: Sequence[_Waiting]) -> Admission:
+        taken = self._count(limits)
+        self._counted_at = self._clock()
+        demands = [each.demand for each in due]
+        found = admit(limits, taken, demands, self._patient(limits, due))
+        self._full = [
+            limit for limit, used in zip(limits, found.used) if used >= limit.most
+        ]
+        starts: Dict[Limit, List[float]] = {}
+        for each in due:
+            limit = found.blocked.get(each.demand.run_id)
+            if limit:
+                starts.setdefault(limit, []).append(each.start)
+                each.seen_free.update(set(limits).difference(self._full))
+        admitted = set(found.admitted)
+        taken += [demand for demand in demands if demand.run_id in admitted]
+        self._uses = [
+            Use(limit, used, len(waiting), min(waiting, default=None))
+            for limit, used in zip(limits, totals(limits, taken))
+            for waiting in [starts.get(limit, [])]
+        ]
+        return found
+
+    def _patient(self, limits: Sequence[Limit], due: Sequence[_Waiting]) -> Set[str]:
+        """The first run whose limits have all been free, but never all at once."""
+        for each in due:
+            own = {limit for limit in limits if limit.amount(each.demand)}
+            if each.seen_free and own <= each.seen_free:
+                return {each.demand.run_id}
+        return set()
+
+    def _count(self, limits: Sequence[Limit]) -> List[Demand]:
+        """What is taken, what is about to be claimed, and what has just ended."""
+        with self._lock:
+            launching = {key: each.demand for key, each in self._launching.items()}
+        now = self._clock()
+        counted = {each.demand.run_id: each.demand for each in self._read(limits)}
+        ended = {
+            run_id: each
+            for run_id, each in self._recent.items()
+            if run_id not in counted and now - each[1] < LINGER
+        }
+        self._recent = {**ended, **{key: (d, now) for key, d in counted.items()}}
+        for run_id, (demand, _) in ended.items():
+            counted[run_id] = demand
+        return list({**launching, **counted}.values())
+
+    def pause(self, seconds: float) -> float:
+        """How long to wait until the next look.
+
+        Args:
+            seconds: How long the agent would wait otherwise.
+        """
+        if not self._waiting:
+            return seconds
+        now, due = self._clock(), time.time()
+        soonest = min(
+            max(each.start - due, each.not_before - now, WAITING)
+            if each.start <= due
+            else each.start - due
+            for each in self._waiting.values()
+        )
+        return min(seconds, max(0.0, soonest))
+
+    def found(self, run_id: str) -> Optional[float]:
+        """When a run was found that has waited, by the monotonic clock."""
+        with self._lock:
+            waited = self._launching.get(run_id)
+        return waited.found if waited else None
+
+    def done(self, run_id: str) -> None:
+        """A run that was admitted has been claimed, or could not be."""
+        with self._lock:
+            self._launching.pop(run_id, None)
+
+    # -- The logs of runs ------------------------------------------------------------
+
+    def _tell(self, limits: Sequence[Limit], found: Admission) -> None:
+        """Say once in a run's log which limit it waits for, whichever agent says it."""
+        new = {
+            run_id: limit
+            for run_id, limit in found.blocked.items()
+            if run_id not in self._told
+        }
+        if not new:
+            return
+        try:
+            messages = [_waits(limit) for limit in limits]
+            told = self._client.runs_told(new, messages)
+        except Exception as error:
+            self._logger.debug("The logs of waiting runs cannot be read: %s", error)
+            return
+        for run_id in new.keys() - set(told):
+            demand = self._waiting[run_id].demand
+            too_large = is_too_large(limits, demand)
+            if too_large:
+                message = (
+                    f"The run asks for {demand.vcpus:g} vCPUs and never starts while "
+                    f"the limit {too_large} is valid; lower its cpu or raise "
+                    "--max-vcpus [larger-than-limit]"
+                )
+                about = log_context(run_id)
+                self._logger.warning("Flow run %s: %s", run_id, message, extra=about)
+                self._log(run_id, message)
+            else:
+                self._log(run_id, _waits(new[run_id]))
+        self._told.update(new)
+
+    # -- After a claim ---------------------------------------------------------------
+
+    def confirm(self, row: Mapping[str, Any], record: LaunchRecord) -> Steps[bool]:
+        """Count again after a claim.
+
+        Args:
+            row: The run as it was before the claim.
+            record: The launch.
+
+        Returns:
+            False if the run is not under way any more.
+
+        Raises:
+            OverLimit: if the run has to be given back.
+        """
+        demand = demand_of(row, Size(record.task_cpu, record.capacity))
+        began = self._clock()
+        for counts in itertools.count(1):
+            limits = [each for each in self._limits() if each.amount(demand)]
+            if not limits:
+                return True
+            taken = yield from retry_until_success(self._fresh, self._outages, COUNTING)
+            if all(each.demand.run_id != demand.run_id for each in taken):
+                return False
+            found, limit = verdict(limits, taken, demand)
+            if limit is None:
+                return True
+            is_held = self._clock() - began < _HOLD
+            if counts >= _COUNTS or (found is Verdict.BACK and not is_held):
+                raise OverLimit(limit)
+            yield Pause(_AGAIN)
+        raise AssertionError("unreachable")
+
+    def _fresh(self) -> Steps[Sequence[Taken]]:
+        """What is taken, counted from now on; one query for many runs."""
+        answer: Future[Sequence[Taken]] = Future()
+        with self._lock:
+            self._questions.append(answer)
+            is_first, self._is_asking = not self._is_asking, True
+        if is_first:
+            self._start(self._ask())
+        yield answer
+        return answer.result()
+
+    def _ask(self) -> Steps[None]:
+        while True:
+            yield Pause(_COLLECT)
+            with self._lock:
+                questions, self._questions = self._questions, []
+                self._is_asking = bool(questions)
+            if not questions:
+                return
+            counted: Future[Sequence[Taken]] = Future()
+            resolve(counted, lambda: self._read(self._limits()))
+            for question in questions:
+                resolve(question, counted.result)
+
+    def _read(self, limits: Sequence[Limit]) -> List[Taken]:
+        """What the API shows as taken."""
+        if not limits:
+            return []
+        which = [_condition(limit) for limit in limits]
+        about = {limit.kind for limit in limits}
+        rows = self._client.taken_runs(
+            which,
+            self._agent_types,
+            flows=bool(about & {Kind.FLOW, Kind.PROJECT}),
+            labels=Kind.LABEL in about,
+            records=Kind.VCPUS in about,
+        )
+        return [_taken(row) for row in rows]
+
+
+def _waits(limit: Limit) -> str:
+    return f"Waiting for other runs to end: the limit {limit} is reached"
+
+
+def demand_of(row: Mapping[str, Any], size: Size) -> Demand:
+    """What a run takes of limits, from its row and the size of its task."""
+    flow = row.get("flow") or {}
+    return Demand(
+        run_id=str(row["id"]),
+        flow=str(flow.get("name") or ""),
+        project=str((flow.get("project") or {}).get("name") or ""),
+        labels=frozenset(map(str, row.get("labels") or ())),
+        units=size.units,
+        capacity=size.capacity,
+    )
+
+
+def _taken(row: Mapping[str, Any]) -> Taken:
+    claim = latest_claim(row) if "serialized_state" in row else None
+    record = claim.record if claim else None
+    size = Size(record.task_cpu, record.capacity) if record else Size()
+    is_claim = row["state"] == "Submitted"
+    timestamp = str(row.get("state_timestamp") or "") if is_claim else ""
+    return Taken(demand_of(row, size), (is_claim, timestamp, str(row["id"])))
+
+
+def _condition(limit: Limit) -> Mapping[str, Any]:
+    """What the API has to compare to find the runs that a limit is about."""
+    is_named = {"_eq": limit.name}
+    conditions: Mapping[Kind, Mapping[str, Any]] = {
+        Kind.FLOW: {"flow": {"name": is_named}},
+        Kind.PROJECT: {"flow": {"project": {"name": is_named}}},
+        Kind.LABEL: {"labels": {"_has_key": limit.name}},
+    }
+    return conditions.get(limit.kind, {})
+
+
+def _refused_for(row: Mapping[str, Any]) -> float:
+    """Seconds for which the API refuses that a run is claimed again.
+
+    An agent has just given it back; the API's clock may differ from this one.
+    """
+    state = row.get("serialized_state") or {}
+    if state.get("message") != OVER_LIMIT or not row.get("state_timestamp"):
+        return 0.0
+    ago = -seconds_until_start(
+        {"serialized_state": {"start_time": row["state_timestamp"]}}
+    )
+    return _REFUSED - min(max(ago, 0.0), _REFUSED)
