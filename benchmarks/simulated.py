@@ -375,6 +375,7 @@ class Life(Dispatcher):
         self.__dict__.update(dispatcher.__dict__)
         self._whole = dispatcher
         self.is_over = False
+        self._dead: List[Steps[None]] = []
 
     def start(self, steps: Steps[None], **options: Any) -> None:  # type: ignore[override]
         self._whole.start(self._while_alive(steps), **options)
@@ -391,8 +392,6 @@ class Life(Dispatcher):
             if self.is_over:
                 self._dead.append(steps)  # closing it would run what a kill does not
                 return
-
-    _dead: List[Steps[None]] = []
 
 
 class Agent(ECSAgent):

@@ -71,12 +71,16 @@ class Limit:
 
     def amount(self, demand: Demand) -> float:
         """How much of it a run takes; 0 if it is not about that run."""
-        if self.kind is Kind.VCPUS:
-            return demand.vcpus if self.name in ("", demand.capacity) else 0.0
-        if self.kind is Kind.LABEL:
-            return float(self.name in demand.labels)
-        names = {Kind.FLOW: demand.flow, Kind.PROJECT: demand.project}
-        return float(names.get(self.kind, "") == self.name)
+        kind, name = self.kind, self.name
+        if kind is Kind.FLOW:
+            return float(name == demand.flow)
+        if kind is Kind.LABEL:
+            return float(name in demand.labels)
+        if kind is Kind.PROJECT:
+            return float(name == demand.project)
+        if kind is Kind.VCPUS:
+            return demand.vcpus if name in ("", demand.capacity) else 0.0
+        return 1.0
 
 
 @dataclass(frozen=True)

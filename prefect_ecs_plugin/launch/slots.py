@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import random
 import threading
 import time
 from concurrent.futures import Future
@@ -51,14 +52,22 @@ from .claims import OVER_LIMIT
 from .sizes import Size
 
 #: Seconds between two looks while a run waits for a limit.
-WAITING = 0.5
+WAITING = 0.4
 
-#: Seconds for which a run that has ended still counts: its container takes a moment to
-#: exit after the flow has told the API its end.
-LINGER = 0.75
+#: Seconds between two looks at least.
+_LEAST = 0.05
 
-#: Seconds between two lists of runs that wait, beyond the 25 that the queue shows.
-_LIST = 10.0
+#: Seconds for which a run still counts after the agent has seen that it has ended: its
+#: container takes a moment to exit after the flow has told the API its end.
+LINGER = 0.4
+
+#: Seconds between two looks beyond the 25 runs that the queue shows, and between two
+#: lists of all runs that wait there.
+_LOOK_BEYOND, _LIST = 1.0, 10.0
+
+#: Seconds for which a run waits at least, and twice of it at most, before its log says
+#: so. Other agents look into the log before they write.
+_TELL = 3.0
 
 #: Runs that the agent looks at beyond those 25 at each look, and in such a list.
 _BEYOND, _LISTED = 100, 1000
@@ -100,6 +109,7 @@ class _Waiting:
         start: When it is due, in seconds since 1970.
         found: When the agent saw it first, by the monotonic clock.
         not_before: Until when it is not claimed, by the same clock.
+        told_from: From when on its log says what it waits for.
         seen_free: The limits that had something free while the run waited for others.
     """
 
@@ -107,6 +117,7 @@ class _Waiting:
     start: float
     found: float
     not_before: float
+    told_from: float
     seen_free: Set[Limit] = field(default_factory=set)
 
 
@@ -151,10 +162,11 @@ class Slots:
         self._agent_types = tuple(agent_types)
         self._waiting: Dict[str, _Waiting] = {}
         self._told: Set[str] = set()
-        self._recent: Dict[str, Tuple[Demand, float]] = {}
+        self._counted: Dict[str, Demand] = {}
+        self._ended: Dict[str, Tuple[Demand, float]] = {}
         self._full: Sequence[Limit] = ()
         self._uses: Sequence[Use] = ()
-        self._counted_at = self._listed_at = -1e9
+        self._counted_at = self._listed_at = self._looked_at = -1e9
         self._lock = threading.Lock()
         self._launching: Dict[str, _Waiting] = {}
         self._questions: List[Future[Sequence[Taken]]] = []
@@ -187,9 +199,11 @@ class Slots:
             for run_id in self._waiting.keys() - seen:
                 del self._waiting[run_id]
             return set()
-        if self._waiting.keys().isdisjoint(seen):
-            return set()
         now = self._clock()
+        is_soon = now - self._looked_at < _LOOK_BEYOND
+        if is_soon or self._waiting.keys().isdisjoint(seen):
+            return set()
+        self._looked_at = now
         if now - self._listed_at >= _LIST:
             self._listed_at = now
             rows = self._due(labels, (), _LISTED)
@@ -252,7 +266,8 @@ class Slots:
             return False
         now = self._clock()
         start = time.time() + seconds_until_start(row)
-        kept = _Waiting(demand, start, now, now + _refused_for(row))
+        told_from = now + _TELL + random.random() * _TELL  # one agent is the first
+        kept = _Waiting(demand, start, now, now + _refused_for(row), told_from)
         self._waiting.setdefault(row["id"], kept)
         return True
 
@@ -326,15 +341,16 @@ class Slots:
             launching = {key: each.demand for key, each in self._launching.items()}
         now = self._clock()
         counted = {each.demand.run_id: each.demand for each in self._read(limits)}
-        ended = {
+        for run_id in self._counted.keys() - counted.keys():
+            self._ended.setdefault(run_id, (self._counted[run_id], now + LINGER))
+        self._ended = {
             run_id: each
-            for run_id, each in self._recent.items()
-            if run_id not in counted and now - each[1] < LINGER
+            for run_id, each in self._ended.items()
+            if run_id not in counted and each[1] > now
         }
-        self._recent = {**ended, **{key: (d, now) for key, d in counted.items()}}
-        for run_id, (demand, _) in ended.items():
-            counted[run_id] = demand
-        return list({**launching, **counted}.values())
+        self._counted = counted
+        lingering = {run_id: demand for run_id, (demand, _) in self._ended.items()}
+        return list({**launching, **lingering, **counted}.values())
 
     def pause(self, seconds: float) -> float:
         """How long to wait until the next look.
@@ -345,13 +361,10 @@ class Slots:
         if not self._waiting:
             return seconds
         now, due = self._clock(), time.time()
-        soonest = min(
-            max(each.start - due, each.not_before - now, WAITING)
-            if each.start <= due
-            else each.start - due
-            for each in self._waiting.values()
-        )
-        return min(seconds, max(0.0, soonest))
+        starts = [each.start - due for each in self._waiting.values()]
+        soonest = min(start if start > 0 else WAITING for start in starts)
+        ends = [until - now for _, until in self._ended.values()]
+        return min(seconds, soonest, *[max(_LEAST, each) for each in ends])
 
     def found(self, run_id: str) -> Optional[float]:
         """When a run was found that has waited, by the monotonic clock."""
@@ -368,10 +381,11 @@ class Slots:
 
     def _tell(self, limits: Sequence[Limit], found: Admission) -> None:
         """Say once in a run's log which limit it waits for, whichever agent says it."""
+        now = self._clock()
         new = {
             run_id: limit
             for run_id, limit in found.blocked.items()
-            if run_id not in self._told
+            if run_id not in self._told and self._waiting[run_id].told_from <= now
         }
         if not new:
             return
