@@ -22,7 +22,18 @@ import tracemalloc
 import uuid
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from prefect.utilities.configuration import set_temporary_config
 
@@ -30,6 +41,7 @@ from prefect_ecs_plugin.launch.launcher import Started
 from prefect_ecs_plugin.launch_record import Launch, LaunchRecord
 from prefect_ecs_plugin.prefect_api.client import AgentClient
 from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
+from prefect_ecs_plugin.sandbox.prefect_api.store import StateChanged
 
 from .report import table
 from .simulated import Agent, World
@@ -393,6 +405,7 @@ def limit(
     with world.running():
         flow_id, options = world.flow("limited"), {"limits": [str(most)]}
         run_ids = [world.run(flow_id) for _ in range(runs)]
+        slots = _Slots(world, runs, most)
         alive = [world.agent(f"agent-{number}", **options) for number in range(agents)]
         for when in kills:
             world.simulation.run_until(when)
@@ -401,13 +414,12 @@ def limit(
             world.simulation.run_until(when + 5.0)
             alive.append(world.agent(killed.name, **options))
         until(world, lambda: world.states()["Success"] >= runs, 4 * HOUR)
-        held = _claims_of_the_killed(world) if kills else 0
         return Limited(
             runs=runs,
             lost=runs - world.states()["Success"],
             doubled=world.outcome(run_ids)[1],
             most=max(count for _, count in world.ecs.alive),
-            longest=_longest_free(world, runs, most - held),
+            longest=slots.longest,
             exceeded=(),
             seconds=world.ecs.alive[-1][0] - world.ecs.alive[0][0],
             least=runs / most * (task_seconds + 1.0),
@@ -470,24 +482,39 @@ def limit_flows(runs: int, flows: int, task_seconds: float = 30.0) -> Limited:
         )
 
 
-def _longest_free(world: World, runs: int, most: int) -> float:
-    """Seconds for which fewer tasks were alive than may be, while runs waited."""
-    longest, since, begun = 0.0, None, 0
-    before = 0
-    for when, count in world.ecs.alive:
-        begun += count > before
-        before = count
-        if count >= most or begun >= runs:
-            longest = max(longest, when - since) if since is not None else longest
-            since = None
-        elif since is None:
-            since = when
-    return longest
+class _Slots:
+    """For how long a slot was free while a run waited.
 
+    Args:
+        world: Where the runs are.
+        runs: How many there are.
+        most: How many may be taken.
 
-def _claims_of_the_killed(world: World) -> int:
-    """The most claims that a killed agent has left without a task."""
-    return 0
+    Attributes:
+        longest: In seconds.
+    """
+
+    def __init__(self, world: World, runs: int, most: int) -> None:
+        self._now = lambda: world.simulation.now
+        self._waiting, self._most = runs, most
+        self._taken: Set[str] = set()
+        self._since: Optional[float] = 0.0
+        self.longest = 0.0
+        world.api.store.subscribe(self._see)
+
+    def _see(self, event: Any) -> None:
+        if not isinstance(event, StateChanged):
+            return
+        is_taken = event.state in ("Submitted", "Running")
+        if is_taken != (event.flow_run_id in self._taken):
+            self._taken.symmetric_difference_update([event.flow_run_id])
+            self._waiting += (event.state == "Scheduled") - (event.state == "Submitted")
+        if self._since is not None:
+            self.longest = max(self.longest, self._now() - self._since)
+        if len(self._taken) >= self._most or not self._waiting:
+            self._since = None
+        elif self._since is None:
+            self._since = self._now()
 
 
 def _most_told(world: World, run_ids: Sequence[str]) -> int:
@@ -739,12 +766,38 @@ def _watching_rows() -> Iterator[Row]:
     )
 
 
+def _limit_rows() -> Iterator[Row]:
+    cases: Sequence[Tuple[str, Dict[str, Any]]] = (
+        ("one agent", {}),
+        ("two agents", {"agents": 2}),
+        ("two agents, an API that does not lock", {"agents": 2, "api_latency": 0.02}),
+        ("two agents, one killed", {"agents": 2, "kills": (20.0, 41.3, 60.1)}),
+    )
+    for words, options in cases:
+        locks = "lock" not in words
+        found = limit(500, locks_submitted=locks, **options)
+        yield (
+            f"{found.runs} runs at one moment, `--limit 10`, tasks of 2 s, {words}",
+            "never an 11th live task; a free slot is taken within 2 s; 0 lost",
+            f"at most {found.most}; {found.longest:.2f} s; {found.lost} lost, "
+            f"{found.doubled} doubled",
+        )
+    found = limit_flows(1000, 20)
+    yield (
+        "three limits at once, 1,000 runs of 20 flows, tasks of 31 s",
+        "each kept; within 1.2 x what the limits allow",
+        f"{', '.join(found.exceeded) or 'none'} exceeded; {found.lost} lost; "
+        f"{found.seconds / found.least:.2f} x",
+    )
+
+
 _FIGURES: Dict[str, Callable[[], Iterator[Row]]] = {
     "recovery": _recovery_rows,
     "outages": _outage_rows,
     "definitions": _definition_rows,
     "hanging": _hanging_rows,
     "watching": _watching_rows,
+    "limits": _limit_rows,
 }
 
 
