@@ -146,12 +146,12 @@ class Admission(NamedTuple):
 
     Attributes:
         admitted: Ids of runs.
-        blocked: The first full limit of each other run, by its id.
+        blocked: The full limits of each other run, by its id.
         used: How much of each limit is taken, by its position, admitted runs included.
     """
 
     admitted: List[str]
-    blocked: Dict[str, Limit]
+    blocked: Dict[str, List[Limit]]
     used: List[float]
 
 
@@ -183,7 +183,7 @@ def admit(
             if amount and used[index] + amount > limit.most
         ]
         if full:
-            found.blocked[demand.run_id] = limits[full[0]]
+            found.blocked[demand.run_id] = [limits[index] for index in full]
         else:
             found.admitted.append(demand.run_id)
         if not full or demand.run_id in patient:

@@ -174,7 +174,7 @@ def test_what_is_taken_counts() -> None:
     limits = [parse("flow=a:2"), parse("3")]
     found = admit(limits, [Demand("x", "a"), Demand("y", "b")], runs("a", "a", "b"))
     assert found.admitted == ["1"]
-    assert found.blocked == {"2": limits[0], "3": limits[1]}
+    assert found.blocked == {"2": limits, "3": limits[1:]}
     assert found.used == [2, 3]
 
 

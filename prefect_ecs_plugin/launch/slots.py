@@ -314,10 +314,10 @@ class Slots:
         ]
         starts: Dict[Limit, List[float]] = {}
         for each in due:
-            limit = found.blocked.get(each.demand.run_id)
-            if limit:
-                starts.setdefault(limit, []).append(each.start)
-                each.seen_free.update(set(limits).difference(self._full))
+            full = found.blocked.get(each.demand.run_id)
+            if full:
+                starts.setdefault(full[0], []).append(each.start)
+                each.seen_free.update(set(limits).difference(full))
         admitted = set(found.admitted)
         taken += [demand for demand in demands if demand.run_id in admitted]
         self._uses = [
@@ -383,8 +383,8 @@ class Slots:
         """Say once in a run's log which limit it waits for, whichever agent says it."""
         now = self._clock()
         new = {
-            run_id: limit
-            for run_id, limit in found.blocked.items()
+            run_id: full[0]
+            for run_id, full in found.blocked.items()
             if run_id not in self._told and self._waiting[run_id].told_from <= now
         }
         if not new:
