@@ -22,6 +22,7 @@ from typing import (
     Iterable,
     List,
     Mapping,
+    NamedTuple,
     Optional,
     Sequence,
     Set,
@@ -75,6 +76,9 @@ _BEYOND, _LISTED = 100, 1000
 #: Seconds after a count until the next one is made for the metrics alone.
 _RECOUNT = 30.0
 
+#: Seconds for which a count is used again, if the limits in question stay half empty.
+_REUSED = 5.0
+
 #: Seconds for which runs are collected that are counted again with one query.
 _COLLECT = 0.02
 
@@ -119,6 +123,22 @@ class _Waiting:
     not_before: float
     told_from: float
     seen_free: Set[Limit] = field(default_factory=set)
+
+
+class _Count(NamedTuple):
+    """What the API shows as taken.
+
+    Attributes:
+        limits: The limits that it was asked for.
+        taken: The runs by their id.
+        used: How much of each limit they take.
+        began: When it was asked, by the monotonic clock.
+    """
+
+    limits: Sequence[Limit]
+    taken: Mapping[str, Taken]
+    used: Sequence[float]
+    began: float
 
 
 class Slots:
@@ -166,10 +186,11 @@ class Slots:
         self._ended: Dict[str, Tuple[Demand, float]] = {}
         self._full: Sequence[Limit] = ()
         self._uses: Sequence[Use] = ()
+        self._last: Optional[_Count] = None
         self._counted_at = self._listed_at = self._looked_at = -1e9
         self._lock = threading.Lock()
         self._launching: Dict[str, _Waiting] = {}
-        self._questions: List[Future[Sequence[Taken]]] = []
+        self._questions: List[Future[_Count]] = []
         self._is_asking = False
 
     def uses(self) -> Sequence[Use]:
@@ -179,7 +200,7 @@ class Slots:
     def vcpus_taken(self, capacity: str) -> float:
         """How many vCPUs of a kind of capacity runs have taken."""
         limit = Limit(Kind.VCPUS, capacity, 0)
-        return totals([limit], [each.demand for each in self._read([limit])])[0]
+        return self._read([limit]).used[0]
 
     def of_vcpus(self) -> Optional[Limit]:
         """A limit of vCPUs, if there is one."""
@@ -305,9 +326,9 @@ class Slots:
         return [rows[each] for each in admitted if each in rows]
 
     def _decide(self, limits: Sequence[Limit], due: Sequence[_Waiting]) -> Admission:
-        taken = self._count(limits)
-        self._counted_at = self._clock()
         demands = [each.demand for each in due]
+        taken = self._count(limits, demands)
+        self._counted_at = self._clock()
         found = admit(limits, taken, demands, self._patient(limits, due))
         self._full = [
             limit for limit, used in zip(limits, found.used) if used >= limit.most
@@ -335,12 +356,19 @@ class Slots:
                 return {each.demand.run_id}
         return set()
 
-    def _count(self, limits: Sequence[Limit]) -> List[Demand]:
-        """What is taken, what is about to be claimed, and what has just ended."""
+    def _count(self, limits: Sequence[Limit], due: Sequence[Demand]) -> List[Demand]:
+        """What is taken, what is about to be claimed, and what has just ended.
+
+        Far below all limits, the last count is used for some seconds.
+        """
         with self._lock:
             launching = {key: each.demand for key, each in self._launching.items()}
-        now = self._clock()
-        counted = {each.demand.run_id: each.demand for each in self._read(limits)}
+        count, now = self._last, self._clock()
+        if count is None or not self._is_enough(
+            count, limits, [*launching.values(), *due]
+        ):
+            count = self._read(limits)
+        counted = {run_id: each.demand for run_id, each in count.taken.items()}
         for run_id in self._counted.keys() - counted.keys():
             self._ended.setdefault(run_id, (self._counted[run_id], now + LINGER))
         self._ended = {
@@ -351,6 +379,18 @@ class Slots:
         self._counted = counted
         lingering = {run_id: demand for run_id, (demand, _) in self._ended.items()}
         return list({**launching, **lingering, **counted}.values())
+
+    def _is_enough(
+        self, count: _Count, limits: Sequence[Limit], more: Iterable[Demand]
+    ) -> bool:
+        """Whether a count is new enough, since it leaves so much free."""
+        if count.limits != limits or self._clock() - count.began > _REUSED:
+            return False
+        needed = zip(limits, count.used, totals(limits, more))
+        return all(
+            not added or 2 * (used + added) <= limit.most
+            for limit, used, added in needed
+        )
 
     def pause(self, seconds: float) -> float:
         """How long to wait until the next look.
@@ -429,13 +469,17 @@ class Slots:
         demand = demand_of(row, Size(record.task_cpu, record.capacity))
         began = self._clock()
         for counts in itertools.count(1):
-            limits = [each for each in self._limits() if each.amount(demand)]
-            if not limits:
+            if not any(each.amount(demand) for each in self._limits()):
                 return True
-            taken = yield from retry_until_success(self._fresh, self._outages, COUNTING)
-            if all(each.demand.run_id != demand.run_id for each in taken):
+            count = yield from retry_until_success(self._fresh, self._outages, COUNTING)
+            if demand.run_id not in count.taken:
                 return False
-            found, limit = verdict(limits, taken, demand)
+            exceeded = [
+                limit
+                for limit, used in zip(count.limits, count.used)
+                if used > limit.most
+            ]
+            found, limit = verdict(exceeded, list(count.taken.values()), demand)
             if limit is None:
                 return True
             is_held = self._clock() - began < _HOLD
@@ -444,9 +488,9 @@ class Slots:
             yield Pause(_AGAIN)
         raise AssertionError("unreachable")
 
-    def _fresh(self) -> Steps[Sequence[Taken]]:
+    def _fresh(self) -> Steps[_Count]:
         """What is taken, counted from now on; one query for many runs."""
-        answer: Future[Sequence[Taken]] = Future()
+        answer: Future[_Count] = Future()
         with self._lock:
             self._questions.append(answer)
             is_first, self._is_asking = not self._is_asking, True
@@ -463,25 +507,27 @@ class Slots:
                 self._is_asking = bool(questions)
             if not questions:
                 return
-            counted: Future[Sequence[Taken]] = Future()
+            counted: Future[_Count] = Future()
             resolve(counted, lambda: self._read(self._limits()))
             for question in questions:
                 resolve(question, counted.result)
 
-    def _read(self, limits: Sequence[Limit]) -> List[Taken]:
-        """What the API shows as taken."""
-        if not limits:
-            return []
-        which = [_condition(limit) for limit in limits]
-        about = {limit.kind for limit in limits}
-        rows = self._client.taken_runs(
-            which,
-            self._agent_types,
-            flows=bool(about & {Kind.FLOW, Kind.PROJECT}),
-            labels=Kind.LABEL in about,
-            records=Kind.VCPUS in about,
-        )
-        return [_taken(row) for row in rows]
+    def _read(self, limits: Sequence[Limit]) -> _Count:
+        """Count what the API shows as taken."""
+        began, rows = self._clock(), []
+        if limits:
+            about = {limit.kind for limit in limits}
+            rows = self._client.taken_runs(
+                [_condition(limit) for limit in limits],
+                self._agent_types,
+                flows=bool(about & {Kind.FLOW, Kind.PROJECT}),
+                labels=Kind.LABEL in about,
+                records=Kind.VCPUS in about,
+            )
+        taken = {str(row["id"]): _taken(row) for row in rows}
+        used = totals(limits, [each.demand for each in taken.values()])
+        count = self._last = _Count(limits, taken, used, began)
+        return count
 
 
 def _waits(limit: Limit) -> str:

@@ -211,8 +211,8 @@ def race(world: World, flow_id: str, monkeypatch: pytest.MonkeyPatch) -> List[st
     claimed: List[str] = []
     count = slots_module.Slots._count
 
-    def counted(slots: Any, limits: Any) -> Any:
-        found = count(slots, limits)
+    def counted(slots: Any, limits: Any, due: Any) -> Any:
+        found = count(slots, limits, due)
         if not claimed:
             claimed.append(claimed_by_another(world, flow_id))
         return found
