@@ -22,7 +22,7 @@ from .scenarios import SCENARIOS
 
 #: The options of the two agents.
 AGENTS: Dict[str, Tuple[str, ...]] = {
-    "with": ("--limit", "100000", "--limit", "flow=none:1", "--limit", "label=db:5"),
+    "with": ("--limit", "100000"),
     "without": (),
 }
 

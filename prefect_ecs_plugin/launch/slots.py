@@ -524,7 +524,8 @@ class Slots:
                 labels=Kind.LABEL in about,
                 records=Kind.VCPUS in about,
             )
-        taken = {str(row["id"]): _taken(row) for row in rows}
+        known = self._last.taken if self._last and self._last.limits == limits else {}
+        taken = {row["id"]: _taken(row, known.get(row["id"])) for row in rows}
         used = totals(limits, [each.demand for each in taken.values()])
         count = self._last = _Count(limits, taken, used, began)
         return count
@@ -547,13 +548,18 @@ def demand_of(row: Mapping[str, Any], size: Size) -> Demand:
     )
 
 
-def _taken(row: Mapping[str, Any]) -> Taken:
-    claim = latest_claim(row) if "serialized_state" in row else None
+def _taken(row: Mapping[str, Any], known: Optional[Taken]) -> Taken:
+    """A run that is taken; `known` is what was known of it, with the same limits."""
+    is_claim = row["state"] == "Submitted"
+    rank = (is_claim, row["state_timestamp"] if is_claim else "", row["id"])
+    if "serialized_state" not in row:
+        if known and known.rank == rank:  # the usual case
+            return known
+        return Taken(known.demand if known else demand_of(row, Size()), rank)
+    claim = latest_claim(row)
     record = claim.record if claim else None
     size = Size(record.task_cpu, record.capacity) if record else Size()
-    is_claim = row["state"] == "Submitted"
-    timestamp = str(row.get("state_timestamp") or "") if is_claim else ""
-    return Taken(demand_of(row, size), (is_claim, timestamp, str(row["id"])))
+    return Taken(demand_of(row, size), rank)
 
 
 def _condition(limit: Limit) -> Mapping[str, Any]:
