@@ -14,6 +14,7 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import (
     AbstractSet,
     Any,
@@ -130,13 +131,13 @@ class _Count(NamedTuple):
 
     Attributes:
         limits: The limits that it was asked for.
-        taken: The runs by their id.
+        taken: What the runs take, by their ids.
         used: How much of each limit they take.
         began: When it was asked, by the monotonic clock.
     """
 
     limits: Sequence[Limit]
-    taken: Mapping[str, Taken]
+    taken: Mapping[str, Demand]
     used: Sequence[float]
     began: float
 
@@ -182,7 +183,7 @@ class Slots:
         self._agent_types = tuple(agent_types)
         self._waiting: Dict[str, _Waiting] = {}
         self._told: Set[str] = set()
-        self._counted: Dict[str, Demand] = {}
+        self._counted: Mapping[str, Demand] = {}
         self._ended: Dict[str, Tuple[Demand, float]] = {}
         self._full: Sequence[Limit] = ()
         self._uses: Sequence[Use] = ()
@@ -368,7 +369,7 @@ class Slots:
             count, limits, [*launching.values(), *due]
         ):
             count = self._read(limits)
-        counted = {run_id: each.demand for run_id, each in count.taken.items()}
+        counted = count.taken
         for run_id in self._counted.keys() - counted.keys():
             self._ended.setdefault(run_id, (self._counted[run_id], now + LINGER))
         self._ended = {
@@ -477,9 +478,13 @@ class Slots:
             exceeded = [
                 limit
                 for limit, used in zip(count.limits, count.used)
-                if used > limit.most
+                if used > limit.most and limit.amount(demand)
             ]
-            found, limit = verdict(exceeded, list(count.taken.values()), demand)
+            if not exceeded:
+                return True
+            ranked = partial(self._ranked, exceeded)
+            taken = yield from retry_until_success(ranked, self._outages, COUNTING)
+            found, limit = verdict(exceeded, taken, demand)
             if limit is None:
                 return True
             is_held = self._clock() - began < _HOLD
@@ -514,21 +519,39 @@ class Slots:
 
     def _read(self, limits: Sequence[Limit]) -> _Count:
         """Count what the API shows as taken."""
-        began, rows = self._clock(), []
-        if limits:
-            about = {limit.kind for limit in limits}
-            rows = self._client.taken_runs(
-                [_condition(limit) for limit in limits],
-                self._agent_types,
-                flows=bool(about & {Kind.FLOW, Kind.PROJECT}),
-                labels=Kind.LABEL in about,
-                records=Kind.VCPUS in about,
-            )
-        known = self._last.taken if self._last and self._last.limits == limits else {}
-        taken = {row["id"]: _taken(row, known.get(row["id"])) for row in rows}
-        used = totals(limits, [each.demand for each in taken.values()])
+        began = self._clock()
+        rows = self._taken_rows(limits) if limits else ()
+        last = self._last
+        known = last.taken if last and last.limits == limits else {}
+        has_records = any(limit.kind is Kind.VCPUS for limit in limits)
+        taken = {
+            row["id"]: (not has_records and known.get(row["id"])) or _taken(row)
+            for row in rows
+        }
+        used = totals(limits, taken.values())
         count = self._last = _Count(limits, taken, used, began)
         return count
+
+    def _ranked(self, limits: Sequence[Limit]) -> Steps[Sequence[Taken]]:
+        """What the API shows as taken, with its ranks."""
+        yield from ()
+        return [
+            Taken(_taken(row), _rank(row))
+            for row in self._taken_rows(limits, ranks=True)
+        ]
+
+    def _taken_rows(
+        self, limits: Sequence[Limit], ranks: bool = False
+    ) -> List[Dict[str, Any]]:
+        about = {limit.kind for limit in limits}
+        return self._client.taken_runs(
+            [_condition(limit) for limit in limits],
+            self._agent_types,
+            flows=bool(about & {Kind.FLOW, Kind.PROJECT}),
+            labels=Kind.LABEL in about,
+            ranks=ranks,
+            records=Kind.VCPUS in about,
+        )
 
 
 def _waits(limit: Limit) -> str:
@@ -548,18 +571,17 @@ def demand_of(row: Mapping[str, Any], size: Size) -> Demand:
     )
 
 
-def _taken(row: Mapping[str, Any], known: Optional[Taken]) -> Taken:
-    """A run that is taken; `known` is what was known of it, with the same limits."""
-    is_claim = row["state"] == "Submitted"
-    rank = (is_claim, row["state_timestamp"] if is_claim else "", row["id"])
-    if "serialized_state" not in row:
-        if known and known.rank == rank:  # the usual case
-            return known
-        return Taken(known.demand if known else demand_of(row, Size()), rank)
-    claim = latest_claim(row)
+def _taken(row: Mapping[str, Any]) -> Demand:
+    """What a run takes that is taken, by its launch record."""
+    claim = latest_claim(row) if "serialized_state" in row else None
     record = claim.record if claim else None
     size = Size(record.task_cpu, record.capacity) if record else Size()
-    return Taken(demand_of(row, size), rank)
+    return demand_of(row, size)
+
+
+def _rank(row: Mapping[str, Any]) -> Tuple[bool, str, str]:
+    is_claim = row["state"] == "Submitted"
+    return is_claim, row["state_timestamp"] if is_claim else "", row["id"]
 
 
 def _condition(limit: Limit) -> Mapping[str, Any]:

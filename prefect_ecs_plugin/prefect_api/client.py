@@ -333,6 +333,7 @@ class AgentClient(Client):
         *,
         flows: bool,
         labels: bool,
+        ranks: bool,
         records: bool,
     ) -> List[Dict[str, Any]]:
         """The runs that are Submitted, Running or Cancelling, with what limits need.
@@ -345,6 +346,7 @@ class AgentClient(Client):
             agent_types: The types of agents whose runs count.
             flows: Whether the rows have their flow's and project's names.
             labels: Whether they have labels.
+            ranks: Whether they have their state and its time.
             records: Whether they have the launch fields.
         """
         of_agent = [
@@ -359,11 +361,13 @@ class AgentClient(Client):
             "state": {"_in": sorted(NEEDS_TASK)},
             "_and": conditions,
         }
-        fields: Dict[str, Any] = dict.fromkeys(("id", "state", "state_timestamp"), True)
+        fields: Dict[str, Any] = {"id": True}
         if flows:
             fields["flow"] = LIMITED_FIELDS["flow"]
         if labels:
             fields["labels"] = True
+        if ranks or records:
+            fields.update(state=True, state_timestamp=True)
         if records:
             fields.update(_LAUNCH_FIELDS)
             return list(self._paged(partial(self._launch_rows, fields), where))
