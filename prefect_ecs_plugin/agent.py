@@ -397,6 +397,7 @@ class ECSAgent(Agent):
             size_of=lambda row: self._launcher.size_of(row),
             agent_types={type(self).__name__, ECSAgent.__name__},
         )
+        states.on_set = self._slots.count_claims
         self._quotas = Quotas(
             partial(fargate_quota.read, self._clients),
             self._slots.vcpus_taken,

@@ -272,8 +272,9 @@ class Launcher:
             run_config, merged = self._requests.read(row.get("run_config"))
             definition = run_config.task_definition_arn
             cluster = str(merged.get("cluster") or cluster)
-            template = self._settings().task_definition
-            size = self._sizes.of(run_config, merged, template, launch)
+            if self._slots and self._slots.of_vcpus():
+                template = self._settings().task_definition
+                size = self._sizes.of(run_config, merged, template, launch)
         return replace(
             launch,
             cluster=cluster,
@@ -345,6 +346,7 @@ class Launcher:
         if row.get("state") == "Running" and not row.get("task_runs"):
             yield from self._end_without_task_runs(row)
             return
+        began = time.monotonic()
         try:
             is_claimed = yield from self._claims.claim(row, record, is_old)
         except Interrupted:  # the claim may have succeeded nevertheless
@@ -357,7 +359,8 @@ class Launcher:
         self.pending_run_ids.add(row["id"])
         try:
             self._on_claimed(row["id"])
-            yield from self._launch_claimed(row, record, earlier, is_counted)
+            uncounted_since = None if is_counted else began
+            yield from self._launch_claimed(row, record, earlier, uncounted_since)
         finally:
             for run_ids in (self.pending_run_ids, self.being_read, self._told):
                 run_ids.discard(row["id"])
@@ -368,11 +371,13 @@ class Launcher:
         row: Mapping[str, Any],
         record: LaunchRecord,
         earlier: Optional[EarlierTasks],
-        is_counted: bool,
+        uncounted_since: Optional[float],
     ) -> Steps[None]:
         run_id, budget = row["id"], self._budget(row)
         try:
-            yield from self._before_reading(row, record, earlier, budget, is_counted)
+            yield from self._before_reading(
+                row, record, earlier, budget, uncounted_since
+            )
             self.being_read.add(run_id)
             task = yield from self.deploy(row, record, budget)
         except Interrupted:
@@ -412,7 +417,7 @@ class Launcher:
         record: LaunchRecord,
         earlier: Optional[EarlierTasks],
         budget: RetryBudget,
-        is_counted: bool,
+        uncounted_since: Optional[float],
     ) -> Steps[None]:
         """What is done for a run that was claimed, before it is read."""
         run_id = row["id"]
@@ -420,22 +425,14 @@ class Launcher:
             # The server counts task runs that are Submitted as dead, and a claim of
             # task runs sets no heartbeat: Lazarus would start the run again.
             self._reporter.heartbeats([run_id])
-        elif not is_counted:
-            yield from budget.uncounted(self._count_again(row, record))
+        elif self._slots and uncounted_since is not None:
+            counting = self._slots.confirm(row, record, uncounted_since)
+            if not (yield from budget.uncounted(counting)):
+                raise LaunchAbandoned("it was cancelled, finished or rescheduled")
         if earlier is None and record.after:
             earlier = up_to(record.after)
         if earlier:
             yield from budget.uncounted(self._others.stop(run_id, earlier))
-
-    def _count_again(self, row: Mapping[str, Any], record: LaunchRecord) -> Steps[None]:
-        """Find out whether a run that was claimed is within all limits.
-
-        Raises:
-            OverLimit: if it is not.
-            LaunchAbandoned: if it is not under way any more.
-        """
-        if self._slots and not (yield from self._slots.confirm(row, record)):
-            raise LaunchAbandoned("it was cancelled, finished or rescheduled")
 
     def _give_back(
         self, row: Mapping[str, Any], record: LaunchRecord, over: OverLimit
@@ -629,12 +626,10 @@ class Launcher:
         Raises:
             OverLimit: if it is more than the launch record says, and vCPUs are limited.
         """
-        if not (self._slots and record):
+        limit = self._slots.of_vcpus() if self._slots and record else None
+        if limit is None or record is None or record.attempt > 1:
             return
-        limit = self._slots.of_vcpus()
-        run_config = plan.run_config
-        is_known = self._sizes.check(run_config, definition, request, record)
-        if limit and not is_known and record.attempt == 1:
+        if not self._sizes.check(plan.run_config, definition, request, record):
             raise OverLimit(limit)
 
     @contextmanager

@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import (
@@ -140,6 +141,10 @@ class _Count(NamedTuple):
     taken: Mapping[str, Demand]
     used: Sequence[float]
     began: float
+
+    def shows_claim(self, run_id: str, limits: Sequence[Limit], began: float) -> bool:
+        """Whether it was made after a claim of a run that began at a moment."""
+        return run_id in self.taken and self.began >= began and self.limits == limits
 
 
 class Slots:
@@ -454,12 +459,22 @@ class Slots:
 
     # -- After a claim ---------------------------------------------------------------
 
-    def confirm(self, row: Mapping[str, Any], record: LaunchRecord) -> Steps[bool]:
-        """Count again after a claim.
+    def count_claims(self) -> None:
+        """Count when runs have been claimed together, once for all of them."""
+        limits = self._limits()
+        if limits:
+            with suppress(Exception):  # each of them counts by itself then
+                self._read(limits)
+
+    def confirm(
+        self, row: Mapping[str, Any], record: LaunchRecord, began: float
+    ) -> Steps[bool]:
+        """Decide about a run that was claimed, by a count that shows its claim.
 
         Args:
             row: The run as it was before the claim.
             record: The launch.
+            began: When its claim began, by the monotonic clock.
 
         Returns:
             False if the run is not under way any more.
@@ -468,11 +483,14 @@ class Slots:
             OverLimit: if the run has to be given back.
         """
         demand = demand_of(row, Size(record.task_cpu, record.capacity))
-        began = self._clock()
+        count, since = self._last, self._clock()
         for counts in itertools.count(1):
-            if not any(each.amount(demand) for each in self._limits()):
+            limits = self._limits()
+            if not any(each.amount(demand) for each in limits):
                 return True
-            count = yield from retry_until_success(self._fresh, self._outages, COUNTING)
+            if not (count and count.shows_claim(demand.run_id, limits, began)):
+                fresh = self._fresh
+                count = yield from retry_until_success(fresh, self._outages, COUNTING)
             if demand.run_id not in count.taken:
                 return False
             exceeded = [
@@ -487,10 +505,11 @@ class Slots:
             found, limit = verdict(exceeded, taken, demand)
             if limit is None:
                 return True
-            is_held = self._clock() - began < _HOLD
+            is_held = self._clock() - since < _HOLD
             if counts >= _COUNTS or (found is Verdict.BACK and not is_held):
                 raise OverLimit(limit)
             yield Pause(_AGAIN)
+            count = None
         raise AssertionError("unreachable")
 
     def _fresh(self) -> Steps[_Count]:

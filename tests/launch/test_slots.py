@@ -272,14 +272,14 @@ def test_a_run_that_is_cancelled_after_its_claim_is_not_launched(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = world.run(world.flow("etl"))
-    world.agent(limits=["1"])
-    fresh = slots_module.Slots._fresh
+    count = slots_module.Slots.count_claims
 
-    def cancelled(slots: Any) -> Any:
+    def cancelled(slots: Any) -> None:
         world.api.store.cancel_flow_run(run_id)
-        return (yield from fresh(slots))
+        count(slots)
 
-    monkeypatch.setattr(slots_module.Slots, "_fresh", cancelled)
+    monkeypatch.setattr(slots_module.Slots, "count_claims", cancelled)
+    world.agent(limits=["1"])
     go(world, 5)
     assert world.api.store.flow_run(run_id).state == "Cancelled"
     assert launched(world) == []
