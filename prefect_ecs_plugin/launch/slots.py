@@ -75,8 +75,9 @@ _TELL = 3.0
 #: Runs that the agent looks at beyond those 25 at each look, and in such a list.
 _BEYOND, _LISTED = 100, 1000
 
-#: Seconds after a count until the next one is made for the metrics alone.
-_RECOUNT = 30.0
+#: Seconds after a count until the next one is made for the metrics alone, if that count
+#: found something taken.
+_RECOUNT = 60.0
 
 #: Seconds for which a count is used again, if the limits in question stay half empty.
 _REUSED = 5.0
@@ -274,7 +275,8 @@ class Slots:
                 free.append(row)
         due = self._due_now()
         if not due:
-            if self._clock() - self._counted_at > _RECOUNT:
+            is_old = self._clock() - self._counted_at > _RECOUNT
+            if is_old and (not self._uses or any(use.used for use in self._uses)):
                 self._decide(limits, [])
             return free
         return [*free, *self._admitted(limits, due, fresh)]

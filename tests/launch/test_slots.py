@@ -307,12 +307,21 @@ def test_a_claim_that_an_agent_left_behind_is_counted_again(
 # -- Cost ------------------------------------------------------------------------------
 
 
-def test_limits_cost_an_idle_agent_a_count_every_half_minute(world: World) -> None:
+def test_limits_cost_an_idle_agent_nothing(world: World) -> None:
     world.agent(limits=["5"])
     go(world, 40)
     world.api.queries.clear()
-    go(world, 60)
-    assert calls(world, "flow_run") == 2
+    go(world, 300)
+    assert calls(world, "flow_run") == 0
+
+
+def test_while_runs_are_under_way_there_is_a_count_every_minute(world: World) -> None:
+    world.run(world.flow("etl"))
+    world.agent(limits=["5"], watch=False)
+    go(world, 40)
+    world.api.queries.clear()
+    go(world, 180)
+    assert calls(world, "flow_run") == 3
 
 
 def test_runs_that_are_due_together_are_counted_together(world: World) -> None:
