@@ -346,7 +346,8 @@ class Launcher:
         if row.get("state") == "Running" and not row.get("task_runs"):
             yield from self._end_without_task_runs(row)
             return
-        began = time.monotonic()
+        if self._slots:
+            self._slots.claiming(row["id"])
         try:
             is_claimed = yield from self._claims.claim(row, record, is_old)
         except Interrupted:  # the claim may have succeeded nevertheless
@@ -359,8 +360,7 @@ class Launcher:
         self.pending_run_ids.add(row["id"])
         try:
             self._on_claimed(row["id"])
-            uncounted_since = None if is_counted else began
-            yield from self._launch_claimed(row, record, earlier, uncounted_since)
+            yield from self._launch_claimed(row, record, earlier, is_counted)
         finally:
             for run_ids in (self.pending_run_ids, self.being_read, self._told):
                 run_ids.discard(row["id"])
@@ -371,13 +371,11 @@ class Launcher:
         row: Mapping[str, Any],
         record: LaunchRecord,
         earlier: Optional[EarlierTasks],
-        uncounted_since: Optional[float],
+        is_counted: bool,
     ) -> Steps[None]:
         run_id, budget = row["id"], self._budget(row)
         try:
-            yield from self._before_reading(
-                row, record, earlier, budget, uncounted_since
-            )
+            yield from self._before_reading(row, record, earlier, budget, is_counted)
             self.being_read.add(run_id)
             task = yield from self.deploy(row, record, budget)
         except Interrupted:
@@ -417,7 +415,7 @@ class Launcher:
         record: LaunchRecord,
         earlier: Optional[EarlierTasks],
         budget: RetryBudget,
-        uncounted_since: Optional[float],
+        is_counted: bool,
     ) -> Steps[None]:
         """What is done for a run that was claimed, before it is read."""
         run_id = row["id"]
@@ -425,8 +423,8 @@ class Launcher:
             # The server counts task runs that are Submitted as dead, and a claim of
             # task runs sets no heartbeat: Lazarus would start the run again.
             self._reporter.heartbeats([run_id])
-        elif self._slots and uncounted_since is not None:
-            counting = self._slots.confirm(row, record, uncounted_since)
+        elif self._slots and not is_counted:
+            counting = self._slots.confirm(row, record)
             if not (yield from budget.uncounted(counting)):
                 raise LaunchAbandoned("it was cancelled, finished or rescheduled")
         if earlier is None and record.after:

@@ -45,6 +45,7 @@ from ..limits import (
     totals,
     verdict,
 )
+from ..lru import LeastRecentlyUsed
 from ..observability.log_formats import log_context
 from ..observability.outage_log import OutageLog, retry_until_success
 from ..prefect_api.client import AgentClient
@@ -81,6 +82,9 @@ _RECOUNT = 60.0
 
 #: Seconds for which a count is used again, if the limits in question stay half empty.
 _REUSED = 5.0
+
+#: Runs that were claimed and are about to be confirmed, at most; others count again.
+_CLAIMS = 200
 
 #: Seconds for which runs are collected that are counted again with one query.
 _COLLECT = 0.02
@@ -143,10 +147,6 @@ class _Count(NamedTuple):
     used: Sequence[float]
     began: float
 
-    def shows_claim(self, run_id: str, limits: Sequence[Limit], began: float) -> bool:
-        """Whether it was made after a claim of a run that began at a moment."""
-        return run_id in self.taken and self.began >= began and self.limits == limits
-
 
 class Slots:
     """Decides which runs of the queue may be claimed now.
@@ -194,6 +194,7 @@ class Slots:
         self._full: Sequence[Limit] = ()
         self._uses: Sequence[Use] = ()
         self._last: Optional[_Count] = None
+        self._after_claim: LeastRecentlyUsed[_Count] = LeastRecentlyUsed(_CLAIMS)
         self._counted_at = self._listed_at = self._looked_at = -1e9
         self._lock = threading.Lock()
         self._launching: Dict[str, _Waiting] = {}
@@ -461,22 +462,32 @@ class Slots:
 
     # -- After a claim ---------------------------------------------------------------
 
-    def count_claims(self) -> None:
-        """Count when runs have been claimed together, once for all of them."""
-        limits = self._limits()
-        if limits:
-            with suppress(Exception):  # each of them counts by itself then
-                self._read(limits)
+    def claiming(self, run_id: str) -> None:
+        """A run is about to be claimed: no count so far shows that claim."""
+        with self._lock:
+            self._after_claim.remove(run_id)
 
-    def confirm(
-        self, row: Mapping[str, Any], record: LaunchRecord, began: float
-    ) -> Steps[bool]:
-        """Decide about a run that was claimed, by a count that shows its claim.
+    def count_claims(self, run_ids: Iterable[str]) -> None:
+        """Count when runs have been claimed together, once for all of them.
+
+        Args:
+            run_ids: Those whose claims the API has just answered.
+        """
+        limits = self._limits()
+        if not limits:
+            return
+        with suppress(Exception):  # each of them counts by itself then
+            count = self._read(limits)
+            with self._lock:
+                for run_id in run_ids:
+                    self._after_claim.set(run_id, count)
+
+    def confirm(self, row: Mapping[str, Any], record: LaunchRecord) -> Steps[bool]:
+        """Decide about a run that was claimed, by a count made after its claim.
 
         Args:
             row: The run as it was before the claim.
             record: The launch.
-            began: When its claim began, by the monotonic clock.
 
         Returns:
             False if the run is not under way any more.
@@ -485,12 +496,15 @@ class Slots:
             OverLimit: if the run has to be given back.
         """
         demand = demand_of(row, Size(record.task_cpu, record.capacity))
-        count, since = self._last, self._clock()
+        since = self._clock()
+        with self._lock:
+            count = self._after_claim.get(demand.run_id)
+            self._after_claim.remove(demand.run_id)
         for counts in itertools.count(1):
             limits = self._limits()
             if not any(each.amount(demand) for each in limits):
                 return True
-            if not (count and count.shows_claim(demand.run_id, limits, began)):
+            if count is None or count.limits != limits:
                 fresh = self._fresh
                 count = yield from retry_until_success(fresh, self._outages, COUNTING)
             if demand.run_id not in count.taken:

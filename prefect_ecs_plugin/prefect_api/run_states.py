@@ -70,7 +70,8 @@ class RunStates:
         start: Starts the steps that ask, and those that set states.
 
     Attributes:
-        on_set: Called when states have been set, before their steps continue.
+        on_set: Called with the ids of runs whose states have been set, before their
+            steps continue.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class RunStates:
         outages: OutageLog,
         start: Callable[[Steps[None]], None],
     ) -> None:
-        self.on_set: Callable[[], object] = lambda: None
+        self.on_set: Callable[[Sequence[str]], object] = lambda run_ids: None
         self._client = client
         self._outages = outages
         self._start = start
@@ -155,7 +156,7 @@ class RunStates:
 
         def send() -> None:
             self._client.set_run_states(batch.changes)
-            self.on_set()
+            self.on_set([each["flow_run_id"] for each in batch.changes])
 
         resolve(batch.answer, send)
 

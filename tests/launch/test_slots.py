@@ -274,9 +274,9 @@ def test_a_run_that_is_cancelled_after_its_claim_is_not_launched(
     run_id = world.run(world.flow("etl"))
     count = slots_module.Slots.count_claims
 
-    def cancelled(slots: Any) -> None:
+    def cancelled(slots: Any, run_ids: Any) -> None:
         world.api.store.cancel_flow_run(run_id)
-        count(slots)
+        count(slots, run_ids)
 
     monkeypatch.setattr(slots_module.Slots, "count_claims", cancelled)
     world.agent(limits=["1"])
