@@ -1,11 +1,11 @@
-"""The CPU that limits cost an agent for a run, and while it has nothing to do.
+"""The CPU that a limit costs an agent for a run.
 
     python -m benchmarks.limited                 800 runs, three pairs
     python -m benchmarks.limited --runs 200
 
-Agents with and without limits go through the scenarios `growth` and `idle` in turns, so
-that what else the machine does meets both. No limit is reached. CPU is user and system
-time of the agent's process.
+Agents with and without a limit go through the scenario `growth` in turns, so that what
+else the machine does meets both. The limit is not reached. CPU is user and system time
+of the agent's process.
 """
 
 from __future__ import annotations
