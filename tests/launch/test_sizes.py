@@ -15,7 +15,7 @@ ON_EC2 = {"containerDefinitions": [{"name": "flow", "cpu": 300}, {"cpu": 200}, {
 RECORD = LaunchRecord("a-run-1")
 
 
-def size(merged: Any = {}, template: Any = TEMPLATE, **options: Any) -> int:
+def size(merged: Any, template: Any = TEMPLATE, **options: Any) -> int:
     return Sizes().of(ECSRun(**options), merged, template, RECORD).units
 
 
