@@ -498,7 +498,8 @@ class _Slots:
         self._now = lambda: world.simulation.now
         self._waiting, self._most = runs, most
         self._taken: Set[str] = set()
-        self._since: Optional[float] = 0.0
+        self._since: Optional[float] = None
+        self._has_begun = False
         self.longest = 0.0
         world.api.store.subscribe(self._see)
 
@@ -511,7 +512,9 @@ class _Slots:
             self._waiting += (event.state == "Scheduled") - (event.state == "Submitted")
         if self._since is not None:
             self.longest = max(self.longest, self._now() - self._since)
-        if len(self._taken) >= self._most or not self._waiting:
+        self._has_begun |= len(self._taken) == self._most  # idle, it looks every 2 s
+        is_full = len(self._taken) >= self._most
+        if not self._has_begun or is_full or not self._waiting:
             self._since = None
         elif self._since is None:
             self._since = self._now()

@@ -245,7 +245,7 @@ def _limited(runs: int, agents: int, kills: bool) -> Row:
         time.sleep(2.0)
 
     most, taken, free_since, longest = 10, set(), [0.0], [0.0]
-    waiting = [runs]
+    waiting, begun = [runs], [False]
 
     def see(event: Any) -> None:
         if not isinstance(event, StateChanged):
@@ -256,7 +256,8 @@ def _limited(runs: int, agents: int, kills: bool) -> Row:
             waiting[0] += (event.state == "Scheduled") - (event.state == "Submitted")
         if free_since[0]:
             longest[0] = max(longest[0], time.monotonic() - free_since[0])
-        is_free = len(taken) < most and waiting[0] > 0
+        begun[0] = begun[0] or len(taken) == most  # an idle agent looks every 2 s
+        is_free = begun[0] and len(taken) < most and waiting[0] > 0
         free_since[0] = (free_since[0] or time.monotonic()) if is_free else 0.0
 
     with Case(runs_tasks=True) as case, contextlib.ExitStack() as stack:
