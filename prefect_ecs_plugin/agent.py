@@ -50,6 +50,7 @@ from .errors import RateLimited, without_code
 from .flow_run import plain
 from .launch import api_key
 from .launch.claims import Claims
+from .launch.counting import Counting
 from .launch.launcher import AWS, Launcher, Started
 from .launch.other_tasks import OtherTasks
 from .launch.quotas import Quotas
@@ -386,21 +387,27 @@ class ECSAgent(Agent):
             region=self.ecs_client.meta.region_name,
             clock=dispatcher.clock,
         )
+        counting = Counting(
+            limits=self._limits,
+            client=self.client,
+            start=dispatcher.start,
+            clock=dispatcher.clock,
+            agent_types={type(self).__name__, ECSAgent.__name__},
+        )
+        states.on_set = counting.count_claims
         self._slots = Slots(
             limits=self._limits,
             client=self.client,
             outages=self._outages,
             log=self._reporter.log,
             logger=logger,
-            start=dispatcher.start,
+            counting=counting,
             clock=dispatcher.clock,
             size_of=lambda row: self._launcher.size_of(row),
-            agent_types={type(self).__name__, ECSAgent.__name__},
         )
-        states.on_set = self._slots.count_claims
         self._quotas = Quotas(
             partial(fargate_quota.read, self._clients),
-            self._slots.vcpus_taken,
+            counting.vcpus_taken,
             self._outages,
             logger,
         )

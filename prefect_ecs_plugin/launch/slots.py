@@ -12,8 +12,6 @@ import logging
 import random
 import threading
 import time
-from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import (
@@ -24,20 +22,18 @@ from typing import (
     Iterable,
     List,
     Mapping,
-    NamedTuple,
     Optional,
     Sequence,
     Set,
     Tuple,
 )
 
-from ..launch_record import LaunchRecord, latest_claim
+from ..launch_record import LaunchRecord
 from ..limits import (
     Admission,
     Demand,
     Kind,
     Limit,
-    Taken,
     Use,
     Verdict,
     admit,
@@ -45,14 +41,14 @@ from ..limits import (
     totals,
     verdict,
 )
-from ..lru import LeastRecentlyUsed
 from ..observability.log_formats import log_context
 from ..observability.outage_log import OutageLog, retry_until_success
 from ..prefect_api.client import AgentClient
 from ..prefect_api.reporter import seconds_until_start
 from ..scheduling.poll_interval import WINDOW
-from ..scheduling.steps import Pause, Steps, resolve
+from ..scheduling.steps import Pause, Steps
 from .claims import OVER_LIMIT
+from .counting import Count, Counting, condition, demand_of
 from .sizes import Size
 
 #: Seconds between two looks while a run waits for a limit.
@@ -82,12 +78,6 @@ _RECOUNT = 60.0
 
 #: Seconds for which a count is used again, if the limits in question stay half empty.
 _REUSED = 5.0
-
-#: Runs that were claimed and are about to be confirmed, at most; others count again.
-_CLAIMS = 200
-
-#: Seconds for which runs are collected that are counted again with one query.
-_COLLECT = 0.02
 
 #: Seconds between two counts of a claim that waits for others to be given back; for how
 #: long one is not given back, because another agent may just claim the same run; and
@@ -132,22 +122,6 @@ class _Waiting:
     seen_free: Set[Limit] = field(default_factory=set)
 
 
-class _Count(NamedTuple):
-    """What the API shows as taken.
-
-    Attributes:
-        limits: The limits that it was asked for.
-        taken: What the runs take, by their ids.
-        used: How much of each limit they take.
-        began: When it was asked, by the monotonic clock.
-    """
-
-    limits: Sequence[Limit]
-    taken: Mapping[str, Demand]
-    used: Sequence[float]
-    began: float
-
-
 class Slots:
     """Decides which runs of the queue may be claimed now.
 
@@ -159,10 +133,9 @@ class Slots:
         outages: Logs when the API cannot be asked.
         log: Writes a line into a run's log.
         logger: The agent's own log.
-        start: Starts steps.
+        counting: Counts what is taken.
         clock: Tells the time, in seconds.
         size_of: Says what the task of a run asks for, given its row.
-        agent_types: The types of agents whose runs count.
     """
 
     def __init__(
@@ -173,42 +146,31 @@ class Slots:
         outages: OutageLog,
         log: Callable[[str, str], object],
         logger: logging.Logger,
-        start: Callable[[Steps[None]], object],
+        counting: Counting,
         clock: Callable[[], float],
         size_of: Callable[[Mapping[str, Any]], Size],
-        agent_types: Iterable[str],
     ) -> None:
         self._limits = limits
         self._client = client
         self._outages = outages
         self._log = log
         self._logger = logger
-        self._start = start
+        self._counting = counting
         self._clock = clock
         self._size_of = size_of
-        self._agent_types = tuple(agent_types)
         self._waiting: Dict[str, _Waiting] = {}
         self._told: Set[str] = set()
         self._counted: Mapping[str, Demand] = {}
         self._ended: Dict[str, Tuple[Demand, float]] = {}
         self._full: Sequence[Limit] = ()
         self._uses: Sequence[Use] = ()
-        self._last: Optional[_Count] = None
-        self._after_claim: LeastRecentlyUsed[_Count] = LeastRecentlyUsed(_CLAIMS)
         self._counted_at = self._listed_at = self._looked_at = -1e9
         self._lock = threading.Lock()
         self._launching: Dict[str, _Waiting] = {}
-        self._questions: List[Future[_Count]] = []
-        self._is_asking = False
 
     def uses(self) -> Sequence[Use]:
         """The use of each limit when it was counted last."""
         return self._uses
-
-    def vcpus_taken(self, capacity: str) -> float:
-        """How many vCPUs of a kind of capacity runs have taken."""
-        limit = Limit(Kind.VCPUS, capacity, 0)
-        return self._read([limit]).used[0]
 
     def of_vcpus(self) -> Optional[Limit]:
         """A limit of vCPUs, if there is one."""
@@ -241,7 +203,7 @@ class Slots:
                 for run_id in self._waiting.keys() - listed - seen:
                     del self._waiting[run_id]
         else:
-            rows = self._due(labels, [_condition(each) for each in self._full], _BEYOND)
+            rows = self._due(labels, [condition(each) for each in self._full], _BEYOND)
         limits = self._limits()
         for row in rows:
             if row["state"] == "Scheduled" and row["id"] not in self._waiting:
@@ -372,11 +334,11 @@ class Slots:
         """
         with self._lock:
             launching = {key: each.demand for key, each in self._launching.items()}
-        count, now = self._last, self._clock()
+        count, now = self._counting.last, self._clock()
         if count is None or not self._is_enough(
             count, limits, [*launching.values(), *due]
         ):
-            count = self._read(limits)
+            count = self._counting.read(limits)
         counted = count.taken
         for run_id in self._counted.keys() - counted.keys():
             self._ended.setdefault(run_id, (self._counted[run_id], now + LINGER))
@@ -390,7 +352,7 @@ class Slots:
         return list({**launching, **lingering, **counted}.values())
 
     def _is_enough(
-        self, count: _Count, limits: Sequence[Limit], more: Iterable[Demand]
+        self, count: Count, limits: Sequence[Limit], more: Iterable[Demand]
     ) -> bool:
         """Whether a count is new enough, since it leaves so much free."""
         if count.limits != limits or self._clock() - count.began > _REUSED:
@@ -463,24 +425,8 @@ class Slots:
     # -- After a claim ---------------------------------------------------------------
 
     def claiming(self, run_id: str) -> None:
-        """A run is about to be claimed: no count so far shows that claim."""
-        with self._lock:
-            self._after_claim.remove(run_id)
-
-    def count_claims(self, run_ids: Iterable[str]) -> None:
-        """Count when runs have been claimed together, once for all of them.
-
-        Args:
-            run_ids: Those whose claims the API has just answered.
-        """
-        limits = self._limits()
-        if not limits:
-            return
-        with suppress(Exception):  # each of them counts by itself then
-            count = self._read(limits)
-            with self._lock:
-                for run_id in run_ids:
-                    self._after_claim.set(run_id, count)
+        """A run is about to be claimed."""
+        self._counting.claiming(run_id)
 
     def confirm(self, row: Mapping[str, Any], record: LaunchRecord) -> Steps[bool]:
         """Decide about a run that was claimed, by a count made after its claim.
@@ -497,15 +443,13 @@ class Slots:
         """
         demand = demand_of(row, Size(record.task_cpu, record.capacity))
         since = self._clock()
-        with self._lock:
-            count = self._after_claim.get(demand.run_id)
-            self._after_claim.remove(demand.run_id)
+        count = self._counting.after_claim(demand.run_id)
         for counts in itertools.count(1):
             limits = self._limits()
             if not any(each.amount(demand) for each in limits):
                 return True
             if count is None or count.limits != limits:
-                fresh = self._fresh
+                fresh = self._counting.fresh
                 count = yield from retry_until_success(fresh, self._outages, COUNTING)
             if demand.run_id not in count.taken:
                 return False
@@ -516,7 +460,7 @@ class Slots:
             ]
             if not exceeded:
                 return True
-            ranked = partial(self._ranked, exceeded)
+            ranked = partial(self._counting.ranked, exceeded)
             taken = yield from retry_until_success(ranked, self._outages, COUNTING)
             found, limit = verdict(exceeded, taken, demand)
             if limit is None:
@@ -528,106 +472,9 @@ class Slots:
             count = None
         raise AssertionError("unreachable")
 
-    def _fresh(self) -> Steps[_Count]:
-        """What is taken, counted from now on; one query for many runs."""
-        answer: Future[_Count] = Future()
-        with self._lock:
-            self._questions.append(answer)
-            is_first, self._is_asking = not self._is_asking, True
-        if is_first:
-            self._start(self._ask())
-        yield answer
-        return answer.result()
-
-    def _ask(self) -> Steps[None]:
-        while True:
-            yield Pause(_COLLECT)
-            with self._lock:
-                questions, self._questions = self._questions, []
-                self._is_asking = bool(questions)
-            if not questions:
-                return
-            counted: Future[_Count] = Future()
-            resolve(counted, lambda: self._read(self._limits()))
-            for question in questions:
-                resolve(question, counted.result)
-
-    def _read(self, limits: Sequence[Limit]) -> _Count:
-        """Count what the API shows as taken."""
-        began = self._clock()
-        rows = self._taken_rows(limits) if limits else ()
-        last = self._last
-        known = last.taken if last and last.limits == limits else {}
-        has_records = any(limit.kind is Kind.VCPUS for limit in limits)
-        taken = {
-            row["id"]: (not has_records and known.get(row["id"])) or _taken(row)
-            for row in rows
-        }
-        used = totals(limits, taken.values())
-        count = self._last = _Count(limits, taken, used, began)
-        return count
-
-    def _ranked(self, limits: Sequence[Limit]) -> Steps[Sequence[Taken]]:
-        """What the API shows as taken, with its ranks."""
-        yield from ()
-        return [
-            Taken(_taken(row), _rank(row))
-            for row in self._taken_rows(limits, ranks=True)
-        ]
-
-    def _taken_rows(
-        self, limits: Sequence[Limit], ranks: bool = False
-    ) -> List[Dict[str, Any]]:
-        about = {limit.kind for limit in limits}
-        return self._client.taken_runs(
-            [_condition(limit) for limit in limits],
-            self._agent_types,
-            flows=bool(about & {Kind.FLOW, Kind.PROJECT}),
-            labels=Kind.LABEL in about,
-            ranks=ranks,
-            records=Kind.VCPUS in about,
-        )
-
 
 def _waits(limit: Limit) -> str:
     return f"Waiting for other runs to end: the limit {limit} is reached"
-
-
-def demand_of(row: Mapping[str, Any], size: Size) -> Demand:
-    """What a run takes of limits, from its row and the size of its task."""
-    flow = row.get("flow") or {}
-    return Demand(
-        run_id=str(row["id"]),
-        flow=str(flow.get("name") or ""),
-        project=str((flow.get("project") or {}).get("name") or ""),
-        labels=frozenset(map(str, row.get("labels") or ())),
-        units=size.units,
-        capacity=size.capacity,
-    )
-
-
-def _taken(row: Mapping[str, Any]) -> Demand:
-    """What a run takes that is taken, by its launch record."""
-    claim = latest_claim(row) if "serialized_state" in row else None
-    record = claim.record if claim else None
-    size = Size(record.task_cpu, record.capacity) if record else Size()
-    return demand_of(row, size)
-
-
-def _rank(row: Mapping[str, Any]) -> Tuple[bool, str, str]:
-    is_claim = row["state"] == "Submitted"
-    return is_claim, row["state_timestamp"] if is_claim else "", row["id"]
-
-
-def _condition(limit: Limit) -> Mapping[str, Any]:
-    """What the API has to compare to find the runs that a limit is about."""
-    is_named = {"_eq": limit.name}
-    conditions: Mapping[Kind, Mapping[str, Any]] = {
-        Kind.FLOW: {"flow": {"name": is_named}},
-        Kind.PROJECT: {"flow": {"project": {"name": is_named}}},
-        Kind.LABEL: {"labels": {"_has_key": limit.name}},
-    }
-    return conditions.get(limit.kind, {})
 
 
 def _refused_for(row: Mapping[str, Any]) -> float:

@@ -14,7 +14,8 @@ pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10"
 sys.path.append(str(Path(__file__).parents[2]))
 
 from benchmarks.simulated import World  # found by the line above
-from prefect_ecs_plugin.launch import slots as slots_module
+from prefect_ecs_plugin.launch.counting import Counting
+from prefect_ecs_plugin.launch.slots import Slots
 from prefect_ecs_plugin.launch_record import LaunchRecord, read
 from prefect_ecs_plugin.limits import Use, parse
 from prefect_ecs_plugin.scheduling.steps import Pause
@@ -209,7 +210,7 @@ def test_the_log_of_a_run_says_once_which_limit_it_waits_for(world: World) -> No
 def race(world: World, flow_id: str, monkeypatch: pytest.MonkeyPatch) -> List[str]:
     """Have another agent claim a run between the agent's count and its claim."""
     claimed: List[str] = []
-    count = slots_module.Slots._count
+    count = Slots._count
 
     def counted(slots: Any, limits: Any, due: Any) -> Any:
         found = count(slots, limits, due)
@@ -217,7 +218,7 @@ def race(world: World, flow_id: str, monkeypatch: pytest.MonkeyPatch) -> List[st
             claimed.append(claimed_by_another(world, flow_id))
         return found
 
-    monkeypatch.setattr(slots_module.Slots, "_count", counted)
+    monkeypatch.setattr(Slots, "_count", counted)
     return claimed
 
 
@@ -253,16 +254,16 @@ def test_a_claim_waits_for_those_behind_it_to_be_given_back(
     run_id = world.run(flow_id, -5)
     world.agent(limits=["1"])
     found: List[str] = []
-    read_taken = slots_module.Slots._read
+    read_taken = Counting.read
 
-    def read_again(slots: Any, limits: Any) -> Any:
+    def read_again(counting: Any, limits: Any) -> Any:
         if world.api.store.flow_run(run_id).state == "Submitted" and not found:
             found.append(claimed_by_another(world, flow_id))
             call_later = world.simulation.dispatcher.call_later
             call_later(0.3, lambda: end(world, found[0]))
-        return read_taken(slots, limits)
+        return read_taken(counting, limits)
 
-    monkeypatch.setattr(slots_module.Slots, "_read", read_again)
+    monkeypatch.setattr(Counting, "read", read_again)
     go(world, 3)
     assert found
     assert launched(world) == [run_id]
@@ -272,13 +273,13 @@ def test_a_run_that_is_cancelled_after_its_claim_is_not_launched(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = world.run(world.flow("etl"))
-    count = slots_module.Slots.count_claims
+    count = Counting.count_claims
 
-    def cancelled(slots: Any, run_ids: Any) -> None:
+    def cancelled(counting: Any, run_ids: Any) -> None:
         world.api.store.cancel_flow_run(run_id)
-        count(slots, run_ids)
+        count(counting, run_ids)
 
-    monkeypatch.setattr(slots_module.Slots, "count_claims", cancelled)
+    monkeypatch.setattr(Counting, "count_claims", cancelled)
     world.agent(limits=["1"])
     go(world, 5)
     assert world.api.store.flow_run(run_id).state == "Cancelled"
