@@ -53,7 +53,7 @@ class LimitsFile:
         self.limits = self._read(path) if path else self._own
 
     def _read(self, path: str) -> Tuple[Limit, ...]:
-        content = load_mapping(path, self._client)
+        content = load_mapping(path, self._client, has_unique_keys=True)
         try:
             return merged([*self._own, *parse_file(content)])
         except ConfigurationError as error:

@@ -70,6 +70,7 @@ def test_a_wrong_limit_is_a_mistake_of_usage(options: List[str], code: str) -> N
         ("total: ten", [], "invalid-limit"),
         ("tasks: {a: 1}", [], "unknown-limit"),
         ("total: 5", ["--limit", "6"], "conflicting-limits"),
+        ("flow: {etl: 1, etl: 2}", [], "duplicate-key"),
     ],
 )
 def test_a_wrong_file_keeps_the_agent_from_starting(
