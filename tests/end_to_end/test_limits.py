@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator, List
+from typing import Any, Dict, Iterator, List
 
 import pytest
 from click.testing import CliRunner
@@ -12,9 +12,11 @@ from prefect import Flow
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 
 from codes import codes_of
+from runs import says
 from world import World, eventually
 
 from prefect_ecs_plugin.cli.start import start
+from prefect_ecs_plugin.sandbox.aws import Fault, other_services
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +49,27 @@ def test_a_free_slot_is_taken_by_the_earliest_run(
             world.api.store.set_flow_run_state(ended, {"type": "Success"})
             eventually(lambda next_one=next_one: next_one in launched(world, runs))
     assert sorted(launched(world, runs)) == sorted(runs)
+
+
+def test_a_quota_limits_runs_as_far_as_the_agent_may_read_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(other_services.VCPU_QUOTAS, "L-3032A538", 1.0)
+    denied = Fault(status=400, error_code="AccessDeniedException", message="no")
+
+    def deny_spot(operation: str, params: Dict[str, Any]) -> Any:
+        is_spot = params.get("QuotaCode") == "L-36FBB829"
+        return denied if is_spot and operation.startswith("servicequotas") else None
+
+    monkeypatch.setattr(world.aws, "fault", deny_spot)
+    flow_id = world.register(Flow("sized"))
+    with world.quick_agent("--max-vcpus", "quota") as agent:
+        assert says(agent, "[quota-unreadable]")
+        runs = [world.run(flow_id) for _ in range(2)]
+        assert eventually(lambda: world.log(runs[1]))[0] == (
+            "Waiting for other runs to end: the limit vcpus=FARGATE:1 is reached"
+        )
+        assert launched(world, runs) == runs[:1]
 
 
 @pytest.mark.parametrize(
