@@ -121,6 +121,11 @@ class Taken(NamedTuple):
     rank: Tuple[bool, str, str]
 
 
+def waiting_line(limit: Limit) -> str:
+    """What the log of a run says while it waits for a limit."""
+    return f"Waiting for other runs to end: the limit {limit} is reached"
+
+
 class Use(NamedTuple):
     """The use of one limit.
 

@@ -40,6 +40,7 @@ from ..limits import (
     is_too_large,
     totals,
     verdict,
+    waiting_line,
 )
 from ..observability.log_formats import log_context
 from ..observability.outage_log import OutageLog, retry_until_success
@@ -401,7 +402,7 @@ class Slots:
         if not new:
             return
         try:
-            messages = [_waits(limit) for limit in limits]
+            messages = [waiting_line(limit) for limit in limits]
             told = self._client.runs_told(new, messages)
         except Exception as error:
             self._logger.debug("The logs of waiting runs cannot be read: %s", error)
@@ -419,7 +420,7 @@ class Slots:
                 self._logger.warning("Flow run %s: %s", run_id, message, extra=about)
                 self._log(run_id, message)
             else:
-                self._log(run_id, _waits(new[run_id]))
+                self._log(run_id, waiting_line(new[run_id]))
         self._told.update(new)
 
     # -- After a claim ---------------------------------------------------------------
@@ -471,10 +472,6 @@ class Slots:
             yield Pause(_AGAIN)
             count = None
         raise AssertionError("unreachable")
-
-
-def _waits(limit: Limit) -> str:
-    return f"Waiting for other runs to end: the limit {limit} is reached"
 
 
 def _refused_for(row: Mapping[str, Any]) -> float:

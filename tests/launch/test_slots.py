@@ -368,6 +368,24 @@ def test_a_file_of_limits_is_read_again_when_it_changes(
     assert len(launched(world)) == 3
 
 
+def test_runs_that_wait_go_when_the_last_limit_is_removed(
+    world: World, tmp_path: Path
+) -> None:
+    path = tmp_path / "limits.yaml"
+    path.write_text("total: 0\n", encoding="utf-8")
+    flow_id = world.flow("etl")
+    runs = {world.run(flow_id) for _ in range(3)}
+    agent = world.agent(limits_path=str(path))
+    watch = agent._limits_file.watch(str(path))
+    next(watch)
+    go(world, 2)
+    assert agent._slots.waiting() == runs
+    use(watch, path, "{}\n")
+    go(world, 2)
+    assert set(launched(world)) == runs
+    assert agent._slots.uses() == ()
+
+
 def use(watch: Any, path: Path, content: str) -> None:
     """Go through one round of the background loop, which waits for a thread."""
     path.write_text(content, encoding="utf-8")
