@@ -400,6 +400,7 @@ class ECSAgent(Agent):
             client=self.client,
             outages=self._outages,
             log=self._reporter.log,
+            flush=self._reporter.flush,
             logger=logger,
             counting=counting,
             clock=dispatcher.clock,

@@ -132,7 +132,8 @@ class Slots:
         limits: Returns the limits that are valid now.
         client: The client of the API.
         outages: Logs when the API cannot be asked.
-        log: Writes a line into a run's log.
+        log: Writes a line into a run's log, soon.
+        flush: Writes such lines now, so that other agents see them.
         logger: The agent's own log.
         counting: Counts what is taken.
         clock: Tells the time, in seconds.
@@ -146,6 +147,7 @@ class Slots:
         client: AgentClient,
         outages: OutageLog,
         log: Callable[[str, str], object],
+        flush: Callable[[], object],
         logger: logging.Logger,
         counting: Counting,
         clock: Callable[[], float],
@@ -155,6 +157,7 @@ class Slots:
         self._client = client
         self._outages = outages
         self._log = log
+        self._flush = flush
         self._logger = logger
         self._counting = counting
         self._clock = clock
@@ -422,6 +425,7 @@ class Slots:
             else:
                 self._log(run_id, waiting_line(new[run_id]))
         self._told.update(new)
+        self._flush()
 
     # -- After a claim ---------------------------------------------------------------
 
