@@ -726,7 +726,8 @@ class ECSAgent(Agent):
             window = set(self.client.ready_runs(self.labels))
             seen = window | self._slots.more(window, self.labels)
             known = self.submitting_flow_runs | self._slots.waiting()
-            rows = self._slots.look(self.client.runs_to_take(seen - known))
+            rows = self.client.runs_to_take(seen - known)
+            rows = self._slots.look(rows, window)
         except Exception as error:
             self._outages.begin(QUEUE, error)
             if isinstance(error, RateLimited):

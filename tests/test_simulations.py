@@ -80,7 +80,12 @@ def test_guarantee_1_and_2_tasks_that_hang_are_replaced_one_by_one(found: bool) 
         {},
         {"agents": 2},
         {"agents": 2, "locks_submitted": False, "api_latency": 0.05},
-        {"agents": 2, "kills": [3.0, 14.1], "locks_submitted": False},
+        {
+            "agents": 2,
+            "kills": [3.0, 14.1],
+            "locks_submitted": False,
+            "api_latency": 0.05,
+        },
     ],
     ids=["one agent", "two", "two without locks", "two, killed"],
 )

@@ -224,11 +224,14 @@ class Slots:
         """The runs that wait, or that are not due yet, whose rows need not be read."""
         return self._waiting.keys()
 
-    def look(self, rows: Sequence[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    def look(
+        self, rows: Sequence[Dict[str, Any]], window: AbstractSet[str] = frozenset()
+    ) -> List[Dict[str, Any]]:
         """The rows of runs to launch now: those without limits, and those that may go.
 
         Args:
             rows: Rows of runs in the queue that the agent has not seen before.
+            window: The runs that the API shows of the queue.
         """
         limits = self._limits()
         if not limits:
@@ -240,7 +243,7 @@ class Slots:
                 fresh[row["id"]] = row
             else:
                 free.append(row)
-        due = self._due_now()
+        due = self._due_now(window)
         if not due:
             is_old = self._clock() - self._counted_at > _RECOUNT
             if is_old and (not self._uses or any(use.used for use in self._uses)):
@@ -267,8 +270,17 @@ class Slots:
         self._waiting.setdefault(row["id"], kept)
         return True
 
-    def _due_now(self) -> List[_Waiting]:
-        """The runs that wait for a limit, the earliest start first."""
+    def _due_now(self, window: AbstractSet[str]) -> List[_Waiting]:
+        """The runs that wait for a limit, the earliest start first.
+
+        Of those that start at the same time, the ones that the API shows to all agents
+        come first: agents that claim the same runs have nothing to give back.
+        """
+
+        def rank(each: _Waiting) -> Tuple[float, bool, str]:
+            run_id = each.demand.run_id
+            return each.start, run_id not in window, run_id
+
         due, now = time.time(), self._clock()
         return sorted(
             (
@@ -276,7 +288,7 @@ class Slots:
                 for each in self._waiting.values()
                 if each.start <= due and each.not_before <= now
             ),
-            key=lambda each: (each.start, each.demand.run_id),
+            key=rank,
         )
 
     def _admitted(
