@@ -32,7 +32,7 @@ from prefect_ecs_plugin.sandbox.aws.buckets import Limits
 from prefect_ecs_plugin.sandbox.prefect_api import Store
 from prefect_ecs_plugin.sandbox.prefect_api.graphql_request import Request
 from prefect_ecs_plugin.sandbox.prefect_api.resolvers import Caller
-from prefect_ecs_plugin.scheduling.dispatcher import Dispatcher
+from prefect_ecs_plugin.scheduling.dispatcher import Dispatcher, OnWait
 from prefect_ecs_plugin.scheduling.simulated_clock import Simulation
 from prefect_ecs_plugin.scheduling.steps import Pause, Steps
 
@@ -198,6 +198,7 @@ class ECS:
         on_task: Called with the run of each new task, and its ARN.
         hangs: Whether a task never starts, given its number from 0.
         most_alive: The most tasks that one run has had at a time.
+        alive: When tasks began and ended, and how many there were then.
         is_down: Whether it cannot be reached.
     """
 
@@ -216,6 +217,7 @@ class ECS:
         self.hangs: Callable[[int], bool] = lambda number: False
         self._alive: Counter[str] = Counter()
         self.most_alive = 0
+        self.alive: List[Tuple[float, int]] = []
         self.is_down = False
 
     def add_task(self, run_id: str, status: str, ago: float = 0.0) -> str:
@@ -226,7 +228,12 @@ class ECS:
         task.status = status
         self._alive[run_id] += 1
         self.most_alive = max(self.most_alive, self._alive[run_id])
+        self._note_alive(1)
         return arn
+
+    def _note_alive(self, change: int) -> None:
+        before = self.alive[-1][1] if self.alive else 0
+        self.alive.append((self._simulation.now, before + change))
 
     def end(self, task_arn: str) -> None:
         """Have a task be STOPPED."""
@@ -234,6 +241,7 @@ class ECS:
         if task.status != "STOPPED":
             task.status = "STOPPED"
             self._alive[task.run_id] -= 1
+            self._note_alive(-1)
 
     # -- Operations ------------------------------------------------------------------
 
@@ -356,12 +364,47 @@ class Lines(logging.Handler):
         return [line for at, of, line in self.lines if at >= moment and of == level]
 
 
+class Life(Dispatcher):
+    """The simulation's dispatcher, until one of its agents is killed.
+
+    Attributes:
+        is_over: Whether it is.
+    """
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.__dict__.update(dispatcher.__dict__)
+        self._whole = dispatcher
+        self.is_over = False
+        self._dead: List[Steps[None]] = []
+
+    def start(self, steps: Steps[None], **options: Any) -> None:  # type: ignore[override]
+        self._whole.start(self._while_alive(steps), **options)
+
+    def call_later(self, seconds: float, action: Callable[[], object]) -> None:
+        self._whole.call_later(seconds, lambda: self.is_over or action())
+
+    def observe_waits(self, on_wait: OnWait) -> None:
+        self._whole.observe_waits(on_wait)
+
+    def _while_alive(self, steps: Steps[None]) -> Steps[None]:
+        for wait in steps:
+            yield wait
+            if self.is_over:
+                self._dead.append(steps)  # closing it would run what a kill does not
+                return
+
+
 class Agent(ECSAgent):
     """The real agent; its poller and its heartbeats are steps here."""
 
     simulation: Simulation
     lines: Lines
+    life: Life
     is_woken = False
+
+    def kill(self) -> None:
+        """Have it do nothing more, as SIGKILL does."""
+        self.life.is_over = True
 
     def begin(self) -> None:
         """Do what `start` does, up to the poller, which is driven with the rest."""
@@ -396,6 +439,8 @@ class World:
             makes one after the other.
         api_latency: Seconds of a request to the API, likewise.
         task_seconds: Seconds for which a flow runs.
+        starts_after: Seconds from a task's creation to its start.
+        locks_submitted: As for the sandbox's API.
 
     Attributes:
         simulation: The clock.
@@ -409,9 +454,12 @@ class World:
         aws_latency: float = 0.0,
         api_latency: float = 0.0,
         task_seconds: float = 60.0,
+        starts_after: float = STARTS_AFTER,
+        locks_submitted: bool = True,
     ) -> None:
         self.simulation = Simulation()
-        self.api = API(self.simulation, api_latency, locks_submitted=True)
+        self.api = API(self.simulation, api_latency, locks_submitted)
+        self._starts_after = starts_after
         self.ecs = ECS(self.simulation, aws_latency)
         self.ecs.on_task = self._task_was_created
         self._task_seconds = task_seconds
@@ -474,13 +522,15 @@ class World:
             def secrets(self) -> List[str]:
                 return []
 
-        simulated = lambda workers, report: self.simulation.dispatcher  # noqa: E731
+        life = Life(self.simulation.dispatcher)
+        simulated = lambda workers, report: life  # noqa: E731
         with _replaced(
             (agents, "AgentClient", Client),
             (agents, "AWSClients", Clients),
             (Dispatcher, "threaded", simulated),
         ):
             agent = Agent(name=name, **options)
+        agent.life = life
         agent.lines = Lines(self.simulation)
         agent.logger.handlers = [agent.lines]
         agent.logger.propagate = False
@@ -516,10 +566,12 @@ class World:
         }
         return self.api.store.create_flow(self._project, serialized)
 
-    def run(self, flow_id: str, after: float = 0.0) -> str:
+    def run(self, flow_id: str, after: float = 0.0, **options: Any) -> str:
         """Create a run that is due after some seconds; its id."""
         due = datetime.fromtimestamp(EPOCH + self.simulation.now + after, timezone.utc)
-        return self.api.store.create_flow_run(flow_id, scheduled_start_time=due)
+        return self.api.store.create_flow_run(
+            flow_id, scheduled_start_time=due, **options
+        )
 
     def states(self) -> Counter[str]:
         """How many runs are in each state."""
@@ -539,7 +591,7 @@ class World:
     # -- What a flow's own process does ----------------------------------------------
 
     def _task_was_created(self, run_id: str, arn: str) -> None:
-        self._after(STARTS_AFTER, lambda: self._starts(run_id, arn))
+        self._after(self._starts_after, lambda: self._starts(run_id, arn))
 
     def _starts(self, run_id: str, arn: str) -> None:
         task = self.ecs.tasks[arn]

@@ -8,6 +8,8 @@ outages       an hour without the API, then one without AWS, 200 runs each
 definitions   1,000 runs with a new definition each, and two agents
 hanging       1,000 tasks of which 1 % never start
 watching      10,000 tasks in flight: bytes, calls, and looks for cancelled runs
+limits        500 runs with a limit of 10, one and two agents, one of them killed; and
+              1,000 runs of 20 flows with three limits
 """
 
 from __future__ import annotations
@@ -20,7 +22,18 @@ import tracemalloc
 import uuid
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from prefect.utilities.configuration import set_temporary_config
 
@@ -28,6 +41,7 @@ from prefect_ecs_plugin.launch.launcher import Started
 from prefect_ecs_plugin.launch_record import Launch, LaunchRecord
 from prefect_ecs_plugin.prefect_api.client import AgentClient
 from prefect_ecs_plugin.sandbox.prefect_api import PrefectAPI
+from prefect_ecs_plugin.sandbox.prefect_api.store import StateChanged
 
 from .report import table
 from .simulated import Agent, World
@@ -332,6 +346,188 @@ def register(runs: int, second_after: float = 30.0) -> Registered:
         )
 
 
+# -- Limits --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Limited:
+    """How runs went of which only some may go at once.
+
+    Attributes:
+        runs: How many there were.
+        lost: How many have not ended in Success.
+        doubled: How many have had more than one task.
+        most: The most tasks at a time.
+        longest: Seconds for which a slot was free at most while a run waited.
+        exceeded: Limits that were exceeded at some time.
+        seconds: From the first run's start to the last one's end.
+        least: The seconds that the limits allow.
+        told: The most lines about limits in the log of a run.
+    """
+
+    runs: int
+    lost: int
+    doubled: int
+    most: int
+    longest: float
+    exceeded: Sequence[str]
+    seconds: float
+    least: float
+    told: int
+
+
+def limit(
+    runs: int,
+    most: int = 10,
+    agents: int = 1,
+    kills: Sequence[float] = (),
+    task_seconds: float = 2.0,
+    locks_submitted: bool = True,
+    api_latency: float = 0.0,
+) -> Limited:
+    """Have many runs start at one moment, of which only some may go at once.
+
+    Args:
+        runs: How many runs.
+        most: The limit.
+        agents: How many agents.
+        kills: When an agent is killed, and starts again 5 s later.
+        task_seconds: For how long a flow runs.
+        locks_submitted: Whether the API refuses a second claim.
+        api_latency: Seconds of a request to the API.
+    """
+    world = World(
+        task_seconds=task_seconds,
+        starts_after=1.0,
+        locks_submitted=locks_submitted,
+        api_latency=api_latency,
+    )
+    with world.running():
+        flow_id, options = world.flow("limited"), {"limits": [str(most)]}
+        run_ids = [world.run(flow_id) for _ in range(runs)]
+        slots = _Slots(world, runs, most)
+        alive = [world.agent(f"agent-{number}", **options) for number in range(agents)]
+        for when in kills:
+            world.simulation.run_until(when)
+            killed = alive.pop(0)
+            killed.kill()
+            world.simulation.run_until(when + 5.0)
+            alive.append(world.agent(killed.name, **options))
+        until(world, lambda: world.states()["Success"] >= runs, 4 * HOUR)
+        return Limited(
+            runs=runs,
+            lost=runs - world.states()["Success"],
+            doubled=world.outcome(run_ids)[1],
+            most=max(count for _, count in world.ecs.alive),
+            longest=slots.longest,
+            exceeded=(),
+            seconds=world.ecs.alive[-1][0] - world.ecs.alive[0][0],
+            least=runs / most * (task_seconds + 1.0),
+            told=_most_told(world, run_ids),
+        )
+
+
+def limit_flows(runs: int, flows: int, task_seconds: float = 30.0) -> Limited:
+    """Have runs of many flows start at one moment, with three limits.
+
+    Half of them are of one flow, which may have 10 runs; one in five has a label that
+    5 may have; all may have 50.
+
+    Args:
+        runs: How many runs.
+        flows: Of how many flows.
+        task_seconds: For how long a flow runs.
+    """
+    limits = {"50": 50, "flow=flow-0:10": 10, "label=db:5": 5}
+    world = World(task_seconds=task_seconds, starts_after=1.0)
+    with world.running():
+        flow_ids = [world.flow(f"flow-{number}") for number in range(flows)]
+        kinds: Dict[str, Tuple[str, ...]] = {}
+        for number in range(runs):
+            is_first, has_label = number % 10 == 0, number % 20 == 1
+            index = 0 if is_first else 1 + number % (flows - 1)
+            labels = ["db"] if has_label else ["any"]
+            run_id = world.run(flow_ids[index], labels=labels)
+            kinds[run_id] = (
+                "50",
+                *(["flow=flow-0:10"] if is_first else []),
+                *(["label=db:5"] if has_label else []),
+            )
+        world.agent("agent", labels=["db", "any"], limits=list(limits))
+        exceeded = set()
+
+        def is_done() -> bool:
+            counted = Counter(
+                kind
+                for task in world.ecs.tasks.values()
+                if task.status != "STOPPED"
+                for kind in kinds[task.run_id]
+            )
+            exceeded.update(kind for kind, n in counted.items() if n > limits[kind])
+            return world.states()["Success"] >= runs
+
+        until(world, is_done, 4 * HOUR)
+        each = task_seconds + 1.0
+        counts = Counter(kind for of_run in kinds.values() for kind in of_run)
+        return Limited(
+            runs=runs,
+            lost=runs - world.states()["Success"],
+            doubled=world.outcome(list(kinds))[1],
+            most=max(count for _, count in world.ecs.alive),
+            longest=0.0,
+            exceeded=sorted(exceeded),
+            seconds=world.ecs.alive[-1][0] - world.ecs.alive[0][0],
+            least=max(-(-counts[kind] // n) * each for kind, n in limits.items()),
+            told=_most_told(world, list(kinds)),
+        )
+
+
+class _Slots:
+    """For how long a slot was free while a run waited.
+
+    Args:
+        world: Where the runs are.
+        runs: How many there are.
+        most: How many may be taken.
+
+    Attributes:
+        longest: In seconds.
+    """
+
+    def __init__(self, world: World, runs: int, most: int) -> None:
+        self._now = lambda: world.simulation.now
+        self._waiting, self._most = runs, most
+        self._taken: Set[str] = set()
+        self._since: Optional[float] = None
+        self._has_begun = False
+        self.longest = 0.0
+        world.api.store.subscribe(self._see)
+
+    def _see(self, event: Any) -> None:
+        if not isinstance(event, StateChanged):
+            return
+        is_taken = event.state in ("Submitted", "Running")
+        if is_taken != (event.flow_run_id in self._taken):
+            self._taken.symmetric_difference_update([event.flow_run_id])
+            self._waiting += (event.state == "Scheduled") - (event.state == "Submitted")
+        if self._since is not None:
+            self.longest = max(self.longest, self._now() - self._since)
+        self._has_begun |= len(self._taken) == self._most  # idle, it looks every 2 s
+        is_full = len(self._taken) >= self._most
+        if not self._has_begun or is_full or not self._waiting:
+            self._since = None
+        elif self._since is None:
+            self._since = self._now()
+
+
+def _most_told(world: World, run_ids: Sequence[str]) -> int:
+    logs = (world.api.store.logs(run_id) for run_id in run_ids)
+    return max(
+        sum(line.message.startswith("Waiting for other runs") for line in log)
+        for log in logs
+    )
+
+
 def until(world: World, is_so: Callable[[], bool], seconds: float = HOUR) -> None:
     """Let time go by until something is so.
 
@@ -576,12 +772,38 @@ def _watching_rows() -> Iterator[Row]:
     )
 
 
+def _limit_rows() -> Iterator[Row]:
+    cases: Sequence[Tuple[str, Dict[str, Any]]] = (
+        ("one agent", {}),
+        ("two agents", {"agents": 2}),
+        ("two agents, an API that does not lock", {"agents": 2, "api_latency": 0.02}),
+        ("two agents, one killed", {"agents": 2, "kills": (20.0, 41.3, 60.1)}),
+    )
+    for words, options in cases:
+        locks = "lock" not in words
+        found = limit(500, locks_submitted=locks, **options)
+        yield (
+            f"{found.runs} runs at one moment, `--limit 10`, tasks of 2 s, {words}",
+            "never an 11th live task; a free slot is taken within 2 s; 0 lost",
+            f"at most {found.most}; {found.longest:.2f} s; {found.lost} lost, "
+            f"{found.doubled} doubled",
+        )
+    found = limit_flows(1000, 20)
+    yield (
+        "three limits at once, 1,000 runs of 20 flows, tasks of 31 s",
+        "each kept; within 1.2 x what the limits allow",
+        f"{', '.join(found.exceeded) or 'none'} exceeded; {found.lost} lost; "
+        f"{found.seconds / found.least:.2f} x",
+    )
+
+
 _FIGURES: Dict[str, Callable[[], Iterator[Row]]] = {
     "recovery": _recovery_rows,
     "outages": _outage_rows,
     "definitions": _definition_rows,
     "hanging": _hanging_rows,
     "watching": _watching_rows,
+    "limits": _limit_rows,
 }
 
 

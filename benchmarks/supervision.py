@@ -8,6 +8,7 @@ or AWS is away: the real agent with its real pauses, on the sandbox's servers.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
-from prefect import Flow
+from prefect import Flow, task
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -27,7 +28,7 @@ from world import World, eventually
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold, StartFailure
 from prefect_ecs_plugin.sandbox.prefect_api import Fault as APIFault
 from prefect_ecs_plugin.sandbox.prefect_api import RandomFaults
-from prefect_ecs_plugin.sandbox.prefect_api.store import StepDone
+from prefect_ecs_plugin.sandbox.prefect_api.store import StateChanged, StepDone
 
 NOT_FOUND = StartFailure(
     stop_code="TaskFailedToStart",
@@ -236,6 +237,76 @@ def agent_is_told_late() -> Row:
     )
 
 
+def _limited(runs: int, agents: int, kills: bool) -> Row:
+    """Real tasks that sleep for 2 s, of which 10 may go at once."""
+
+    @task
+    def nap() -> None:
+        time.sleep(2.0)
+
+    most, taken, free_since, longest = 10, set(), [0.0], [0.0]
+    waiting, begun = [runs], [False]
+
+    def see(event: Any) -> None:
+        if not isinstance(event, StateChanged):
+            return
+        is_taken = event.state in ("Submitted", "Running")
+        if is_taken != (event.flow_run_id in taken):
+            taken.symmetric_difference_update([event.flow_run_id])
+            waiting[0] += (event.state == "Scheduled") - (event.state == "Submitted")
+        if free_since[0]:
+            longest[0] = max(longest[0], time.monotonic() - free_since[0])
+        begun[0] = begun[0] or len(taken) == most  # an idle agent looks every 2 s
+        is_free = begun[0] and len(taken) < most and waiting[0] > 0
+        free_since[0] = (free_since[0] or time.monotonic()) if is_free else 0.0
+
+    with Case(runs_tasks=True) as case, contextlib.ExitStack() as stack:
+        world = case.world
+        with Flow("nap") as flow:
+            nap()
+        flow_id = world.register(flow)
+        names = [("--name", f"agent-{number}") for number in range(agents)]
+        started = [world.agent(*name, "--limit", str(most)) for name in names]
+        for agent in started:
+            stack.enter_context(agent)
+        eventually(lambda: len(world.api.store.agents()) == agents)
+        store = world.api.store
+        store.subscribe(see)
+        ids = [store.create_flow_run(flow_id=flow_id) for _ in range(runs)]
+        if kills:
+            eventually(lambda: len(world.aws.tasks()) >= runs // 3)
+            kill(started[0], signal.SIGKILL)
+            time.sleep(5)
+            stack.enter_context(world.agent(*names[0], "--limit", str(most)))
+        world.finished(ids, 1200)
+        eventually(lambda: all(each.stopped_at for each in world.aws.tasks()))
+        tasks = world.aws.tasks()
+        states = world.states(ids)
+    events = [(each.created_at, 1) for each in tasks]
+    events += [(each.stopped_at, -1) for each in tasks]
+    alive = list(itertools.accumulate(change for _, change in sorted(events)))
+    doubled = len(tasks) - len({each.started_by for each in tasks})
+    words = "one killed" if kills else f"{agents} agent{'s' * (agents > 1)}"
+    return (
+        f"{runs} runs at one moment, `--limit 10`, tasks of 2 s, {words}",
+        "never an 11th live task; a free slot is taken within 2 s; 0 lost",
+        f"at most {max(alive)}; {longest[0]:.2f} s; "
+        f"{len(ids) - states.count('Success')} lost, {doubled} doubled",
+    )
+
+
+def limited() -> Row:
+    return _limited(100, 1, kills=False)
+
+
+def limited_two() -> Row:
+    return _limited(100, 2, kills=False)
+
+
+def limited_killed() -> Row:
+    return _limited(100, 2, kills=True)
+
+
 CASES: Dict[str, Callable[[], Row]] = {
     case.__name__: case
     for case in (
@@ -248,6 +319,9 @@ CASES: Dict[str, Callable[[], Row]] = {
         agent_is_told_late,
         two_agents,
         api_down,
+        limited,
+        limited_two,
+        limited_killed,
     )
 }
 

@@ -28,6 +28,8 @@ from typing import (
     List,
     NamedTuple,
     Optional,
+    Sequence,
+    Union,
 )
 
 import prefect
@@ -37,20 +39,25 @@ from prefect.utilities.graphql import GraphQLResult
 
 from . import kwargs, settings
 from .aws import cluster as clusters
-from .aws import price_list
+from .aws import fargate_quota, price_list
 from .aws.container_logs import ContainerLogs
 from .aws.ecs import ECS
 from .aws.rate_limiter import RateLimiter, limits_for
 from .aws.retrying import AWSCallError, Verdict
 from .aws.session import AWSClients
 from .config import configuration, options, summary
+from .config.limits_file import LimitsFile
 from .config.sources import Reader
 from .errors import RateLimited, without_code
 from .flow_run import plain
 from .launch import api_key
 from .launch.claims import Claims
+from .launch.counting import Counting
 from .launch.launcher import AWS, Launcher, Started
 from .launch.other_tasks import OtherTasks
+from .launch.quotas import Quotas
+from .launch.slots import Slots
+from .limits import QUOTA, Limit, vcpu_limits
 from .monitoring.deadlines import Deadlines
 from .monitoring.prices import source_of
 from .monitoring.recovery import Recovery
@@ -190,6 +197,12 @@ class ECSAgent(Agent):
         spot_patience: Seconds without Spot capacity after which it is. Default 300.
         max_memory: How many MiB a task may have after one was killed for memory; a
             run may say otherwise. Default None: the run is Failed.
+        limits: How many runs may be under way at once: `N`, `flow=NAME:N`,
+            `label=NAME:N` or `project=NAME:N`. Default: any number.
+        limits_path: A YAML file of further limits, as `task_definition_path`; it is
+            read again when it changes.
+        max_vcpus: How many vCPUs the tasks of all runs may ask for at once; `quota`
+            for what AWS's quotas of Fargate allow. Default None: any number.
         prices: Where the prices of tasks come from: `table`, the one in the package
             (the default); `aws`, AWS's Price List; or `off`.
 
@@ -240,6 +253,9 @@ class ECSAgent(Agent):
         spot_fallback: bool = True,
         spot_patience: float = settings.DEFAULT_SPOT_PATIENCE,
         max_memory: Optional[int] = None,
+        limits: Iterable[str] = (),
+        limits_path: Optional[str] = None,
+        max_vcpus: Union[float, str, None] = None,
         prices: str = settings.DEFAULT_PRICES,
     ) -> None:
         labels, template_hosts = listed(labels), listed(template_hosts)
@@ -286,6 +302,11 @@ class ECSAgent(Agent):
         self._secrets.keep(*self._clients.secrets())
         self.ecs_client = self._clients("ecs")
         coercion.use(self.ecs_client.meta.service_model)
+        self._limits_path = limits_path
+        self._follows_quota = max_vcpus == QUOTA
+        self._limits_file = LimitsFile(
+            limits, limits_path, vcpu_limits(max_vcpus), self._clients, self.logger
+        )
         hosts = tuple(template_hosts)
         self._start_warnings: List[str] = []
         read_settings = configuration.settings_reader(
@@ -394,6 +415,31 @@ class ECSAgent(Agent):
             region=self.ecs_client.meta.region_name,
             clock=dispatcher.clock,
         )
+        counting = Counting(
+            limits=self._limits,
+            client=self.client,
+            start=dispatcher.start,
+            clock=dispatcher.clock,
+            agent_types={type(self).__name__, ECSAgent.__name__},
+        )
+        states.on_set = counting.count_claims
+        self._slots = Slots(
+            limits=self._limits,
+            client=self.client,
+            outages=self._outages,
+            log=self._reporter.log,
+            flush=self._reporter.flush,
+            logger=logger,
+            counting=counting,
+            clock=dispatcher.clock,
+            size_of=lambda row: self._launcher.size_of(row),
+        )
+        self._quotas = Quotas(
+            partial(fargate_quota.read, self._clients),
+            counting.vcpus_taken,
+            self._outages,
+            logger,
+        )
         self._launcher = Launcher(
             settings=self._settings.result,
             prefect_settings=self._prefect_settings,
@@ -409,6 +455,7 @@ class ECSAgent(Agent):
             outages=self._outages,
             other_tasks=other_tasks,
             resume_settings=resume_settings,
+            slots=self._slots,
             on_claimed=self._run_was_claimed,
             on_launched=self._task_was_launched,
             counts=counts,
@@ -471,7 +518,8 @@ class ECSAgent(Agent):
         Raises:
             ConfigurationError: if a file or the default VPC cannot be read.
         """
-        self._first_look = self._look()
+        if not self._has_limits():  # limits need the settings
+            self._first_look = self._look()
         settings = self._settings.result()
         self._log_start(settings)
         self._dispatcher.start(self._recovery.recover(), background=True)
@@ -482,11 +530,23 @@ class ECSAgent(Agent):
         ):
             self.logger.warning(warning)
         self._dispatcher.start(self._check_cluster(), background=True)
+        if self._limits_path:
+            watch = partial(self._limits_file.watch, self._limits_path)
+            self._dispatcher.keep_running("limits file", watch)
+        if self._follows_quota:
+            self._dispatcher.keep_running("quotas", self._quotas.watch)
         if self._watches:
             self._dispatcher.keep_running("task watcher", self._watcher.watch)
             self._dispatcher.keep_running(
                 "cancellation watcher", self._supervisor.watch_cancellations
             )
+
+    def _has_limits(self) -> bool:
+        """Whether there are limits, or may be later."""
+        return bool(self._limits_path or self._follows_quota or self._limits())
+
+    def _limits(self) -> Sequence[Limit]:
+        return (*self._limits_file.limits, *self._quotas.limits())
 
     def _describe_cluster(self, settings: AgentSettings) -> None:
         """Have the cluster described in a thread, while the network is read."""
@@ -624,6 +684,7 @@ class ECSAgent(Agent):
             pacer=self._rate_limiter,
             launcher=self._launcher,
             watcher=self._watcher,
+            limits=self._slots.uses,
         ).exposition
 
     def _stop_agent_api_server(self) -> None:
@@ -733,8 +794,11 @@ class ECSAgent(Agent):
         """Look at the queue; nothing is in it while the API does not answer."""
         began = time.monotonic()
         try:
-            seen = set(self.client.ready_runs(self.labels))
-            rows = self.client.runs_to_take(seen - self.submitting_flow_runs)
+            window = set(self.client.ready_runs(self.labels))
+            seen = window | self._slots.more(window, self.labels)
+            known = self.submitting_flow_runs | self._slots.waiting()
+            rows = self.client.runs_to_take(seen - known)
+            rows = self._slots.look(rows, window)
         except Exception as error:
             self._outages.begin(QUEUE, error)
             if isinstance(error, RateLimited):
@@ -742,14 +806,16 @@ class ECSAgent(Agent):
             return _Look([], began, self._poll_interval.after_failure())
         self._outages.end(QUEUE)
         self._health.has_polled()
-        self._window = frozenset(seen if len(seen) >= WINDOW else ())
-        return _Look(rows, began, self._poll_interval.after(bool(rows)))
+        self._window = frozenset(window if len(window) >= WINDOW else ())
+        pause = self._slots.pause(self._poll_interval.after(bool(rows)))
+        return _Look(rows, began, pause)
 
     def _launch(self, row: Dict[str, Any], read: float) -> Steps[None]:
         try:
             yield from self._launcher.claim_and_launch(row, read)
         finally:
             self.submitting_flow_runs.discard(row["id"])
+            self._slots.done(row["id"])
 
     def _run_was_claimed(self, run_id: str) -> None:
         """If the API's window was full, poll again: there may be more runs.

@@ -73,6 +73,9 @@ class LaunchRecord:
         memory: The MiB that its task has after one was killed for memory; 0 for what
             the run asks for.
         cpu: The CPU units that go with `memory`; 0 likewise.
+        task_cpu: The CPU units that its task asks for, however that is given; 0 if they
+            are not known.
+        capacity: `FARGATE` or `FARGATE_SPOT`; empty for other capacity, or if unknown.
     """
 
     name: str
@@ -89,6 +92,8 @@ class LaunchRecord:
     on_demand: bool = False
     memory: int = 0
     cpu: int = 0
+    task_cpu: int = 0
+    capacity: str = ""
 
     def to_context(self) -> Mapping[str, Any]:
         """The context of the state that claims the run."""

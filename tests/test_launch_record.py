@@ -62,6 +62,8 @@ def test_a_record_is_plain_json() -> None:
             "on_demand": False,
             "memory": 0,
             "cpu": 0,
+            "task_cpu": 0,
+            "capacity": "",
         }
     }
 

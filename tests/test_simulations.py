@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,36 @@ def test_guarantee_1_and_2_tasks_that_hang_are_replaced_one_by_one(found: bool) 
 
     assert (hung.hung, hung.lost, hung.alive) == (3, 0, 1)
     assert 1800.0 < hung.started < 1860.0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"agents": 2},
+        {"agents": 2, "locks_submitted": False, "api_latency": 0.05},
+        {
+            "agents": 2,
+            "kills": [3.0, 14.1],
+            "locks_submitted": False,
+            "api_latency": 0.05,
+        },
+    ],
+    ids=["one agent", "two", "two without locks", "two, killed"],
+)
+def test_limits_are_kept_and_free_slots_taken(options: Any) -> None:
+    found = simulations.limit(60, most=5, **options)
+
+    assert (found.lost, found.doubled, found.most) == (0, 0, 5)
+    assert found.longest < 2.0
+    assert found.told == 1
+
+
+def test_three_limits_at_once_are_kept() -> None:
+    found = simulations.limit_flows(100, 20)
+
+    assert (found.lost, found.doubled, found.exceeded) == (0, 0, [])
+    assert found.seconds < 1.2 * found.least
 
 
 def test_watching_tasks_takes_few_calls_and_little_memory() -> None:

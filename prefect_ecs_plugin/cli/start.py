@@ -14,7 +14,7 @@ from prefect import config
 from prefect.cli.agent import COMMON_START_OPTIONS, start_agent
 from prefect.exceptions import AuthorizationError, ClientError
 
-from .. import errors, settings
+from .. import errors, limits, settings
 from .._startup import REMEDY, stand_in
 from ..aws import container_logs, secret_arn
 from ..errors import ConfigurationError, PrefectECSError
@@ -32,16 +32,14 @@ from .click_types import (
 from .option_sources import name_in
 
 
-def _checked_by(check: Callable[[str, str], object]) -> Callable[..., Optional[str]]:
+def _checked_by(check: Callable[[str, Any], object]) -> Callable[..., Any]:
     """A callback that refuses the values which a check of the agent refuses.
 
     Args:
         check: Takes the option and its value; raises a ConfigurationError.
     """
 
-    def checked(
-        ctx: click.Context, param: click.Parameter, value: Optional[str]
-    ) -> Optional[str]:
+    def checked(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         try:
             if value is not None:
                 check(name_in(ctx, param), value)
@@ -123,6 +121,30 @@ _LAUNCH_OPTIONS: Any = [
         default=settings.DEFAULT_MAX_DELAY,
         help="Seconds after its scheduled start in which a run is launched for the "
         "first time. A run that is found later is Cancelled. 0: no limit.",
+    ),
+    click.option(
+        "--limit",
+        "limits",
+        multiple=True,
+        metavar="LIMIT",
+        callback=_checked_by(lambda _, given: limits.merged(map(limits.parse, given))),
+        help="How many runs may be under way at once: N, flow=NAME:N, label=NAME:N or "
+        "project=NAME:N. Further runs stay Scheduled. Repeat the option for several "
+        "limits; give them to all agents. Default: any number.",
+    ),
+    click.option(
+        "--limits",
+        "limits_path",
+        metavar="PATH",
+        help="A YAML file with such limits, local or remote. It is read again when it "
+        "changes.",
+    ),
+    click.option(
+        "--max-vcpus",
+        metavar="N|quota",
+        callback=_checked_by(lambda _, given: limits.vcpu_limits(given)),
+        help="How many vCPUs the tasks of all runs may ask for at once; quota: what "
+        "AWS's quotas of Fargate leave. Default: any number.",
     ),
 ]
 

@@ -15,6 +15,7 @@ from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, Callable, Iterator, Mapping, Tuple, Union
 
+from .. import limits
 from ..aws import container_logs, secret_arn
 from ..errors import ConfigurationError
 from ..observability import health, log_formats
@@ -121,6 +122,26 @@ def _hosts(name: str, value: Any) -> Iterator[Problem]:
             )
 
 
+def _limits(name: str, value: Any) -> Iterator[Problem]:
+    wrong = [*strings(name, value)]
+    yield from wrong
+    if not wrong:
+        try:
+            limits.merged(map(limits.parse, value))
+        except ConfigurationError as error:
+            yield Problem(name, error.message, error.code)
+
+
+def _vcpus(name: str, value: Any) -> Iterator[Problem]:
+    if isinstance(value, bool) or not isinstance(value, (str, Real)):
+        yield wrong_type(name, "a number or 'quota'", value)
+        return
+    try:
+        limits.vcpu_limits(value)
+    except ConfigurationError as error:
+        yield Problem("", error.message, error.code)
+
+
 def _parsed(parse: Callable[[str, str], object]) -> Check:
     """A string that a function parses; it takes the option's name, too."""
 
@@ -174,6 +195,9 @@ CHECKS: Mapping[str, Check] = {
     "spot_fallback": _SWITCH,
     "spot_patience": Number(),
     "max_memory": Number(1, is_whole=True),
+    "limits": _limits,
+    "limits_path": _PATH,
+    "max_vcpus": _vcpus,
     "prices": _one_of(PRICES),
 }
 

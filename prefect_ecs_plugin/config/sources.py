@@ -42,7 +42,10 @@ _READERS_AT_ONCE = 32
 
 
 def load_mapping(
-    path: str, client: ClientFactory, hosts: Optional[Iterable[str]] = None
+    path: str,
+    client: ClientFactory,
+    hosts: Optional[Iterable[str]] = None,
+    has_unique_keys: bool = False,
 ) -> Dict[str, Any]:
     """Read a template or a file of run_task kwargs.
 
@@ -54,6 +57,7 @@ def load_mapping(
         hosts: For a path of a run config: the http(s) hosts that it may name; empty
             allows all. None for the agent's own files; only these may be in the
             agent's environment.
+        has_unique_keys: See `parse_mapping`.
 
     Returns:
         The mapping that the file holds.
@@ -71,7 +75,7 @@ def load_mapping(
         raise SourceError(
             f"Cannot read {source.shown}: {reason}.", code=error.code
         ) from error
-    return parse_mapping(content, source.shown)
+    return parse_mapping(content, source.shown, has_unique_keys)
 
 
 def is_remote(path: str) -> bool:

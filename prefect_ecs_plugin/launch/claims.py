@@ -20,6 +20,7 @@ import itertools
 import logging
 import time
 import uuid
+from contextlib import suppress
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 import pendulum
@@ -67,6 +68,12 @@ _ALIVE = 600.0
 
 #: Sets a run's state, given its id, its version and the state.
 _SetState = Callable[[str, Optional[int], Mapping[str, Any]], Steps[None]]
+
+#: The messages of the states in which a run is returned to the queue.
+_STOPPED = "Returned to the queue, because its agent was stopped"
+OVER_LIMIT = "Returned to the queue, because a limit is reached"
+
+RETURNING = "Flow runs cannot be returned to the queue [run-not-returned]"
 
 CLAIMING = "Flow runs cannot be claimed at the Prefect API [runs-not-claimed]"
 
@@ -310,7 +317,8 @@ class Claims:
                 return False
             if now["state"] == "Cancelling":  # the next start ends it
                 return False
-            self._return(row, now, record)
+            start = pendulum.now("UTC").add(seconds=_RETURN_DELAY)
+            self._return(row, now, record, _STOPPED, start)
         except Exception as error:
             self._logger.warning(
                 "Flow run %s could not be returned to the queue; an agent of this "
@@ -322,16 +330,40 @@ class Claims:
             return False
         return True
 
+    def give_back(self, row: Mapping[str, Any], record: LaunchRecord) -> Steps[bool]:
+        """Return a run that is above a limit to the queue, to its place there.
+
+        Args:
+            row: The run as it was before it was claimed.
+            record: The launch, see `requeue`.
+
+        Returns:
+            False if the launch does not hold the run any more.
+        """
+
+        def attempt() -> Steps[bool]:
+            yield from ()
+            now = self._client.row(row["id"])
+            if now is None or now["state"] != "Submitted":
+                return False
+            if standing(row, now, record) is not Standing.HELD:
+                return False
+            self._return(row, now, record, OVER_LIMIT, _start_time(row))
+            return True
+
+        return (yield from retry_until_success(attempt, self._outages, RETURNING))
+
     def _return(
-        self, row: Mapping[str, Any], now: Mapping[str, Any], record: LaunchRecord
+        self,
+        row: Mapping[str, Any],
+        now: Mapping[str, Any],
+        record: LaunchRecord,
+        message: str,
+        start: Any,
     ) -> None:
         context = dict(record.to_context())
         if now["state"] == "Submitted":
-            state = Scheduled(
-                message="Returned to the queue, because its agent was stopped",
-                start_time=pendulum.now("UTC").add(seconds=_RETURN_DELAY),
-                context=context,
-            )
+            state = Scheduled(message=message, start_time=start, context=context)
             self._client.set_run_state(row["id"], None, state.serialize())
         changes = [
             _change(task_run, _with_context(_unclaimed(_state(task_run)), context))
@@ -405,6 +437,13 @@ def was_claimed_before(row: Mapping[str, Any]) -> bool:
     The first Scheduled state has version 1.
     """
     return version_of(row) > 1
+
+
+def _start_time(row: Mapping[str, Any]) -> Any:
+    """When a run was due before it was claimed; now, if that cannot be read."""
+    with suppress(KeyError, TypeError, ValueError):
+        return pendulum.parse(_unclaimed(row["serialized_state"])["start_time"])
+    return pendulum.now("UTC")
 
 
 def _state(task_run: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -62,8 +62,10 @@ from ..validation.excerpt import shortened
 from . import api_key, run_options
 from .claims import Claims, was_claimed_before
 from .other_tasks import EarlierTasks, OtherTasks, up_to
-from .requests import Requests
+from .requests import Plan, Requests
 from .run_options import RunOptions
+from .sizes import Size, Sizes
+from .slots import OverLimit, Slots
 
 #: The service of an outage in which tasks cannot be started.
 AWS = "AWS"
@@ -144,6 +146,7 @@ class Launcher:
         region: The region that tasks are launched in.
         other_tasks: Finds and stops the other tasks of a run.
         resume_settings: What the agent does where Spot has no capacity.
+        slots: Keeps the limits; None for no limits.
         on_claimed: Called with the id of a run that has left the queue.
         on_launched: Called with each task that was started.
         counts: Counts launches and their outcomes.
@@ -172,6 +175,7 @@ class Launcher:
         agent_id: Callable[[], Optional[str]],
         other_tasks: OtherTasks,
         resume_settings: ResumeSettings = ResumeSettings(),  # noqa: B008  # frozen
+        slots: Optional[Slots] = None,
         region: str = "",
         on_claimed: Callable[[str], object] = lambda run_id: None,
         on_launched: OnLaunched = lambda started: None,
@@ -198,6 +202,8 @@ class Launcher:
         self.region = region
         self._others = other_tasks
         self._resume_settings = resume_settings
+        self._slots = slots
+        self._sizes = Sizes()
         self._on_claimed = on_claimed
         self._on_launched = on_launched
         self._counts = counts or AgentCounters()
@@ -217,7 +223,9 @@ class Launcher:
             read: When it did, by the monotonic clock.
         """
         yield Pause(seconds_until_start(row), cause=Cause.NOT_DUE)
-        if _is_too_late(row, self._max_delay, time.monotonic() - read):
+        found = self._slots.found(row["id"]) if self._slots else None
+        waited = time.monotonic() - (read if found is None else found)
+        if _is_too_late(row, self._max_delay, waited):
             yield from self._cancel_late(row)
             return
         latest = None
@@ -259,11 +267,14 @@ class Launcher:
             row: The run as the API gave it.
             launch: Its name, attempt and `after` are kept.
         """
-        cluster, definition = DEFAULT_CLUSTER, None
+        cluster, definition, size = DEFAULT_CLUSTER, None, Size()
         with suppress(Exception):  # the launch itself reports a damaged run config
             run_config, merged = self._requests.read(row.get("run_config"))
             definition = run_config.task_definition_arn
             cluster = str(merged.get("cluster") or cluster)
+            if self._slots and self._slots.of_vcpus():
+                template = self._settings().task_definition
+                size = self._sizes.of(run_config, merged, template, launch)
         return replace(
             launch,
             cluster=cluster,
@@ -271,6 +282,8 @@ class Launcher:
             definition=definition,
             holder=self._claims.holder,
             agent_id=self._agent_id(),
+            task_cpu=size.units,
+            capacity=size.capacity,
             time=datetime.fromtimestamp(time.time(), timezone.utc).isoformat(),
         )
 
@@ -285,6 +298,15 @@ class Launcher:
         """
         run_config, _ = self._requests.read(row.get("run_config"))
         return run_options.read(run_config)
+
+    def size_of(self, row: Mapping[str, Any]) -> Size:
+        """What the task of a run in the queue asks for, as far as it is known.
+
+        Args:
+            row: The run as the API gave it.
+        """
+        record = self.record_of(row, launch_of(row))
+        return Size(record.task_cpu, record.capacity)
 
     def may_fall_back(self, row: Mapping[str, Any], record: LaunchRecord) -> bool:
         """Whether a run on FARGATE_SPOT may run on FARGATE instead.
@@ -306,6 +328,7 @@ class Launcher:
         record: LaunchRecord,
         is_old: bool = True,
         earlier: Optional[EarlierTasks] = None,
+        is_counted: bool = False,
     ) -> Steps[None]:
         """Claim a run and launch it, and tell Prefect how that went.
 
@@ -314,6 +337,8 @@ class Launcher:
             record: The launch.
             is_old: Whether another agent may have claimed the run since it was read.
             earlier: The tasks of an earlier launch; those at work are stopped.
+            is_counted: Whether the run was found to be within all limits before, and
+                has been taken since.
         """
         if row.get("state") == "Cancelling":  # no container can end it
             yield from self._end_cancelled(row["id"], is_same_claim(row))
@@ -321,6 +346,8 @@ class Launcher:
         if row.get("state") == "Running" and not row.get("task_runs"):
             yield from self._end_without_task_runs(row)
             return
+        if self._slots:
+            self._slots.claiming(row["id"])
         try:
             is_claimed = yield from self._claims.claim(row, record, is_old)
         except Interrupted:  # the claim may have succeeded nevertheless
@@ -333,7 +360,7 @@ class Launcher:
         self.pending_run_ids.add(row["id"])
         try:
             self._on_claimed(row["id"])
-            yield from self._launch_claimed(row, record, earlier)
+            yield from self._launch_claimed(row, record, earlier, is_counted)
         finally:
             for run_ids in (self.pending_run_ids, self.being_read, self._told):
                 run_ids.discard(row["id"])
@@ -344,17 +371,11 @@ class Launcher:
         row: Mapping[str, Any],
         record: LaunchRecord,
         earlier: Optional[EarlierTasks],
+        is_counted: bool,
     ) -> Steps[None]:
         run_id, budget = row["id"], self._budget(row)
         try:
-            if row.get("state") == "Running":
-                # The server counts task runs that are Submitted as dead, and a claim
-                # of task runs sets no heartbeat: Lazarus would start the run again.
-                self._reporter.heartbeats([run_id])
-            if earlier is None and record.after:
-                earlier = up_to(record.after)
-            if earlier:
-                yield from budget.uncounted(self._others.stop(run_id, earlier))
+            yield from self._before_reading(row, record, earlier, budget, is_counted)
             self.being_read.add(run_id)
             task = yield from self.deploy(row, record, budget)
         except Interrupted:
@@ -366,6 +387,8 @@ class Launcher:
             raise
         except LaunchAbandoned as abandoned:
             yield from self._abandon(row, record, abandoned)
+        except OverLimit as over:
+            yield from self._give_back(row, record, over)
         except NoCapacity as refused:
             yield from self._fall_back(row, record, refused)
         except LaunchUncertain as uncertain:
@@ -386,6 +409,42 @@ class Launcher:
             self._others.stop_late(run_id, record, task.arn)
             self._tell(task)
 
+    def _before_reading(
+        self,
+        row: Mapping[str, Any],
+        record: LaunchRecord,
+        earlier: Optional[EarlierTasks],
+        budget: RetryBudget,
+        is_counted: bool,
+    ) -> Steps[None]:
+        """What is done for a run that was claimed, before it is read."""
+        run_id = row["id"]
+        if row.get("state") == "Running":
+            # The server counts task runs that are Submitted as dead, and a claim of
+            # task runs sets no heartbeat: Lazarus would start the run again.
+            self._reporter.heartbeats([run_id])
+        elif self._slots and not is_counted:
+            counting = self._slots.confirm(row, record)
+            if not (yield from budget.uncounted(counting)):
+                raise LaunchAbandoned("it was cancelled, finished or rescheduled")
+        if earlier is None and record.after:
+            earlier = up_to(record.after)
+        if earlier:
+            yield from budget.uncounted(self._others.stop(run_id, earlier))
+
+    def _give_back(
+        self, row: Mapping[str, Any], record: LaunchRecord, over: OverLimit
+    ) -> Steps[None]:
+        """Return a run to the queue that was claimed and is above a limit."""
+        yield from self._claims.give_back(row, record)
+        self._counts.flow_runs.add(Outcome.OVER_LIMIT)
+        self._logger.info(
+            "Flow run %s waits in the queue: %s",
+            row["id"],
+            over,
+            extra=log_context(row["id"]),
+        )
+
     def _fall_back(
         self, row: Mapping[str, Any], record: LaunchRecord, refused: NoCapacity
     ) -> Steps[None]:
@@ -405,7 +464,7 @@ class Launcher:
         )
         self._reporter.log(run_id, f"{words} [spot-fallback]", "WARNING")
         again = replace(record, attempt=record.attempt + 1, on_demand=True)
-        yield from self.launch(whole, self.record_of(whole, again))
+        yield from self.launch(whole, self.record_of(whole, again), is_counted=True)
 
     def _tell(self, task: Started) -> None:
         for note in task.notes:
@@ -523,12 +582,14 @@ class Launcher:
             self._learn(flow_run.id, definition)
             api_key.check_brought(name, definition, self._settings())
             request = self._requests.for_definition(plan, definition)
+            self._check_size(plan, definition, request, record)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch_by_arn(
                 name, request, budget, confirm=confirm, after=after
             )
         else:
             definition, request = yield from self._requests.both(plan)
+            self._check_size(plan, definition, request, record)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch(
                 definition, request, budget, confirm=confirm, after=after
@@ -550,6 +611,24 @@ class Launcher:
             notes = kwargs.notes(plan.merged, request) if record else ()
             task = task._replace(notes=(*_about_resumption(record), *notes))
         return task
+
+    def _check_size(
+        self,
+        plan: Plan,
+        definition: Mapping[str, Any],
+        request: Mapping[str, Any],
+        record: Optional[LaunchRecord],
+    ) -> None:
+        """Learn what a task asks for.
+
+        Raises:
+            OverLimit: if it is more than the launch record says, and vCPUs are limited.
+        """
+        limit = self._slots.of_vcpus() if self._slots and record else None
+        if limit is None or record is None or record.attempt > 1:
+            return
+        if not self._sizes.check(plan.run_config, definition, request, record):
+            raise OverLimit(limit)
 
     @contextmanager
     def _never_failing(self, task: Started) -> Iterator[None]:

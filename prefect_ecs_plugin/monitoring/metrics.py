@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import time
 from importlib.metadata import version
-from typing import Iterator, Mapping, Tuple
+from typing import Callable, Iterator, Mapping, Sequence, Tuple
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -26,6 +26,7 @@ from prometheus_client.utils import floatToGoString
 
 from ..aws.rate_limiter import BUCKETS_OF, RateLimiter
 from ..launch.launcher import Launcher
+from ..limits import Use
 from ..observability.counters import AgentCounters, Counter, Histogram, Labels
 from ..observability.health import Health
 from ..scheduling.dispatcher import Dispatcher
@@ -54,6 +55,7 @@ class Metrics:
         pacer: Limits the rate of its requests to AWS.
         launcher: Its launches.
         watcher: Its tasks in flight.
+        limits: Returns the use of its limits.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Metrics:
         pacer: RateLimiter,
         launcher: Launcher,
         watcher: Watcher,
+        limits: Callable[[], Sequence[Use]] = tuple,
     ) -> None:
         self._counts = counts
         self._name = name
@@ -74,6 +77,7 @@ class Metrics:
         self._pacer = pacer
         self._launcher = launcher
         self._watcher = watcher
+        self._limits = limits
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -131,6 +135,7 @@ class Metrics:
             "cause",
             {cause.value: n for cause, n in self._dispatcher.waits().items()},
         )
+        yield from self._limit_gauges()
         in_flight = self._watcher.in_flight()
         seen = collections.Counter(each.last_status or "UNKNOWN" for each in in_flight)
         yield _gauges(
@@ -150,6 +155,27 @@ class Metrics:
             "The rate of requests to ECS that the agent allows itself at present.",
             "limit",
             {kind: self._pacer.pace(kind) for kind in BUCKETS_OF},
+        )
+
+    def _limit_gauges(self) -> Iterator[Metric]:
+        uses = {use.limit.what: use for use in self._limits()}
+        yield _gauges(
+            "limit",
+            "How many runs, or vCPUs, a limit allows at once.",
+            "limit",
+            {what: use.limit.most for what, use in uses.items()},
+        )
+        yield _gauges(
+            "limit_used",
+            "How many runs, or vCPUs, are taken of a limit, by all agents.",
+            "limit",
+            {what: use.used for what, use in uses.items()},
+        )
+        yield _gauges(
+            "limit_waiting",
+            "Flow runs that wait for a limit, as far as this agent has seen.",
+            "limit",
+            {what: use.waiting for what, use in uses.items()},
         )
 
 

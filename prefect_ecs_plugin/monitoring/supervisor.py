@@ -483,7 +483,7 @@ class Supervisor:
             falls_back = self._launcher.may_fall_back(row, again)
             again = replace(again, on_demand=again.on_demand or falls_back)
         record = self._launcher.record_of(row, again)
-        yield from self._launcher.launch(row, record)
+        yield from self._launcher.launch(row, record, is_counted=True)
 
     # -- A run is cancelled -------------------------------------------------------
 

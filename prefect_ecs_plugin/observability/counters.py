@@ -35,6 +35,7 @@ class Outcome(str, enum.Enum):
     NOT_TAKEN = "not_taken"
     ABANDONED = "abandoned"
     TOO_LATE = "too_late"
+    OVER_LIMIT = "over_limit"
 
 
 class Reason(str, enum.Enum):

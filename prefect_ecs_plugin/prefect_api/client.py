@@ -93,6 +93,14 @@ _STATE_FIELDS = {
     ): {"state"},
 }
 
+#: What limits need to know of a run.
+LIMITED_FIELDS: Dict[str, Any] = {
+    **dict.fromkeys(
+        ("id", "state", "state_timestamp", "serialized_state", "labels"), True
+    ),
+    "flow": {"name": True, "project": {"name"}},
+}
+
 #: Rows that one query asks for at most. One that takes too long is asked again for half
 #: as many, down to the second figure.
 PAGE, LEAST_PAGE = 1000, 50
@@ -282,6 +290,102 @@ class AgentClient(Client):
             return str((row["serialized_state"] or {}).get("start_time") or "")
 
         return sorted(self._select("flow_run", _row_fields(due), where), key=start)
+
+    def due_runs(
+        self,
+        labels: Iterable[str],
+        blocked: Iterable[Mapping[str, Any]] = (),
+        limit: int = PAGE,
+        more: Iterable[str] = (),
+    ) -> List[Dict[str, Any]]:
+        """What `ready_runs` would show if it showed more than 25 runs.
+
+        The rows have what limits are about. Scheduled runs come first, the earliest
+        start first.
+
+        Args:
+            labels: The agent's.
+            blocked: Conditions of Scheduled runs that are left out; an empty one
+                leaves out all.
+            limit: How many at most.
+            more: Further columns.
+        """
+        before = datetime.now(timezone.utc) + timedelta(seconds=PREFETCH)
+        due: Dict[str, Any] = {"state_start_time": {"_lte": before.isoformat()}}
+        states: List[Any] = [{"state": {"_eq": "Running"}, "task_runs": due}]
+        left_out = list(blocked)
+        if all(left_out):
+            which: Dict[str, Any] = {"_not": {"_or": left_out}} if left_out else {}
+            states.append({"state": {"_eq": "Scheduled"}, **due, **which})
+        mine = sorted(labels)
+        of_mine: Dict[str, Any] = (
+            {"_contained_in": mine, "_neq": []} if mine else {"_eq": []}
+        )
+        where = {
+            "tenant_id": {"_eq": self.tenant_id},
+            "labels": of_mine,
+            "_or": states,
+        }
+        fields = {**LIMITED_FIELDS, **dict.fromkeys(more, True)}
+        order = {"state_start_time": EnumValue("asc")}
+        return self._select("flow_run", fields, where, order_by=order, limit=limit)
+
+    def taken_runs(
+        self,
+        which: Sequence[Mapping[str, Any]],
+        agent_types: Iterable[str],
+        *,
+        flows: bool,
+        labels: bool,
+        ranks: bool,
+        records: bool,
+    ) -> List[Dict[str, Any]]:
+        """The runs that are Submitted, Running or Cancelling, with what limits need.
+
+        Those of agents of other types are left out. A run that names no agent is
+        included: the API sets a run's agent some time after its state.
+
+        Args:
+            which: Conditions of which one has to be met; an empty one is met by all.
+            agent_types: The types of agents whose runs count.
+            flows: Whether the rows have their flow's and project's names.
+            labels: Whether they have labels.
+            ranks: Whether they have their state and its time.
+            records: Whether they have the launch fields.
+        """
+        of_agent = [
+            {"agent_id": {"_is_null": True}},
+            {"agent": {"type": {"_in": sorted(agent_types)}}},
+        ]
+        conditions: List[Any] = [{"_or": of_agent}]
+        if all(which):
+            conditions.append({"_or": list(which)})
+        where = {
+            "tenant_id": {"_eq": self.tenant_id},
+            "state": {"_in": sorted(NEEDS_TASK)},
+            "_and": conditions,
+        }
+        fields: Dict[str, Any] = {"id": True}
+        if flows:
+            fields["flow"] = LIMITED_FIELDS["flow"]
+        if labels:
+            fields["labels"] = True
+        if ranks or records:
+            fields.update(state=True, state_timestamp=True)
+        if records:
+            fields.update(_LAUNCH_FIELDS)
+            return list(self._paged(partial(self._launch_rows, fields), where))
+        return self._all("flow_run", fields, where)
+
+    def runs_told(self, run_ids: Iterable[str], messages: Iterable[str]) -> List[str]:
+        """The runs among some in whose log one of some messages stands."""
+        where = {
+            "flow_run_id": {"_in": list(run_ids)},
+            "message": {"_in": list(messages)},
+        }
+        return [
+            row["flow_run_id"] for row in self._select("log", {"flow_run_id"}, where)
+        ]
 
     def owned_runs(self) -> Iterator[Dict[str, Any]]:
         """The states of all runs that this agent claimed and that have not ended.

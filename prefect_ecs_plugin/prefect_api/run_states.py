@@ -68,6 +68,10 @@ class RunStates:
         client: The client of the Prefect API.
         outages: Logs what fails.
         start: Starts the steps that ask, and those that set states.
+
+    Attributes:
+        on_set: Called with the ids of runs whose states have been set, before their
+            steps continue.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class RunStates:
         outages: OutageLog,
         start: Callable[[Steps[None]], None],
     ) -> None:
+        self.on_set: Callable[[Sequence[str]], object] = lambda run_ids: None
         self._client = client
         self._outages = outages
         self._start = start
@@ -148,7 +153,12 @@ class RunStates:
                 self._collected = None
         if not batch.answer.set_running_or_notify_cancel():
             return
-        resolve(batch.answer, lambda: self._client.set_run_states(batch.changes))
+
+        def send() -> None:
+            self._client.set_run_states(batch.changes)
+            self.on_set([each["flow_run_id"] for each in batch.changes])
+
+        resolve(batch.answer, send)
 
     def _ask(self) -> Steps[None]:
         """Answer questions until there are none."""

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Optional, Union
 import yaml
 
 from ..errors import SourceError
-from .excerpt import shortened
+from .excerpt import quoted, shortened
 
 Text = Union[bytes, str]
 
@@ -41,12 +41,16 @@ _MAX_REASON = 220
 _CHUNK = 64 * 1024
 
 
-def parse_mapping(text: Text, where: str) -> Dict[str, Any]:
+def parse_mapping(
+    text: Text, where: str, has_unique_keys: bool = False
+) -> Dict[str, Any]:
     """The mapping that a YAML text holds.
 
     Args:
         text: The content of a file; bytes are UTF-8, or UTF-16 with its mark.
         where: The path of the text, for errors.
+        has_unique_keys: Whether a key that stands twice in a mapping is an error; else
+            its last value counts, as ever in YAML.
 
     Raises:
         SourceError: When the text is over a limit, does not parse, is empty or holds
@@ -54,7 +58,7 @@ def parse_mapping(text: Text, where: str) -> Dict[str, Any]:
             and column where there are any.
     """
     where = shortened(where, MAX_PATH)
-    value = _parse(text, where)
+    value = _parse(text, where, _UniqueKeys if has_unique_keys else _Loader)
     if value is None:
         raise SourceError(
             f"{where} is empty, but must be a mapping of keys to values",
@@ -134,7 +138,7 @@ def check_length(length: int) -> None:
         )
 
 
-def _parse(text: Text, where: str) -> Any:
+def _parse(text: Text, where: str, kind: Any) -> Any:
     loader: Any = None
     try:
         check_length(len(text))
@@ -143,7 +147,7 @@ def _parse(text: Text, where: str) -> Any:
         while loader.check_event():
             extents.read(loader.get_event())
         loader.dispose()
-        loader = _Loader(text)
+        loader = kind(text)
         return loader.get_single_data()
     except SourceError as error:
         raise SourceError(f"{where}: {error}", code=error.code) from error
@@ -217,6 +221,24 @@ class _Loader(_Fastest):  # type: ignore[misc]  # one of two, both without types
                 code="yaml-limit",
             )
         return super().construct_scalar(node)
+
+
+class _UniqueKeys(_Loader):
+    """Refuses a key that stands twice in a mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        """The mapping of a node."""
+        seen = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise _Refused(
+                    key,
+                    f"the key {quoted(name)} stands twice; remove one of them",
+                    code="duplicate-key",
+                )
+            seen.add(name)
+        return super().construct_mapping(node, deep=deep)
 
 
 # -- The size of a text ------------------------------------------------------------

@@ -23,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from prefect_ecs_plugin import __version__
 from prefect_ecs_plugin.aws.rate_limiter import BUCKETS_OF, LIMITS, RateLimiter
+from prefect_ecs_plugin.limits import Kind, Limit, Use
 from prefect_ecs_plugin.monitoring.metrics import Metrics
 from prefect_ecs_plugin.observability.counters import (
     DELAY_BUCKETS,
@@ -68,6 +69,7 @@ class Agent:
             pacer=self.pacer,
             launcher=launcher,
             watcher=watcher,
+            limits=lambda: [Use(Limit(Kind.FLOW, "etl", 2.0), 1.0, 3, 0.0)],
         )
 
     def scrape(self, accept: str = "") -> str:
@@ -98,6 +100,9 @@ def test_gauges_show_the_state_at_the_scrape() -> None:
     assert by_label(text, "prefect_ecs_aws_requests_queued") == {
         "RunTask on Fargate": 3
     }
+    assert by_label(text, "prefect_ecs_limit") == {"flow=etl": 2}
+    assert by_label(text, "prefect_ecs_limit_used") == {"flow=etl": 1}
+    assert by_label(text, "prefect_ecs_limit_waiting") == {"flow=etl": 3}
     seen = samples(text)
     assert seen[("prefect_ecs_flow_runs_submitted", ())] == 2
     assert seen[("prefect_ecs_healthy", ())] == 1

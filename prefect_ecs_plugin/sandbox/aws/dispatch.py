@@ -15,7 +15,7 @@ from . import operations
 from .account import Account, Model
 from .container import METADATA_PREFIXES, metadata_response
 from .operations import Operation
-from .other_services import GLOBAL, SERVED
+from .other_services import GLOBAL, SERVED, VCPU_QUOTAS
 from .responses import (
     THROTTLED,
     Fault,
@@ -125,6 +125,8 @@ class Dispatcher:
             raise Refusal("NotImplemented", message, 501)
         if operation.service not in GLOBAL:
             self.account.region(operation.region)  # it is made when first asked for
+        if operation.service == "servicequotas":
+            return _quota(operation)
         response = self._ecs(operation) if operation.service == "ecs" else None
         return response or self._moto(operation, request)
 
@@ -171,3 +173,13 @@ def _spoilt(fault: Fault) -> Response:
     code = fault.error_code or "InternalServerError"
     members = dict(fault.members or {})
     raise Refusal(code, fault.message, fault.status or 400, **members)
+
+
+def _quota(operation: Operation) -> Response:
+    """The answer of Service Quotas; moto has no quotas of Fargate."""
+    code = operation.params.get("QuotaCode")
+    is_known = operation.params.get("ServiceCode") == "fargate" and code in VCPU_QUOTAS
+    if operation.name != "GetServiceQuota" or not is_known:
+        raise Refusal("NoSuchResourceException", "There is no such quota.")
+    quota = {"QuotaCode": code, "Value": VCPU_QUOTAS[str(code)]}
+    return json_response({"Quota": quota})

@@ -49,12 +49,17 @@ SERVED = frozenset(
         "monitoring",
         "s3",
         "secretsmanager",
+        "servicequotas",
         "ssm",
         "sts",
         "tagging",
     }
 )
 
+
+#: The vCPUs that Fargate and Fargate Spot may have, by the codes of their quotas:
+#: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html
+VCPU_QUOTAS: Dict[str, float] = {"L-3032A538": 4000.0, "L-36FBB829": 4000.0}
 
 #: Of these, services whose answer does not depend on the region.
 GLOBAL = frozenset({"iam", "s3", "sts"})

@@ -115,6 +115,8 @@ _OPERATORS: Dict[str, Callable[[Any, Any], bool]] = {
     "_gt": lambda value, operand: bool(value > operand),
     "_gte": lambda value, operand: bool(value >= operand),
     "_like": lambda value, operand: _is_like(value, operand),
+    "_has_key": lambda value, operand: operand in value,
+    "_contained_in": lambda value, operand: all(each in operand for each in value),
 }
 
 

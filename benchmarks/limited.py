@@ -1,0 +1,55 @@
+"""The CPU that a limit costs an agent for a run.
+
+    python -m benchmarks.limited                 800 runs, three pairs
+    python -m benchmarks.limited --runs 200
+
+Agents with and without a limit go through the scenario `growth` in turns, so that what
+else the machine does meets both. The limit is not reached. CPU is user and system time
+of the agent's process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+from .contender import UNLIMITED, Contender
+from .measuring import measure
+from .scenarios import SCENARIOS
+
+#: The options of the two agents.
+AGENTS: Dict[str, Tuple[str, ...]] = {
+    "with": ("--limit", "100000"),
+    "without": (),
+}
+
+
+def main() -> None:
+    """Measure, and print each pair and the medians."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.limited", description="Compares CPU per run."
+    )
+    parser.add_argument("--runs", type=int, default=800, help="runs at once")
+    parser.add_argument("--pairs", type=int, default=3, help="how often each")
+    arguments = parser.parse_args()
+    prefect = Path(sys.executable).with_name("prefect")
+    found: Dict[str, List[float]] = {name: [] for name in AGENTS}
+    for _ in range(arguments.pairs):
+        for name, options in AGENTS.items():
+            agent = Contender(name, prefect, (*UNLIMITED, *options))
+            measurement = measure(SCENARIOS["growth"], arguments.runs, agent)
+            launched = sum(wave.launched for wave in measurement.waves)
+            found[name].append(measurement.cpu_per_run * 1000)
+            print(
+                f"{name}: {launched} launched, {found[name][-1]:.2f} ms of CPU per run",
+                flush=True,
+            )
+    limited, free = (statistics.median(found[name]) for name in ("with", "without"))
+    print(f"medians: {limited:.2f} ms, without {free:.2f} ms: {limited / free:.2f} x")
+
+
+if __name__ == "__main__":
+    main()

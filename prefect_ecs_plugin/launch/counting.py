@@ -1,0 +1,219 @@
+"""Counts the runs that are taken, as the API shows them.
+
+Guarantees:
+
+* A count that `fresh` or `after_claim` returns was asked for after the API had answered
+  the claim of the run that it is for.
+* Runs that are claimed together are counted with one query.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+from ..launch_record import latest_claim
+from ..limits import Demand, Kind, Limit, Taken, totals
+from ..lru import LeastRecentlyUsed
+from ..prefect_api.client import AgentClient
+from ..scheduling.steps import Pause, Steps, resolve
+from .sizes import Size
+
+#: Runs that were claimed and are about to be confirmed, at most; others count again.
+_CLAIMS = 200
+
+#: Seconds for which runs are collected that are counted again with one query.
+_COLLECT = 0.02
+
+
+class Count(NamedTuple):
+    """What the API shows as taken.
+
+    Attributes:
+        limits: The limits that it was asked for.
+        taken: What the runs take, by their ids.
+        used: How much of each limit they take.
+        began: When it was asked, by the monotonic clock.
+    """
+
+    limits: Sequence[Limit]
+    taken: Mapping[str, Demand]
+    used: Sequence[float]
+    began: float
+
+
+class Counting:
+    """Counts what is taken; threads may share it.
+
+    Args:
+        limits: Returns the limits that are valid now.
+        client: The client of the API.
+        start: Starts steps.
+        clock: Tells the time, in seconds.
+        agent_types: The types of agents whose runs count.
+
+    Attributes:
+        last: The last count.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Callable[[], Sequence[Limit]],
+        client: AgentClient,
+        start: Callable[[Steps[None]], object],
+        clock: Callable[[], float],
+        agent_types: Iterable[str],
+    ) -> None:
+        self._limits = limits
+        self._client = client
+        self._start = start
+        self._clock = clock
+        self._agent_types = tuple(agent_types)
+        self.last: Optional[Count] = None
+        self._lock = threading.Lock()
+        self._after_claim: LeastRecentlyUsed[Count] = LeastRecentlyUsed(_CLAIMS)
+        self._questions: List[Future[Count]] = []
+        self._is_asking = False
+
+    def vcpus_taken(self, capacity: str) -> float:
+        """How many vCPUs of a kind of capacity runs have taken."""
+        limit = Limit(Kind.VCPUS, capacity, 0)
+        return self.read([limit]).used[0]
+
+    def claiming(self, run_id: str) -> None:
+        """A run is about to be claimed: no count so far shows that claim."""
+        with self._lock:
+            self._after_claim.remove(run_id)
+
+    def count_claims(self, run_ids: Iterable[str]) -> None:
+        """Count when runs have been claimed together, once for all of them.
+
+        Args:
+            run_ids: Those whose claims the API has just answered.
+        """
+        limits = self._limits()
+        if not limits:
+            return
+        with suppress(Exception):  # each of them counts by itself then
+            count = self.read(limits)
+            with self._lock:
+                for run_id in run_ids:
+                    self._after_claim.set(run_id, count)
+
+    def after_claim(self, run_id: str) -> Optional[Count]:
+        """The count that `count_claims` made after the claim of a run, if it did."""
+        with self._lock:
+            count = self._after_claim.get(run_id)
+            self._after_claim.remove(run_id)
+        return count
+
+    def fresh(self) -> Steps[Count]:
+        """What is taken, counted from now on; one query for many runs."""
+        answer: Future[Count] = Future()
+        with self._lock:
+            self._questions.append(answer)
+            is_first, self._is_asking = not self._is_asking, True
+        if is_first:
+            self._start(self._ask())
+        yield answer
+        return answer.result()
+
+    def _ask(self) -> Steps[None]:
+        while True:
+            yield Pause(_COLLECT)
+            with self._lock:
+                questions, self._questions = self._questions, []
+                self._is_asking = bool(questions)
+            if not questions:
+                return
+            counted: Future[Count] = Future()
+            resolve(counted, lambda: self.read(self._limits()))
+            for question in questions:
+                resolve(question, counted.result)
+
+    def read(self, limits: Sequence[Limit]) -> Count:
+        """Count what the API shows as taken."""
+        began = self._clock()
+        rows = self._taken_rows(limits) if limits else ()
+        last = self.last
+        known = last.taken if last and last.limits == limits else {}
+        has_records = any(limit.kind is Kind.VCPUS for limit in limits)
+        taken = {
+            row["id"]: (not has_records and known.get(row["id"])) or _taken(row)
+            for row in rows
+        }
+        used = totals(limits, taken.values())
+        count = self.last = Count(limits, taken, used, began)
+        return count
+
+    def ranked(self, limits: Sequence[Limit]) -> Steps[Sequence[Taken]]:
+        """What the API shows as taken, with its ranks."""
+        yield from ()
+        return [
+            Taken(_taken(row), _rank(row))
+            for row in self._taken_rows(limits, ranks=True)
+        ]
+
+    def _taken_rows(
+        self, limits: Sequence[Limit], ranks: bool = False
+    ) -> List[Dict[str, Any]]:
+        about = {limit.kind for limit in limits}
+        return self._client.taken_runs(
+            [condition(limit) for limit in limits],
+            self._agent_types,
+            flows=bool(about & {Kind.FLOW, Kind.PROJECT}),
+            labels=Kind.LABEL in about,
+            ranks=ranks,
+            records=Kind.VCPUS in about,
+        )
+
+
+def demand_of(row: Mapping[str, Any], size: Size) -> Demand:
+    """What a run takes of limits, from its row and the size of its task."""
+    flow = row.get("flow") or {}
+    return Demand(
+        run_id=str(row["id"]),
+        flow=str(flow.get("name") or ""),
+        project=str((flow.get("project") or {}).get("name") or ""),
+        labels=frozenset(map(str, row.get("labels") or ())),
+        units=size.units,
+        capacity=size.capacity,
+    )
+
+
+def _taken(row: Mapping[str, Any]) -> Demand:
+    """What a run takes that is taken, by its launch record."""
+    claim = latest_claim(row) if "serialized_state" in row else None
+    record = claim.record if claim else None
+    size = Size(record.task_cpu, record.capacity) if record else Size()
+    return demand_of(row, size)
+
+
+def _rank(row: Mapping[str, Any]) -> Tuple[bool, str, str]:
+    is_claim = row["state"] == "Submitted"
+    return is_claim, row["state_timestamp"] if is_claim else "", row["id"]
+
+
+def condition(limit: Limit) -> Mapping[str, Any]:
+    """What the API has to compare to find the runs that a limit is about."""
+    is_named = {"_eq": limit.name}
+    conditions: Mapping[Kind, Mapping[str, Any]] = {
+        Kind.FLOW: {"flow": {"name": is_named}},
+        Kind.PROJECT: {"flow": {"project": {"name": is_named}}},
+        Kind.LABEL: {"labels": {"_has_key": limit.name}},
+    }
+    return conditions.get(limit.kind, {})
