@@ -50,6 +50,7 @@ def test_what_has_not_happened_is_zero() -> None:
         ("not_taken",): 0,
         ("abandoned",): 0,
         ("too_late",): 0,
+        ("over_limit",): 0,
     }
     assert counts.internal_errors.items() == {(): 0}
     assert counts.aws_requests.items() == {}
