@@ -575,6 +575,7 @@ class ECSAgent(Agent):
                 self.ecs_client.meta.region_name,
                 account,
                 self.agent_address,
+                summary.limits_in_words(self._limits_file.limits, self._follows_quota),
             ),
         )
 

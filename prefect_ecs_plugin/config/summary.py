@@ -6,6 +6,7 @@ import re
 from typing import Any, Iterable, Mapping, Optional
 
 from .. import kwargs
+from ..limits import QUOTA, Kind, Limit
 from ..settings import AgentSettings, PrefectSettings
 
 #: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
@@ -44,6 +45,7 @@ def line(
     region: str,
     account: Optional[str],
     address: Optional[str],
+    limits: str = "",
 ) -> str:
     """One line that says what an agent is connected to.
 
@@ -53,15 +55,27 @@ def line(
         region: The AWS region.
         account: The AWS account; None if it is not known.
         address: Where the agent can be asked for its health; None for nowhere.
+        limits: Its limits, as `limits_in_words` has them.
     """
     merged = kwargs.agent_level(settings)
     cluster = str(merged.get("cluster") or "default").rpartition("/")[2]
     return (
         f"labels {list(prefect.labels)}, API {prefect.api} ({prefect.backend}), "
         f"cluster {cluster} in {region}, account {account or 'unknown'}, "
-        f"{_placement(merged)}, "
+        f"{_placement(merged)}, {f'limits {limits}, ' if limits else ''}"
         + (f"health at {address}" if address else "no health address")
     )
+
+
+def limits_in_words(limits: Iterable[Limit], follows_quota: bool) -> str:
+    """Limits in one line, empty for none.
+
+    Args:
+        limits: The limits of the options and of the file.
+        follows_quota: Whether AWS's quotas of vCPUs are limits too.
+    """
+    quota = [f"{Kind.VCPUS.value}:{QUOTA}"] if follows_quota else []
+    return ", ".join([*map(str, limits), *quota])
 
 
 def _placement(merged: Mapping[str, Any]) -> str:

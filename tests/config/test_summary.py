@@ -6,7 +6,13 @@ from typing import Any, Dict, Optional
 
 import pytest
 
-from prefect_ecs_plugin.config.summary import account_of, given_account, line
+from prefect_ecs_plugin.config.summary import (
+    account_of,
+    given_account,
+    limits_in_words,
+    line,
+)
+from prefect_ecs_plugin.limits import parse, vcpu_limits
 from prefect_ecs_plugin.settings import AgentSettings, PrefectSettings
 
 CLUSTER = "arn:aws:ecs:us-east-1:123456789012:cluster/flows"
@@ -42,6 +48,15 @@ def test_the_whole_line(settings: Dict[str, Any], where: str) -> None:
     assert shown == f"{start}{where}, no health address"
     shown = line(given, prefect, "us-east-1", given_account(given), "http://0.0.0.0:80")
     assert shown == f"{start}{where}, health at http://0.0.0.0:80"
+    shown = line(given, prefect, "us-east-1", given_account(given), None, "total:5")
+    assert shown == f"{start}{where}, limits total:5, no health address"
+
+
+def test_limits_are_named_as_everywhere() -> None:
+    assert limits_in_words([], follows_quota=False) == ""
+    given = [parse("50"), parse("flow=etl:2"), *vcpu_limits("2.5")]
+    assert limits_in_words(given, False) == "total:50, flow=etl:2, vcpus:2.5"
+    assert limits_in_words(given[:1], True) == "total:50, vcpus:quota"
 
 
 @pytest.mark.parametrize(
