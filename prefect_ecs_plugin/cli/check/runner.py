@@ -83,6 +83,7 @@ CHECKS = (
     Check("clock", identity.clock),
     Check("agent address", settings.agent_address),
     Check("agent settings", settings.settings, _USABLE, ("settings",)),
+    Check("limits", settings.limits, _USABLE),
     Check("flow", flows.runs, gives=("rows",)),
     Check("requests", rendering.launches, ("settings", "rows"), gives=("launches",)),
     Check("cluster", cluster.clusters, _USABLE),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from typing import Any, Iterator, List, Mapping
 
+from ...config import summary
 from ...config.configuration import settings_reader
+from ...config.limits_file import LimitsFile
 from ...errors import ConfigurationError
 from ...launch import api_key
+from ...limits import QUOTA, vcpu_limits
 from ...observability.health import listen
 from ...settings import AgentSettings
 from ..option_sources import unknown_variables
@@ -56,6 +60,26 @@ def settings(context: CheckContext) -> Iterator[Finding]:
         count = len(context.settings.subnets)
         plural = "s" if count > 1 else ""
         yield ok(f"{count} subnet{plural} of the default VPC").of("default network")
+
+
+def limits(context: CheckContext) -> Iterator[Finding]:
+    """Whether the agent would start with its limits, and what they are."""
+    options, clients = context.options, context.known_aws.clients
+    most = options.get("max_vcpus")
+    try:
+        found = LimitsFile(
+            options.get("limits") or (),
+            options.get("limits_path"),
+            vcpu_limits(most),
+            clients,
+            logging.getLogger(__name__),
+        )
+    except ConfigurationError as error:
+        yield failed_with(error, "Correct it, or name another file with --limits.")
+        return
+    shown = summary.limits_in_words(found.limits, most == QUOTA)
+    if shown:
+        yield ok(shown)
 
 
 def agent_address(context: CheckContext) -> Iterator[Finding]:
