@@ -306,6 +306,8 @@ PLAN = Plan(
     log_groups=("/ecs/flows",),
     objects=("bucket/template.yaml",),
     infers_network=True,
+    follows_quota=True,
+    reads_prices=True,
 )
 
 PLACE = Placeholders(**{field.name: "eu" for field in fields(Placeholders)})

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ..errors import PrefectECSError
 
 #: The capacity provider's quota, and the class of its usage metric.
-_CODES: Mapping[str, str] = {"FARGATE": "L-3032A538", "FARGATE_SPOT": "L-36FBB829"}
+CODES: Mapping[str, str] = {"FARGATE": "L-3032A538", "FARGATE_SPOT": "L-36FBB829"}
 _CLASSES: Mapping[str, str] = {
     "FARGATE": "Standard/OnDemand",
     "FARGATE_SPOT": "Standard/Spot",
@@ -55,7 +55,7 @@ def read(client: ClientFactory, capacity: str) -> Quota:
     """
     try:
         quota = client("service-quotas").get_service_quota(
-            ServiceCode="fargate", QuotaCode=_CODES[capacity]
+            ServiceCode="fargate", QuotaCode=CODES[capacity]
         )
         now = datetime.now(timezone.utc)
         usage = client("cloudwatch").get_metric_statistics(

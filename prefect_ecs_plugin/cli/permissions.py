@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple, Optional, Tuple
 
+from ..aws import fargate_quota
 from ..template import FLOW_RUN_ID
 
 #: The service that assumes the roles of tasks:
@@ -19,11 +20,17 @@ from ..template import FLOW_RUN_ID
 ECS_TASKS = "ecs-tasks.amazonaws.com"
 
 
+#: The quotas that the agent reads, as in their ARNs:
+#: https://docs.aws.amazon.com/service-authorization/latest/reference/list_servicequotas.html
+QUOTAS = tuple(f"fargate/{code}" for code in fargate_quota.CODES.values())
+
+
 class On(Enum):
     """The kind of resource that a permission is granted on.
 
     `install` writes it as patterns, `check` asks about one example for each run. AWS
-    accepts nothing but `*` for REGISTERED, DESCRIBED, LISTED and NETWORK.
+    accepts nothing but `*` for REGISTERED, DESCRIBED, LISTED, NETWORK, USAGE and
+    PRICES.
     """
 
     LAUNCHED = auto()  #: definitions of the agent's families
@@ -37,6 +44,9 @@ class On(Enum):
     NETWORK = auto()  #: the default VPC
     LOGS = auto()  #: log streams of tasks
     FILES = auto()  #: files on S3
+    QUOTAS = auto()  #: quotas of vCPUs, with `--max-vcpus quota`
+    USAGE = auto()  #: metrics of the account, with `--max-vcpus quota`
+    PRICES = auto()  #: AWS's Price List, with `--prices aws`
 
 
 class Condition(NamedTuple):
@@ -203,12 +213,37 @@ AGENT: Tuple[Permission, ...] = (
     ),
     Permission(
         action="s3:GetObject",
-        statement="ReadTemplates",
+        statement="ReadFiles",
         on=On.FILES,
-        where="the files of `--task-definition` and `--run-task-kwargs` on S3",
+        where="the files of `--task-definition`, `--run-task-kwargs` and `--limits` on "
+        "S3",
         purpose="reading them",
         without="the agent does not start",
         is_needed=True,
+    ),
+    Permission(
+        action="servicequotas:GetServiceQuota",
+        statement="ReadQuotas",
+        on=On.QUOTAS,
+        where="the vCPU quotas of `FARGATE` and `FARGATE_SPOT`",
+        purpose="reading them, with `--max-vcpus quota`",
+        without="the quotas are no limit",
+    ),
+    Permission(
+        action="cloudwatch:GetMetricStatistics",
+        statement="ReadUsage",
+        on=On.USAGE,
+        where=_EVERYTHING,
+        purpose="reading how much of these quotas is used, with `--max-vcpus quota`",
+        without="the quotas are no limit",
+    ),
+    Permission(
+        action="pricing:GetProducts",
+        statement="ReadPrices",
+        on=On.PRICES,
+        where=_EVERYTHING,
+        purpose="reading the prices of Fargate, with `--prices aws`",
+        without="the prices in the package are used",
     ),
 )
 

@@ -440,6 +440,11 @@ BROKEN = {
             Bucket="templates"
         ),
     ),
+    "limits that contradict each other": Broken(
+        {"limits": ("conflicting-limits", r"limits\.yaml: .*total.* 50 .* 40")},
+        ["--limit", "50", "--limits", "limits.yaml"],
+        files={"limits.yaml": {"total": 40}},
+    ),
     "subnets of two VPCs": Broken(
         {"subnets": ("several-vpcs", r"vpc-\w+, vpc-\w+.*networkConfiguration")},
         KWARGS,
@@ -925,6 +930,34 @@ def test_policies_are_asked_about_the_role_behind_a_session(
         "ecs:TagResource, ecs:DescribeClusters, iam:PassRole of-the-tasks, "
         "ec2:DescribeVpcs, ec2:DescribeSubnets"
     )
+
+
+@pytest.mark.usefixtures("agent_role")
+def test_policies_are_asked_about_what_options_need(world: World, check: Check) -> None:
+    s3 = world.aws.client("s3")
+    s3.create_bucket(Bucket="limits")
+    s3.put_object(Bucket="limits", Key="l.yaml", Body=b"flow: {etl: 2}")
+    world.aws.fault = policies = Policies(GetProducts="implicitDeny")
+    result = check(
+        *("--limits", "s3://limits/l.yaml", "--limit", "50", "--max-vcpus", "quota"),
+        *("--prices", "aws"),
+    )
+    assert result.exit_code == 0, result.output
+    asked = [
+        (each["ActionNames.member.1"], each["ResourceArns.member.1"])
+        for each in policies.asked
+    ]
+    quotas = "arn:aws:servicequotas:us-east-1:123456789012:fargate"
+    assert asked[-5:] == [
+        ("s3:GetObject", "arn:aws:s3:::limits/l.yaml"),
+        ("servicequotas:GetServiceQuota", f"{quotas}/L-3032A538"),
+        ("servicequotas:GetServiceQuota", f"{quotas}/L-36FBB829"),
+        ("cloudwatch:GetMetricStatistics", "*"),
+        ("pricing:GetProducts", "*"),
+    ]
+    assert "limits: total:50, flow=etl:2, vcpus:quota" in lines(result, "ok")
+    (denied,) = [x for x in lines(result, "warning") if x.startswith("permissions")]
+    assert "(pricing:GetProducts)" in denied
 
 
 @pytest.mark.usefixtures("agent_role")

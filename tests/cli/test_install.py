@@ -516,19 +516,28 @@ _FULL = plan.Plan(
     families=("etl", "team-*"),
     log_groups=("/ecs/flows",),
     objects=("bucket/templates/etl.yaml",),
+    follows_quota=True,
+    reads_prices=True,
 )
 _PARAMETER = plan.Plan(name="a", version="1", secret=SecretARN(PARAMETER))
 
 
-#: What the linter would have narrower and AWS refuses so. Its own configuration excuses
-#: findings by their line in a file, and it counts no conditions: this is narrower.
-NEEDS_STAR = [
+#: What the linter would have narrower and AWS refuses so, or the reverse. Its own
+#: configuration excuses findings by their line in a file, and it counts no conditions:
+#: this is narrower.
+EXCUSED: List[Tuple[str, Any]] = [
     # AWS's reference gives it a resource by now, but what it is authorized for is `*`:
     # https://github.com/aws/containers-roadmap/issues/929
     ("RESOURCE_STAR", ["ecs:RegisterTaskDefinition"]),
     # Only a list of one container instance's tasks has a resource; the condition on
     # the cluster narrows ours. https://github.com/cdklabs/construct-hub/pull/1207
     ("RESOURCE_STAR", ["ecs:ListTasks"]),
+    # AWS's reference gives it the resource by now, the linter's copy is older:
+    # https://docs.aws.amazon.com/service-authorization/latest/reference/list_servicequotas.html
+    (
+        "RESOURCE_MISMATCH",
+        [{"action": "servicequotas:GetServiceQuota", "required_format": "*"}],
+    ),
 ]
 
 #: Without them what is printed is read by these tests only.
@@ -551,7 +560,7 @@ def test_the_iam_linter_finds_nothing(document: Dict[str, Any]) -> None:
     parliament = pytest.importorskip("parliament", reason=LINTERS)
     findings = parliament.analyze_policy_string(json.dumps(document)).findings
     found = [(finding.issue, finding.detail) for finding in findings]
-    assert [entry for entry in found if entry not in NEEDS_STAR] == []
+    assert [entry for entry in found if entry not in EXCUSED] == []
 
 
 def test_the_iam_linter_would_find_something() -> None:
@@ -770,6 +779,11 @@ def test_with_its_policy_the_agent_can_do_all_it_does_and_nothing_else(
         ("iam:PassRole", ROLE("admin"), "cluster/flows"),
         ("s3:GetObject", "arn:aws:s3:::bucket/templates/other.yaml", "cluster/flows"),
         ("secretsmanager:GetSecretValue", SECRET, "cluster/flows"),
+        (
+            "servicequotas:GetServiceQuota",
+            "arn:aws:servicequotas:eu-west-1:123456789012:ec2/L-1216C47A",
+            "cluster/flows",
+        ),
     ],
 )
 def test_the_policy_allows_nothing_besides(
@@ -816,7 +830,7 @@ def test_the_template_says_what_the_policy_has_to_name(world: Any) -> None:
         f"arn:aws:logs:us-east-1:*:log-group:/ecs/{group}:log-stream:*"
         for group in ("prefect-flows", "flows")
     ]
-    assert by_sid["ReadTemplates"]["Resource"] == ["arn:aws:s3:::templates/etl.yaml"]
+    assert by_sid["ReadFiles"]["Resource"] == ["arn:aws:s3:::templates/etl.yaml"]
     assert "FindDefaultVpc" in by_sid
 
 
@@ -932,6 +946,47 @@ def test_a_file_that_cannot_be_read_from_here_is_told(world: Any, path: str) -> 
     command = yaml.load(result.stdout, Loader=_Loader)["Resources"]["TaskDefinition"]
     properties = command["Properties"]["ContainerDefinitions"][0]
     assert f"--task-definition={path}" in properties["Command"]
+
+
+def test_limits_and_prices_need_what_only_they_need(world: Any) -> None:
+    s3 = world.aws.client("s3")
+    s3.put_object(Bucket="templates", Key="limits", Body=b"total: 50")
+    options = [
+        *("--limits", "s3://templates/limits", "--max-vcpus", "quota"),
+        *("--prices", "aws", "--limit", "flow=etl:2"),
+    ]
+    document = agent_policy(*options, "--cluster", CLUSTER)
+    by_sid = {each["Sid"]: each["Resource"] for each in document["Statement"]}
+    assert by_sid["ReadFiles"] == ["arn:aws:s3:::templates/limits"]
+    assert by_sid["ReadQuotas"] == [
+        f"arn:aws:servicequotas:eu-west-1:123456789012:fargate/{code}"
+        for code in ("L-3032A538", "L-36FBB829")
+    ]
+    assert by_sid["ReadUsage"] == by_sid["ReadPrices"] == ["*"]
+    (container,) = definition(*options)["containerDefinitions"]
+    passed = {f"{name}={value}" for name, value in zip(options[::2], options[1::2])}
+    assert passed <= {*container["command"]}
+    sids = {each["Sid"] for each in agent_policy("--max-vcpus", "8")["Statement"]}
+    assert not sids & {"ReadFiles", "ReadQuotas", "ReadUsage", "ReadPrices"}
+
+
+@pytest.mark.parametrize(
+    "path, exit_code, code",
+    [
+        ("s3://templates/conflict", 1, "conflicting-limits"),
+        ("s3://templates/nothing", 0, "limits-not-checked"),
+        ("agent:///etc/limits.yaml", 0, None),
+    ],
+)
+def test_a_file_of_limits_is_read(
+    world: Any, path: str, exit_code: int, code: Optional[str]
+) -> None:
+    s3 = world.aws.client("s3")
+    s3.put_object(Bucket="templates", Key="conflict", Body=b"total: 50")
+    result = run("--limits", path, "--limit", "40")
+    assert result.exit_code == exit_code
+    told = [(code_of(line), path in line) for line in result.stderr.splitlines()]
+    assert told == ([(code, True)] if code else [])
 
 
 # -- CloudFormation --------------------------------------------------------------------
@@ -1301,6 +1356,7 @@ CONFLICT = "conflicting-options"
         (["--agent-address", "http://127.0.0.1:99999"], "no-port", ["99999"]),
         (["--task-definition", "t.yaml"], "local-file", ["--task-definition: t.yaml"]),
         (["--run-task-kwargs", "file:///k"], "local-file", ["file:///k"]),
+        (["--limits", "l.yaml"], "local-file", ["--limits: l.yaml"]),
         (["--task-definition", "ftp://x/y"], "unknown-scheme", ["'ftp'", "s3, gs"]),
         (["--api", "http://x:port"], "invalid-url", ["http://x:port"]),
         (["--api", "prefect:4200"], FORM, ["--api", "'prefect:4200'"]),

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 from pathlib import Path
-from typing import Any, Iterator, Set
+from typing import Any, Iterator, NamedTuple, Set
 
 import pytest
 import yaml
@@ -37,6 +37,16 @@ NOT_IN_THE_POLICY = {
     "ssm:GetParameter": "for --key-from-secret, which `install` refuses",
 }
 ACTIONS = [each.action for each in permissions.AGENT]
+#: What only agents with these options call, and so is granted to no others.
+OPTIONS = [
+    *("--limits", "s3://templates/limits.yaml", "--max-vcpus", "quota"),
+    *("--prices", "aws"),
+]
+WITH_OPTIONS = {
+    each.action
+    for each in permissions.AGENT
+    if each.on in (On.QUOTAS, On.USAGE, On.PRICES)
+}
 
 TEMPLATE = {
     "family": "etl",
@@ -69,13 +79,21 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
 
 
+class Called(NamedTuple):
+    """The calls of agents: of one without `OPTIONS`, and of all."""
+
+    without: Set[str]
+    all: Set[str]
+
+
 @pytest.fixture(scope="module")
-def called(world: World) -> Set[str]:
+def called(world: World) -> Called:
     """The calls of agents that launch runs, are killed, find their tasks again, stop
     one and report why another one failed. The tests call nothing meanwhile."""
     s3 = world.aws.client("s3")
     s3.create_bucket(Bucket="templates")
     s3.put_object(Bucket="templates", Key="etl.yaml", Body=yaml.safe_dump(TEMPLATE))
+    s3.put_object(Bucket="templates", Key="limits.yaml", Body=b"total: 50")
     named = world.aws.client("ecs").register_task_definition(
         **definition(family="named")
     )["taskDefinition"]["taskDefinitionArn"]
@@ -99,7 +117,8 @@ def called(world: World) -> Set[str]:
         eventually(lambda: _task(world, other, "RUNNING"))
         os.kill(agent._process.pid, signal.SIGKILL)
         agent._process.wait(timeout=DEADLINE)
-    with world.quick_agent(*options, "--key-from-secret", PARAMETER):
+    without = _calls(world)
+    with world.quick_agent(*options, *OPTIONS, "--key-from-secret", PARAMETER):
         eventually(lambda: world.aws.calls["ecs.ListTasks"])
         world.aws.finish(task.task_arn, exit_code=1)
         assert world.finished([failing]) == ["Failed"]
@@ -109,7 +128,14 @@ def called(world: World) -> Set[str]:
         world.client.cancel_flow_run(cancelled)
         eventually(lambda: _task(world, cancelled, "STOPPED"))
         assert world.aws.calls["ecs.StopTask"]
-    return {call.replace(".", ":") for call in world.aws.calls}
+        eventually(lambda: _calls(world) >= WITH_OPTIONS)
+    return Called(without, _calls(world))
+
+
+def _calls(world: World) -> Set[str]:
+    """Calls as IAM spells them; requests to CloudWatch are signed for `monitoring`."""
+    calls = {call.replace(".", ":") for call in world.aws.calls}
+    return {re.sub("^monitoring:", "cloudwatch:", call) for call in calls}
 
 
 def _task(world: World, run_id: str, status: str) -> Any:
@@ -117,12 +143,18 @@ def _task(world: World, run_id: str, status: str) -> Any:
     return found and found[-1]
 
 
-def test_every_call_of_the_agent_is_in_the_policy(called: Set[str]) -> None:
-    assert called - set(ACTIONS) == NOT_IN_THE_POLICY.keys()
+def test_every_call_of_the_agent_is_in_the_policy(called: Called) -> None:
+    assert called.all - set(ACTIONS) == NOT_IN_THE_POLICY.keys()
 
 
-def test_every_action_of_the_policy_is_called_by_the_agent(called: Set[str]) -> None:
-    assert set(ACTIONS) - called == NEVER_CALLED.keys()
+def test_every_action_of_the_policy_is_called_by_the_agent(called: Called) -> None:
+    assert set(ACTIONS) - called.all == NEVER_CALLED.keys()
+
+
+def test_an_agent_without_the_options_calls_nothing_that_they_need(
+    called: Called,
+) -> None:
+    assert called.without & WITH_OPTIONS == set()
 
 
 # -- The table -------------------------------------------------------------------------
@@ -157,6 +189,8 @@ def test_a_plan_that_needs_everything_has_a_statement_for_each_action() -> None:
         flow_roles=("arn:aws:iam::123456789012:role/flow",),
         log_groups=("/ecs/flows",),
         objects=("bucket/etl.yaml",),
+        follows_quota=True,
+        reads_prices=True,
     )
     granted = [
         (statement["Sid"], statement["Action"]) for statement in document["Statement"]
@@ -167,7 +201,7 @@ def test_a_plan_that_needs_everything_has_a_statement_for_each_action() -> None:
 
 def test_what_a_plan_does_not_need_is_not_granted() -> None:
     document = json.dumps(_policy(infers_network=False))
-    optional = (On.ROLES, On.NETWORK, On.FILES)
+    optional = (On.ROLES, On.NETWORK, On.FILES, On.QUOTAS, On.USAGE, On.PRICES)
     for each in permissions.AGENT:
         assert (f'"{each.action}"' in document) is (each.on not in optional), each
 
@@ -195,7 +229,7 @@ def test_migrating_names_each_permission_that_prefects_own_agent_does_not_need()
     section = _section("migrating.md", "### (?:Rights|Permissions)")
     as_before = {"ec2:DescribeVpcs", "ec2:DescribeSubnets", "s3:GetObject"}
     assert _actions(section) - {"ecs:DeregisterTaskDefinition"} == {
-        action for action in ACTIONS if action not in as_before
+        action for action in ACTIONS if action not in as_before | WITH_OPTIONS
     }
 
 

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from botocore import xform_name
 
 from ...config.configuration import infers_network
-from ..permissions import AGENT, On, Permission
+from ...limits import QUOTA
+from ..permissions import AGENT, QUOTAS, On, Permission
 from .aws_client import AWS, AWSRefusal, AWSUnavailable, MissingPermission
 from .context import CheckContext, Identity, LaunchPreview
 from .findings import Finding, failed, ok, skipped, warning
@@ -106,7 +107,7 @@ def _needs(context: CheckContext, identity: Identity, region: str) -> Iterator[N
                 if need.is_needed and not known.is_needed:
                     found[need.action, need.resource] = need
     yield from found.values()
-    yield from _of_agent(context, identity.partition)
+    yield from _of_agent(context, identity, region)
 
 
 def _resources(
@@ -152,13 +153,16 @@ def _need(
     )
 
 
-def _of_agent(context: CheckContext, partition: str) -> Iterator[Need]:
-    """The permissions that the agent itself needs when it starts."""
-    settings = context.settings
+def _of_agent(context: CheckContext, identity: Identity, region: str) -> Iterator[Need]:
+    """The permissions that the agent itself needs, by its options."""
+    settings, options = context.settings, context.options
+    partition = identity.partition
     urls = [
-        urlsplit(context.options.get(option) or "")
-        for option in ("task_definition_path", "run_task_kwargs_path")
+        urlsplit(options.get(option) or "")
+        for option in ("task_definition_path", "run_task_kwargs_path", "limits_path")
     ]
+    follows_quota = options.get("max_vcpus") == QUOTA
+    quotas = f"arn:{partition}:servicequotas:{region}:{identity.account}"
     resources = {
         On.NETWORK: ["*"] if settings and infers_network(settings) else [],
         On.FILES: [
@@ -166,6 +170,9 @@ def _of_agent(context: CheckContext, partition: str) -> Iterator[Need]:
             for url in urls
             if url.scheme == "s3"
         ],
+        On.QUOTAS: [f"{quotas}:{quota}" for quota in QUOTAS if follows_quota],
+        On.USAGE: ["*"] if follows_quota else [],
+        On.PRICES: ["*"] if options.get("prices") == "aws" else [],
     }
     for each in AGENT:
         for resource in resources.get(each.on, ()):
@@ -223,7 +230,7 @@ def simulated(aws: AWS, source: str, need: Need) -> Optional[str]:
 
 
 def _probed(aws: AWS, need: Need) -> Optional[str]:
-    """As `simulated`; None if the action cannot be tried without effects."""
+    """As `simulated`; None for an action that is not tried."""
     cluster = dict(need.context).get("ecs:cluster", "")
     no_vpc = {"Filters": [{"Name": "vpc-id", "Values": ["vpc-00000000000000000"]}]}
     # Most name resources that do not exist: AWS checks the permission first.

@@ -27,6 +27,7 @@ import click
 from ...aws import container_logs
 from ...aws.secret_arn import parse
 from ...errors import ConfigurationError
+from ...limits import QUOTA
 from ...observability import log_formats
 from ...observability.secret_names import is_secret_name
 from ..click_types import check_values, one_line_errors
@@ -450,6 +451,7 @@ def _check_forms(values: Mapping[str, Any]) -> None:
         ("--api", "api"),
         ("--task-definition", "task_definition_path"),
         ("--run-task-kwargs", "run_task_kwargs_path"),
+        ("--limits", "limits_path"),
     ):
         planning.check_no_password(option, values[parameter])
     for option in ("--image", "--tenant-id", "--api"):
@@ -526,9 +528,13 @@ def _plan(ctx: click.Context, values: Mapping[str, Any]) -> Plan:
     ]
     roles = [planning.checked(option, arn) for option, arn in named if arn]
     found = flows.read(values, tell)
+    flows.check_limits(values, tell)
     network = _flow_network(values, found.infers_network)
     tags = [entry.partition("=") for entry in values["tag"]]
-    files = [values["task_definition_path"], values["run_task_kwargs_path"]]
+    files = [
+        values[name]
+        for name in ("task_definition_path", "run_task_kwargs_path", "limits_path")
+    ]
     return Plan(
         name=values["name"],
         version=installed_version(),
@@ -555,6 +561,8 @@ def _plan(ctx: click.Context, values: Mapping[str, Any]) -> Plan:
         flow_repositories=_unique(values["flow_repository"]) or ("*",),
         objects=_unique(*(planning.s3_object(file) for file in files)),
         infers_network=found.infers_network and network is None,
+        follows_quota=values["max_vcpus"] == QUOTA,
+        reads_prices=values["prices"] == "aws",
         key_kms_key=_checked("--api-key-kms-key", values),
         log_kms_key=_checked("--log-kms-key", values),
         log_format=values["log_format"],

@@ -1,4 +1,4 @@
-"""The resources that the agent's own files name, for its policy.
+"""The agent's own files: the resources that they name, for its policy.
 
 The template and the run_task kwargs of the agent name families, roles, log groups and
 the network. The command reads these files with the user's own AWS credentials. It warns
@@ -7,12 +7,14 @@ of a file that it cannot read; options can name the resources instead.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from ... import kwargs, template
 from ...aws.session import AWSClients
 from ...config import configuration
+from ...config.limits_file import LimitsFile
 from ...config.sources import load_mapping
 from ...errors import ConfigurationError, PrefectECSError, SourceError
 from ...settings import AgentSettings
@@ -91,6 +93,34 @@ def read(options: Mapping[str, Any], tell: Tell) -> Flows:
         log_groups=tuple(dict.fromkeys(groups)),
         infers_network=infers_network,
     )
+
+
+def check_limits(options: Mapping[str, Any], tell: Tell) -> None:
+    """Read the file of limits that the agent will read when it starts.
+
+    Args:
+        options: The agent's options, by parameter name.
+        tell: Prints a warning if it cannot be read from here.
+
+    Raises:
+        ConfigurationError: if it is local, or the agent would not start with it.
+        SourceError: if it does not parse.
+    """
+    path = options.get("limits_path")
+    if not path:
+        return
+    _check_scheme("--limits", path)
+    if path.startswith("agent://"):  # in the image
+        return
+    try:
+        LimitsFile(options["limits"], path, (), _client, logging.getLogger(__name__))
+    except SourceError as error:
+        if not error.message.startswith("Cannot read"):
+            raise
+        tell(
+            f"--limits: {error.message.rstrip('.')}. The agent does not start before "
+            "it can read this file [limits-not-checked]"
+        )
 
 
 def _content(

@@ -143,6 +143,8 @@ class Plan:
         flow_repositories: The account's repositories with the images of flows.
         objects: `bucket/key` of the files that it reads from S3.
         infers_network: Whether it looks for the default VPC.
+        follows_quota: Whether it reads AWS's quotas of vCPUs.
+        reads_prices: Whether it reads AWS's Price List.
         key_kms_key: The ARN of the KMS key that encrypts the API key's secret.
         log_kms_key: The ARN of the KMS key that encrypts the new log groups.
         log_format: The format of the agent's own log.
@@ -175,6 +177,8 @@ class Plan:
     flow_repositories: Tuple[str, ...] = ("*",)
     objects: Tuple[str, ...] = ()
     infers_network: bool = True
+    follows_quota: bool = False
+    reads_prices: bool = False
     key_kms_key: Optional[str] = None
     log_kms_key: Optional[str] = None
     log_format: str = "json"

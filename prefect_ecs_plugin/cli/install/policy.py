@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from ..permissions import AGENT, ECS_TASKS, Condition, On
+from ..permissions import AGENT, ECS_TASKS, QUOTAS, Condition, On
 from .placeholders import Placeholders, Reference
 from .plan import IMAGE_REPOSITORY, Plan, family_patterns
 
@@ -152,6 +152,11 @@ def _resources(plan: Plan, names: Placeholders) -> Mapping[On, Sequence[str]]:
         On.FILES: [
             Reference(f"arn:{names.partition}:s3:::{name}") for name in plan.objects
         ],
+        On.QUOTAS: [
+            names.arn("servicequotas", quota) for quota in QUOTAS if plan.follows_quota
+        ],
+        On.USAGE: ["*"] if plan.follows_quota else [],
+        On.PRICES: ["*"] if plan.reads_prices else [],
     }
 
 
