@@ -80,6 +80,7 @@ CASES: Dict[str, List[str]] = {
         *("--flow-subnets", "subnet-0123456789abcdef1"),
         *("--flow-security-groups", "sg-0123456789abcdef1"),
         *("--flow-assign-public-ip", "DISABLED", "--flow-repository", "flows/*"),
+        *("--max-vcpus", "quota", "--prices", "aws", "--limit", "flow=etl:2"),
     ],
     "private subnets": [*NETWORK, "--assign-public-ip", "DISABLED"],
     "flows on EC2": ["--launch-type", "EC2", "--image", ECR_IMAGE, *NETWORK],

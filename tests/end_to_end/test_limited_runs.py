@@ -63,7 +63,8 @@ def test_a_quota_limits_runs_as_far_as_the_agent_may_read_it(
 
     monkeypatch.setattr(world.aws, "fault", deny_spot)
     flow_id = world.register(Flow("sized"))
-    with world.quick_agent("--max-vcpus", "quota") as agent:
+    with world.quick_agent("--limit", "50", "--max-vcpus", "quota") as agent:
+        assert says(agent, ", limits total:50, vcpus:quota, ")
         assert says(agent, "[quota-unreadable]")
         runs = [world.run(flow_id) for _ in range(2)]
         assert eventually(lambda: world.log(runs[1]))[0] == (
