@@ -22,6 +22,7 @@ import click
 from ..errors import PrefectECSError
 from ..observability.redaction import redact_text
 from .option_sources import CONFIG, name_in, options_in, plain_number, variable_of
+from .terminal import printable
 
 
 class Integer(click.IntRange):
@@ -328,4 +329,5 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except PrefectECSError as error:
-        raise click.ClickException(redact_text(" ".join(str(error).split()))) from error
+        line = redact_text(" ".join(str(error).split()))
+        raise click.ClickException(printable(line)) from error

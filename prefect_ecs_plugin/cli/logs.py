@@ -25,7 +25,7 @@ HELP = """\
 Print what a flow run's container has written, from CloudWatch Logs.
 
 RUN is the id, the name or the URL of a flow run. Its last task counts. The container
-has to use the log driver awslogs. Secrets are masked.
+has to use the log driver awslogs. Secrets are masked, and control characters are `?`.
 
 \b
   prefect agent ecs logs curious-otter
@@ -53,6 +53,7 @@ def logs(name: RunName, follow: bool, container: str) -> None:
         from .explain import reading
         from .explain.account import secrets_of
         from .runs import PrefectAPI
+        from .terminal import printable
 
         api = PrefectAPI()
         seen = reading.read(api, api.find(name), log_lines=0)
@@ -60,7 +61,7 @@ def logs(name: RunName, follow: bool, container: str) -> None:
         aws, secrets = AWS(reading.aws_clients(stream.region)), secrets_of(seen)
         arn = seen.task_arn
         for line in lines(aws, stream, arn if follow else "", time.sleep):
-            click.echo(redact_text(line, secrets))
+            click.echo(printable(redact_text(line, secrets)))
 
 
 def stream_of(seen: Seen, container: str) -> LogStream:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 from unittest import mock
 
+import click
 import pytest
 from codes import code_of, raises_code
 from stopped_tasks import EXITED, FAILED_TO_START, OUT_OF_MEMORY, ran
@@ -596,6 +597,40 @@ def test_what_the_tasks_of_a_run_cost() -> None:
     assert "for 2 tasks" in page.page(explained)
 
 
+def test_no_name_and_no_line_controls_the_terminal() -> None:
+    hostile = "\x1b]0;x\x07\x1b[2J\r\x9b1A\u202e\ud800"
+    states = [state("Submitted", 5, attempt=1), state("Failed", 90)]
+    described = {
+        **task("a", 6, 16, 50, 52, 91, 92),
+        "stoppedReason": hostile,
+        "taskDefinitionArn": f"{ARN}etl:1",
+        "overrides": {
+            "containerOverrides": [{"environment": [{"name": "X", "value": hostile}]}]
+        },
+    }
+    line = Line(at(50).timestamp(), "INFO", f"{hostile}\n{hostile}")
+    given = seen(99, states, described, said=[line])
+    failed = {
+        "map_index": -1,
+        **dict.fromkeys(("state_message", "state"), hostile),
+        **dict.fromkeys(("start_time", "end_time", "state_timestamp")),
+        "task": {"name": hostile},
+    }
+    row = {
+        **given.row,
+        **dict.fromkeys(("name", "state_message"), hostile),
+        "flow": {"name": hostile, "project": {"name": hostile}},
+        "agent": {"name": hostile},
+        "labels": [hostile],
+        "task_runs": [failed, {**failed, "state": "Failed"}],
+    }
+    given = dataclasses.replace(given, row=row, log=[line], unseen=[hostile])
+    explained = account.explain(given, 10)
+    explained = dataclasses.replace(explained, links=(hostile,), log_source=hostile)
+    shown = click.unstyle(page.page(explained, True))
+    assert [line for line in shown.splitlines() if not line.isprintable()] == []
+
+
 def test_a_run_of_two_days() -> None:
     given = seen(90_000, [state("Submitted", 5, attempt=1), state("Success", 86_500)])
     shown = page.page(account.explain(given, 10))
@@ -646,10 +681,12 @@ def test_logs_of_a_run(world: RecordedRuns, logged: str) -> None:
     result = world.command("logs", logged)
     assert (result.exit_code, result.stdout) == (1, "")
     assert code_of(result.stderr.strip()) == "no-log-stream"
-    write(world, arn, *(f"line {n}" for n in range(12)), f"password={PASSWORD}")
+    control = "\x1b]0;x\x07\tx"
+    secret = f"password={PASSWORD}"
+    write(world, arn, control, *(f"line {n}" for n in range(12)), secret)
     result = world.command("logs", logged)
     assert result.exit_code == 0, result.output
-    expected = [*(f"line {n}" for n in range(12)), "password=***"]
+    expected = ["?]0;x?\tx", *(f"line {n}" for n in range(12)), "password=***"]
     assert result.stdout.splitlines() == expected
     explained = world.command("explain", logged, "--log-lines", "2").stdout
     assert "\nLast lines of /ecs/flows in CloudWatch Logs\n" in explained

@@ -294,6 +294,18 @@ def test_it_fits(height: Any) -> None:
     json.loads(screen.as_json(busy()))
 
 
+def test_no_name_and_no_line_controls_the_terminal() -> None:
+    hostile = "\x1b]0;x\x07\x1b[2J\r\x9b1A\u202e\ud800"
+    names = {"name": hostile, "labels": [hostile], "flow": {"name": hostile}}
+    rows = [run(1, "Scheduled", 60, **names), run(2, "Scheduled", 60, **names)]
+    said = {rows[0]["id"]: Line(0, "INFO", f"Waiting for {hostile}")}
+    agent = {"id": "a", "last_queried": None, **names}
+    tasks = {Location(hostile, hostile): [task(rows[0], hostile)]}
+    found = seen(rows, said=said, agents=[agent], tasks=tasks, unseen=[hostile])
+    shown = click.unstyle("".join(screen.lines(overview(found))))
+    assert shown.isprintable()
+
+
 def test_nothing_to_show() -> None:
     first, second = screen.lines(overview(seen([])))
     assert "no runs" in first

@@ -11,7 +11,7 @@ import click
 from tabulate import tabulate
 
 from ...validation.excerpt import shortened
-from ..terminal import spoken, wrapped
+from ..terminal import printable, spoken, wrapped
 from .overview import Group, Overview
 
 #: The states of runs, in their order.
@@ -107,7 +107,8 @@ def _drawn(table: _Table, most: int) -> List[str]:
     first, *headings = table.headings
     if len(table.rows) > most:
         first = f"{first} ({most} of {len(table.rows)})"
-    rows = [[first, *headings], *table.rows[:most]]
+    cells = [[printable(cell) for cell in row] for row in table.rows[:most]]
+    rows = [[first, *headings], *cells]
     are_counts = [name in _COUNTS for name in table.headings]
     align = ["right" if is_count else "left" for is_count in are_counts]
     heading, *rows = tabulate(
