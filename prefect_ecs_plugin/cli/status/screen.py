@@ -155,7 +155,7 @@ def _tables(overview: Overview) -> Iterator[_Table]:
         [
             [
                 shortened(each.what, 40),
-                "?" if each.used is None else str(each.used),
+                f"{each.used:g}",
                 f"{each.most:g}",
                 str(each.waiting),
             ]
