@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import time
@@ -26,7 +27,7 @@ from prefect_ecs_plugin.cli import exec as exec_module
 from prefect_ecs_plugin.cli import logs, permissions, runs
 from prefect_ecs_plugin.cli.explain import account, page, reading
 from prefect_ecs_plugin.cli.explain.account import Explanation
-from prefect_ecs_plugin.cli.explain.seen import Line, Seen, moment
+from prefect_ecs_plugin.cli.explain.seen import Line, Seen, moment, oldest_first
 from prefect_ecs_plugin.cli.explain.timeline import Phase
 from prefect_ecs_plugin.launch_record import LaunchRecord
 from prefect_ecs_plugin.monitoring import costs, fargate_prices, phases
@@ -631,6 +632,25 @@ def test_no_name_and_no_line_controls_the_terminal() -> None:
     assert [line for line in shown.splitlines() if not line.isprintable()] == []
 
 
+def test_a_run_with_little_and_with_much_to_show() -> None:
+    """No message, no time, no flow; more task runs than are read; a new task."""
+    failed = {
+        **dict.fromkeys(("start_time", "end_time", "state_timestamp", "task")),
+        **{"map_index": None, "state": "Failed", "state_message": None},
+    }
+    given = seen(99, [state("Submitted", 5, attempt=1), state("Failed", 90)])
+    row = {**given.row, "state_message": None, "flow": None, "agent": None}
+    row["task_runs"] = [failed] * 1000
+    explained = account.explain(dataclasses.replace(given, row=row), 10)
+    assert explained.cause
+    assert explained.cause.text == "The run is Failed"
+    assert explained.cause.facts[0] == "Task run 'None' is Failed"
+    assert any("1000" in each for each in explained.unseen)
+    assert max(map(len, page.page(explained).splitlines())) <= 80
+    new = {"taskArn": f"{ARN}b", "lastStatus": "PROVISIONING"}
+    assert oldest_first([new, task("a", 6)]) == [task("a", 6), new]
+
+
 def test_a_run_of_two_days() -> None:
     given = seen(90_000, [state("Submitted", 5, attempt=1), state("Success", 86_500)])
     shown = page.page(account.explain(given, 10))
@@ -798,6 +818,12 @@ def test_exec(world: RecordedRuns, plugin: List[List[str]]) -> None:
     assert endpoint == world.aws.url
     result = world.command("exec", run_id)
     assert code_of(result.stderr.strip()) == "no-session-manager-plugin"
+    broken = OSError(errno.ENOEXEC, "Exec format error")
+    with mock.patch.object(os, "execv", side_effect=broken):
+        result = world.command("exec", run_id, PATH=folder)
+    assert result.exit_code == 1
+    assert code_of(result.stderr.strip()) == "session-manager-plugin-broken"
+    world.aws.calls.clear()
     denied = Fault(error_code="AccessDeniedException", status=400)
     world.aws.fault = lambda asked, _: denied if "ExecuteCommand" in asked else None
     result = world.command("exec", run_id, PATH=folder)

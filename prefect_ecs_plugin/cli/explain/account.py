@@ -14,7 +14,7 @@ from ...monitoring.decision import Task
 from ...observability import redaction
 from . import causes
 from .causes import Cause
-from .seen import Line, Seen, claims_of, moment
+from .seen import TASK_RUNS, Line, Seen, claims_of, moment
 from .timeline import Span, longest, timeline
 
 #: Characters of one line of a log.
@@ -265,6 +265,8 @@ def _requests(seen: Seen) -> Dict[str, Any]:
 
 def _not_seen(seen: Seen) -> Iterator[str]:
     """What is missing although it was asked for."""
+    if len(seen.row.get("task_runs") or ()) >= TASK_RUNS:
+        yield f"Of the task runs, the {TASK_RUNS} that changed last are counted."
     claims = claims_of(seen.row)
     if not claims and not seen.task_arn:
         if seen.has_ended or seen.state == "Running":

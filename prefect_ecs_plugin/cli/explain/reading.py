@@ -25,14 +25,14 @@ from ...monitoring.poll_queue import Location
 from ...observability.redaction import secrets_in
 from ..check.aws_client import AWS, AWSRefusal, AWSUnavailable
 from ..runs import PrefectAPI
-from .seen import Line, Seen, claims_of, moment
+from .seen import TASK_RUNS, Line, Seen, claims_of, moment, oldest_first
 
 #: Seconds that a person waits for a connection to AWS, and for an answer.
 _TIMEOUTS = {"connect_timeout": 4, "read_timeout": 10}
 
-#: Of a run's states, of its task runs that changed last, of its task runs that agents
-#: claimed, of the agents, and of what agents wrote into its log.
-_STATES, _TASK_RUNS, _RESUMED, _AGENTS, _SAID = 500, 1000, 50, 200, 200
+#: Of a run's states, of its task runs that agents claimed, of the agents, and of what
+#: agents wrote into its log.
+_STATES, _RESUMED, _AGENTS, _SAID = 500, 50, 200, 200
 
 _CLAIMED = {"state": {"_eq": "Submitted"}}
 _CLAIMS = with_args(
@@ -57,7 +57,7 @@ _RUN_FIELDS: Mapping[str, Any] = {
     },
     with_args(
         "task_runs",
-        {"order_by": {"state_timestamp": EnumValue("desc")}, "limit": _TASK_RUNS},
+        {"order_by": {"state_timestamp": EnumValue("desc")}, "limit": TASK_RUNS},
     ): {
         **dict.fromkeys(("map_index", "state", "state_message"), True),
         "state_timestamp": True,
@@ -200,7 +200,7 @@ class _FromAWS:
             if arns:
                 which = {**cluster, "include": ["TAGS"]}
                 answer = aws.ask("ecs", "describe_tasks", None, tasks=arns, **which)
-                self.tasks = sorted(answer["tasks"], key=lambda task: task["createdAt"])
+                self.tasks = oldest_first(answer["tasks"])
         except AWSUnavailable as error:
             self._note("ECS did not describe the run's tasks", error)
 
