@@ -324,6 +324,13 @@ def test_no_name_and_no_line_controls_the_terminal() -> None:
     assert shown.isprintable()
 
 
+def test_a_row_names_the_limit_for_which_its_run_waits() -> None:
+    row, limit = run(1, "Scheduled", 60), parse("flow=a-rather-long-name:2")
+    said = {row["id"]: Line(0, "INFO", waiting_line(limit))}
+    lines = screen.lines(overview(seen([row], said=said)))
+    assert any(line.startswith(f"limit {limit}  ") for line in lines)
+
+
 def test_nothing_to_show() -> None:
     first, second = screen.lines(overview(seen([])))
     assert "no runs" in first
