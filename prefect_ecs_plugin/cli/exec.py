@@ -150,7 +150,7 @@ def session(task: Task, container: str, command: str) -> List[str]:
         PrefectECSError: if AWS does not start one.
     """
     from ..aws.ecs import cluster_of, region_of
-    from .check.aws_client import AWS, AWSUnavailable
+    from .aws_client import AWS, AWSUnavailable
     from .explain.reading import aws_clients
 
     arn = str(task["taskArn"])

@@ -14,7 +14,7 @@ from .runs import RunName, run_argument
 
 if TYPE_CHECKING:
     from ..aws.console_links import LogStream
-    from .check.aws_client import AWS
+    from .aws_client import AWS
     from .explain.seen import Seen
 
 #: Seconds between two looks at a log, and at its task. AWS allows 25 GetLogEvents per
@@ -49,7 +49,7 @@ has to use the log driver awslogs. Secrets are masked, and control characters ar
 def logs(name: RunName, follow: bool, container: str) -> None:
     with one_line_errors():
         from ..observability.redaction import redact_text
-        from .check.aws_client import AWS
+        from .aws_client import AWS
         from .explain import reading
         from .explain.account import secrets_of
         from .runs import PrefectAPI
@@ -142,7 +142,7 @@ def _page(
 ) -> tuple[List[str], Optional[str]]:
     """The lines after a token, and the token of the next page; the same at the end."""
     from ..aws.container_logs import lines_of
-    from .check.aws_client import AWSRefusal, AWSUnavailable
+    from .aws_client import AWSRefusal, AWSUnavailable
 
     request: Dict[str, Any] = {
         "logGroupName": stream.group,
@@ -177,7 +177,7 @@ def _unreadable(stream: LogStream, error: Exception) -> PrefectECSError:
 def _has_stopped(aws: AWS, task_arn: str) -> bool:
     """Whether a task has stopped, or ECS does not know it any more."""
     from ..aws.ecs import cluster_of, region_of
-    from .check.aws_client import AWSUnavailable
+    from .aws_client import AWSUnavailable
 
     which = {"cluster": cluster_of(task_arn), "tasks": [task_arn]}
     try:

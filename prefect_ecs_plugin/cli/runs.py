@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from ..errors import ConfigurationError, PrefectECSError
 from ..validation.excerpt import quoted, shortened
-from .check.prefect_client import API, APIKeyRejected, APIUnavailable
+from .prefect_client import API, APIKeyRejected, APIUnavailable
 from .terminal import printable
 
 #: The part of a URL of Prefect's UI that stands before a flow run's id.

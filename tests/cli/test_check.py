@@ -30,6 +30,7 @@ from sandbox_aws import ec2_cluster
 from world import World
 
 from prefect_ecs_plugin.aws.secret_arn import SecretARN
+from prefect_ecs_plugin.cli.aws_client import AWS, skew_of
 from prefect_ecs_plugin.cli.check import (
     flows,
     identity,
@@ -38,7 +39,6 @@ from prefect_ecs_plugin.cli.check import (
     runner,
     secrets,
 )
-from prefect_ecs_plugin.cli.check.aws_client import AWS, skew_of
 from prefect_ecs_plugin.cli.check.context import CheckContext
 from prefect_ecs_plugin.cli.check.findings import (
     Finding,

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from botocore import xform_name
 
 from ...config.configuration import infers_network
+from ..aws_client import AWS, AWSRefusal, AWSUnavailable, MissingPermission
 from ..permissions import AGENT, On, Permission
-from .aws_client import AWS, AWSRefusal, AWSUnavailable, MissingPermission
 from .context import CheckContext, Identity, LaunchPreview
 from .findings import Finding, failed, ok, skipped, warning
 from .roles import arn_of

@@ -23,7 +23,7 @@ from ...flow_run import FLOW_CONTAINER
 from ...monitoring.decision import Task
 from ...monitoring.poll_queue import Location
 from ...observability.redaction import secrets_in
-from ..check.aws_client import AWS, AWSRefusal, AWSUnavailable
+from ..aws_client import AWS, AWSRefusal, AWSUnavailable
 from ..runs import PrefectAPI
 from .seen import TASK_RUNS, Line, Seen, claims_of, moment, oldest_first
 

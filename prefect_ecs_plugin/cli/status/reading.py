@@ -13,7 +13,7 @@ from ...errors import ConfigurationError, with_code
 from ...launch_record import NEEDS_TASK, RESCHEDULED_STATES, latest_claim
 from ...monitoring.decision import Task
 from ...monitoring.poll_queue import Location
-from ..check.aws_client import AWS, AWSUnavailable
+from ..aws_client import AWS, AWSUnavailable
 from ..explain.reading import aws_clients
 from ..explain.seen import Line, moment
 from ..runs import PrefectAPI
