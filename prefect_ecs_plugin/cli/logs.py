@@ -48,7 +48,7 @@ has to use the log driver awslogs. Secrets are masked, and control characters ar
 )
 def logs(name: RunName, follow: bool, container: str) -> None:
     with one_line_errors():
-        from ..observability.redaction import redact_text
+        from ..observability.redaction import LONGEST_TEXT, redact_lines
         from .aws_client import AWS
         from .explain import reading
         from .explain.account import secrets_of
@@ -60,8 +60,9 @@ def logs(name: RunName, follow: bool, container: str) -> None:
         stream = stream_of(seen, container)
         aws, secrets = AWS(reading.aws_clients(stream.region)), secrets_of(seen)
         arn = seen.task_arn
-        for line in lines(aws, stream, arn if follow else "", time.sleep):
-            click.echo(printable(redact_text(line, secrets)))
+        for page in pages(aws, stream, arn if follow else "", time.sleep):
+            for line in redact_lines(page, secrets, LONGEST_TEXT):
+                click.echo(printable(line))
 
 
 def stream_of(seen: Seen, container: str) -> LogStream:
@@ -106,9 +107,9 @@ def stream_of(seen: Seen, container: str) -> LogStream:
     return stream
 
 
-def lines(
+def pages(
     aws: AWS, stream: LogStream, followed: str, sleep: Callable[[float], object]
-) -> Iterator[str]:
+) -> Iterator[List[str]]:
     """All lines of a log stream, and those to come while a task goes on.
 
     Args:
@@ -125,7 +126,7 @@ def lines(
     is_over = not followed
     while True:
         events, latest = _page(aws, stream, token, may_be_missing=bool(followed))
-        yield from events
+        yield events
         if latest and latest != token:
             token = latest
             continue

@@ -717,6 +717,17 @@ def test_logs_of_a_run(world: RecordedRuns, logged: str) -> None:
     world.finish(arn, 0)
 
 
+def test_a_secret_of_several_lines_is_masked_in_logs(
+    world: RecordedRuns, logged: str
+) -> None:
+    arn = world.launch(logged)
+    frame = [f"-----{word} RSA PRIVATE KEY-----" for word in ("BEGIN", "END")]
+    write(world, arn, "before", frame[0], *2 * ["x4Yt" * 16], frame[1], "after")
+    shown = world.command("logs", logged).stdout.splitlines()
+    world.finish(arn, 0)
+    assert shown == ["before", frame[0], "***", "***", frame[1], "after"]
+
+
 def test_logs_of_a_task_that_ecs_has_forgotten(world: RecordedRuns) -> None:
     """The agent's line about the launch links to them."""
     run_id = world.claimed()
