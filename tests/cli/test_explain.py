@@ -651,6 +651,16 @@ def test_a_run_with_little_and_with_much_to_show() -> None:
     assert oldest_first([new, task("a", 6)]) == [task("a", 6), new]
 
 
+def test_a_secret_of_several_lines_is_masked() -> None:
+    frame = [f"-----{word} RSA PRIVATE KEY-----" for word in ("BEGIN", "END")]
+    printed = [frame[0], *2 * ["x4Yt" * 16], frame[1]]
+    given = seen(99, [state("Submitted", 5, attempt=1), state("Failed", 90)])
+    lines = [Line(at(50).timestamp(), "INFO", each) for each in printed]
+    explained = account.explain(dataclasses.replace(given, log=lines), 10)
+    assert len(explained.log) == 4
+    assert "x4Yt" not in page.page(explained) + page.as_json(explained)
+
+
 def test_a_run_of_two_days() -> None:
     given = seen(90_000, [state("Submitted", 5, attempt=1), state("Success", 86_500)])
     shown = page.page(account.explain(given, 10))

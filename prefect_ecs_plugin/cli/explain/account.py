@@ -135,7 +135,8 @@ def without_secrets(seen: Seen) -> Seen:
     secrets = secrets_of(seen)
 
     def clean(lines: Sequence[Line]) -> List[Line]:
-        texts = (redaction.redact_text(each.message, secrets) for each in lines)
+        messages = [each.message for each in lines]
+        texts = redaction.redact_lines(messages, secrets, redaction.LONGEST_TEXT)
         return [each._replace(message=text) for each, text in zip(lines, texts)]
 
     container_log = seen.container_log
