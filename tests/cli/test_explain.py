@@ -295,6 +295,30 @@ def test_what_aws_does_not_show_is_said(world: RecordedRuns, explain: Explain) -
     ]
 
 
+def test_a_task_that_ecs_does_not_describe_is_not_called_gone(
+    world: RecordedRuns, explain: Explain
+) -> None:
+    run_id = world.claimed()
+    arn = world.launch(run_id)
+    world.running(arn)
+    denied = Fault(error_code="AccessDeniedException", status=400)
+    for refused in ("ecs.DescribeTasks", "ecs."):
+        world.aws.fault = lambda asked, _, refused=refused: (
+            denied if asked.startswith(refused) else None
+        )
+        explained = explain(run_id)
+        world.aws.fault = None
+        assert explained.cause is None
+        assert {*map(code_of, explained.unseen)} == {"missing-permission"}
+    world.finish(arn, 0)
+
+
+def test_with_invalid_aws_settings_the_rest_is_told(world: RecordedRuns) -> None:
+    result = world.command("explain", world.claimed(), AWS_MAX_ATTEMPTS="many")
+    assert result.exit_code == 0, result.output
+    assert "[aws-settings]" in result.stdout
+
+
 def test_without_credentials_the_rest_is_told(world: RecordedRuns) -> None:
     run_id = world.claimed()
     world.set_state(run_id, "Failed", "The image is no name. [image-name]")

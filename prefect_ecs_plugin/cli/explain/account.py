@@ -278,8 +278,10 @@ def _not_seen(seen: Seen) -> Iterator[str]:
             "The run has no launch record: another kind of agent took it, or the API "
             "drops the context of states."
         )
-    if not seen.tasks and seen.task_arn:
+    if seen.tasks or not seen.were_listed:
+        return
+    if seen.task_arn:
         name = seen.task_arn.rpartition("/")[2]
         yield f"ECS has forgotten task {name}; it keeps stopped tasks for an hour."
-    elif not seen.tasks and not seen.unseen:
+    else:
         yield "ECS shows no task of this run; it keeps stopped tasks for an hour."

@@ -157,14 +157,13 @@ class _FromAWS:
         """Read everything, as far as AWS answers."""
         try:
             aws = AWS(aws_clients(self.place.region))
+            self._read_tasks(aws)
+            if self.tasks:
+                self._read_definition(aws, str(self.tasks[-1]["taskDefinitionArn"]))
+            if log_lines:
+                self._read_log(aws, log_lines)
         except ConfigurationError as error:
             self.unseen.append(f"AWS was not asked about the run's task: {error}")
-            return
-        self._read_tasks(aws)
-        if self.tasks:
-            self._read_definition(aws, str(self.tasks[-1]["taskDefinitionArn"]))
-        if log_lines:
-            self._read_log(aws, log_lines)
 
     def seen(self) -> Seen:
         """What is known now."""
@@ -183,6 +182,7 @@ class _FromAWS:
         started_by = {**cluster, "startedBy": str(self.known.row["id"])}
         one_page = {"MaxItems": DESCRIBED_AT_ONCE}
         arns: List[str] = []
+        were_listed = False
         try:
             for status in ("RUNNING", "STOPPED"):
                 which = {**started_by, "desiredStatus": status}
@@ -190,7 +190,7 @@ class _FromAWS:
                     "ecs", "list_tasks", PaginationConfig=one_page, **which
                 )
                 arns += answer["taskArns"]
-            self.were_listed = True
+            were_listed = True
         except AWSUnavailable as error:
             self._note("ECS did not list the run's tasks", error)
             arns = [each.task_arn for each in self.known.said if each.task_arn]
@@ -201,6 +201,7 @@ class _FromAWS:
                 which = {**cluster, "include": ["TAGS"]}
                 answer = aws.ask("ecs", "describe_tasks", None, tasks=arns, **which)
                 self.tasks = oldest_first(answer["tasks"])
+            self.were_listed = were_listed
         except AWSUnavailable as error:
             self._note("ECS did not describe the run's tasks", error)
 

@@ -70,7 +70,8 @@ class Seen:
         said: What agents wrote into the run's log, the oldest first.
         log: What others wrote last into it, the oldest first.
         tasks: The run's tasks as described, the oldest first.
-        were_listed: Whether ECS has listed them; it forgets those that have stopped.
+        were_listed: Whether ECS has listed and described them; it forgets those that
+            have stopped.
         definition: The definition of the last one.
         container_log: The last lines of its flow container; None if not read.
         log_source: Where these are, in words.
