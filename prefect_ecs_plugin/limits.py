@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from dataclasses import dataclass
 from typing import (
     AbstractSet,
@@ -125,6 +126,20 @@ class Taken(NamedTuple):
 def waiting_line(limit: Limit) -> str:
     """What the log of a run says while it waits for a limit."""
     return f"Waiting for other runs to end: the limit {limit} is reached"
+
+
+_WAITING_LINE = re.compile(
+    r"Waiting for other runs to end: the limit "
+    r"(?P<kind>\w+)(?:=(?P<name>.+))?:(?P<most>\d+(?:\.\d+)?) is reached"
+)
+
+
+def limit_in(line: str) -> Optional[Limit]:
+    """The limit that a `waiting_line` names; None for another line."""
+    found = _WAITING_LINE.match(line)
+    if found is None or found["kind"] not in [each.value for each in Kind]:
+        return None
+    return Limit(Kind(found["kind"]), found["name"] or "", float(found["most"]))
 
 
 class Use(NamedTuple):

@@ -17,6 +17,7 @@ from prefect_ecs_plugin.limits import (
     Verdict,
     admit,
     is_too_large,
+    limit_in,
     merged,
     of_vcpus,
     parse,
@@ -24,6 +25,7 @@ from prefect_ecs_plugin.limits import (
     totals,
     vcpu_limits,
     verdict,
+    waiting_line,
 )
 
 # -- Options and files -------------------------------------------------------------
@@ -42,6 +44,19 @@ from prefect_ecs_plugin.limits import (
 )
 def test_an_option_says_a_limit(text: str, limit: Limit) -> None:
     assert parse(text) == limit
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        *map(parse, ("50", "flow=a=b:c d:2", "label=db:5", "project=ads:10")),
+        *(of_vcpus(8), of_vcpus(0.25, "FARGATE_SPOT")),
+    ],
+)
+def test_the_line_of_a_run_that_waits_names_its_limit(limit: Limit) -> None:
+    assert limit_in(waiting_line(limit)) == limit
+    assert limit_in(f"x {waiting_line(limit)}") is None
+    assert limit_in(waiting_line(limit).replace("limit ", "limit x")) is None
 
 
 @pytest.mark.parametrize(

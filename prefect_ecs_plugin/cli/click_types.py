@@ -22,6 +22,7 @@ import click
 from ..errors import PrefectECSError
 from ..observability.redaction import redact_text
 from .option_sources import CONFIG, name_in, options_in, plain_number, variable_of
+from .terminal import printable
 
 
 class Integer(click.IntRange):
@@ -309,11 +310,14 @@ def check_values(options: Mapping[str, Any]) -> None:
     for name, problem in mistakes(options):
         message = f"{problem.message} [{problem.code}]"
         raise click.BadParameter(message, ctx, params.get(name))
-    for entry in options["env"]:
+    for number, entry in enumerate(options["env"], 1):
         if "=" not in entry or entry.startswith("="):
+            # It is not shown: it may be a part of a secret that a blank has split.
             raise click.BadParameter(
-                f"{entry!r} is not of the form NAME=value [invalid-option-value]",
-                param_hint="'--env'",
+                f"value {number} of {len(options['env'])} is not of the form "
+                "NAME=value; a variable's text is split at blanks "
+                "[invalid-option-value]",
+                param_hint=f"'{name_in(ctx, params['env'])}'",
             )
     if options.get("key") and options.get("key_from_secret"):
         raise click.UsageError(
@@ -328,4 +332,5 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except PrefectECSError as error:
-        raise click.ClickException(redact_text(" ".join(str(error).split()))) from error
+        line = redact_text(" ".join(str(error).split()))
+        raise click.ClickException(printable(line)) from error

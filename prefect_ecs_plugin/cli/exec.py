@@ -83,8 +83,14 @@ def exec(  # the group finds a command under its name
             )
         arguments = session(task, container, shlex.join(command) or "/bin/sh")
         sys.stdout.flush()
-        # The plugin takes this process's place, and so its terminal and its signals.
-        os.execv(plugin, [plugin, *arguments])
+        try:  # the plugin takes this process's place, its terminal and its signals
+            os.execv(plugin, [plugin, *arguments])
+        except OSError as error:
+            raise PrefectECSError(
+                f"{plugin} cannot be run: {error.strerror}. "
+                f"Install it again: {_INSTALL}",
+                code="session-manager-plugin-broken",
+            ) from error
 
 
 def ready_task(seen: Seen, container: str) -> Task:
@@ -144,7 +150,7 @@ def session(task: Task, container: str, command: str) -> List[str]:
         PrefectECSError: if AWS does not start one.
     """
     from ..aws.ecs import cluster_of, region_of
-    from .check.aws_client import AWS, AWSUnavailable
+    from .aws_client import AWS, AWSUnavailable
     from .explain.reading import aws_clients
 
     arn = str(task["taskArn"])

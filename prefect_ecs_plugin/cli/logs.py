@@ -14,7 +14,7 @@ from .runs import RunName, run_argument
 
 if TYPE_CHECKING:
     from ..aws.console_links import LogStream
-    from .check.aws_client import AWS
+    from .aws_client import AWS
     from .explain.seen import Seen
 
 #: Seconds between two looks at a log, and at its task. AWS allows 25 GetLogEvents per
@@ -25,7 +25,7 @@ HELP = """\
 Print what a flow run's container has written, from CloudWatch Logs.
 
 RUN is the id, the name or the URL of a flow run. Its last task counts. The container
-has to use the log driver awslogs. Secrets are masked.
+has to use the log driver awslogs. Secrets are masked, and control characters are `?`.
 
 \b
   prefect agent ecs logs curious-otter
@@ -48,19 +48,21 @@ has to use the log driver awslogs. Secrets are masked.
 )
 def logs(name: RunName, follow: bool, container: str) -> None:
     with one_line_errors():
-        from ..observability.redaction import redact_text
-        from .check.aws_client import AWS
+        from ..observability.redaction import LONGEST_TEXT, redact_lines
+        from .aws_client import AWS
         from .explain import reading
         from .explain.account import secrets_of
         from .runs import PrefectAPI
+        from .terminal import printable
 
         api = PrefectAPI()
         seen = reading.read(api, api.find(name), log_lines=0)
         stream = stream_of(seen, container)
         aws, secrets = AWS(reading.aws_clients(stream.region)), secrets_of(seen)
         arn = seen.task_arn
-        for line in lines(aws, stream, arn if follow else "", time.sleep):
-            click.echo(redact_text(line, secrets))
+        for page in pages(aws, stream, arn if follow else "", time.sleep):
+            for line in redact_lines(page, secrets, LONGEST_TEXT):
+                click.echo(printable(line))
 
 
 def stream_of(seen: Seen, container: str) -> LogStream:
@@ -105,9 +107,9 @@ def stream_of(seen: Seen, container: str) -> LogStream:
     return stream
 
 
-def lines(
+def pages(
     aws: AWS, stream: LogStream, followed: str, sleep: Callable[[float], object]
-) -> Iterator[str]:
+) -> Iterator[List[str]]:
     """All lines of a log stream, and those to come while a task goes on.
 
     Args:
@@ -124,7 +126,7 @@ def lines(
     is_over = not followed
     while True:
         events, latest = _page(aws, stream, token, may_be_missing=bool(followed))
-        yield from events
+        yield events
         if latest and latest != token:
             token = latest
             continue
@@ -141,7 +143,7 @@ def _page(
 ) -> tuple[List[str], Optional[str]]:
     """The lines after a token, and the token of the next page; the same at the end."""
     from ..aws.container_logs import lines_of
-    from .check.aws_client import AWSRefusal, AWSUnavailable
+    from .aws_client import AWSRefusal, AWSUnavailable
 
     request: Dict[str, Any] = {
         "logGroupName": stream.group,
@@ -176,7 +178,7 @@ def _unreadable(stream: LogStream, error: Exception) -> PrefectECSError:
 def _has_stopped(aws: AWS, task_arn: str) -> bool:
     """Whether a task has stopped, or ECS does not know it any more."""
     from ..aws.ecs import cluster_of, region_of
-    from .check.aws_client import AWSUnavailable
+    from .aws_client import AWSUnavailable
 
     which = {"cluster": cluster_of(task_arn), "tasks": [task_arn]}
     try:

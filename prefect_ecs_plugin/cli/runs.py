@@ -14,7 +14,8 @@ from tabulate import tabulate
 
 from ..errors import ConfigurationError, PrefectECSError
 from ..validation.excerpt import quoted, shortened
-from .check.prefect_client import API, APIKeyRejected, APIUnavailable
+from .prefect_client import API, APIKeyRejected, APIUnavailable
+from .terminal import printable
 
 #: The part of a URL of Prefect's UI that stands before a flow run's id.
 _IN_URL = "flow-run"
@@ -189,7 +190,7 @@ def _ambiguous(name: RunName, rows: List[Dict[str, Any]]) -> PrefectECSError:
     table = [
         [
             row["id"],
-            shortened(str((row["flow"] or {}).get("name")), 13),
+            shortened(printable(str((row["flow"] or {}).get("name"))), 13),
             shortened(str(row["state"]), 10),
             str(row["start_time"] or row["scheduled_start_time"])[:16],
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+import unicodedata
 from typing import List, Optional
 
 import click
@@ -12,13 +13,35 @@ import click
 WIDTH = 80
 
 
+#: Categories of Unicode: control and format characters, halves of characters, and
+#: separators of lines. In them a terminal reads commands, or text in another order.
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def printable(text: str) -> str:
+    """A line with `?` in place of what a terminal does not print; tabs stay.
+
+    Names of runs and flows, and lines of logs, are written by people and programs that
+    must not control the terminal in which they are read.
+
+    Args:
+        text: One line, without colours of this package's own.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        "?" if unicodedata.category(char) in _UNPRINTABLE and char != "\t" else char
+        for char in text
+    )
+
+
 def echo(text: str) -> None:
     """Print a text on stdout, in colours if that is a terminal: https://no-color.org"""
     click.echo(text, color=False if os.environ.get("NO_COLOR") else None)
 
 
 def wrapped(text: str, indent: str = "  ", later: Optional[str] = None) -> List[str]:
-    """The lines of a text; a word that does not fit stays whole, as a URL.
+    """The printable lines of a text; a word that does not fit stays whole, as a URL.
 
     Args:
         text: One or more lines.
@@ -29,7 +52,7 @@ def wrapped(text: str, indent: str = "  ", later: Optional[str] = None) -> List[
         line
         for each in text.splitlines() or [""]
         for line in textwrap.wrap(
-            each,
+            printable(each),
             WIDTH,
             initial_indent=indent,
             subsequent_indent=indent if later is None else later,

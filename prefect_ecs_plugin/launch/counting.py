@@ -153,7 +153,7 @@ class Counting:
         known = last.taken if last and last.limits == limits else {}
         has_records = any(limit.kind is Kind.VCPUS for limit in limits)
         taken = {
-            row["id"]: (not has_records and known.get(row["id"])) or _taken(row)
+            row["id"]: (not has_records and known.get(row["id"])) or taken_demand(row)
             for row in rows
         }
         used = totals(limits, taken.values())
@@ -164,7 +164,7 @@ class Counting:
         """What the API shows as taken, with its ranks."""
         yield from ()
         return [
-            Taken(_taken(row), _rank(row))
+            Taken(taken_demand(row), _rank(row))
             for row in self._taken_rows(limits, ranks=True)
         ]
 
@@ -195,7 +195,7 @@ def demand_of(row: Mapping[str, Any], size: Size) -> Demand:
     )
 
 
-def _taken(row: Mapping[str, Any]) -> Demand:
+def taken_demand(row: Mapping[str, Any]) -> Demand:
     """What a run takes that is taken, by its launch record."""
     claim = latest_claim(row) if "serialized_state" in row else None
     record = claim.record if claim else None

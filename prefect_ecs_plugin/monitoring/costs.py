@@ -171,11 +171,13 @@ def _platform(task: Task) -> Platform:
 
 # -- The sentence in a run's log ------------------------------------------------------
 
+_NUMBER = r"\d+(?:\.\d+)?"
 _SENTENCE = re.compile(
-    r"It (?:used|reserved) (?P<vcpu>[\d.]+) vCPU hours and (?P<gb>[\d.]+) GB hours"
-    r"(?:, with (?P<storage>[\d.]+) GB hours of storage,)? "
+    rf"It (?:used|reserved) (?P<vcpu>{_NUMBER}) vCPU hours and "
+    rf"(?P<gb>{_NUMBER}) GB hours"
+    rf"(?:, with (?P<storage>{_NUMBER}) GB hours of storage,)? "
     r"of (?P<where>[\w/ ]+) in (?P<region>[\w-]+)"
-    r"(?:: \$(?P<dollars>[\d.]+) by (?P<source>[^.]+))?"
+    rf"(?:: \$(?P<dollars>{_NUMBER}) by (?P<source>[^.]+))?"
 )
 
 

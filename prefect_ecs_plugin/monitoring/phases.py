@@ -39,7 +39,7 @@ BEGINNING = "What took how long in ECS task "
 _LINE = re.compile(
     BEGINNING + r"(?P<task>[\w-]+): (?P<phases>.+?)(?:\. |\Z)", re.DOTALL
 )
-_TAKEN = re.compile(r"([a-zA-Z ]+?) ([\d.]+) s(?:, |\Z)")
+_TAKEN = re.compile(r"([a-zA-Z ]+?) (\d+(?:\.\d+)?) s(?:, |\Z)")
 
 #: What the run's log calls them.
 _NAMES: Mapping[Phase, str] = {

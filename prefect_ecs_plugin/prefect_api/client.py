@@ -460,14 +460,23 @@ class AgentClient(Client):
         where = {
             "timestamp": {"_gte": since.isoformat()},
             "message": {"_like": f"{beginning}%"},
-            "flow_run": {"tenant_id": {"_eq": self.tenant_id}},
         }
-        run = {"labels": True, "flow": {"name": True, "project": {"name"}}}
-        fields = {
-            **dict.fromkeys(("id", "timestamp", "message"), True),
-            "flow_run": run,
-        }
-        return self._paged(partial(self._select, "log", fields), where)
+        fields = {"id", "timestamp", "message", "flow_run_id"}
+        flow = {"name": True, "project": {"name"}}
+        found = self._paged(partial(self._select, "log", fields), where)
+        for lines in _parts(found, PAGE):  # a log has no relation to its run
+            ids = {line["flow_run_id"] for line in lines if line["flow_run_id"]}
+            which = {
+                "id": {"_in": sorted(ids)},
+                "tenant_id": {"_eq": self.tenant_id},
+            }
+            rows = self._select(
+                "flow_run", {"id": True, "labels": True, "flow": flow}, which
+            )
+            runs = {row["id"]: row for row in rows}
+            for line in lines:
+                if line["flow_run_id"] in runs:
+                    yield {**line, "flow_run": runs[line["flow_run_id"]]}
 
     # -- The states of runs -------------------------------------------------------
 

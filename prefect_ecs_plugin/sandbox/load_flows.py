@@ -87,13 +87,14 @@ def main(report: str, paths: List[str]) -> None:
     import prefect  # noqa: F401  # once, for all of them
 
     for path in paths:
+        size = os.path.getsize(report)
         child = os.fork()
         if not child:
             _append(report, path, look(os.path.abspath(path)))
             sys.stdout.flush()
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        if status:
+        if os.path.getsize(report) == size:
             code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -(status & 127)
             error = f"it ended its process with exit code {code}"
             _append(report, path, {"error": error})

@@ -112,6 +112,18 @@ def test_a_log_is_added_up(arguments: List[str], rows: Any) -> None:
     assert data["total"]["tasks_without_price"] == 1
 
 
+def test_lines_that_only_look_like_an_agents() -> None:
+    """A flow may write anything into its run's log."""
+    forged = [line("x", dollars=1.5).replace(*each) for each in FORGED]
+    deep = '{"message": ' + 100_000 * "["
+    result = run("--log", "-", "--json", stdin="\n".join([*forged, deep, line("a")]))
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["total"]["tasks"] == 2
+
+
+FORGED = [("$1.5", "$1.5.5"), ("used 1", "used ."), ("run 6000", "run 6.0.0.0")]
+
+
 def test_the_total_and_the_shares() -> None:
     data = json.loads(run("--log", "-", "--json", stdin=LOG).stdout)
     assert data["total"] == {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import time
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 from unittest import mock
 
+import click
 import pytest
 from codes import code_of, raises_code
 from stopped_tasks import EXITED, FAILED_TO_START, OUT_OF_MEMORY, ran
@@ -25,7 +27,7 @@ from prefect_ecs_plugin.cli import exec as exec_module
 from prefect_ecs_plugin.cli import logs, permissions, runs
 from prefect_ecs_plugin.cli.explain import account, page, reading
 from prefect_ecs_plugin.cli.explain.account import Explanation
-from prefect_ecs_plugin.cli.explain.seen import Line, Seen, moment
+from prefect_ecs_plugin.cli.explain.seen import Line, Seen, moment, oldest_first
 from prefect_ecs_plugin.cli.explain.timeline import Phase
 from prefect_ecs_plugin.launch_record import LaunchRecord
 from prefect_ecs_plugin.monitoring import costs, fargate_prices, phases
@@ -291,6 +293,30 @@ def test_what_aws_does_not_show_is_said(world: RecordedRuns, explain: Explain) -
     assert [code_of(each) for each in explained.unseen[-2:]] == 2 * [
         "missing-permission"
     ]
+
+
+def test_a_task_that_ecs_does_not_describe_is_not_called_gone(
+    world: RecordedRuns, explain: Explain
+) -> None:
+    run_id = world.claimed()
+    arn = world.launch(run_id)
+    world.running(arn)
+    denied = Fault(error_code="AccessDeniedException", status=400)
+    for refused in ("ecs.DescribeTasks", "ecs."):
+        world.aws.fault = lambda asked, _, refused=refused: (
+            denied if asked.startswith(refused) else None
+        )
+        explained = explain(run_id)
+        world.aws.fault = None
+        assert explained.cause is None
+        assert {*map(code_of, explained.unseen)} == {"missing-permission"}
+    world.finish(arn, 0)
+
+
+def test_with_invalid_aws_settings_the_rest_is_told(world: RecordedRuns) -> None:
+    result = world.command("explain", world.claimed(), AWS_MAX_ATTEMPTS="many")
+    assert result.exit_code == 0, result.output
+    assert "[aws-settings]" in result.stdout
 
 
 def test_without_credentials_the_rest_is_told(world: RecordedRuns) -> None:
@@ -596,6 +622,69 @@ def test_what_the_tasks_of_a_run_cost() -> None:
     assert "for 2 tasks" in page.page(explained)
 
 
+def test_no_name_and_no_line_controls_the_terminal() -> None:
+    hostile = "\x1b]0;x\x07\x1b[2J\r\x9b1A\u202e\ud800"
+    states = [state("Submitted", 5, attempt=1), state("Failed", 90)]
+    described = {
+        **task("a", 6, 16, 50, 52, 91, 92),
+        "stoppedReason": hostile,
+        "taskDefinitionArn": f"{ARN}etl:1",
+        "overrides": {
+            "containerOverrides": [{"environment": [{"name": "X", "value": hostile}]}]
+        },
+    }
+    line = Line(at(50).timestamp(), "INFO", f"{hostile}\n{hostile}")
+    given = seen(99, states, described, said=[line])
+    failed = {
+        "map_index": -1,
+        **dict.fromkeys(("state_message", "state"), hostile),
+        **dict.fromkeys(("start_time", "end_time", "state_timestamp")),
+        "task": {"name": hostile},
+    }
+    row = {
+        **given.row,
+        **dict.fromkeys(("name", "state_message"), hostile),
+        "flow": {"name": hostile, "project": {"name": hostile}},
+        "agent": {"name": hostile},
+        "labels": [hostile],
+        "task_runs": [failed, {**failed, "state": "Failed"}],
+    }
+    given = dataclasses.replace(given, row=row, log=[line], unseen=[hostile])
+    explained = account.explain(given, 10)
+    explained = dataclasses.replace(explained, links=(hostile,), log_source=hostile)
+    shown = click.unstyle(page.page(explained, True))
+    assert [line for line in shown.splitlines() if not line.isprintable()] == []
+
+
+def test_a_run_with_little_and_with_much_to_show() -> None:
+    """No message, no time, no flow; more task runs than are read; a new task."""
+    failed = {
+        **dict.fromkeys(("start_time", "end_time", "state_timestamp", "task")),
+        **{"map_index": None, "state": "Failed", "state_message": None},
+    }
+    given = seen(99, [state("Submitted", 5, attempt=1), state("Failed", 90)])
+    row = {**given.row, "state_message": None, "flow": None, "agent": None}
+    row["task_runs"] = [failed] * 1000
+    explained = account.explain(dataclasses.replace(given, row=row), 10)
+    assert explained.cause
+    assert explained.cause.text == "The run is Failed"
+    assert explained.cause.facts[0] == "Task run 'None' is Failed"
+    assert any("1000" in each for each in explained.unseen)
+    assert max(map(len, page.page(explained).splitlines())) <= 80
+    new = {"taskArn": f"{ARN}b", "lastStatus": "PROVISIONING"}
+    assert oldest_first([new, task("a", 6)]) == [task("a", 6), new]
+
+
+def test_a_secret_of_several_lines_is_masked() -> None:
+    frame = [f"-----{word} RSA PRIVATE KEY-----" for word in ("BEGIN", "END")]
+    printed = [frame[0], *2 * ["x4Yt" * 16], frame[1]]
+    given = seen(99, [state("Submitted", 5, attempt=1), state("Failed", 90)])
+    lines = [Line(at(50).timestamp(), "INFO", each) for each in printed]
+    explained = account.explain(dataclasses.replace(given, log=lines), 10)
+    assert len(explained.log) == 4
+    assert "x4Yt" not in page.page(explained) + page.as_json(explained)
+
+
 def test_a_run_of_two_days() -> None:
     given = seen(90_000, [state("Submitted", 5, attempt=1), state("Success", 86_500)])
     shown = page.page(account.explain(given, 10))
@@ -646,10 +735,12 @@ def test_logs_of_a_run(world: RecordedRuns, logged: str) -> None:
     result = world.command("logs", logged)
     assert (result.exit_code, result.stdout) == (1, "")
     assert code_of(result.stderr.strip()) == "no-log-stream"
-    write(world, arn, *(f"line {n}" for n in range(12)), f"password={PASSWORD}")
+    control = "\x1b]0;x\x07\tx"
+    secret = f"password={PASSWORD}"
+    write(world, arn, control, *(f"line {n}" for n in range(12)), secret)
     result = world.command("logs", logged)
     assert result.exit_code == 0, result.output
-    expected = [*(f"line {n}" for n in range(12)), "password=***"]
+    expected = ["?]0;x?\tx", *(f"line {n}" for n in range(12)), "password=***"]
     assert result.stdout.splitlines() == expected
     explained = world.command("explain", logged, "--log-lines", "2").stdout
     assert "\nLast lines of /ecs/flows in CloudWatch Logs\n" in explained
@@ -658,6 +749,17 @@ def test_logs_of_a_run(world: RecordedRuns, logged: str) -> None:
     result = world.command("logs", logged, "--container", "proxy")
     assert code_of(result.stderr.strip()) == "no-such-container"
     world.finish(arn, 0)
+
+
+def test_a_secret_of_several_lines_is_masked_in_logs(
+    world: RecordedRuns, logged: str
+) -> None:
+    arn = world.launch(logged)
+    frame = [f"-----{word} RSA PRIVATE KEY-----" for word in ("BEGIN", "END")]
+    write(world, arn, "before", frame[0], *2 * ["x4Yt" * 16], frame[1], "after")
+    shown = world.command("logs", logged).stdout.splitlines()
+    world.finish(arn, 0)
+    assert shown == ["before", frame[0], "***", "***", frame[1], "after"]
 
 
 def test_logs_of_a_task_that_ecs_has_forgotten(world: RecordedRuns) -> None:
@@ -761,6 +863,12 @@ def test_exec(world: RecordedRuns, plugin: List[List[str]]) -> None:
     assert endpoint == world.aws.url
     result = world.command("exec", run_id)
     assert code_of(result.stderr.strip()) == "no-session-manager-plugin"
+    broken = OSError(errno.ENOEXEC, "Exec format error")
+    with mock.patch.object(os, "execv", side_effect=broken):
+        result = world.command("exec", run_id, PATH=folder)
+    assert result.exit_code == 1
+    assert code_of(result.stderr.strip()) == "session-manager-plugin-broken"
+    world.aws.calls.clear()
     denied = Fault(error_code="AccessDeniedException", status=400)
     world.aws.fault = lambda asked, _: denied if "ExecuteCommand" in asked else None
     result = world.command("exec", run_id, PATH=folder)

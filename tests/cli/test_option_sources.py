@@ -273,6 +273,18 @@ def test_help_works_with_a_file_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -
     assert CliRunner().invoke(ecs, ["start", "--help"]).exit_code == 0
 
 
+@pytest.mark.parametrize("name", ["start", "check", "install"])
+def test_a_part_of_a_variables_secret_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """click splits a variable at blanks."""
+    monkeypatch.setenv("PREFECT_ECS_ENV", "PASSWORD=correct h0rse")
+    result = CliRunner().invoke(ecs, [name])
+    assert result.exit_code == 2
+    assert "PREFECT_ECS_ENV" in result.output.splitlines()[-1]
+    assert "h0rse" not in result.output
+
+
 # -- What is shown -----------------------------------------------------------------
 
 

@@ -23,6 +23,8 @@ from prefect_ecs_plugin.cli import runs
 from prefect_ecs_plugin.cli.explain.seen import Line
 from prefect_ecs_plugin.cli.status import command, reading, screen
 from prefect_ecs_plugin.cli.status.overview import Overview, Seen, overview
+from prefect_ecs_plugin.launch_record import LaunchRecord
+from prefect_ecs_plugin.limits import of_vcpus, parse, waiting_line
 from prefect_ecs_plugin.monitoring.poll_queue import Location
 from prefect_ecs_plugin.sandbox.aws import Fault, Hold
 
@@ -50,6 +52,7 @@ def test_status_through_the_servers(world: RecordedRuns) -> None:
     until(lambda: world.aws.task(arns[0]).last_status == "PENDING")
     until(lambda: world.aws.task(arns[1]).last_status == "RUNNING")
     world.set_state(runs, "Running")
+    world.say(waits, "Waiting for ECS: another reason")
     world.say(waits, "Waiting for ECS: RESOURCE:CPU")
     result = world.command("status", "--json")
     assert result.exit_code == 0, result.output
@@ -228,21 +231,37 @@ def test_what_a_run_waits_for(row: Any, described: Any, expected: Any) -> None:
 
 
 def test_limits_for_which_runs_wait() -> None:
+    limits = [*map(parse, ("flow=etl:2", "label=db:1", "5")), of_vcpus(8)]
     said = {}
-    rows = [run(n, "Running", 10, labels=["db"]) for n in range(2)]
-    for number, limit in enumerate(("flow=etl:2", "label=db:1", "total:5", "vcpus:8")):
+    context = dict(LaunchRecord("1", task_cpu=1024).to_context())
+    claim = {"serialized_state": {"context": context}, "timestamp": ago(12)}
+    taken = {"labels": ["db"], "serialized_state": {}, "states": [claim]}
+    rows = [run(n, "Running", 10, **taken) for n in range(2)]
+    for number, limit in enumerate(limits):
         for more in range(number + 1):
             row = run(10 * number + more + 10, "Scheduled", 60, labels=["db", "eu"])
-            words = f"Waiting for other runs to end: the limit {limit} is reached"
-            said[row["id"]] = Line(0, "INFO", words)
+            said[row["id"]] = Line(0, "INFO", waiting_line(limit))
             rows.append(row)
     found = overview(seen(rows, said=said)).limits
     assert sorted(found) == [
         ("flow=etl", 2.0, 2, 1),
         ("label=db", 1.0, 2, 2),
         ("total", 5.0, 2, 3),
-        ("vcpus", 8.0, None, 4),
+        ("vcpus", 8.0, 2.0, 4),
     ]
+
+
+def test_a_line_of_a_limit_is_old_once_the_run_is_taken() -> None:
+    row = run(1, "Submitted", 3)
+    said = {row["id"]: Line(0, "INFO", waiting_line(parse("5")))}
+    assert overview(seen([row], said=said)).waiting == ()
+
+
+def test_a_line_without_a_reason() -> None:
+    row = run(1, "Scheduled", 60)
+    said = {row["id"]: Line(0, "INFO", "Waiting for ")}
+    (waiting,) = overview(seen([row], said=said)).waiting
+    assert waiting.reason == "an agent"
 
 
 def test_agents() -> None:
@@ -265,8 +284,7 @@ def busy() -> Overview:
     rows += [
         run(n, "Running", 7, flow={"name": f"{long}-{n}"}) for n in range(100, 140)
     ]
-    limit = f"flow={long}:2"
-    words = f"Waiting for other runs to end: the limit {limit} is reached"
+    words = waiting_line(parse(f"flow={long}:2"))
     said = {row["id"]: Line(0, "INFO", words) for row in rows[:5]}
     tasks: Any = {
         Location(
@@ -292,6 +310,25 @@ def test_it_fits(height: Any) -> None:
     headings = [line.split()[0] for line in lines if line[:1].isupper()]
     assert {"FLOW", "LABEL", "WAITS", "TASKS", "LIMIT", "AGENT"} <= set(headings)
     json.loads(screen.as_json(busy()))
+
+
+def test_no_name_and_no_line_controls_the_terminal() -> None:
+    hostile = "\x1b]0;x\x07\x1b[2J\r\x9b1A\u202e\ud800"
+    names = {"name": hostile, "labels": [hostile], "flow": {"name": hostile}}
+    rows = [run(1, "Scheduled", 60, **names), run(2, "Scheduled", 60, **names)]
+    said = {rows[0]["id"]: Line(0, "INFO", f"Waiting for {hostile}")}
+    agent = {"id": "a", "last_queried": None, **names}
+    tasks = {Location(hostile, hostile): [task(rows[0], hostile)]}
+    found = seen(rows, said=said, agents=[agent], tasks=tasks, unseen=[hostile])
+    shown = click.unstyle("".join(screen.lines(overview(found))))
+    assert shown.isprintable()
+
+
+def test_a_row_names_the_limit_for_which_its_run_waits() -> None:
+    row, limit = run(1, "Scheduled", 60), parse("flow=a-rather-long-name:2")
+    said = {row["id"]: Line(0, "INFO", waiting_line(limit))}
+    lines = screen.lines(overview(seen([row], said=said)))
+    assert any(line.startswith(f"limit {limit}  ") for line in lines)
 
 
 def test_nothing_to_show() -> None:

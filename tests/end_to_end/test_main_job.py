@@ -332,7 +332,7 @@ def test_configured_by_the_environment_alone(
 @pytest.mark.parametrize(
     "options, variables, exit_code, words",
     [
-        (["--env", "NOPE"], {}, 2, r"'NOPE' is not of the form NAME=value"),
+        (["--env", "NOPE"], {}, 2, "value 1 of 1 is not of the form NAME=value"),
         (["--launch-type", "LAMBDA"], {}, 2, "(?i)fargate"),
         (["--task-definition", "absent.yaml"], {}, 1, r"absent\.yaml: No such file"),
         ([], {"AWS_DEFAULT_REGION": "", "AWS_REGION": ""}, 1, "AWS_DEFAULT_REGION"),

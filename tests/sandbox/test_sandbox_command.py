@@ -730,7 +730,7 @@ def test_the_latest_task_of_each_run_is_interrupted_once() -> None:
     "arguments, exit_code, codes",
     [
         (["broken.py", "typo.py"], 1, ["flow-not-loaded", "flow-not-loaded"]),
-        (["ends.py"], 1, ["flow-not-loaded"]),
+        (["ends.py", "leaves.py"], 1, ["flow-not-loaded", "flow-not-loaded"]),
         (["empty.py", "folder"], 1, ["no-flow"]),
         (["folder"], 1, ["no-flow"]),
         (["needs.py"], 1, ["missing-parameter"]),
@@ -755,6 +755,7 @@ def test_files_are_looked_at_before_a_server_starts(
         *(("broken", BROKEN), ("typo", "with Flow(:"), ("needs", NEEDS)),
         *(("empty", "print('hello')"), ("folder/module", "")),
         ("ends", "import os; os._exit(3)"),
+        ("leaves", "import os; os._exit(0)"),
     ):
         in_shell.write(f"{name}.py", text)
     done = CliRunner().invoke(command.sandbox, arguments)

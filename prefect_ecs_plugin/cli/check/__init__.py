@@ -20,8 +20,8 @@ secrets         the secrets of containers
 images          images in ECR
 permissions     the permissions of the agent's identity
 
-prefect_client  queries to the Prefect API
-aws_client      read-only calls to AWS; the only module here with clients of AWS
+The calls themselves are in `cli.prefect_client` and `cli.aws_client`, which other
+commands share.
 
 No check starts, registers, changes or deletes anything. A check that could not be made
 is `skipped`, never `ok`.

@@ -7,9 +7,9 @@ from typing import Any, Iterator, Mapping
 
 from prefect import config
 
+from ..prefect_client import API, APIKeyRejected, APIUnavailable
 from .context import CheckContext
 from .findings import Finding, failed, failed_with, ok, sentence, skipped, warning
-from .prefect_client import API, APIKeyRejected, APIUnavailable
 
 _SET_API = "Set --api or PREFECT__CLOUD__API, and check that the API is running."
 _SET_KEY = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Mapping
 
-from .aws_client import (
+from ..aws_client import (
     AWS,
     AWSRefusal,
     AWSUnavailable,

@@ -10,8 +10,8 @@ from ... import kwargs
 from ...flow_run import plain
 from ...settings import AgentSettings, PrefectSettings
 from ...validation import rules
-from .aws_client import AWS
-from .prefect_client import API
+from ..aws_client import AWS
+from ..prefect_client import API
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Iterator
 
 from ...aws.session import AWSClients
 from ...errors import ConfigurationError
-from .aws_client import AWS, AWSUnavailable, InvalidCredentials
+from ..aws_client import AWS, AWSUnavailable, InvalidCredentials
 from .context import CheckContext, Identity
 from .findings import Finding, failed, failed_with, ok, skipped, warning
 

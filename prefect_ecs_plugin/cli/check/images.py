@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Dict, Iterator, NamedTuple, Optional
 
-from .aws_client import AWS, AWSRefusal, AWSUnavailable
+from ..aws_client import AWS, AWSRefusal, AWSUnavailable
 from .context import CheckContext, LaunchPreview
 from .findings import Finding, failed, ok, skipped
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Set
 
-from .aws_client import AWS, AWSRefusal, names_of
+from ..aws_client import AWS, AWSRefusal, names_of
 from .context import CheckContext, LaunchPreview
 from .findings import Finding, failed, ok, warning
 from .images import ECRImage, is_public

@@ -11,8 +11,8 @@ from botocore import xform_name
 
 from ...config.configuration import infers_network
 from ...limits import QUOTA
+from ..aws_client import AWS, AWSRefusal, AWSUnavailable, MissingPermission
 from ..permissions import AGENT, QUOTAS, On, Permission
-from .aws_client import AWS, AWSRefusal, AWSUnavailable, MissingPermission
 from .context import CheckContext, Identity, LaunchPreview
 from .findings import Finding, failed, ok, skipped, warning
 from .roles import arn_of

@@ -14,7 +14,7 @@ from ...observability.outage_log import OutageLog
 from ...scheduling.steps import Steps, run_blocking
 from ...settings import PrefectSettings
 from ...validation import rules
-from .aws_client import AWS, AWSRefusal
+from ..aws_client import AWS, AWSRefusal
 from .context import CheckContext, LaunchPreview
 from .findings import Finding, failed_with, ok, warning
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Iterator, List
 
+from ..aws_client import AWSRefusal
 from ..permissions import ECS_TASKS
-from .aws_client import AWSRefusal
 from .context import CheckContext, Identity, LaunchPreview
 from .findings import Finding, failed, ok
 from .images import ECRImage

@@ -10,6 +10,7 @@ from prefect import config
 from ...flow_run import plain
 from ...observability.redaction import redact, redact_text, secrets_in
 from ...settings import AgentSettings, PrefectSettings
+from ..aws_client import AWSUnavailable
 from . import (
     api,
     cluster,
@@ -23,7 +24,6 @@ from . import (
     secrets,
     settings,
 )
-from .aws_client import AWSUnavailable
 from .context import CheckContext, LaunchPreview
 from .findings import Finding, Status, depends, has_failed, skipped
 from .output import Lines

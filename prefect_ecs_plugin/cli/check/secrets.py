@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, Optional
 
 from ...aws.secret_arn import SecretARN, parse
 from ...errors import ConfigurationError
-from .aws_client import AWS, AWSRefusal, AWSUnavailable, MissingPermission
+from ..aws_client import AWS, AWSRefusal, AWSUnavailable, MissingPermission
 from .context import CheckContext, Identity, LaunchPreview
 from .findings import Finding, failed, ok, skipped, warning
 from .permissions import Need, simulated

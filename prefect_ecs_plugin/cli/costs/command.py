@@ -11,6 +11,7 @@ import click
 
 from ...validation.excerpt import shortened
 from ..click_types import NamedCommand, one_line_errors
+from ..terminal import printable
 from .sums import KINDS, Stopped, Sum, by, total
 
 HELP = """\
@@ -143,7 +144,6 @@ def _line(name: str, each: Sum) -> str:
 
 def _row(name: str, *cells: str) -> str:
     """A line of 80 columns."""
-    shown = "".join(char if char.isprintable() else "?" for char in name)
     widths = (5, 8, 8, 9, 7, 7, 7)
     row = " ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths))
-    return f"{shortened(shown, _WIDTH):<{_WIDTH}} {row}"
+    return f"{shortened(printable(name), _WIDTH):<{_WIDTH}} {row}"

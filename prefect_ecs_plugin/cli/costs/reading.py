@@ -47,7 +47,7 @@ def from_log(lines: Iterable[str], since: datetime) -> Iterator[Stopped]:
 def _entry(line: str) -> Optional[Dict[str, Any]]:
     try:
         entry = json.loads(line[line.index("{") :])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     is_ours = isinstance(entry, dict) and {"message", "timestamp"} <= entry.keys()
     return entry if is_ours else None

@@ -14,7 +14,7 @@ from ...monitoring.decision import Task
 from ...observability import redaction
 from . import causes
 from .causes import Cause
-from .seen import Line, Seen, claims_of, moment
+from .seen import TASK_RUNS, Line, Seen, claims_of, moment
 from .timeline import Span, longest, timeline
 
 #: Characters of one line of a log.
@@ -135,7 +135,8 @@ def without_secrets(seen: Seen) -> Seen:
     secrets = secrets_of(seen)
 
     def clean(lines: Sequence[Line]) -> List[Line]:
-        texts = (redaction.redact_text(each.message, secrets) for each in lines)
+        messages = [each.message for each in lines]
+        texts = redaction.redact_lines(messages, secrets, redaction.LONGEST_TEXT)
         return [each._replace(message=text) for each, text in zip(lines, texts)]
 
     container_log = seen.container_log
@@ -265,6 +266,8 @@ def _requests(seen: Seen) -> Dict[str, Any]:
 
 def _not_seen(seen: Seen) -> Iterator[str]:
     """What is missing although it was asked for."""
+    if len(seen.row.get("task_runs") or ()) >= TASK_RUNS:
+        yield f"Of the task runs, the {TASK_RUNS} that changed last are counted."
     claims = claims_of(seen.row)
     if not claims and not seen.task_arn:
         if seen.has_ended or seen.state == "Running":
@@ -275,8 +278,10 @@ def _not_seen(seen: Seen) -> Iterator[str]:
             "The run has no launch record: another kind of agent took it, or the API "
             "drops the context of states."
         )
-    if not seen.tasks and seen.task_arn:
+    if seen.tasks or not seen.were_listed:
+        return
+    if seen.task_arn:
         name = seen.task_arn.rpartition("/")[2]
         yield f"ECS has forgotten task {name}; it keeps stopped tasks for an hour."
-    elif not seen.tasks and not seen.unseen:
+    else:
         yield "ECS shows no task of this run; it keeps stopped tasks for an hour."

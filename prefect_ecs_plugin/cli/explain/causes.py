@@ -69,7 +69,7 @@ def cause(seen: Seen) -> Optional[Cause]:
     if code:
         return _of_agent(seen, code, message)
     if seen.state == "Cancelled":
-        return Cause("", f"The run was cancelled: {message.rstrip('.')}")
+        return Cause("", _with("The run was cancelled", message.rstrip(".")))
     return _of_flow(seen, message)
 
 
@@ -146,13 +146,19 @@ def _of_flow(seen: Seen, message: str) -> Cause:
     """The flow itself, or the API, ended the run."""
     failed = [each for each in seen.row.get("task_runs") or () if each["state"] in _BAD]
     facts = tuple(
-        f"Task run {name_of(each)!r} is {each['state']}: {each['state_message']}"
+        _with(f"Task run {name_of(each)!r} is {each['state']}", each["state_message"])
         for each in sorted(failed, key=lambda each: str(each["end_time"]))[:5]
     )
     remedy = "read the last log lines below"
     if failed:
         remedy = "correct the failed task of the flow; its traceback is in the log"
-    return Cause("", f"The run is {seen.state}: {message.rstrip('.')}", remedy, facts)
+    text = _with(f"The run is {seen.state}", message.rstrip("."))
+    return Cause("", text, remedy, facts)
+
+
+def _with(what: str, message: Optional[str]) -> str:
+    """What happened, with a message if there is one."""
+    return f"{what}: {message}" if message else what
 
 
 #: States of task runs that make a flow run Failed.
@@ -175,7 +181,7 @@ def waits_for(seen: Seen) -> str:
     if seen.state in ("Submitted", "Cancelling", "Running"):
         return _of_launched(seen)
     if seen.state == "Queued":
-        return f"It is Queued: {seen.row.get('state_message')}"
+        return _with("It is Queued", seen.row.get("state_message"))
     due = moment(seen.row.get("state_start_time")) or moment(
         seen.row.get("scheduled_start_time")
     )

@@ -12,7 +12,7 @@ import yaml
 
 from ...monitoring.costs import Cost, price_tag, sentence
 from ...validation.excerpt import shortened
-from ..terminal import WIDTH, spoken, wrapped
+from ..terminal import WIDTH, printable, spoken, wrapped
 from .account import Explanation
 from .timeline import Phase
 
@@ -39,12 +39,12 @@ def page(explained: Explanation, with_requests: bool = False) -> str:
         _section("Timeline (UTC)", list(_timeline(explained))),
         _section("Task runs", list(_task_runs(explained))),
         _section("Requests", list((_whole if with_requests else _folded)(requests))),
-        _section("In the AWS console", [f"  {url}" for url in explained.links]),
+        _section("In the AWS console", [*map(_url, explained.links)]),
         _section(
             "Not seen", [each for note in explained.unseen for each in wrapped(note)]
         ),
         _section(
-            f"Last lines of {explained.log_source}",
+            printable(f"Last lines of {explained.log_source}"),
             [line for each in explained.log for line in wrapped(each, later="      ")],
         ),
         _section(*_why(explained)),
@@ -72,6 +72,10 @@ def as_json(explained: Explanation) -> str:
     return json.dumps(document, indent=2, default=str)
 
 
+def _url(url: str) -> str:
+    return f"  {printable(url)}"
+
+
 def _section(heading: str, lines: Sequence[str]) -> List[str]:
     return [click.style(heading, bold=True), *lines] if lines else []
 
@@ -82,8 +86,8 @@ def _at(moment: float) -> datetime:
 
 def _head(explained: Explanation) -> Iterator[str]:
     run, spans = explained.run, explained.spans
-    state = str(run["state"])
-    title = f"Flow run {run['name']} is "
+    state = printable(str(run["state"]))
+    title = printable(f"Flow run {run['name']} is ")
     yield click.style(title, bold=True) + click.style(
         state, fg=_COLOURS.get(state, "cyan"), bold=True
     )
@@ -150,18 +154,20 @@ def _timeline(explained: Explanation) -> Iterator[str]:
         if span.detail:
             yield from wrapped(span.detail, _INDENT)
     if spans and not spans[-1].is_open:
-        yield f"  {_at(spans[-1].end):{time}}  {'':<13}{explained.run['state']}"
+        state = printable(explained.run["state"])
+        yield f"  {_at(spans[-1].end):{time}}  {'':<13}{state}"
 
 
 def _task_runs(explained: Explanation) -> Iterator[str]:
     counts = explained.task_run_states
     if not counts:
         return
-    yield "  " + ", ".join(f"{count} {state}" for state, count in counts.items())
+    yield from wrapped(", ".join(f"{count} {state}" for state, count in counts.items()))
     for each in explained.task_runs[:_TASK_RUNS]:
         took = spoken(each.seconds) if each.seconds is not None else "-"
         row = f"  {took:>11}  {each.state:<9} {shortened(each.name, 24)}"
-        yield shortened(f"{row}: {each.message}" if each.message else row, WIDTH)
+        row = f"{row}: {each.message}" if each.message else row
+        yield shortened(printable(row), WIDTH)
     left = sum(counts.values()) - _TASK_RUNS
     if left > 0:
         yield f"  and {left} more (--json has them)"
@@ -195,4 +201,4 @@ def _whole(requests: Mapping[str, Any]) -> Iterator[str]:
     for name, request in requests.items():
         yield f"  {name}, as ECS shows it:"
         text = yaml.safe_dump(request, sort_keys=False, allow_unicode=True)
-        yield from (f"    {line}" for line in text.splitlines())
+        yield from (f"    {printable(line)}" for line in text.splitlines())

@@ -23,16 +23,16 @@ from ...flow_run import FLOW_CONTAINER
 from ...monitoring.decision import Task
 from ...monitoring.poll_queue import Location
 from ...observability.redaction import secrets_in
-from ..check.aws_client import AWS, AWSRefusal, AWSUnavailable
+from ..aws_client import AWS, AWSRefusal, AWSUnavailable
 from ..runs import PrefectAPI
-from .seen import Line, Seen, claims_of, moment
+from .seen import TASK_RUNS, Line, Seen, claims_of, moment, oldest_first
 
 #: Seconds that a person waits for a connection to AWS, and for an answer.
 _TIMEOUTS = {"connect_timeout": 4, "read_timeout": 10}
 
-#: Of a run's states, of its task runs that changed last, of its task runs that agents
-#: claimed, of the agents, and of what agents wrote into its log.
-_STATES, _TASK_RUNS, _RESUMED, _AGENTS, _SAID = 500, 1000, 50, 200, 200
+#: Of a run's states, of its task runs that agents claimed, of the agents, and of what
+#: agents wrote into its log.
+_STATES, _RESUMED, _AGENTS, _SAID = 500, 50, 200, 200
 
 _CLAIMED = {"state": {"_eq": "Submitted"}}
 _CLAIMS = with_args(
@@ -57,7 +57,7 @@ _RUN_FIELDS: Mapping[str, Any] = {
     },
     with_args(
         "task_runs",
-        {"order_by": {"state_timestamp": EnumValue("desc")}, "limit": _TASK_RUNS},
+        {"order_by": {"state_timestamp": EnumValue("desc")}, "limit": TASK_RUNS},
     ): {
         **dict.fromkeys(("map_index", "state", "state_message"), True),
         "state_timestamp": True,
@@ -157,14 +157,13 @@ class _FromAWS:
         """Read everything, as far as AWS answers."""
         try:
             aws = AWS(aws_clients(self.place.region))
+            self._read_tasks(aws)
+            if self.tasks:
+                self._read_definition(aws, str(self.tasks[-1]["taskDefinitionArn"]))
+            if log_lines:
+                self._read_log(aws, log_lines)
         except ConfigurationError as error:
             self.unseen.append(f"AWS was not asked about the run's task: {error}")
-            return
-        self._read_tasks(aws)
-        if self.tasks:
-            self._read_definition(aws, str(self.tasks[-1]["taskDefinitionArn"]))
-        if log_lines:
-            self._read_log(aws, log_lines)
 
     def seen(self) -> Seen:
         """What is known now."""
@@ -183,6 +182,7 @@ class _FromAWS:
         started_by = {**cluster, "startedBy": str(self.known.row["id"])}
         one_page = {"MaxItems": DESCRIBED_AT_ONCE}
         arns: List[str] = []
+        were_listed = False
         try:
             for status in ("RUNNING", "STOPPED"):
                 which = {**started_by, "desiredStatus": status}
@@ -190,7 +190,7 @@ class _FromAWS:
                     "ecs", "list_tasks", PaginationConfig=one_page, **which
                 )
                 arns += answer["taskArns"]
-            self.were_listed = True
+            were_listed = True
         except AWSUnavailable as error:
             self._note("ECS did not list the run's tasks", error)
             arns = [each.task_arn for each in self.known.said if each.task_arn]
@@ -200,7 +200,8 @@ class _FromAWS:
             if arns:
                 which = {**cluster, "include": ["TAGS"]}
                 answer = aws.ask("ecs", "describe_tasks", None, tasks=arns, **which)
-                self.tasks = sorted(answer["tasks"], key=lambda task: task["createdAt"])
+                self.tasks = oldest_first(answer["tasks"])
+            self.were_listed = were_listed
         except AWSUnavailable as error:
             self._note("ECS did not describe the run's tasks", error)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import pendulum
 
@@ -18,6 +18,9 @@ SUBMITTED = "Submitted for execution"
 
 #: The states of a run that has not ended.
 UNFINISHED = NEEDS_TASK | RESCHEDULED_STATES
+
+#: Task runs that are read, of those that changed last.
+TASK_RUNS = 1000
 
 _TASK_ARN = re.compile(r"arn:aws[\w-]*:ecs:[\w-]+:\d+:task/[\w/-]+")
 
@@ -67,7 +70,8 @@ class Seen:
         said: What agents wrote into the run's log, the oldest first.
         log: What others wrote last into it, the oldest first.
         tasks: The run's tasks as described, the oldest first.
-        were_listed: Whether ECS has listed them; it forgets those that have stopped.
+        were_listed: Whether ECS has listed and described them; it forgets those that
+            have stopped.
         definition: The definition of the last one.
         container_log: The last lines of its flow container; None if not read.
         log_source: Where these are, in words.
@@ -163,6 +167,13 @@ def launches_of(seen: Seen) -> Tuple[Launched, ...]:
 def _submitted(said: Sequence[Line], begin: float, end: float) -> float:
     found = (each.at for each in said if each.task_arn and begin <= each.at < end)
     return next(found, 0.0)
+
+
+def oldest_first(tasks: Iterable[Task]) -> List[Task]:
+    """Described tasks in their order; one that has just begun has no createdAt."""
+    return sorted(
+        tasks, key=lambda task: seconds(task.get("createdAt")) or float("inf")
+    )
 
 
 def moment(text: Any) -> Optional[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Optional
 
 import click
@@ -84,21 +85,21 @@ def keep_showing(api: PrefectAPI, console: Optional[Console] = None) -> None:
             "--watch needs rich: pip install 'prefect-ecs-plugin[status]'",
             code="status-not-installed",
         ) from error
+    from ...observability.redaction import redact_text
     from ..terminal import wrapped
     from . import screen
     from .overview import overview
     from .reading import Clusters, read
 
     clusters = Clusters()
-    with Live(console=console, screen=True, auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(
+        console=console, screen=True, auto_refresh=False
+    ) as live:
         while True:
             try:
                 found = overview(read(api, clusters))
                 text = "\n".join(screen.lines(found, live.console.height))
             except PrefectECSError as error:  # it may pass
-                text = "\n".join(wrapped(str(error), ""))
+                text = "\n".join(wrapped(redact_text(str(error)), ""))
             live.update(Text.from_ansi(text, no_wrap=True), refresh=True)
-            try:
-                time.sleep(_PAUSE)
-            except KeyboardInterrupt:
-                return
+            time.sleep(_PAUSE)

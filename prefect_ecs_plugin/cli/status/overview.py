@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import (
@@ -18,7 +17,9 @@ from typing import (
     Tuple,
 )
 
+from ...launch.counting import taken_demand
 from ...launch_record import NEEDS_TASK
+from ...limits import limit_in, totals
 from ...monitoring.deadlines import seconds
 from ...monitoring.decision import Task
 from ...monitoring.poll_queue import Location
@@ -30,10 +31,8 @@ from ..runs import as_id
 #: looks every few seconds.
 _USUAL = 10.0
 
-#: What agents write before the reason for which a run waits, and how they name a limit
-#: in it.
-_WAITING = "Waiting for "
-_LIMIT = re.compile(r"the limit (?P<limit>(?P<what>\S.*):(?P<most>[\d.]+)) is reached")
+#: What agents write before the reason for which a run waits.
+WAITING = "Waiting for "
 
 #: The statuses of tasks, in their order.
 STATUSES = (
@@ -122,13 +121,13 @@ class LimitUse(NamedTuple):
     Attributes:
         what: What it counts, such as `flow=etl`.
         most: How much may be taken at once.
-        used: How many runs are taken; None for a limit of something else.
+        used: How much is taken: runs, or vCPUs as far as launch records say.
         waiting: How many runs wait for it.
     """
 
     what: str
     most: float
-    used: Optional[int]
+    used: float
     waiting: int
 
 
@@ -248,7 +247,7 @@ def _wait_of(
     """What a run waits for, and since when; None if it does not wait."""
     since = moment(row.get("state_timestamp")) or seen.now
     line = seen.said.get(str(row["id"]))
-    told = line.message[len(_WAITING) :].splitlines()[0] if line else ""
+    told = line.message[len(WAITING) :].partition("\n")[0] if line else ""
     if row["state"] == "Scheduled":
         since = moment(row.get("state_start_time")) or since
         is_late = seen.now - since > _USUAL
@@ -257,6 +256,8 @@ def _wait_of(
         return _retry_of(row, seen.now)
     if row["state"] != "Submitted":
         return None
+    if line and limit_in(line.message):  # it waited for that before it was taken
+        told = ""
     if task is None:
         is_late = seen.now - since > _USUAL
         return (told or "its task", since) if told or is_late else None
@@ -290,27 +291,11 @@ def _tasks(seen: Seen) -> Iterator[Tasks]:
 
 
 def _limits(seen: Seen, waiting: Iterable[Waiting]) -> Iterator[LimitUse]:
-    found = [_LIMIT.search(each.reason) for each in waiting]
-    for name, count in Counter(each["limit"] for each in found if each).items():
-        what, _, most = name.rpartition(":")
-        yield LimitUse(what, float(most), _used(what, seen.runs), count)
-
-
-def _used(what: str, rows: Iterable[Mapping[str, Any]]) -> Optional[int]:
-    """How many runs are taken of a limit; None for one of vCPUs."""
-    kind, _, name = what.partition("=")
-    if kind not in ("total", "flow", "label", "project"):
-        return None
-    taken = (row for row in rows if row["state"] in NEEDS_TASK)
-    return sum(kind == "total" or name in _names(row, kind) for row in taken)
-
-
-def _names(row: Mapping[str, Any], kind: str) -> Sequence[str]:
-    if kind == "label":
-        return [str(label) for label in row.get("labels") or ()]
-    if kind == "flow":
-        return [_flow_of(row)]
-    return [str(((row.get("flow") or {}).get("project") or {}).get("name"))]
+    found = Counter(limit_in(f"{WAITING}{each.reason}") for each in waiting)
+    counts = {limit: count for limit, count in found.items() if limit}
+    taken = [taken_demand(row) for row in seen.runs if row["state"] in NEEDS_TASK]
+    for (limit, count), used in zip(counts.items(), totals([*counts], taken)):
+        yield LimitUse(limit.what, limit.most, used, count)
 
 
 def _agents(seen: Seen) -> Iterator[Agent]:

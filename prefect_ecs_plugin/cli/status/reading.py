@@ -13,14 +13,14 @@ from ...errors import ConfigurationError, with_code
 from ...launch_record import NEEDS_TASK, RESCHEDULED_STATES, latest_claim
 from ...monitoring.decision import Task
 from ...monitoring.poll_queue import Location
-from ..check.aws_client import AWS, AWSUnavailable
+from ..aws_client import AWS, AWSUnavailable
 from ..explain.reading import aws_clients
 from ..explain.seen import Line, moment
 from ..runs import PrefectAPI
-from .overview import Seen
+from .overview import WAITING, Seen
 
 #: Runs and agents that are read at most, and runs that wait whose logs are read.
-RUNS, _AGENTS, _WAITING = 5000, 100, 200
+RUNS, _AGENTS, LOGS = 5000, 100, 1000
 
 #: Tasks of one cluster that are read at most: 20 calls. AWS allows an account 20 per
 #: second, those of its agents included.
@@ -117,7 +117,7 @@ def read(api: PrefectAPI, clusters: Clusters) -> Seen:
     unseen: List[str] = []
     if len(rows) == RUNS:
         unseen.append(f"There are more than {RUNS} runs; the first {RUNS} are counted.")
-    said = _said(api, rows, data["agent"])
+    said = _said(api, rows, data["agent"], unseen)
     tasks = clusters.tasks(_locations(rows), unseen)
     return Seen(now, rows, data["agent"], said, tasks, unseen)
 
@@ -126,21 +126,25 @@ def _said(
     api: PrefectAPI,
     rows: Sequence[Mapping[str, Any]],
     agents: Sequence[Mapping[str, Any]],
+    unseen: List[str],
 ) -> Dict[str, Line]:
     """What agents wrote last about what runs wait for, by run."""
     wait = [row["id"] for row in rows if row["state"] in ("Scheduled", "Submitted")]
     if not wait:
         return {}
+    if len(wait) > LOGS:
+        unseen.append(f"What runs wait for is read of the first {LOGS} only.")
     where = {
-        "flow_run_id": {"_in": wait[:_WAITING]},
+        "flow_run_id": {"_in": wait[:LOGS]},
         "name": {"_in": sorted({str(each["name"]) for each in agents})},
+        "message": {"_like": f"{WAITING}%"},
     }
     query = with_args(
         "log",
         {
             "where": where,
-            "order_by": {"timestamp": EnumValue("asc")},
-            "limit": 5 * _WAITING,
+            "order_by": {"timestamp": EnumValue("desc")},
+            "limit": 5 * LOGS,
         },
     )
     data = api.ask({query: {"flow_run_id", "timestamp", "level", "message"}})
@@ -148,8 +152,7 @@ def _said(
         each["flow_run_id"]: Line(
             moment(each["timestamp"]) or 0.0, each["level"], each["message"]
         )
-        for each in data["log"]
-        if each["message"].startswith("Waiting for ")
+        for each in reversed(data["log"])
     }
 
 

@@ -10,9 +10,10 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 import click
 from tabulate import tabulate
 
+from ...limits import limit_in
 from ...validation.excerpt import shortened
-from ..terminal import spoken, wrapped
-from .overview import Group, Overview
+from ..terminal import printable, spoken, wrapped
+from .overview import WAITING, Group, Overview, Waiting
 
 #: The states of runs, in their order.
 _STATES = ("Scheduled", "Submitted", "Running", "Cancelling")
@@ -107,7 +108,8 @@ def _drawn(table: _Table, most: int) -> List[str]:
     first, *headings = table.headings
     if len(table.rows) > most:
         first = f"{first} ({most} of {len(table.rows)})"
-    rows = [[first, *headings], *table.rows[:most]]
+    cells = [[printable(cell) for cell in row] for row in table.rows[:most]]
+    rows = [[first, *headings], *cells]
     are_counts = [name in _COUNTS for name in table.headings]
     align = ["right" if is_count else "left" for is_count in are_counts]
     heading, *rows = tabulate(
@@ -128,7 +130,7 @@ def _tables(overview: Overview) -> Iterator[_Table]:
         ("WAITS FOR", "SINCE", "RUN"),
         [
             [
-                shortened(each.reason, 40),
+                shortened(_reason(each), 40),
                 spoken(each.seconds),
                 shortened(f"{each.flow}/{each.name}", 25),
             ]
@@ -154,7 +156,7 @@ def _tables(overview: Overview) -> Iterator[_Table]:
         [
             [
                 shortened(each.what, 40),
-                "?" if each.used is None else str(each.used),
+                f"{each.used:g}",
                 f"{each.most:g}",
                 str(each.waiting),
             ]
@@ -180,6 +182,12 @@ def _tables(overview: Overview) -> Iterator[_Table]:
 def _of_group(group: Group) -> List[str]:
     counts = [str(group.states.get(state, "-")) for state in _STATES]
     return [shortened(group.name, 24), *counts, spoken(group.oldest)]
+
+
+def _reason(waiting: Waiting) -> str:
+    """What a run waits for; of a full limit, its name alone, which fits."""
+    limit = limit_in(f"{WAITING}{waiting.reason}")
+    return f"limit {limit}" if limit else waiting.reason
 
 
 def _look(ago: Optional[float]) -> str:

@@ -73,14 +73,10 @@ RELATIONS: Dict[str, Dict[str, Relation]] = {
         "task": _one("task", "task_id"),
         "states": _many("task_run_state", "task_run_id"),
         "logs": _many("log", "task_run_id"),
-        "artifacts": _many("task_run_artifact", "task_run_id"),
     },
     "task_run_state": {"task_run": _one("task_run", "task_run_id")},
     "task_run_artifact": {"task_run": _one("task_run", "task_run_id")},
-    "log": {
-        "flow_run": _one("flow_run", "flow_run_id"),
-        "task_run": _one("task_run", "task_run_id"),
-    },
+    "log": {},  # the server's has no relation, not even to its run
     "agent": {},
     "agent_config": {},
 }

@@ -1,7 +1,4 @@
-"""Read-only calls to AWS and their errors.
-
-The only module of `check` that uses botocore.
-"""
+"""Calls of commands to AWS, each sent once, and their errors."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from botocore.exceptions import (
     HTTPClientError,
 )
 
-from ...aws.session import AWSClients
+from ..aws.session import AWSClients
 
 #: AWS's error codes for a missing permission.
 _DENIED = frozenset(

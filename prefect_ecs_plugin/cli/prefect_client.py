@@ -1,4 +1,4 @@
-"""The Prefect API as `check` calls it: each query once, without retries."""
+"""The Prefect API as commands call it: each query once, without retries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import requests
 from prefect import config
 from prefect.client import Client
 
-from ...errors import reason
+from ..errors import reason
 from .aws_client import skew_of
 
 #: Seconds to wait for a connection and for each part of the answer.
