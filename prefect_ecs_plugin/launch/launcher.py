@@ -582,14 +582,16 @@ class Launcher:
             self._learn(flow_run.id, definition)
             api_key.check_brought(name, definition, self._settings())
             request = self._requests.for_definition(plan, definition)
-            self._check_size(plan, definition, request, record)
+            if record and row.get("state") != "Running":  # else it is under way
+                self._check_size(plan, definition, request, record)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch_by_arn(
                 name, request, budget, confirm=confirm, after=after
             )
         else:
             definition, request = yield from self._requests.both(plan)
-            self._check_size(plan, definition, request, record)
+            if record and row.get("state") != "Running":  # else it is under way
+                self._check_size(plan, definition, request, record)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch(
                 definition, request, budget, confirm=confirm, after=after
@@ -617,15 +619,15 @@ class Launcher:
         plan: Plan,
         definition: Mapping[str, Any],
         request: Mapping[str, Any],
-        record: Optional[LaunchRecord],
+        record: LaunchRecord,
     ) -> None:
         """Learn what a task asks for.
 
         Raises:
             OverLimit: if it is more than the launch record says, and vCPUs are limited.
         """
-        limit = self._slots.of_vcpus() if self._slots and record else None
-        if limit is None or record is None or record.attempt > 1:
+        limit = self._slots.of_vcpus() if self._slots else None
+        if limit is None or record.attempt > 1:
             return
         if not self._sizes.check(plan.run_config, definition, request, record):
             raise OverLimit(limit)

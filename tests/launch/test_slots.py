@@ -448,6 +448,24 @@ def test_the_size_of_a_template_at_a_path_is_learned(
     assert found.used == 2
 
 
+def test_a_run_that_comes_back_for_a_retry_is_launched_whatever_its_size(
+    world: World, tmp_path: Path
+) -> None:
+    """It is under way already, and an agent that has started anew knows no sizes."""
+    path = tmp_path / "template.yaml"
+    path.write_text("networkMode: awsvpc\ncpu: 2048\nmemory: 4096\n", encoding="utf-8")
+    store, flow_id = world.api.store, world.flow("etl")
+    base = store.row("flow", flow_id)["run_config"]
+    run_id = world.run(flow_id, run_config={**base, "task_definition_path": str(path)})
+    store.set_flow_run_state(run_id, {"type": "Running"})
+    task_run = store.task_runs(run_id)[0]
+    due = {"type": "Retrying", "start_time": "2020-01-01T00:00:00Z", "run_count": 1}
+    store.set_task_run_states([{"task_run_id": task_run.id, "state": due}])
+    agent = world.agent(max_vcpus=4)
+    go_until(world, lambda: launched(world) or agent._counts.flow_runs["over_limit"])
+    assert launched(world) == [run_id]
+
+
 def go_until(world: World, is_so: Any) -> None:
     """Let threads that read files go on beside the simulated time."""
     for _ in range(1000):
