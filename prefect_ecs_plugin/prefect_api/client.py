@@ -457,17 +457,20 @@ class AgentClient(Client):
             beginning: The text, without `%` and `_`.
             since: The time of the first line.
         """
-        where = {
+        lines = {
             "timestamp": {"_gte": since.isoformat()},
             "message": {"_like": f"{beginning}%"},
-            "flow_run": {"tenant_id": {"_eq": self.tenant_id}},
         }
-        run = {"labels": True, "flow": {"name": True, "project": {"name"}}}
         fields = {
-            **dict.fromkeys(("id", "timestamp", "message"), True),
-            "flow_run": run,
+            **dict.fromkeys(("id", "labels"), True),
+            "flow": {"name": True, "project": {"name"}},
+            with_args("logs", {"where": lines}): {"timestamp", "message"},
         }
-        return self._paged(partial(self._select, "log", fields), where)
+        which = {"tenant_id": {"_eq": self.tenant_id}, "logs": lines}
+        # Prefect Server knows the lines of a run, and not the run of a line.
+        for run in self._paged(partial(self._select, "flow_run", fields), which):
+            for line in run.pop("logs"):
+                yield {**line, "flow_run": run}
 
     # -- The states of runs -------------------------------------------------------
 

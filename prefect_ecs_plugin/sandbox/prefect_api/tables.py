@@ -77,10 +77,7 @@ RELATIONS: Dict[str, Dict[str, Relation]] = {
     },
     "task_run_state": {"task_run": _one("task_run", "task_run_id")},
     "task_run_artifact": {"task_run": _one("task_run", "task_run_id")},
-    "log": {
-        "flow_run": _one("flow_run", "flow_run_id"),
-        "task_run": _one("task_run", "task_run_id"),
-    },
+    "log": {},
     "agent": {},
     "agent_config": {},
 }
