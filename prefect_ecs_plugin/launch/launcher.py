@@ -425,8 +425,7 @@ class Launcher:
             self._reporter.heartbeats([run_id])
         elif self._slots and not is_counted:
             counting = self._slots.confirm(row, record)
-            if not (yield from budget.uncounted(counting)):
-                raise LaunchAbandoned("it was cancelled, finished or rescheduled")
+            yield from budget.uncounted(counting)
         if earlier is None and record.after:
             earlier = up_to(record.after)
         if earlier:
@@ -435,8 +434,11 @@ class Launcher:
     def _give_back(
         self, row: Mapping[str, Any], record: LaunchRecord, over: OverLimit
     ) -> Steps[None]:
-        """Return a run to the queue that was claimed and is above a limit."""
-        yield from self._claims.give_back(row, record)
+        """Return a run to the queue that is above a limit, if it is still claimed."""
+        if not (yield from self._claims.give_back(row, record)):
+            lost = LaunchAbandoned("it was cancelled, finished or rescheduled")
+            yield from self._abandon(row, record, lost)
+            return
         self._counts.flow_runs.add(Outcome.OVER_LIMIT)
         self._logger.info(
             "Flow run %s waits in the queue: %s",

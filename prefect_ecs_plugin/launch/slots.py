@@ -103,11 +103,17 @@ BEYOND = (
 
 
 class OverLimit(Exception):
-    """A run was claimed and is above a limit; it is to be given back."""
+    """A run was claimed and may be above a limit; it is to be given back.
 
-    def __init__(self, limit: Limit) -> None:
-        super().__init__(f"the limit {limit} is reached")
-        self.limit = limit
+    Args:
+        limit: The limit; None if the API does not count the claim yet.
+    """
+
+    def __init__(self, limit: Optional[Limit] = None) -> None:
+        if limit:
+            super().__init__(f"the limit {limit} is reached")
+        else:
+            super().__init__("the Prefect API does not count its claim yet")
 
 
 @dataclass
@@ -502,18 +508,15 @@ class Slots:
         """A run is about to be claimed."""
         self._counting.claiming(run_id)
 
-    def confirm(self, row: Mapping[str, Any], record: LaunchRecord) -> Steps[bool]:
+    def confirm(self, row: Mapping[str, Any], record: LaunchRecord) -> Steps[None]:
         """Decide about a run that was claimed, by a count made after its claim.
 
         Args:
             row: The run as it was before the claim.
             record: The launch.
 
-        Returns:
-            False if the run is not under way any more.
-
         Raises:
-            OverLimit: if the run has to be given back.
+            OverLimit: if the run has to be given back, unless it has ended meanwhile.
         """
         demand = demand_of(row, Size(record.task_cpu, record.capacity))
         since = self._clock()
@@ -521,32 +524,31 @@ class Slots:
         for counts in itertools.count(1):
             limits = self._limits()
             if not any(each.amount(demand) for each in limits):
-                return True
+                return
             if count is None or count.limits != limits:
                 fresh = self._counting.fresh
                 count = yield from retry_until_success(fresh, self._outages, COUNTING)
                 if count.limits != limits:  # they have changed meanwhile
                     continue
             if demand.run_id not in count.taken:
-                return False
+                raise OverLimit
             exceeded = [
                 limit
                 for limit, used in zip(count.limits, count.used)
                 if used > limit.most and limit.amount(demand)
             ]
             if not exceeded:
-                return True
+                return
             ranked = partial(self._counting.ranked, exceeded)
             taken = yield from retry_until_success(ranked, self._outages, COUNTING)
             found, limit = verdict(exceeded, taken, demand)
             if limit is None:
-                return True
+                return
             is_held = self._clock() - since < _HOLD
             if counts >= _COUNTS or (found is Verdict.BACK and not is_held):
                 raise OverLimit(limit)
             yield Pause(_AGAIN)
             count = None
-        raise AssertionError("unreachable")
 
 
 def _refused_for(row: Mapping[str, Any]) -> float:

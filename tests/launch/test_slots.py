@@ -303,10 +303,12 @@ def test_a_run_that_is_cancelled_after_its_claim_is_not_launched(
         count(counting, run_ids)
 
     monkeypatch.setattr(Counting, "count_claims", cancelled)
-    world.agent(limits=["1"])
+    agent = world.agent(limits=["1"])
     go(world, 5)
     assert world.api.store.flow_run(run_id).state == "Cancelled"
     assert launched(world) == []
+    assert agent._counts.flow_runs["abandoned"] == 1
+    assert agent._counts.flow_runs["over_limit"] == 0
 
 
 def test_a_run_is_launched_although_limits_change_while_it_is_counted(
@@ -325,6 +327,29 @@ def test_a_run_is_launched_although_limits_change_while_it_is_counted(
     monkeypatch.setattr(Counting, "count_claims", lambda counting, run_ids: None)
     monkeypatch.setattr(Counting, "read", changed)
     go(world, 5)
+    assert launched(world) == [run_id]
+
+
+def test_a_claim_that_the_api_does_not_count_yet_is_not_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API sets a run's agent last; it was an agent of another kind before."""
+    run_id = world.run(world.flow("etl"))
+    read_taken = Counting.read
+
+    def early(counting: Any, limits: Any) -> Any:
+        found = read_taken(counting, limits)
+        if world.api.store.flow_run(run_id).version > 2:
+            return found
+        others = {key: each for key, each in found.taken.items() if key != run_id}
+        return found._replace(taken=others)
+
+    monkeypatch.setattr(Counting, "read", early)
+    agent = world.agent(limits=["1"])
+    go(world, 5)
+    assert world.api.store.flow_run(run_id).state == "Scheduled"
+    assert agent._counts.flow_runs["over_limit"] == 1
+    go(world, 40)
     assert launched(world) == [run_id]
 
 
