@@ -226,8 +226,10 @@ class Launcher:
         found = self._slots.found(row["id"]) if self._slots else None
         waited = time.monotonic() - (read if found is None else found)
         if _is_too_late(row, self._max_delay, waited):
-            yield from self._cancel_late(row)
-            return
+            asked = self._slots.has_waited(row["id"]) if self._slots else None
+            if not (asked and (yield from asked)):
+                yield from self._cancel_late(row)
+                return
         latest = None
         if row.get("state") == "Running":
             now = yield from self._claims.read(row["id"])

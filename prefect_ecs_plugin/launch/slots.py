@@ -47,7 +47,7 @@ from ..observability.outage_log import OutageLog, retry_until_success
 from ..prefect_api.client import AgentClient
 from ..prefect_api.reporter import seconds_until_start
 from ..scheduling.poll_interval import WINDOW
-from ..scheduling.steps import Pause, Steps
+from ..scheduling.steps import Pause, Steps, as_steps
 from .claims import OVER_LIMIT
 from .counting import Count, Counting, condition, demand_of
 from .sizes import Size
@@ -461,6 +461,14 @@ class Slots:
         with self._lock:
             waited = self._launching.get(run_id)
         return waited.found if waited else None
+
+    def has_waited(self, run_id: str) -> Steps[bool]:
+        """Whether the log of a run says that it has waited for a limit."""
+        messages = [waiting_line(each) for each in self._limits()]
+        if not messages:
+            return False
+        ask = as_steps(lambda: self._client.runs_told([run_id], messages))
+        return bool((yield from retry_until_success(ask, self._outages, COUNTING)))
 
     def done(self, run_id: str) -> None:
         """A run that was admitted has been claimed, or could not be."""

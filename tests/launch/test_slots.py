@@ -227,6 +227,22 @@ def test_the_log_of_a_run_says_once_which_limit_it_waits_for(world: World) -> No
     assert log(world, waiting) == [said]
 
 
+def test_a_run_that_waited_for_a_limit_is_not_too_late_for_another_agent(
+    world: World,
+) -> None:
+    flow_id = world.flow("etl")
+    runs = [world.run(flow_id, after) for after in (-2, -1)]
+    first = world.agent("first", limits=["1"], max_delay=30)
+    go(world, 8)
+    first.kill()
+    go(world, 60)
+    world.agent("second", limits=["1"], max_delay=30)
+    go(world, 5)
+    end(world, runs[0])
+    go(world, 5)
+    assert launched(world) == runs
+
+
 # -- Claims that race ------------------------------------------------------------------
 
 
