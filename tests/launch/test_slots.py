@@ -543,6 +543,27 @@ def test_vcpus_are_added_up_from_launch_records(world: World) -> None:
     assert launched(world)[3:] == runs[3:]
 
 
+def test_launch_records_of_runs_under_way_are_not_read_at_each_count(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: List[str] = []
+    states_of = AgentClient.states_of
+
+    def noted(client: Any, run_ids: Any) -> Any:
+        asked.extend(run_ids)
+        return states_of(client, run_ids)
+
+    runs = [world.run(world.flow("etl"), after) for after in (-2, -1)]
+    world.agent(max_vcpus=1, watch=False)
+    go(world, 5)
+    monkeypatch.setattr(AgentClient, "states_of", noted)
+    go(world, 30)
+    assert calls(world, "flow_run") > 60
+    assert asked == []
+    go(world, 40)  # they are all read again once a minute
+    assert asked == runs[:1]
+
+
 def test_a_run_that_asks_for_more_than_there_is_says_so(world: World) -> None:
     flow_id = world.flow("etl")
     base = world.api.store.row("flow", flow_id)["run_config"]
