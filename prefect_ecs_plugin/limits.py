@@ -38,6 +38,9 @@ QUOTA = "quota"
 
 _UNITS_PER_VCPU = 1024
 
+#: The most runs that a limit may allow.
+_MOST = 999_999_999
+
 
 class Kind(str, enum.Enum):
     """What a limit counts."""
@@ -321,10 +324,11 @@ def _limit(text: str, kind: str, name: str, most: Any) -> Limit:
             "flow=NAME:N, label=NAME:N or project=NAME:N",
             code="unknown-limit",
         )
-    is_whole = isinstance(most, int) or (isinstance(most, str) and most.isdecimal())
-    if isinstance(most, bool) or not is_whole or int(most) < 0:
+    is_text = isinstance(most, str) and most.isdecimal() and len(most) < 10
+    is_number = isinstance(most, int) and not isinstance(most, bool)
+    if not (is_text or is_number) or not 0 <= int(most) <= _MOST:
         raise ConfigurationError(
-            f"{quoted(most)} in {quoted(text)} is not a number of runs, 0 or more",
+            f"{quoted(most)} in {quoted(text)} is not a number of runs, 0 to {_MOST}",
             code="invalid-limit",
         )
     return Limit(Kind(kind), name, float(int(most)))
@@ -351,6 +355,10 @@ def _in_file(content: Mapping[str, Any]) -> Iterator[Limit]:
             )
         else:
             for name, most in value.items():
+                if name in ("", None):
+                    raise ConfigurationError(
+                        f"a name is missing in {kind}", code="invalid-limit"
+                    )
                 yield _limit(f"{kind}: {name}: {most}", str(kind), str(name), most)
 
 

@@ -74,6 +74,8 @@ def test_the_line_of_a_run_that_waits_names_its_limit(limit: Limit) -> None:
         ("vcpus=FARGATE:2", "unknown-limit"),
         ("total=x:2", "unknown-limit"),
         ("x=1", "unknown-limit"),
+        ("9" * 10, "invalid-limit"),
+        ("9" * 5000, "invalid-limit"),
     ],
 )
 def test_what_is_no_limit_is_refused(text: str, code: str) -> None:
@@ -98,7 +100,9 @@ def test_a_file_has_the_same_limits() -> None:
         ({"total": True}, "invalid-limit"),
         ({"total": None}, "invalid-limit"),
         ({"total": {"a": 1}}, "invalid-limit"),
+        ({"total": 10**400}, "invalid-limit"),
         ({"flow": 3}, "invalid-limit"),
+        ({"flow": {"": 1}}, "invalid-limit"),
         ({"flow": {"etl": 1.5}}, "invalid-limit"),
         ({"flows": {"etl": 1}}, "unknown-limit"),
         ({"flows": 1}, "unknown-limit"),

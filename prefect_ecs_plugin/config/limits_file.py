@@ -9,8 +9,7 @@ from typing import Iterable, Optional, Tuple
 from ..errors import ConfigurationError, PrefectECSError, without_code
 from ..limits import Limit, merged, parse, parse_file
 from ..scheduling.steps import Pause, Steps, in_thread
-from ..validation.excerpt import shortened
-from .sources import ClientFactory, is_remote, load_mapping
+from .sources import ClientFactory, is_remote, load_mapping, shown
 
 #: Seconds between two reads of the file, on this machine and elsewhere.
 _LOCAL, _REMOTE = 10.0, 60.0
@@ -58,7 +57,7 @@ class LimitsFile:
             return merged([*self._own, *parse_file(content)])
         except ConfigurationError as error:
             raise ConfigurationError(
-                f"{shortened(path, 200)}: {error.message}", code=error.code
+                f"{shown(path)}: {error.message}", code=error.code
             ) from error
 
     def watch(self, path: str) -> Steps[None]:

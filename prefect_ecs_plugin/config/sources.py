@@ -83,6 +83,12 @@ def is_remote(path: str) -> bool:
     return parse_path(path).scheme in _READERS.keys() - _LOCAL
 
 
+def shown(path: str) -> str:
+    """A path as messages have it: of bounded length, and without credentials."""
+    is_http = parse_path(path).scheme in ("http", "https")
+    return shortened(http_source.shown(path) if is_http else path, MAX_PATH)
+
+
 class _Source:
     """A file, and how to read it. Its errors say the reason without the path."""
 
@@ -97,8 +103,7 @@ class _Source:
         )
         self._deadline = 0.0
         self._fetch: Optional[http_source.Fetch] = None
-        is_http = self._parsed.scheme in ("http", "https")
-        self.shown = shortened(http_source.shown(path) if is_http else path, MAX_PATH)
+        self.shown = shown(path)
 
     def read_in(self, seconds: float) -> bytes:
         """The file's content.

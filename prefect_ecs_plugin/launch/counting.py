@@ -25,7 +25,7 @@ from typing import (
     Tuple,
 )
 
-from ..launch_record import latest_claim
+from ..launch_record import latest_claim, version_of
 from ..limits import Demand, Kind, Limit, Taken, totals
 from ..lru import LeastRecentlyUsed
 from ..prefect_api.client import AgentClient
@@ -37,6 +37,9 @@ _CLAIMS = 200
 
 #: Seconds for which runs are collected that are counted again with one query.
 _COLLECT = 0.02
+
+#: Seconds after which all launch records are read again, and how many with one query.
+_SIZED_AGAIN, _RECORDS_AT_ONCE = 60.0, 200
 
 
 class Count(NamedTuple):
@@ -84,6 +87,8 @@ class Counting:
         self._clock = clock
         self._agent_types = tuple(agent_types)
         self.last: Optional[Count] = None
+        self._sized: Mapping[Tuple[str, int], Size] = {}
+        self._sized_at = -1e9
         self._lock = threading.Lock()
         self._after_claim: LeastRecentlyUsed[Count] = LeastRecentlyUsed(_CLAIMS)
         self._questions: List[Future[Count]] = []
@@ -148,14 +153,8 @@ class Counting:
     def read(self, limits: Sequence[Limit]) -> Count:
         """Count what the API shows as taken."""
         began = self._clock()
-        rows = self._taken_rows(limits) if limits else ()
-        last = self.last
-        known = last.taken if last and last.limits == limits else {}
-        has_records = any(limit.kind is Kind.VCPUS for limit in limits)
-        taken = {
-            row["id"]: (not has_records and known.get(row["id"])) or taken_demand(row)
-            for row in rows
-        }
+        rows = self._taken_rows(limits) if limits else []
+        taken = {each.run_id: each for each in self._demands(limits, rows)}
         used = totals(limits, taken.values())
         count = self.last = Count(limits, taken, used, began)
         return count
@@ -163,10 +162,8 @@ class Counting:
     def ranked(self, limits: Sequence[Limit]) -> Steps[Sequence[Taken]]:
         """What the API shows as taken, with its ranks."""
         yield from ()
-        return [
-            Taken(taken_demand(row), _rank(row))
-            for row in self._taken_rows(limits, ranks=True)
-        ]
+        rows = self._taken_rows(limits, ranks=True)
+        return list(map(Taken, self._demands(limits, rows), map(_rank, rows)))
 
     def _taken_rows(
         self, limits: Sequence[Limit], ranks: bool = False
@@ -178,8 +175,41 @@ class Counting:
             flows=bool(about & {Kind.FLOW, Kind.PROJECT}),
             labels=Kind.LABEL in about,
             ranks=ranks,
-            records=Kind.VCPUS in about,
         )
+
+    def _demands(
+        self, limits: Sequence[Limit], rows: Sequence[Mapping[str, Any]]
+    ) -> List[Demand]:
+        """What runs take, in the order of their rows."""
+        if not any(limit.kind is Kind.VCPUS for limit in limits):
+            last = self.last
+            known = last.taken if last and last.limits == limits else {}
+            return [known.get(row["id"]) or demand_of(row, Size()) for row in rows]
+        sizes = self._sizes_of({row["id"]: version_of(row) for row in rows})
+        return [demand_of(row, sizes[row["id"]]) for row in rows]
+
+    def _sizes_of(self, versions: Mapping[str, int]) -> Mapping[str, Size]:
+        """The sizes in the launch records of runs.
+
+        A record is read again if its run's state has another version, and all of them
+        once a minute: a run that goes on in another task keeps its version.
+
+        Args:
+            versions: The versions of the runs' states, by their ids.
+        """
+        now = self._clock()
+        if now - self._sized_at > _SIZED_AGAIN:
+            self._sized, self._sized_at = {}, now
+        known, found = self._sized, {}
+        new = [each for each in versions if (each, versions[each]) not in known]
+        for start in range(0, len(new), _RECORDS_AT_ONCE):
+            found.update(self._client.states_of(new[start : start + _RECORDS_AT_ONCE]))
+        sizes = {
+            run_id: known.get((run_id, version)) or _size_of(found.get(run_id))
+            for run_id, version in versions.items()
+        }
+        self._sized = {(each, versions[each]): sizes[each] for each in versions}
+        return sizes
 
 
 def demand_of(row: Mapping[str, Any], size: Size) -> Demand:
@@ -197,10 +227,14 @@ def demand_of(row: Mapping[str, Any], size: Size) -> Demand:
 
 def taken_demand(row: Mapping[str, Any]) -> Demand:
     """What a run takes that is taken, by its launch record."""
-    claim = latest_claim(row) if "serialized_state" in row else None
+    return demand_of(row, _size_of(row if "serialized_state" in row else None))
+
+
+def _size_of(row: Optional[Mapping[str, Any]]) -> Size:
+    """The size in a run's launch record; nothing if it has none."""
+    claim = latest_claim(row) if row else None
     record = claim.record if claim else None
-    size = Size(record.task_cpu, record.capacity) if record else Size()
-    return demand_of(row, size)
+    return Size(record.task_cpu, record.capacity) if record else Size()
 
 
 def _rank(row: Mapping[str, Any]) -> Tuple[bool, str, str]:

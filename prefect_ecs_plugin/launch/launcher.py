@@ -226,8 +226,10 @@ class Launcher:
         found = self._slots.found(row["id"]) if self._slots else None
         waited = time.monotonic() - (read if found is None else found)
         if _is_too_late(row, self._max_delay, waited):
-            yield from self._cancel_late(row)
-            return
+            asked = self._slots.has_waited(row["id"]) if self._slots else None
+            if not (asked and (yield from asked)):
+                yield from self._cancel_late(row)
+                return
         latest = None
         if row.get("state") == "Running":
             now = yield from self._claims.read(row["id"])
@@ -425,8 +427,7 @@ class Launcher:
             self._reporter.heartbeats([run_id])
         elif self._slots and not is_counted:
             counting = self._slots.confirm(row, record)
-            if not (yield from budget.uncounted(counting)):
-                raise LaunchAbandoned("it was cancelled, finished or rescheduled")
+            yield from budget.uncounted(counting)
         if earlier is None and record.after:
             earlier = up_to(record.after)
         if earlier:
@@ -435,8 +436,11 @@ class Launcher:
     def _give_back(
         self, row: Mapping[str, Any], record: LaunchRecord, over: OverLimit
     ) -> Steps[None]:
-        """Return a run to the queue that was claimed and is above a limit."""
-        yield from self._claims.give_back(row, record)
+        """Return a run to the queue that is above a limit, if it is still claimed."""
+        if not (yield from self._claims.give_back(row, record)):
+            lost = LaunchAbandoned("it was cancelled, finished or rescheduled")
+            yield from self._abandon(row, record, lost)
+            return
         self._counts.flow_runs.add(Outcome.OVER_LIMIT)
         self._logger.info(
             "Flow run %s waits in the queue: %s",
@@ -582,14 +586,16 @@ class Launcher:
             self._learn(flow_run.id, definition)
             api_key.check_brought(name, definition, self._settings())
             request = self._requests.for_definition(plan, definition)
-            self._check_size(plan, definition, request, record)
+            if record and row.get("state") != "Running":  # else it is under way
+                self._check_size(plan, definition, request, record)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch_by_arn(
                 name, request, budget, confirm=confirm, after=after
             )
         else:
             definition, request = yield from self._requests.both(plan)
-            self._check_size(plan, definition, request, record)
+            if record and row.get("state") != "Running":  # else it is under way
+                self._check_size(plan, definition, request, record)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch(
                 definition, request, budget, confirm=confirm, after=after
@@ -617,15 +623,15 @@ class Launcher:
         plan: Plan,
         definition: Mapping[str, Any],
         request: Mapping[str, Any],
-        record: Optional[LaunchRecord],
+        record: LaunchRecord,
     ) -> None:
         """Learn what a task asks for.
 
         Raises:
             OverLimit: if it is more than the launch record says, and vCPUs are limited.
         """
-        limit = self._slots.of_vcpus() if self._slots and record else None
-        if limit is None or record is None or record.attempt > 1:
+        limit = self._slots.of_vcpus() if self._slots else None
+        if limit is None or record.attempt > 1:
             return
         if not self._sizes.check(plan.run_config, definition, request, record):
             raise OverLimit(limit)

@@ -18,7 +18,7 @@ from ..run_config import ECSRun
 from ..validation import rules
 
 #: How many templates and names of definitions are remembered.
-_REMEMBERED = 200
+_REMEMBERED = 2000
 
 #: The capacity of tasks on Fargate by their capacity provider.
 _FARGATE = (ON_DEMAND, SPOT)
@@ -106,7 +106,7 @@ def _name_of(run_config: ECSRun) -> Optional[str]:
 
 def _key(run_config: ECSRun) -> str:
     """What names the runs whose tasks have one size."""
-    return _name_of(run_config) or repr(run_config.task_definition)
+    return _name_of(run_config) or str(hash(repr(run_config.task_definition)))
 
 
 def _units_of(definition: Mapping[str, Any]) -> int:

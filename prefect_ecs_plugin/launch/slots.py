@@ -47,7 +47,7 @@ from ..observability.outage_log import OutageLog, retry_until_success
 from ..prefect_api.client import AgentClient
 from ..prefect_api.reporter import seconds_until_start
 from ..scheduling.poll_interval import WINDOW
-from ..scheduling.steps import Pause, Steps
+from ..scheduling.steps import Pause, Steps, as_steps
 from .claims import OVER_LIMIT
 from .counting import Count, Counting, condition, demand_of
 from .sizes import Size
@@ -65,6 +65,9 @@ LINGER = 0.4
 #: Seconds between two looks beyond the 25 runs that the queue shows, and between two
 #: lists of all runs that wait there.
 _LOOK_BEYOND, _LIST = 1.0, 10.0
+
+#: Seconds between two such lists while no run waits, as far as the agent can see.
+_SELDOM = 120.0
 
 #: Seconds for which a run waits at least, and twice of it at most, before its log says
 #: so. Other agents look into the log before they write.
@@ -93,13 +96,24 @@ COUNTING = (
     "[runs-not-counted]"
 )
 
+BEYOND = (
+    "Flow runs behind those that wait for a limit cannot be read from the Prefect API "
+    "[queue-unreadable]"
+)
+
 
 class OverLimit(Exception):
-    """A run was claimed and is above a limit; it is to be given back."""
+    """A run was claimed and may be above a limit; it is to be given back.
 
-    def __init__(self, limit: Limit) -> None:
-        super().__init__(f"the limit {limit} is reached")
-        self.limit = limit
+    Args:
+        limit: The limit; None if the API does not count the claim yet.
+    """
+
+    def __init__(self, limit: Optional[Limit] = None) -> None:
+        if limit:
+            super().__init__(f"the limit {limit} is reached")
+        else:
+            super().__init__("the Prefect API does not count its claim yet")
 
 
 @dataclass
@@ -169,6 +183,8 @@ class Slots:
         self._full: Sequence[Limit] = ()
         self._uses: Sequence[Use] = ()
         self._counted_at = self._listed_at = self._looked_at = -1e9
+        self._has_hidden = False
+        self._is_failing = False
         self._lock = threading.Lock()
         self._launching: Dict[str, _Waiting] = {}
 
@@ -190,29 +206,55 @@ class Slots:
             seen: The runs that it shows.
             labels: The agent's.
         """
-        if len(seen) < WINDOW:
-            for run_id in self._waiting.keys() - seen:
-                del self._waiting[run_id]
+        if not self._limits():
+            self._has_hidden = False
             return set()
-        now = self._clock()
-        is_soon = now - self._looked_at < _LOOK_BEYOND
-        if is_soon or self._waiting.keys().isdisjoint(seen):
+        if not self._may_hide(seen):
             return set()
-        self._looked_at = now
-        if now - self._listed_at >= _LIST:
-            self._listed_at = now
-            rows = self._due(labels, (), _LISTED)
-            if len(rows) < _LISTED:
-                listed = {row["id"] for row in rows}
-                for run_id in self._waiting.keys() - listed - seen:
-                    del self._waiting[run_id]
-        else:
-            rows = self._due(labels, [condition(each) for each in self._full], _BEYOND)
+        self._looked_at = self._clock()
+        try:
+            rows = self._beyond(seen, labels)
+        except Exception as error:
+            self._outages.begin(BEYOND, error)
+            return set()
+        self._outages.end(BEYOND)
         limits = self._limits()
         for row in rows:
             if row["state"] == "Scheduled" and row["id"] not in self._waiting:
                 self._keep(limits, row)
         return {row["id"] for row in rows}
+
+    def _may_hide(self, seen: AbstractSet[str]) -> bool:
+        """Whether it is time to look for runs that the API does not show.
+
+        The API takes the first 75 runs of the queue, and leaves out those whose labels
+        are not the agent's. So fewer than 25, or none, may be all that it shows while
+        runs of other labels wait for a limit.
+        """
+        now = self._clock()
+        if len(seen) < WINDOW and not self._has_hidden:
+            for run_id in self._waiting.keys() - seen:
+                del self._waiting[run_id]
+            return now - self._looked_at >= (_LIST if self._waiting else _SELDOM)
+        if now - self._looked_at < _LOOK_BEYOND:
+            return False
+        return self._has_hidden or not self._waiting.keys().isdisjoint(seen)
+
+    def _beyond(
+        self, seen: AbstractSet[str], labels: Iterable[str]
+    ) -> List[Dict[str, Any]]:
+        now = self._clock()
+        if now - self._listed_at < _LIST:
+            blocked = [condition(each) for each in self._full]
+            return self._due(labels, blocked, _BEYOND)
+        self._listed_at = now
+        rows = self._due(labels, (), _LISTED)
+        listed = {row["id"] for row in rows}
+        self._has_hidden = len(seen) < WINDOW and not listed <= seen
+        if len(rows) < _LISTED:
+            for run_id in self._waiting.keys() - listed - seen:
+                del self._waiting[run_id]
+        return rows
 
     def _due(
         self, labels: Iterable[str], blocked: Iterable[Mapping[str, Any]], limit: int
@@ -243,13 +285,28 @@ class Slots:
                 fresh[row["id"]] = row
             else:
                 free.append(row)
-        due = self._due_now(window)
-        if not due:
-            is_old = self._clock() - self._counted_at > _RECOUNT
-            if is_old and (not self._uses or any(use.used for use in self._uses)):
-                self._decide(limits, [])
+        try:
+            admitted = self._limited(limits, self._due_now(window), fresh)
+        except Exception as error:  # runs without limits go nevertheless
+            self._outages.begin(COUNTING, error)
+            self._is_failing = True
             return free
-        return [*free, *self._admitted(limits, due, fresh)]
+        self._outages.end(COUNTING)
+        self._is_failing = False
+        return [*free, *admitted]
+
+    def _limited(
+        self,
+        limits: Sequence[Limit],
+        due: Sequence[_Waiting],
+        fresh: Mapping[str, Dict[str, Any]],
+    ) -> List[Dict[str, Any]]:
+        if due:
+            return self._admitted(limits, due, fresh)
+        is_old = self._clock() - self._counted_at > _RECOUNT
+        if is_old and (not self._uses or any(use.used for use in self._uses)):
+            self._decide(limits, [])
+        return []
 
     def _released(self) -> List[Dict[str, Any]]:
         """Rows of runs that waited until the last limit was removed."""
@@ -303,6 +360,11 @@ class Slots:
         stale = [run_id for run_id in admitted if run_id not in fresh]
         rows = {row["id"]: row for row in self._client.runs_to_take(stale)}
         rows.update((each, fresh[each]) for each in admitted if each in fresh)
+        for run_id in [each for each in rows if _refused_for(rows[each])]:
+            # Another agent has given it back.
+            until = self._clock() + _refused_for(rows.pop(run_id))
+            self._waiting[run_id].not_before = until
+            admitted.remove(run_id)
         with self._lock:
             for run_id in admitted:
                 kept = self._waiting.pop(run_id)
@@ -325,6 +387,7 @@ class Slots:
             full = found.blocked.get(each.demand.run_id)
             if full:
                 starts.setdefault(full[0], []).append(each.start)
+                each.seen_free.intersection_update(limits)  # those valid now
                 each.seen_free.update(set(limits).difference(full))
         admitted = set(found.admitted)
         taken += [demand for demand in demands if demand.run_id in admitted]
@@ -385,7 +448,7 @@ class Slots:
         Args:
             seconds: How long the agent would wait otherwise.
         """
-        if not self._waiting:
+        if not self._waiting or self._is_failing:
             return seconds
         now, due = self._clock(), time.time()
         starts = [each.start - due for each in self._waiting.values()]
@@ -398,6 +461,14 @@ class Slots:
         with self._lock:
             waited = self._launching.get(run_id)
         return waited.found if waited else None
+
+    def has_waited(self, run_id: str) -> Steps[bool]:
+        """Whether the log of a run says that it has waited for a limit."""
+        messages = [waiting_line(each) for each in self._limits()]
+        if not messages:
+            return False
+        ask = as_steps(lambda: self._client.runs_told([run_id], messages))
+        return bool((yield from retry_until_success(ask, self._outages, COUNTING)))
 
     def done(self, run_id: str) -> None:
         """A run that was admitted has been claimed, or could not be."""
@@ -445,18 +516,15 @@ class Slots:
         """A run is about to be claimed."""
         self._counting.claiming(run_id)
 
-    def confirm(self, row: Mapping[str, Any], record: LaunchRecord) -> Steps[bool]:
+    def confirm(self, row: Mapping[str, Any], record: LaunchRecord) -> Steps[None]:
         """Decide about a run that was claimed, by a count made after its claim.
 
         Args:
             row: The run as it was before the claim.
             record: The launch.
 
-        Returns:
-            False if the run is not under way any more.
-
         Raises:
-            OverLimit: if the run has to be given back.
+            OverLimit: if the run has to be given back, unless it has ended meanwhile.
         """
         demand = demand_of(row, Size(record.task_cpu, record.capacity))
         since = self._clock()
@@ -464,30 +532,31 @@ class Slots:
         for counts in itertools.count(1):
             limits = self._limits()
             if not any(each.amount(demand) for each in limits):
-                return True
+                return
             if count is None or count.limits != limits:
                 fresh = self._counting.fresh
                 count = yield from retry_until_success(fresh, self._outages, COUNTING)
+                if count.limits != limits:  # they have changed meanwhile
+                    continue
             if demand.run_id not in count.taken:
-                return False
+                raise OverLimit
             exceeded = [
                 limit
                 for limit, used in zip(count.limits, count.used)
                 if used > limit.most and limit.amount(demand)
             ]
             if not exceeded:
-                return True
+                return
             ranked = partial(self._counting.ranked, exceeded)
             taken = yield from retry_until_success(ranked, self._outages, COUNTING)
             found, limit = verdict(exceeded, taken, demand)
             if limit is None:
-                return True
+                return
             is_held = self._clock() - since < _HOLD
             if counts >= _COUNTS or (found is Verdict.BACK and not is_held):
                 raise OverLimit(limit)
             yield Pause(_AGAIN)
             count = None
-        raise AssertionError("unreachable")
 
 
 def _refused_for(row: Mapping[str, Any]) -> float:

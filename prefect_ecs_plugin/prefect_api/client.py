@@ -338,7 +338,6 @@ class AgentClient(Client):
         flows: bool,
         labels: bool,
         ranks: bool,
-        records: bool,
     ) -> List[Dict[str, Any]]:
         """The runs that are Submitted, Running or Cancelling, with what limits need.
 
@@ -351,7 +350,6 @@ class AgentClient(Client):
             flows: Whether the rows have their flow's and project's names.
             labels: Whether they have labels.
             ranks: Whether they have their state and its time.
-            records: Whether they have the launch fields.
         """
         of_agent = [
             {"agent_id": {"_is_null": True}},
@@ -365,16 +363,13 @@ class AgentClient(Client):
             "state": {"_in": sorted(NEEDS_TASK)},
             "_and": conditions,
         }
-        fields: Dict[str, Any] = {"id": True}
+        fields: Dict[str, Any] = {"id": True, "version": True}
         if flows:
             fields["flow"] = LIMITED_FIELDS["flow"]
         if labels:
             fields["labels"] = True
-        if ranks or records:
+        if ranks:
             fields.update(state=True, state_timestamp=True)
-        if records:
-            fields.update(_LAUNCH_FIELDS)
-            return list(self._paged(partial(self._launch_rows, fields), where))
         return self._all("flow_run", fields, where)
 
     def runs_told(self, run_ids: Iterable[str], messages: Iterable[str]) -> List[str]:

@@ -80,3 +80,13 @@ def test_what_a_definition_asks_for_is_learned_when_it_is_known() -> None:
     assert not sizes.check(
         run_config, definition, {"overrides": {"cpu": "4096"}}, known
     )
+
+
+def test_the_sizes_of_many_definitions_are_remembered() -> None:
+    """A run whose size is forgotten is claimed and given back again and again."""
+    sizes = Sizes()
+    for number in range(1000):
+        config = ECSRun(task_definition_arn=f"etl-{number}:1")
+        assert not sizes.check(config, {"cpu": "2048"}, {}, RECORD)
+    first = ECSRun(task_definition_arn="etl-0:1")
+    assert sizes.of(first, {}, TEMPLATE, RECORD).units == 2048

@@ -9,15 +9,20 @@ from typing import Any, Iterator, List
 
 import pendulum
 import pytest
+import requests
 
 pytest.importorskip("moto", reason="the sandbox needs its extra and Python 3.10")
 sys.path.append(str(Path(__file__).parents[2]))
 
+from codes import codes_of
+
 from benchmarks.simulated import World  # found by the line above
+from prefect_ecs_plugin.launch.claims import OVER_LIMIT
 from prefect_ecs_plugin.launch.counting import Counting
 from prefect_ecs_plugin.launch.slots import Slots
 from prefect_ecs_plugin.launch_record import LaunchRecord, read
 from prefect_ecs_plugin.limits import Use, parse
+from prefect_ecs_plugin.prefect_api.client import AgentClient
 from prefect_ecs_plugin.scheduling.steps import Pause
 
 
@@ -128,6 +133,24 @@ def test_runs_that_wait_hide_neither_other_runs_nor_retries(world: World) -> Non
     assert (use.used, use.waiting) == (1, 59)
 
 
+def test_runs_that_wait_hide_no_runs_from_agents_of_other_labels(world: World) -> None:
+    """The API takes 75 runs and leaves out those whose labels are not the agent's."""
+    flow_id, other = world.flow("etl"), world.flow("other")
+    for _ in range(80):
+        world.run(flow_id, -60, labels=["a"])
+    limits = ["label=a:1", "label=b:1"]
+    world.agent("first", labels=["a"], limits=limits)
+    world.agent("second", labels=["b"], limits=limits)
+    go(world, 10)
+    hidden = [world.run(other, -1, labels=["b"]) for _ in range(2)]
+    go(world, 125)
+    assert len(launched(world)) == 2
+    assert hidden[0] in launched(world) or hidden[1] in launched(world)
+    end(world, launched(world)[1])
+    go(world, 3)
+    assert set(hidden) < set(launched(world))
+
+
 def test_a_run_that_waits_and_is_cancelled_is_forgotten(world: World) -> None:
     flow_id = world.flow("etl")
     first, second, third = (world.run(flow_id, after) for after in (-3, -2, -1))
@@ -202,6 +225,22 @@ def test_the_log_of_a_run_says_once_which_limit_it_waits_for(world: World) -> No
     world.agent("second", limits=["flow=etl:1"])
     go(world, 60)
     assert log(world, waiting) == [said]
+
+
+def test_a_run_that_waited_for_a_limit_is_not_too_late_for_another_agent(
+    world: World,
+) -> None:
+    flow_id = world.flow("etl")
+    runs = [world.run(flow_id, after) for after in (-2, -1)]
+    first = world.agent("first", limits=["1"], max_delay=30)
+    go(world, 8)
+    first.kill()
+    go(world, 60)
+    world.agent("second", limits=["1"], max_delay=30)
+    go(world, 5)
+    end(world, runs[0])
+    go(world, 5)
+    assert launched(world) == runs
 
 
 # -- Claims that race ------------------------------------------------------------------
@@ -280,10 +319,97 @@ def test_a_run_that_is_cancelled_after_its_claim_is_not_launched(
         count(counting, run_ids)
 
     monkeypatch.setattr(Counting, "count_claims", cancelled)
-    world.agent(limits=["1"])
+    agent = world.agent(limits=["1"])
     go(world, 5)
     assert world.api.store.flow_run(run_id).state == "Cancelled"
     assert launched(world) == []
+    assert agent._counts.flow_runs["abandoned"] == 1
+    assert agent._counts.flow_runs["over_limit"] == 0
+
+
+def test_a_run_is_launched_although_limits_change_while_it_is_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = world.run(world.flow("etl"))
+    agent = world.agent(limits=["flow=etl:1"])
+    read_taken = Counting.read
+
+    def changed(counting: Any, limits: Any) -> Any:
+        if world.api.store.flow_run(run_id).state == "Submitted":
+            agent._limits_file.limits = (parse("flow=other:1"),)
+            limits = agent._limits()
+        return read_taken(counting, limits)
+
+    monkeypatch.setattr(Counting, "count_claims", lambda counting, run_ids: None)
+    monkeypatch.setattr(Counting, "read", changed)
+    go(world, 5)
+    assert launched(world) == [run_id]
+
+
+def test_a_claim_that_the_api_does_not_count_yet_is_not_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API sets a run's agent last; it was an agent of another kind before."""
+    run_id = world.run(world.flow("etl"))
+    read_taken = Counting.read
+
+    def early(counting: Any, limits: Any) -> Any:
+        found = read_taken(counting, limits)
+        if world.api.store.flow_run(run_id).version > 2:
+            return found
+        others = {key: each for key, each in found.taken.items() if key != run_id}
+        return found._replace(taken=others)
+
+    monkeypatch.setattr(Counting, "read", early)
+    agent = world.agent(limits=["1"])
+    go(world, 5)
+    assert world.api.store.flow_run(run_id).state == "Scheduled"
+    assert agent._counts.flow_runs["over_limit"] == 1
+    go(world, 40)
+    assert launched(world) == [run_id]
+
+
+def test_a_run_that_another_agent_gave_back_is_not_claimed_too_early(
+    world: World,
+) -> None:
+    store, flow_id = world.api.store, world.flow("etl")
+    first = world.run(flow_id, -9)
+    given_back = world.run(flow_id, -8)
+    agent = world.agent(limits=["1"])
+    go(world, 5)
+    assert launched(world) == [first]
+    start_time = store.row("flow_run", given_back)["serialized_state"]["start_time"]
+    agent_id = store.register_agent(type="ECSAgent", name="another")
+    store.set_flow_run_state(given_back, {"type": "Submitted"}, agent_id=agent_id)
+    back = {"type": "Scheduled", "message": OVER_LIMIT, "start_time": start_time}
+    store.set_flow_run_state(given_back, back)
+    later = world.run(flow_id, -7)
+    go(world, 1)
+    end(world, first)
+    go(world, 5)
+    assert launched(world) == [first, later]
+    end(world, later)
+    go(world, 40)
+    assert launched(world) == [first, later, given_back]
+    assert agent.lines.since(0.0, "WARNING") == []
+
+
+def test_runs_without_limits_are_launched_while_runs_cannot_be_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(client: Any, *args: Any, **options: Any) -> Any:
+        raise requests.Timeout("no answer")
+
+    limited, free = world.run(world.flow("etl")), world.run(world.flow("free"))
+    with monkeypatch.context() as patch:
+        patch.setattr(AgentClient, "taken_runs", refused)
+        agent = world.agent(limits=["flow=etl:1"])
+        go(world, 5)
+        assert launched(world) == [free]
+    go(world, 20)
+    assert launched(world) == [free, limited]
+    (error,) = agent.lines.since(0.0, "ERROR")
+    assert codes_of([error]) == ["runs-not-counted"]
 
 
 @pytest.mark.parametrize("taken", [False, True])
@@ -308,12 +434,12 @@ def test_a_claim_that_an_agent_left_behind_is_counted_again(
 # -- Cost ------------------------------------------------------------------------------
 
 
-def test_limits_cost_an_idle_agent_nothing(world: World) -> None:
+def test_limits_cost_an_idle_agent_a_query_in_two_minutes(world: World) -> None:
     world.agent(limits=["5"])
     go(world, 40)
     world.api.queries.clear()
-    go(world, 300)
-    assert calls(world, "flow_run") == 0
+    go(world, 250)
+    assert calls(world, "flow_run") == 2
 
 
 def test_while_runs_are_under_way_there_is_a_count_every_minute(world: World) -> None:
@@ -322,7 +448,7 @@ def test_while_runs_are_under_way_there_is_a_count_every_minute(world: World) ->
     go(world, 40)
     world.api.queries.clear()
     go(world, 180)
-    assert calls(world, "flow_run") == 3
+    assert calls(world, "flow_run") == 3 + 1  # and a look behind the queue
 
 
 def test_runs_that_are_due_together_are_counted_together(world: World) -> None:
@@ -417,6 +543,27 @@ def test_vcpus_are_added_up_from_launch_records(world: World) -> None:
     assert launched(world)[3:] == runs[3:]
 
 
+def test_launch_records_of_runs_under_way_are_not_read_at_each_count(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: List[str] = []
+    states_of = AgentClient.states_of
+
+    def noted(client: Any, run_ids: Any) -> Any:
+        asked.extend(run_ids)
+        return states_of(client, run_ids)
+
+    runs = [world.run(world.flow("etl"), after) for after in (-2, -1)]
+    world.agent(max_vcpus=1, watch=False)
+    go(world, 5)
+    monkeypatch.setattr(AgentClient, "states_of", noted)
+    go(world, 30)
+    assert calls(world, "flow_run") > 60
+    assert asked == []
+    go(world, 40)  # they are all read again once a minute
+    assert asked == runs[:1]
+
+
 def test_a_run_that_asks_for_more_than_there_is_says_so(world: World) -> None:
     flow_id = world.flow("etl")
     base = world.api.store.row("flow", flow_id)["run_config"]
@@ -446,6 +593,24 @@ def test_the_size_of_a_template_at_a_path_is_learned(
     assert launched(world) == [first]
     (found,) = agent._slots.uses()
     assert found.used == 2
+
+
+def test_a_run_that_comes_back_for_a_retry_is_launched_whatever_its_size(
+    world: World, tmp_path: Path
+) -> None:
+    """It is under way already, and an agent that has started anew knows no sizes."""
+    path = tmp_path / "template.yaml"
+    path.write_text("networkMode: awsvpc\ncpu: 2048\nmemory: 4096\n", encoding="utf-8")
+    store, flow_id = world.api.store, world.flow("etl")
+    base = store.row("flow", flow_id)["run_config"]
+    run_id = world.run(flow_id, run_config={**base, "task_definition_path": str(path)})
+    store.set_flow_run_state(run_id, {"type": "Running"})
+    task_run = store.task_runs(run_id)[0]
+    due = {"type": "Retrying", "start_time": "2020-01-01T00:00:00Z", "run_count": 1}
+    store.set_task_run_states([{"task_run_id": task_run.id, "state": due}])
+    agent = world.agent(max_vcpus=4)
+    go_until(world, lambda: launched(world) or agent._counts.flow_runs["over_limit"])
+    assert launched(world) == [run_id]
 
 
 def go_until(world: World, is_so: Any) -> None:
