@@ -671,7 +671,7 @@ def test_ones_own_flows_run_once_each_with_the_agents_options(
         r"^greet/\S+: Success, task STOPPED, exit code 0, ",
         r"^needs/\S+: Success, ",
         r"^fail/\S+: Failed, .* s: task 'fail': ValueError\('as it should'\)$",
-        r"^crash/\S+: Running, task STOPPED, exit code 7, ",
+        r"^crash/\S+: (?:Running|Failed), task STOPPED, exit code 7, ",
         r"^ECS calls: RunTask 6, .*\bDescribeClusters 1, ",
         r"^my flows/broken\.py is skipped.*'nothing_like_this' \(line 1\) "
         r"\[flow-not-loaded\]$",
