@@ -1341,7 +1341,7 @@ CONFLICT = "conflicting-options"
         (["--name", "my agent"], FORM, ["'my agent'"]),
         (["--shutdown-grace", "inf"], FORM, ["inf "]),
         (["--launches-per-second", "nan"], FORM, ["nan "]),
-        (["--env", "NAME"], FORM, ["'NAME'", "NAME=value"]),
+        (["--env", "NAME"], FORM, ["value 1 of 1", "NAME=value"]),
         (["--vpc-id", f"{VPC},vpc-0fedcba9876543210"], "several-vpcs", ["--vpc-id"]),
         (["--cluster", "a b"], FORM, ["--cluster", "'a b'"]),
         (["--cpu", "256", "--memory", "4096"], "fargate-size", ["256", "4096"]),

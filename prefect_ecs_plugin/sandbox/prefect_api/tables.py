@@ -6,7 +6,17 @@ never changed in place, so what was read from a row may be used after the lock i
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 Row = Dict[str, Any]
 
@@ -81,6 +91,11 @@ RELATIONS: Dict[str, Dict[str, Relation]] = {
     "agent_config": {},
 }
 
+# What belongs to a row, although the server's schema has no relation to it.
+BELONGING: Dict[str, Tuple[Relation, ...]] = {
+    "task_run": (_many("task_run_artifact", "task_run_id"),)
+}
+
 # Columns that queries single rows out by, besides the keys of the relations above.
 _ALSO_INDEXED = {
     "tenant": ["slug"],
@@ -89,6 +104,7 @@ _ALSO_INDEXED = {
     "flow": ["name"],
     "flow_run": ["state", "agent_id", "idempotency_key", "name"],
     "task_run": ["state"],
+    "task_run_artifact": ["task_run_id"],
 }
 
 

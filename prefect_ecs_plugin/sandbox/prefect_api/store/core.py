@@ -13,7 +13,7 @@ from typing import Any, Callable, Deque, Iterator, List, Optional, Union
 
 from ..errors import Refused
 from ..schema import COLUMNS
-from ..tables import RELATIONS, Row, Tables
+from ..tables import BELONGING, RELATIONS, Row, Tables
 from ..times import moment, text
 
 
@@ -161,7 +161,7 @@ class Core:
 
     def delete(self, table: str, row: Row) -> None:
         """Removes a row and all that belongs to it."""
-        for relation in RELATIONS[table].values():
+        for relation in (*RELATIONS[table].values(), *BELONGING.get(table, ())):
             if relation.many:
                 for child in self.tables.related(row, relation):
                     if self.tables[relation.table].get(child["id"]):
