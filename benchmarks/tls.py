@@ -16,6 +16,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 def on_loopback() -> Tuple[ssl.SSLContext, str]:
     """What a server on 127.0.0.1 speaks TLS with, and what agents trust, in PEM.
@@ -63,7 +75,8 @@ def _certificate(
         .add_extension(
             x509.BasicConstraints(ca=not is_server, path_length=None), critical=True
         )
-        # Verification since OpenSSL 3.2 (Python 3.13's default) asks for both.
+        # Python verifies strictly from 3.13 on: it asks for these two, and for the
+        # key's usage in a certificate of an authority.
         .add_extension(
             x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
         )
@@ -77,6 +90,8 @@ def _certificate(
         builder = builder.add_extension(
             x509.SubjectAlternativeName([address]), critical=False
         )
+    else:
+        builder = builder.add_extension(_SIGNS_CERTIFICATES, critical=True)
     signed = builder.sign(issuer_key, hashes.SHA256())
     return signed.public_bytes(serialization.Encoding.PEM).decode()
 
