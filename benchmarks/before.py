@@ -29,21 +29,28 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3, help="how often each")
     arguments = parser.parse_args()
     prefect = environments.prepare_two(arguments.commit)
-    found: Dict[str, List[float]] = {name: [] for name in prefect}
-    for _ in range(arguments.pairs):
-        for name, command in prefect.items():
-            agent = Contender(name, command, UNLIMITED)
-            measurement = measure(SCENARIOS["growth"], arguments.runs, agent)
+    agents = [Contender(name, prefect[name], UNLIMITED) for name in ("now", "before")]
+    compare(*agents, arguments.runs, arguments.pairs)
+
+
+def compare(one: Contender, other: Contender, runs: int, pairs: int) -> None:
+    """Measure two agents in turn; print each run, and the medians of CPU per run."""
+    found: Dict[str, List[float]] = {one.name: [], other.name: []}
+    for _ in range(pairs):
+        for agent in (one, other):
+            measurement = measure(SCENARIOS["growth"], runs, agent)
             launched = sum(wave.launched for wave in measurement.waves)
-            milliseconds = measurement.cpu_per_run * 1000
-            found[name].append(milliseconds)
+            cpu = measurement.cpu_per_run * 1000
+            found[agent.name].append(cpu)
             print(
-                f"{name}: {launched} launched, {milliseconds:.2f} ms of CPU per run, "
+                f"{agent.name}: {launched} launched, {cpu:.2f} ms of CPU per run, "
                 f"{measurement.peak_memory / 2**20:.1f} MiB at most",
                 flush=True,
             )
-    now, before = (statistics.median(found[name]) for name in ("now", "before"))
-    print(f"medians: {now:.2f} ms, before {before:.2f} ms: {now / before:.2f} x")
+    first, second = map(statistics.median, found.values())
+    print(
+        f"medians: {first:.2f} ms, {other.name} {second:.2f} ms: {first / second:.2f} x"
+    )
 
 
 if __name__ == "__main__":

@@ -11,14 +11,12 @@ of the agent's process.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, Tuple
 
+from .before import compare
 from .contender import UNLIMITED, Contender
-from .measuring import measure
-from .scenarios import SCENARIOS
 
 #: The options of the two agents.
 AGENTS: Dict[str, Tuple[str, ...]] = {
@@ -36,19 +34,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3, help="how often each")
     arguments = parser.parse_args()
     prefect = Path(sys.executable).with_name("prefect")
-    found: Dict[str, List[float]] = {name: [] for name in AGENTS}
-    for _ in range(arguments.pairs):
-        for name, options in AGENTS.items():
-            agent = Contender(name, prefect, (*UNLIMITED, *options))
-            measurement = measure(SCENARIOS["growth"], arguments.runs, agent)
-            launched = sum(wave.launched for wave in measurement.waves)
-            found[name].append(measurement.cpu_per_run * 1000)
-            print(
-                f"{name}: {launched} launched, {found[name][-1]:.2f} ms of CPU per run",
-                flush=True,
-            )
-    limited, free = (statistics.median(found[name]) for name in ("with", "without"))
-    print(f"medians: {limited:.2f} ms, without {free:.2f} ms: {limited / free:.2f} x")
+    agents = [
+        Contender(name, prefect, (*UNLIMITED, *options))
+        for name, options in AGENTS.items()
+    ]
+    compare(*agents, arguments.runs, arguments.pairs)
 
 
 if __name__ == "__main__":

@@ -338,7 +338,7 @@ def parse_file(content: Mapping[str, Any]) -> Tuple[Limit, ...]:
     """The limits in a file: `total: N`, and mappings of names to N by kind.
 
     Raises:
-        ConfigurationError: if a kind is unknown, or a limit is no number.
+        ConfigurationError: if a kind is unknown, or a limit is not a number.
     """
     return tuple(_in_file(content))
 

@@ -289,7 +289,7 @@ def _observe_throttles(endpoint: _Endpoint) -> None:
 
 
 def region_of(arn: str) -> Optional[str]:
-    """The region that an ARN names; None for what is no ARN, or has no region.
+    """The region that an ARN names; None for what is not an ARN, or has no region.
 
     Args:
         arn: Such as `arn:aws:ecs:eu-west-1:123456789012:cluster/prod`; a bare name is

@@ -46,7 +46,6 @@ class LimitsFile:
             raise ConfigurationError(
                 f"--limit: {error.message}", code=error.code
             ) from error
-        self._path = path
         self._client = client
         self._logger = logger
         self.limits = self._read(path) if path else self._own

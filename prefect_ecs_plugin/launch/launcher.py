@@ -586,16 +586,14 @@ class Launcher:
             self._learn(flow_run.id, definition)
             api_key.check_brought(name, definition, self._settings())
             request = self._requests.for_definition(plan, definition)
-            if record and row.get("state") != "Running":  # else it is under way
-                self._check_size(plan, definition, request, record)
+            self._check_size(row, plan, definition, request, record)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch_by_arn(
                 name, request, budget, confirm=confirm, after=after
             )
         else:
             definition, request = yield from self._requests.both(plan)
-            if record and row.get("state") != "Running":  # else it is under way
-                self._check_size(plan, definition, request, record)
+            self._check_size(row, plan, definition, request, record)
             self.being_read.discard(flow_run.id)
             task_arn = yield from self._submission.launch(
                 definition, request, budget, confirm=confirm, after=after
@@ -620,18 +618,21 @@ class Launcher:
 
     def _check_size(
         self,
+        row: Mapping[str, Any],
         plan: Plan,
         definition: Mapping[str, Any],
         request: Mapping[str, Any],
-        record: LaunchRecord,
+        record: Optional[LaunchRecord],
     ) -> None:
-        """Learn what a task asks for.
+        """Learn what a task asks for, unless its run is under way already.
 
         Raises:
             OverLimit: if it is more than the launch record says, and vCPUs are limited.
         """
         limit = self._slots.of_vcpus() if self._slots else None
-        if limit is None or record.attempt > 1:
+        if limit is None or record is None or record.attempt > 1:
+            return
+        if row.get("state") == "Running":
             return
         if not self._sizes.check(plan.run_config, definition, request, record):
             raise OverLimit(limit)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Mapping, NamedTuple, Optional
 
 from ..aws.ecs import region_of
@@ -146,16 +146,12 @@ def _priced(cost: Cost, prices: Prices, platform: Platform, is_spot: bool) -> Co
     rate = (prices.spot if is_spot else prices.on_demand).get(platform)
     if rate is None or (cost.storage_gb_hours and prices.storage is None):
         return cost
-    return Cost(
-        cost.where,
-        cost.region,
-        cost.vcpu_hours,
-        cost.gb_hours,
-        cost.storage_gb_hours,
-        cost.vcpu_hours * rate.vcpu
+    return replace(
+        cost,
+        dollars=cost.vcpu_hours * rate.vcpu
         + cost.gb_hours * rate.gb
         + cost.storage_gb_hours * (prices.storage or 0.0),
-        prices.spot_source if is_spot else prices.source,
+        source=prices.spot_source if is_spot else prices.source,
     )
 
 

@@ -59,8 +59,9 @@ _RESUMED_SHOWN = 20
 #: only by an agent, so `resumed` is empty for all but resumed runs.
 _CLAIMED = {"state": {"_eq": "Submitted"}}
 _CLAIMS = {"where": _CLAIMED, "order_by": {"version": EnumValue("desc")}}
-_LATEST_CLAIM = with_args("states", {**_CLAIMS, "limit": 1})
-_CLAIM_FIELDS = {"serialized_state", "timestamp"}
+#: A run's or a task run's latest claim, and what is asked of it.
+LATEST_CLAIM = with_args("states", {**_CLAIMS, "limit": 1})
+CLAIM_FIELDS = {"serialized_state", "timestamp"}
 _CLAIMED_NOW = with_args("task_runs", {"where": _CLAIMED})
 _RESUMED = with_args(
     "task_runs",
@@ -70,12 +71,16 @@ _RESUMED = with_args(
         "limit": _RESUMED_SHOWN,  # of those that changed last
     },
 )
+
+#: The names of a flow and of its project.
+FLOW_NAMES: Mapping[str, Any] = {"name": True, "project": {"name"}}
+
 _LAUNCH_FIELDS = {
     "serialized_state": True,
     "state_timestamp": True,
-    _LATEST_CLAIM: _CLAIM_FIELDS,
+    LATEST_CLAIM: CLAIM_FIELDS,
     f"claimed: {_CLAIMED_NOW}": {"id", "version"},
-    f"resumed: {_RESUMED}": {_LATEST_CLAIM: _CLAIM_FIELDS},
+    f"resumed: {_RESUMED}": {LATEST_CLAIM: CLAIM_FIELDS},
 }
 
 #: What is asked of a run whose task has stopped. Of its task runs, of which there may
@@ -86,7 +91,7 @@ _STATE_FIELDS = {
     ),
     **_LAUNCH_FIELDS,
     "labels": True,
-    "flow": {"name": True, "project": {"name"}},
+    "flow": FLOW_NAMES,
     with_args(
         "task_runs",
         {"where": {"state": {"_in": sorted(RESCHEDULED_STATES)}}, "limit": 1},
@@ -94,11 +99,11 @@ _STATE_FIELDS = {
 }
 
 #: What limits need to know of a run.
-LIMITED_FIELDS: Dict[str, Any] = {
+_LIMITED_FIELDS: Dict[str, Any] = {
     **dict.fromkeys(
         ("id", "state", "state_timestamp", "serialized_state", "labels"), True
     ),
-    "flow": {"name": True, "project": {"name"}},
+    "flow": FLOW_NAMES,
 }
 
 #: Rows that one query asks for at most. One that takes too long is asked again for half
@@ -326,7 +331,7 @@ class AgentClient(Client):
             "labels": of_mine,
             "_or": states,
         }
-        fields = {**LIMITED_FIELDS, **dict.fromkeys(more, True)}
+        fields = {**_LIMITED_FIELDS, **dict.fromkeys(more, True)}
         order = {"state_start_time": EnumValue("asc")}
         return self._select("flow_run", fields, where, order_by=order, limit=limit)
 
@@ -365,7 +370,7 @@ class AgentClient(Client):
         }
         fields: Dict[str, Any] = {"id": True, "version": True}
         if flows:
-            fields["flow"] = LIMITED_FIELDS["flow"]
+            fields["flow"] = FLOW_NAMES
         if labels:
             fields["labels"] = True
         if ranks:
@@ -457,7 +462,6 @@ class AgentClient(Client):
             "message": {"_like": f"{beginning}%"},
         }
         fields = {"id", "timestamp", "message", "flow_run_id"}
-        flow = {"name": True, "project": {"name"}}
         found = self._paged(partial(self._select, "log", fields), where)
         for lines in _parts(found, PAGE):  # a log has no relation to its run
             ids = {line["flow_run_id"] for line in lines if line["flow_run_id"]}
@@ -466,7 +470,7 @@ class AgentClient(Client):
                 "tenant_id": {"_eq": self.tenant_id},
             }
             rows = self._select(
-                "flow_run", {"id": True, "labels": True, "flow": flow}, which
+                "flow_run", {"id": True, "labels": True, "flow": FLOW_NAMES}, which
             )
             runs = {row["id"]: row for row in rows}
             for line in lines:
@@ -510,8 +514,8 @@ class AgentClient(Client):
         """The last ten claims of a run, and those of its task runs; None if gone."""
         fields = {
             "id": True,
-            with_args("states", {**_CLAIMS, "limit": 10}): _CLAIM_FIELDS,
-            f"resumed: {_RESUMED}": {_LATEST_CLAIM: _CLAIM_FIELDS},
+            with_args("states", {**_CLAIMS, "limit": 10}): CLAIM_FIELDS,
+            f"resumed: {_RESUMED}": {LATEST_CLAIM: CLAIM_FIELDS},
         }
         rows = self._select("flow_run", fields, {"id": {"_eq": run_id}})
         return rows[0] if rows else None
@@ -599,7 +603,7 @@ class AgentClient(Client):
         rows = self._select("flow_run", fields, where, **options)
         for row in rows:
             if len(row.get("resumed") or ()) >= _RESUMED_SHOWN:
-                resumed = {"id": True, _LATEST_CLAIM: _CLAIM_FIELDS}
+                resumed = {"id": True, LATEST_CLAIM: CLAIM_FIELDS}
                 which = {"flow_run_id": {"_eq": row["id"]}, "states": _CLAIMED}
                 ask = partial(self._select, "task_run", resumed)
                 row["resumed"] = list(self._paged(ask, which))

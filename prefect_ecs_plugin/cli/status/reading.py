@@ -13,6 +13,7 @@ from ...errors import ConfigurationError, with_code
 from ...launch_record import NEEDS_TASK, RESCHEDULED_STATES, latest_claim
 from ...monitoring.decision import Task
 from ...monitoring.poll_queue import Location
+from ...prefect_api.client import CLAIM_FIELDS, FLOW_NAMES, LATEST_CLAIM
 from ..aws_client import AWS, AWSUnavailable
 from ..explain.reading import aws_clients
 from ..explain.seen import Line, moment
@@ -30,14 +31,6 @@ TASKS = 1000
 _TYPE = "ECSAgent"
 
 _AGENT_FIELDS = {"id", "name", "labels", "last_queried"}
-_LATEST_CLAIM = with_args(
-    "states",
-    {
-        "where": {"state": {"_eq": "Submitted"}},
-        "order_by": {"version": EnumValue("desc")},
-        "limit": 1,
-    },
-)
 _WAITING_TASK_RUNS = with_args(
     "task_runs",
     {
@@ -57,8 +50,8 @@ _RUN_FIELDS: Mapping[str, Any] = {
         ),
         True,
     ),
-    "flow": {"name": True, "project": {"name"}},
-    _LATEST_CLAIM: {"serialized_state", "timestamp"},
+    "flow": FLOW_NAMES,
+    LATEST_CLAIM: CLAIM_FIELDS,
     f"waiting: {_WAITING_TASK_RUNS}": {
         **dict.fromkeys(("map_index", "state_start_time", "state_timestamp"), True),
         "task": {"name"},

@@ -135,7 +135,9 @@ def roles(task: Part, takes_names: bool = True) -> Iterator[Problem]:
         if is_name and takes_names:
             continue
         lead = (
-            f"{quoted(role)} is no ARN" if is_name else f"invalid role {quoted(role)}"
+            f"{quoted(role)} is not an ARN"
+            if is_name
+            else f"invalid role {quoted(role)}"
         )
         yield task.problem(
             key,
